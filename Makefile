@@ -1,0 +1,42 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make setup` alone builds .venv with .venv/bin/shardmill.
+# VENV keeps the environment elsewhere (CI does); PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# FAISS for the machine: the GPU build where an NVIDIA device answers. EXTRAS=cpu|gpu overrides.
+EXTRAS ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
+DEMO ?= demo-output
+
+.PHONY: demo test check bench setup clean
+
+demo: setup
+	$(BIN)/shardmill run sample --output $(DEMO)
+	@echo
+	@echo "Try next:"
+	@echo "  $(BIN)/shardmill status $(DEMO)"
+	@echo "  $(BIN)/shardmill verify $(DEMO)"
+	@echo "  $(BIN)/shardmill simulate $(DEMO) --set filters.clip_similarity.min=0.1"
+	@echo "  open $(DEMO)/report.html"
+
+test: setup check
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m jobs.bench
+
+setup: $(VENV)/.installed-$(EXTRAS)
+
+$(VENV)/.installed-$(EXTRAS): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "shardmill needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[$(EXTRAS),dev]'
+	@touch $@
+
+clean:
+	rm -rf $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""shardmill: web image-text shards in; clean, labelled, trainer-ready WebDataset shards out."""
