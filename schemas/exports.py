@@ -1,0 +1,37 @@
+"""The sidecar parquet of an exported shard: one row per sample, in the order of the tar."""
+
+import pyarrow as pa
+
+from schemas.columns import field
+
+EXPORT = pa.schema([
+    field("key", pa.string(), "name of the sample in the exported tar"),
+    field("uid", pa.string(), "content identity of image and caption"),
+    field("source_uid", pa.string(), "uid that the input brought, if any"),
+    field("source_shard_id", pa.string(), "input shard"),
+    field("source_url", pa.string(), "where that shard was read"),
+    field("source_key", pa.string(), "name of the sample there"),
+    field("source_row", pa.int32(), "its row there"),
+    field("caption", pa.string(), "raw caption"),
+    field("image_sha256", pa.string(), "of the image bytes, hex"),
+    field("phash", pa.uint64(), "64-bit perceptual hash"),
+    field("width", pa.int32(), "pixels"),
+    field("height", pa.int32(), "pixels"),
+    field("clip_similarity", pa.float32(), "cosine of image and caption"),
+    field("entity_ids", pa.list_(pa.string()), "confirmed entities"),
+    field("labels", pa.list_(pa.int32()), "nearest classes, best first"),
+    field("label_weights", pa.list_(pa.float16()), "their weights"),
+])
+
+# What shardmill adds to the JSON object of each exported sample.
+SAMPLE_JSON = pa.schema([
+    field("uid", pa.string(), "content identity of image and caption"),
+    field("clip_similarity", pa.float32(), "cosine of image and caption"),
+    field("image_sha256", pa.string(), "of the image bytes, hex"),
+    field("entities", pa.list_(pa.struct([
+        pa.field("id", pa.string()), pa.field("name", pa.string()), pa.field("z", pa.float32()),
+    ])), "confirmed entities"),
+    field("labels", pa.list_(pa.int32()), "nearest classes, best first"),
+    field("label_weights", pa.list_(pa.float32()), "their weights"),
+    field("label_names", pa.list_(pa.string()), "their names"),
+])

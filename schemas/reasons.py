@@ -1,0 +1,43 @@
+"""Reason codes: why a sample could not be processed, or why part of a shard could not be read.
+
+They are data: verdicts read `failed:<code>`, the ledger counts them, reports show them. A code is never renamed.
+"""
+
+from enum import StrEnum
+
+
+class SampleFault(StrEnum):
+    """A sample whose parts are not all there (column `samples_error`)."""
+
+    MISSING_IMAGE = "missing_image"
+    MISSING_CAPTION = "missing_caption"
+    DUPLICATE_KEY = "duplicate_key"
+    BAD_JSON = "bad_json"
+    UNREADABLE_MEMBER = "unreadable_member"
+
+
+class ImageFault(StrEnum):
+    """An image that cannot be turned into pixels (column `image_error`)."""
+
+    EMPTY = "image_empty"
+    NOT_AN_IMAGE = "image_not_an_image"
+    FORMAT_NOT_ALLOWED = "image_format_not_allowed"
+    TOO_MANY_PIXELS = "image_too_many_pixels"
+    TRUNCATED = "image_truncated"
+    UNDECODABLE = "image_undecodable"
+
+
+class ClipFault(StrEnum):
+    """A sample that the model could not embed (column `clip_error`)."""
+
+    NOT_FINITE = "embedding_not_finite"
+
+
+class GapKind(StrEnum):
+    """A part of a shard that holds samples nobody can read; reported by name, never silently skipped."""
+
+    TRUNCATED = "truncated"
+    NOT_AN_ARCHIVE = "not_an_archive"
+    CORRUPT_HEADER = "corrupt_header"
+    MISSING_VS_SIDECAR = "missing_vs_sidecar"
+    UNSUPPORTED_COMPRESSION = "unsupported_compression"

@@ -1,0 +1,57 @@
+"""Arrow schemas of the tables that reductions write over the columns of a whole run."""
+
+import pyarrow as pa
+
+from schemas.columns import field
+
+ROW = [
+    field("shard_id", pa.string(), "input shard"),
+    field("row", pa.int32(), "row in that shard; (shard_id, row) is the row id"),
+]
+
+DUPLICATES = pa.schema([
+    *ROW,
+    field("uid", pa.string(), "content identity of the row"),
+    field("of_shard_id", pa.string(), "the row that it duplicates and that is preferred (more pixels, then the smaller row id)"),
+    field("of_row", pa.int32(), "row in that shard"),
+    field("kind", pa.string(), "uid (same image and caption), sha256 (same image bytes) or near"),
+    field("hamming", pa.int32(), "bits in which the perceptual hashes differ"),
+    field("correlation", pa.float32(), "Pearson correlation of the 16 x 16 RGB thumbnails"),
+    field("cosine", pa.float32(), "cosine of the image embeddings; reported only"),
+    field("removed", pa.bool_(), "this pair makes (shard_id, row) a duplicate: its partner survives"),
+])
+
+EXEMPLAR = pa.struct([
+    pa.field("shard_id", pa.string()),
+    pa.field("row", pa.int32()),
+    pa.field("similarity", pa.float32()),
+])
+
+CLASS_ENTITY = pa.struct([
+    pa.field("id", pa.string()),
+    pa.field("name", pa.string()),
+    pa.field("lift", pa.float32()),    # share in the class / share in all
+    pa.field("share", pa.float32()),   # of the class's members that have the entity or one below it
+])
+
+CLASSES = pa.schema([
+    field("class_id", pa.int32(), "row of the centroid"),
+    field("name", pa.string(), "human name, unique in the table"),
+    field("named", pa.bool_(), "false: no entity stands out, the name is only a handle"),
+    field("size", pa.int64(), "samples whose nearest class this is"),
+    field("mean_similarity", pa.float32(), "mean cosine of those samples to the centroid"),
+    field("entities", pa.list_(CLASS_ENTITY), "entities that stand out, best first"),
+    field("exemplars", pa.list_(EXEMPLAR), "samples nearest to the centroid, best first"),
+])
+
+# A knowledge base: any one in this schema will do (WordNet is bundled; Wikidata QIDs fit as well).
+KNOWLEDGE_BASE = pa.schema([
+    field("id", pa.string(), "entity id"),
+    field("lemmas", pa.list_(pa.string()), "names and aliases, first = preferred"),
+    field("sense_rank", pa.list_(pa.int16()), "per alias: 1 = the most frequent meaning of that alias"),
+    field("sense_count", pa.list_(pa.int32()), "per alias: how often it was seen with this meaning (a prior)"),
+    field("gloss", pa.string(), "description"),
+    field("hypernyms", pa.list_(pa.string()), "ids one level up"),
+    field("domain", pa.dictionary(pa.int32(), pa.string()), "broad kind, e.g. noun.animal"),
+    field("is_instance", pa.bool_(), "a named individual"),
+])

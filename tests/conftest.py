@@ -1,0 +1,23 @@
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")   # ray's own future default; silences its warning
+
+SAMPLE = Path(__file__).parent.parent / "pipeline" / "assets" / "sample"
+
+
+@pytest.fixture(scope="session")
+def sample_folder() -> Path:
+    return SAMPLE
+
+
+@pytest.fixture(scope="session")
+def ray_here():
+    """A Ray of two CPUs on this machine, for the whole session."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
