@@ -1,0 +1,214 @@
+"""Items over Ray actors: bounded in flight, retried in fresh processes, given up by name.
+
+Each actor opens the work once and then receives items (names, never data). At most `1 + PREFETCH` items wait at an
+actor, so that the next name is there when the current one is done. Ray runs an actor's calls in order: when an actor
+dies, the oldest of its items was the one in hand, and only that one is blamed (design decision 8). Its last try is alone
+in a fresh process. A death that came with the node, or before the work was open, is nobody's fault.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayError, RayTaskError
+
+from pipeline.errors import ShardmillError
+from pipeline.work import Facts, Item, Outcome, Work
+
+log = logging.getLogger(__name__)
+
+PREFETCH = 1
+ATTEMPTS = 3
+START_FAILURES = 3
+"""Workers in a row that may die before the work is open; then the run stops, for it will not open anywhere."""
+
+
+@ray.remote
+class ShardActor:
+    """Holds the opened work in its own process."""
+
+    def __init__(self, work: Work[Any]) -> None:
+        self._stack = ExitStack()
+        self._run = self._stack.enter_context(work.open())
+
+    def node(self) -> str:
+        """Where it runs; the answer also says that the work is open."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def run(self, item: Any) -> Facts:
+        return self._run(item)
+
+
+@dataclass(eq=False)
+class Worker(Generic[Item]):
+    """One actor and what waits at it, oldest first."""
+
+    actor: Any
+    opening: Any
+    node: str | None = None
+    """Where it runs; None until the work is open. It gets no item before, so that no item is blamed for the opening."""
+    tasks: deque[tuple[Any, "Attempt[Item]"]] = field(default_factory=deque)
+
+    def next(self) -> Any:
+        """What to wait for; None when it has nothing to do."""
+        if self.node is None:
+            return self.opening
+        return self.tasks[0][0] if self.tasks else None
+
+    def takes(self, attempt: "Attempt[Item]", seat: int) -> bool:
+        if self.node is None or len(self.tasks) > seat or any(held.alone for _, held in self.tasks):
+            return False
+        return not (attempt.alone and self.tasks)
+
+
+@dataclass(frozen=True)
+class Attempt(Generic[Item]):
+    item: Item
+    number: int = 1
+
+    @property
+    def alone(self) -> bool:
+        return self.number >= ATTEMPTS
+
+
+@dataclass(frozen=True)
+class RayExecutor:
+    """`workers` actors of `cpus` CPUs (and `gpus` GPUs) each on the Ray cluster that this process is connected to."""
+
+    workers: int
+    cpus: float = 1
+    gpus: float = 0
+
+    def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
+        if not items:
+            return
+        yield from _Dispatch(self, work, items).outcomes()
+
+
+class _Dispatch(Generic[Item]):
+    """One pass over the items: the state machine behind `RayExecutor.run`."""
+
+    def __init__(self, executor: RayExecutor, work: Work[Item], items: Sequence[Item]) -> None:
+        self._options = {"num_cpus": executor.cpus, "num_gpus": executor.gpus, "max_restarts": 0, "max_concurrency": 1}
+        self._work = ray.put(work)
+        self._describe = work.name
+        self._size = min(executor.workers, len(items))
+        self._todo: deque[Attempt[Item]] = deque(Attempt(item) for item in items)
+        self._workers: list[Worker[Item]] = []
+        self._start_failures = 0
+
+    def outcomes(self) -> Iterator[Outcome[Item]]:
+        try:
+            while self._todo or any(worker.tasks for worker in self._workers):
+                self._staff()
+                self._hand_out()
+                yield from self._collect()
+        finally:
+            for worker in self._workers:
+                ray.kill(worker.actor)
+
+    def _staff(self) -> None:
+        """As many actors as there are seats, while there is work for them."""
+        while self._todo and len(self._workers) < self._size:
+            actor = ShardActor.options(**self._options).remote(self._work)
+            self._workers.append(Worker(actor, actor.node.remote()))
+
+    def _hand_out(self) -> None:
+        # Round-robin over free seats: the first items of a pass spread over all actors instead of queueing at one.
+        for seat in range(1 + PREFETCH):
+            for worker in self._workers:
+                if self._todo and worker.takes(self._todo[0], seat):
+                    attempt = self._todo.popleft()
+                    worker.tasks.append((worker.actor.run.remote(attempt.item), attempt))
+
+    def _collect(self) -> Iterator[Outcome[Item]]:
+        waiting = {ref: worker for worker in self._workers if (ref := worker.next()) is not None}
+        done, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+        for ref in done:
+            worker = waiting[ref]
+            if worker.node is None:
+                self._opened(worker)
+            else:
+                yield from self._ran(worker, ref)
+
+    def _opened(self, worker: Worker[Item]) -> None:
+        try:
+            worker.node = str(ray.get(worker.opening))
+            self._start_failures = 0
+        except RayError as error:
+            self._workers.remove(worker)
+            self._start_failures += 1
+            if self._start_failures >= START_FAILURES:
+                raise ShardmillError(f"workers cannot start: {error}") from error
+            time.sleep(2.0**self._start_failures)
+
+    def _ran(self, worker: Worker[Item], ref: Any) -> Iterator[Outcome[Item]]:
+        _, attempt = worker.tasks.popleft()
+        try:
+            facts = ray.get(ref)
+        except RayTaskError as error:   # the work raised; the process is fine
+            yield from self._failed(attempt, _message(error))
+        except (ActorDiedError, ActorUnavailableError, NodeDiedError) as error:
+            yield from self._died(worker, attempt, error)
+        else:
+            yield Outcome(attempt.item, facts, attempts=attempt.number)
+
+    def _died(self, worker: Worker[Item], attempt: Attempt[Item], error: RayError) -> Iterator[Outcome[Item]]:
+        self._workers.remove(worker)
+        # The others at this actor were only waiting: they go back as they were.
+        self._todo.extendleft(waiting for _, waiting in reversed(worker.tasks))
+        if isinstance(error, NodeDiedError) or not _alive(worker.node):   # a lost node takes innocent items with it
+            self._todo.appendleft(attempt)
+        else:
+            yield from self._failed(attempt, f"its worker process died: {_first_line(error)}")
+
+    def _failed(self, attempt: Attempt[Item], message: str) -> Iterator[Outcome[Item]]:
+        name = self._describe(attempt.item)
+        if attempt.number >= ATTEMPTS:
+            log.error("%s: given up after %d attempts: %s", name, attempt.number, message)
+            yield Outcome(attempt.item, error=message, attempts=attempt.number)
+            return
+        log.warning("%s: attempt %d failed, trying again: %s", name, attempt.number, message)
+        self._todo.append(Attempt(attempt.item, attempt.number + 1))
+
+
+def _alive(node: str | None) -> bool:
+    return any(known["NodeID"] == node and known["Alive"] for known in ray.nodes())
+
+
+def _message(error: RayTaskError) -> str:
+    cause = error.cause if isinstance(error.cause, BaseException) else error
+    return f"{type(cause).__name__}: {cause}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def connect(address: str | None, workers: int | None) -> int:
+    """Joins the cluster at `address` (or RAY_ADDRESS, or the one this job runs on), else starts one on this machine.
+
+    Returns the number of workers to use: as asked, else one per CPU of the cluster.
+    """
+    if not ray.is_initialized():
+        options: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING, "configure_logging": False}
+        target = address or os.environ.get("RAY_ADDRESS")
+        if target:
+            ray.init(address=target, **options)
+        else:
+            ray.init(num_cpus=workers, include_dashboard=False, **options)
+    return workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def has_gpu() -> bool:
+    return ray.cluster_resources().get("GPU", 0) > 0
+
+
+def disconnect() -> None:
+    ray.shutdown()

@@ -1,0 +1,39 @@
+"""Errors by consequence: what the run does about them."""
+
+
+class ShardmillError(Exception):
+    """Base of the errors that a user can act on; the command line prints its message and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class RecipeError(ShardmillError):
+    """The recipe is wrong: the message names the key, the file and what to write instead."""
+
+
+class InputError(ShardmillError):
+    """An input pattern, file or folder cannot be used; the message names it."""
+
+
+class RootError(ShardmillError):
+    """The output root cannot be used: locked by another run, or not a root of shardmill."""
+
+
+class ConservationError(ShardmillError):
+    """A ledger does not balance: samples were lost or counted twice. Never expected."""
+
+    exit_code = 1
+
+
+class ContractViolation(ShardmillError):
+    """A stage broke its promise (rows, order or schema). A defect of the stage, never of the data."""
+
+    exit_code = 1
+
+
+class SampleFailure(Exception):
+    """One sample cannot be processed; the stage records `code` in its error column and goes on."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = str(code)

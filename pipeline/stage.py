@@ -1,0 +1,102 @@
+"""The Stage: adds columns to samples, one row out for each row in, in the same order.
+
+A stage is a frozen dataclass: its fields are its configuration, so it pickles, prints, compares and fingerprints with no
+code of its own. Work happens in what `open()` yields, on the worker. What runs a stage over a shard is `runner.py`.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from pipeline.errors import ContractViolation
+
+Transform = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+NOTHING = pa.schema([])
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a stage promises about its columns, whatever its configuration."""
+
+    name: str
+    version: int
+    """Raised whenever the same input would give other output."""
+    reads: tuple[str, ...]
+    """Columns of the source or of earlier stages."""
+    writes: pa.Schema
+    """`uid` first, `<name>_error` last."""
+    carries: pa.Schema = NOTHING
+    """Transient columns (decoded pixels): handed to later stages, never written."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """Adds columns to samples; a bad sample is data (`<name>_error`), never an exception."""
+
+    contract: ClassVar[Contract]
+
+    @property
+    def writes(self) -> pa.Schema:
+        """The schema it writes with this configuration (an embedding's width depends on the model)."""
+        return self.contract.writes
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint hashes: the fields, by value. Override where a field names something by reference
+        (a model's folder) and its content is what matters."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[Transform]:
+        """Load what the worker needs, yield the transform (safe to call from several threads), release it on exit."""
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """The first hex digits of the SHA-256 of a JSON-able value, keys sorted."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def fingerprints(stages: Sequence[Stage], source: Mapping[str, str]) -> dict[str, str]:
+    """The fingerprint of each stage: its name, version, fields and the fingerprints of what it reads.
+
+    `source` gives the fingerprint behind every column that no stage of `stages` writes. A changed upstream stage
+    therefore renames everything downstream of it, and nothing else.
+    """
+    behind = dict(source)
+    found: dict[str, str] = {}
+    for stage in stages:
+        contract = stage.contract
+        missing = [name for name in contract.reads if name not in behind]
+        if missing:
+            raise ContractViolation(f"stage {contract.name} reads {missing}, which nothing before it writes")
+        upstream = sorted({behind[name] for name in contract.reads})
+        found[contract.name] = digest([contract.name, contract.version, stage.identity, upstream])
+        for name in [*stage.writes.names[1:], *contract.carries.names]:
+            behind[name] = found[contract.name]
+    return found
+
+
+def checked(stage: Stage, before: pa.RecordBatch, after: pa.RecordBatch) -> pa.RecordBatch:
+    """`after`, or an error if it breaks the contract: same rows, same order, promised schema."""
+    name = stage.contract.name
+    promised = pa.schema([*stage.writes, *stage.contract.carries])
+    if not after.schema.equals(promised, check_metadata=False):
+        raise ContractViolation(f"stage {name} returned {after.schema}, promised {promised}")
+    if not after.column(0).equals(before.column("uid")):
+        raise ContractViolation(f"stage {name} dropped, added or reordered samples")
+    return after
+
+
+def joined(before: pa.RecordBatch, added: pa.RecordBatch) -> pa.RecordBatch:
+    """`before` with the added columns (uid aside) behind its own."""
+    return pa.RecordBatch.from_arrays(
+        [*before.columns, *added.columns[1:]], schema=pa.schema([*before.schema, *list(added.schema)[1:]])
+    )

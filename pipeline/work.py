@@ -1,0 +1,45 @@
+"""What an executor runs: a value that opens a function over small items, and what comes back.
+
+The unit of work, retry and commit is one item (an input shard, an output shard). Items travel, data do not. Executors
+(`pipeline/distributed/`) know nothing of what the work does; the work knows nothing of where it runs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+Item = TypeVar("Item")
+Facts = dict[str, Any]
+"""A small JSON-able account of one item: rows, counts, seconds."""
+
+
+@dataclass(frozen=True)
+class Work(ABC, Generic[Item]):
+    """Opened once per worker, then called with one item after another. Running an item again gives the same files."""
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[Callable[[Item], Facts]]: ...
+
+    @abstractmethod
+    def name(self, item: Item) -> str:
+        """A name for people: progress, log, quarantine."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item]):
+    """One item is done (`error` is None), or was given up after `attempts` tries."""
+
+    item: Item
+    facts: Facts = field(default_factory=dict)
+    error: str | None = None
+    attempts: int = 1
+
+
+class Executor(Protocol):
+    """Runs every item and yields each outcome as it comes, in no particular order."""
+
+    workers: int
+
+    def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]: ...
