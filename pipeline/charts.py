@@ -1,0 +1,132 @@
+"""Where the marks of the report's charts go: counts in, percentages of the plot out. The template draws them as SVG."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many samples fall between neighbouring `edges`. The bins are drawn equally wide, so edges may grow."""
+
+    column: str
+    edges: tuple[float, ...]
+    kept: tuple[int, ...]
+    removed: tuple[int, ...]
+    without: int = 0
+    """Samples that have no value."""
+    beyond: int = 0
+    """Samples that lie outside the edges; they count in the outermost bins."""
+    null: tuple[float, ...] = ()
+    """Shuffled pairs per bin, as shares that sum to 1; empty where there is no null distribution."""
+    bounds: tuple[tuple[float, str], ...] = ()
+    """Values at which a rule decides, each with its wording."""
+
+
+def compact(value: float) -> str:
+    """A number in at most five characters: 950, 1.2k, 35M."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.4g}"
+
+
+def histogram(
+    column: str, edges: Sequence[float], kept: Floats, removed: Floats, null: Floats | None = None
+) -> Histogram:
+    """Counts values into bins [edge, next edge). NaN counts as `without`."""
+    inner = np.asarray(edges[1:-1], dtype=np.float64)
+    values = np.concatenate([kept, removed])
+
+    def counts(group: Floats) -> NDArray[np.int64]:
+        bins = np.searchsorted(inner, group[~np.isnan(group)], side="right")
+        return np.bincount(bins, minlength=len(edges) - 1).astype(np.int64)
+
+    shuffled = counts(null) if null is not None else np.zeros(0, np.int64)
+    return Histogram(
+        column, tuple(map(float, edges)), tuple(counts(kept).tolist()), tuple(counts(removed).tolist()),
+        without=int(np.isnan(values).sum()), beyond=int(((values < edges[0]) | (values > edges[-1])).sum()),
+        null=tuple((shuffled / max(shuffled.sum(), 1)).tolist()),
+    )
+
+
+def ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """Round values between low and high, about as many as asked for."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / about
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= rough)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) + 0.0 for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def growing_ticks(low: float, high: float) -> list[float]:
+    """The values 1, 2 and 5 times a power of ten between low and high, or only the powers where that is many."""
+    powers = range(math.floor(math.log10(max(low, high * 1e-9, 1e-12))), math.ceil(math.log10(max(high, 1e-12))) + 1)
+    for digits in ((1, 2, 5), (1,)):
+        found = [d * 10.0**power for power in powers for d in digits if low <= d * 10.0**power <= high]
+        if len(found) <= 8:
+            break
+    return found
+
+
+class Bar(NamedTuple):
+    """A bin as it is drawn: x and width in percent of the plot, heights in percent of its height."""
+
+    x: float
+    width: float
+    kept: float
+    removed: float
+    wording: str
+
+
+class Mark(NamedTuple):
+    """A tick or a bound: its place in percent and its wording."""
+
+    at: float
+    wording: str
+
+
+class Plot(NamedTuple):
+    """A histogram in drawing units. `null` is a polyline in percent of width and height."""
+
+    bars: list[Bar]
+    x: list[Mark]
+    y: list[Mark]
+    bounds: list[Mark]
+    null: str
+    wording: str
+
+
+def plot(data: Histogram) -> Plot:
+    """Where everything of a histogram is drawn; the null distribution has the area of the samples' bars."""
+    n, edges, total = len(data.kept), data.edges, sum(data.kept) + sum(data.removed)
+    shuffled = [share * total for share in data.null]
+    top = max([1.0, *(k + r for k, r in zip(data.kept, data.removed, strict=True)), *shuffled]) * 1.06
+
+    def across(value: float) -> float:
+        return round(float(np.interp(value, edges, np.linspace(0, 100, n + 1))), 3)
+
+    bars = [
+        Bar(round(100 * i / n, 3), round(100 / n, 3), round(100 * k / top, 2), round(100 * r / top, 2),
+            f"{edges[i]:.4g} to {edges[i + 1]:.4g}: {k} kept, {r} removed")
+        for i, (k, r) in enumerate(zip(data.kept, data.removed, strict=True))
+    ]
+    points = [(100 * (i + 0.5) / n, 100 - 100 * value / top) for i, value in enumerate(shuffled)]
+    widths = np.diff(edges)
+    even = bool(widths.max() < 1.01 * widths.min() + 1e-12)
+    labels = ticks(edges[0], edges[-1]) if even else growing_ticks(edges[0], edges[-1])
+    return Plot(
+        bars, [Mark(across(v), f"{v:,.4g}" if abs(v) < 10_000 else compact(v)) for v in labels],
+        [Mark(round(100 - 100 * v / top, 2), compact(v)) for v in ticks(0, top, 4) if v >= 1 and v == int(v)],
+        [Mark(across(v), words) for v, words in data.bounds],
+        " ".join(f"{x:.2f},{y:.2f}" for x, y in points),
+        f"{data.column}: {total} samples from {edges[0]:.4g} to {edges[-1]:.4g}, {sum(data.kept)} of them kept",
+    )

@@ -1,0 +1,361 @@
+"""The report page, read back with an HTML parser. `browser_report.py` beside this file asks a real browser."""
+
+import base64
+import hashlib
+import io
+import re
+import tarfile
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from importlib.resources import files
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.charts import Histogram, compact, growing_ticks, histogram, plot, ticks
+from pipeline.report import (
+    LIMITS,
+    THUMBNAIL_BYTES,
+    ClassCard,
+    ClassEntity,
+    EntityRow,
+    Gap,
+    Pair,
+    Picture,
+    Quarantined,
+    ReportData,
+    Run,
+    Step,
+    Timing,
+    Top,
+    cut,
+    duration,
+    image_url,
+    percent,
+    render,
+    thumbnail,
+)
+
+ASSETS = files("pipeline") / "assets"
+RUN = Run("sample", "/out", ("in/00000.tar",), 1, "bundled", datetime(2026, 3, 4, 9, 41, tzinfo=UTC), 12.5)
+HOSTILE = [
+    "<script>document.title='owned'</script>", "\"><img src=x onerror=\"document.title='owned'\">", "</style><script>1</script>",
+    "javascript:alert(1)", "'); background: url(http://evil.example/a.png)", "{{ 7 * 7 }}{% for %}", "--><svg onload=alert(1)>",
+]
+VOID = {"meta", "img"}
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str]
+    text: str = ""
+
+
+@dataclass
+class Page(HTMLParser):
+    """Every element with its own attributes and the text below it."""
+
+    source: str
+    elements: list[Element] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.open: list[Element] = []
+        self.feed(self.source)
+        assert [e.tag for e in self.open] == []
+
+    def handle_starttag(self, tag, attrs):
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop().tag == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        for element in self.open:
+            element.text += data
+
+    def all(self, tag, name=None):
+        """Elements of a tag; with a name, those of that class."""
+        return [e for e in self.elements if e.tag == tag and (name is None or name in e.attributes.get("class", "").split())]
+
+    @property
+    def text(self):
+        """What is read on the page, white space as one space."""
+        return re.sub(r"\s+", " ", self.all("body")[0].text)
+
+
+@pytest.fixture(scope="module")
+def pixels(sample_folder):
+    """Real pictures of the bundled sample."""
+    with tarfile.open(sample_folder / "00000.tar") as tar:
+        names = [name for name in tar.getnames() if name.endswith(".jpg")][:24]
+        return [np.asarray(Image.open(io.BytesIO(tar.extractfile(name).read())).convert("RGB")) for name in names]
+
+
+@pytest.fixture(scope="module")
+def full(pixels):
+    """A report with every section, of a balanced run."""
+    shots = tuple(Picture(f"caption {i}", f"{i:09d}", "00000.tar", thumbnail(p), f"value {i}") for i, p in enumerate(pixels))
+    kept, removed, null = np.array([0.1, 0.2]), np.array([-0.3, np.nan]), np.array([0.0])
+    similarity = histogram("clip_similarity", np.linspace(-1, 1, 21), kept, removed, null)
+    return ReportData(
+        RUN, 828, 600,
+        steps=(Step("failed:image_empty", 5, "no bytes", (Picture("", "k", "s"),)), Step("rejected:language", 0, "not English"),
+               Step("rejected:clip_similarity", 223, "cosine below 0.00", shots[:12])),
+        kept_pictures=shots[:12], histograms=(replace(similarity, bounds=((0.0, "at least 0"),)),),
+        duplicates=Top(tuple(Pair(shots[i], shots[i + 1], "near", "hamming 2") for i in range(10)), 12),
+        classes=Top(tuple(ClassCard(i, f"class name {i}", i > 0, 40 - i, 0.5, (ClassEntity("dog", 4.2),), shots[:6], 90, 0.2)
+                          for i in range(14)), 32),
+        entities=Top(tuple(EntityRow(f"n{i:08d}", f"entity {i}", 30 - i, 2.1, shots[i % 9]) for i in range(30)), 137),
+        stages=(Timing("annotate: clip", 8.0, 828), Timing("select", 0.0, 828)), shards=(Timing("00000", 3.0, 100, 2),),
+        recipe_yaml="filters:\n  clip_similarity: {min: 0.0}\n", notes=("URLs were not checked",),
+    )
+
+
+def hostile(text):
+    """A run in which whatever may come from outside is this text."""
+    shot = Picture(text, text, text, thumbnail(np.zeros((8, 8, 3), np.uint8)), text)
+    return ReportData(
+        replace(RUN, recipe=text, root=text, inputs=(text,), model=text, versions=((text, text),)), 3, 1,
+        (Step("rejected:" + text, 1, text, (shot,)), Step("failed:" + text, 1, text, (replace(shot, thumbnail=None),))),
+        (shot,), (Gap(text, text, text),), (Quarantined(text, 3, text),),
+        (Histogram(text, (0.0, 1.0), (1,), (2,), bounds=((0.5, text),)),),
+        Top((Pair(shot, shot, text, text),), 1), Top((ClassCard(0, text, True, 1, 0.5, (ClassEntity(text, 2.0),), (shot,)),), 1),
+        Top((EntityRow(text, text, 1, 2.0, shot),), 1), (Timing(text, 1.0, 3),), (Timing(text, 1.0, 3),), text, (text,),
+    )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_adds_no_element_and_no_attribute_and_is_shown_as_it_is(text):
+    page, harmless = Page(render(hostile(text))), Page(render(hostile("harmless")))
+    shape = [(e.tag, sorted(e.attributes)) for e in page.elements]
+    assert shape == [(e.tag, sorted(e.attributes)) for e in harmless.elements]
+    assert text in page.text
+    assert text in {e.attributes["alt"] for e in page.all("img")}
+
+
+@pytest.mark.parametrize("bad", ["\0", "\u202e", "\u2066", "\u200f", "\x1b", "\x85", "\ud800", "\ufeff"])
+def test_characters_that_end_or_reorder_text_are_replaced_wherever_they_come_from(bad):
+    html = render(hostile(f"a{bad}b"))
+    html.encode()
+    assert bad not in html
+    assert "a\N{REPLACEMENT CHARACTER}b" in html
+
+
+def test_scripts_that_need_joiners_and_right_to_left_captions_stay_as_they_are():
+    for caption in ("نمی\u200cخواهم", "👩\u200d🚀 astronaut", "שלום", "naïve\ttab"):
+        assert caption in render(hostile(caption))
+
+
+def test_a_caption_of_two_million_characters_is_cut_with_an_ellipsis():
+    html = render(hostile("spam " * 400_000))
+    assert len(html) < 600_000
+    assert "spam…" in html
+
+
+def test_the_page_loads_nothing_and_its_policy_allows_nothing(full):
+    page = Page(render(full))
+    assert not {"script", "link", "iframe", "object", "embed", "form", "base", "video", "audio"} & {e.tag for e in page.elements}
+    for element in page.elements:
+        assert not [name for name in element.attributes if name.startswith("on") or name in ("style", "srcset", "xlink:href")]
+        assert element.attributes.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
+        assert element.attributes.get("href", "#").startswith("#")
+    style = page.all("style")[0].text
+    assert not re.search(r"url\(|@import|https?:", style)
+    policy = next(e for e in page.all("meta") if e.attributes.get("http-equiv") == "Content-Security-Policy").attributes["content"]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.split("; ") == [
+        "default-src 'none'", f"style-src 'sha256-{digest}'", "img-src data:", "base-uri 'none'", "form-action 'none'",
+    ]
+
+
+def test_the_first_screen_answers_whether_it_worked_how_much_was_kept_and_why_the_rest_was_not(full):
+    hero = Page(render(full)).all("section", "hero")[0].text
+    hero = re.sub(r"\s+", " ", hero.replace("\N{NO-BREAK SPACE}", " "))
+    assert "Complete: every sample is accounted for" in hero
+    assert "600 of 828 samples kept" in hero
+    assert "Lost most to clip_similarity (223) and image_empty (5)." in hero
+    assert "600 kept 72.5 %" in hero
+    assert "223 rejected by a rule 26.9 %" in hero
+    assert "5 could not be processed 0.6 %" in hero
+
+
+def test_the_funnel_takes_from_read_what_leads_to_kept(full):
+    page = Page(render(full))
+    taken = [int(e.text.replace("−", "-").replace(",", "")) for e in page.all("b", "taken")]
+    left = [int(e.text.removeprefix("left: ")) for e in page.all("span", "left") if e.text]
+    assert taken == [828, -5, 0, -223, 600]
+    assert left == [823, 823, 600]
+    assert sum(taken[:-1]) == taken[-1]
+
+
+def test_every_section_shows_what_it_was_given(full):
+    text = Page(render(full)).text
+    for words in ("class name 13", "18 more classes not shown", "entity 29", "107 more entities not shown", "×4.2",
+                  "2 more pairs not shown", "a label of 90 samples · mean weight 0.20", "1 tried more than once", "104",
+                  "clip_similarity: {min: 0.0}", "URLs were not checked", "1 without a value", "at least 0", "hamming 2",
+                  "no picture", "(empty caption)"):
+        assert words in text, words
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"kept": 599}, "Does not balance: +1 samples are unaccounted for"),
+    ({"run": replace(RUN, finished=False)}, "Stopped before the end"),
+    ({"quarantined": (Quarantined("00007.tar", 3, "WorkerDied"),)}, "Finished with 1 quarantined shard"),
+    ({"gaps": (Gap("a.tar", "truncated", ""), Gap("b.tar", "truncated", ""))}, "Finished with 2 unreadable parts"),
+])
+def test_whatever_went_wrong_is_said_in_the_first_line(full, change, words):
+    page = Page(render(replace(full, **change)))
+    assert words in page.all("p", "status")[0].text
+    assert "every sample is accounted for" not in page.text
+    for shard in change.get("quarantined", ()):
+        assert shard.shard in page.text
+        assert shard.error in page.text
+
+
+def test_an_empty_run_and_a_run_without_classes_or_entities_have_a_page(full):
+    empty = Page(render(ReportData(replace(RUN, shards=0, seconds=0.0, inputs=()), 0, 0))).text
+    assert "there was no sample to read" in empty
+    assert "0 of 0 samples kept" in empty
+    bare = Page(render(replace(full, classes=Top(), entities=Top(), duplicates=Top(), histograms=()))).text
+    assert "This run made no classes." in bare
+    assert "This run confirmed no entities." in bare
+    assert "Duplicates" not in bare
+
+
+def test_a_huge_run_has_a_page_of_a_few_megabytes(pixels):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    shot = Picture("word " * 5000, "k" * 5000, "s" * 5000, thumbnail(noise), "v" * 5000)
+    data = ReportData(
+        RUN, 10**9, 10**9 - 30,
+        tuple(Step(f"rejected:{i}", 1, "e" * 5000, (shot,) * 50) for i in range(30)), (shot,) * 50,
+        (Gap("s", "truncated", "d" * 5000),) * 5000, (Quarantined("s", 3, "e" * 5000),) * 5000,
+        duplicates=Top((Pair(shot, shot, "near", ""),) * 500, 10**7),
+        entities=Top((EntityRow("n", "e", 1, 2.0, shot),) * 500, 10**6),
+        classes=Top((ClassCard(0, "c", True, 9, 0.5, (), (shot,) * 50),) * 500, 10**6),
+        shards=(Timing("s", 1.0, 1),) * 5000, recipe_yaml="a: b\n" * 100_000, notes=("n" * 5000,) * 500,
+    )
+    html = render(data)
+    assert len(html.encode()) < 7.5e6
+    assert len(Page(html).all("img")) <= 31 * 12 + 48 + 60 * 6 + 60 == 31 * LIMITS["pictures"] + 468
+
+
+def test_the_page_can_be_read_without_eyes_and_its_links_lead_somewhere(full):
+    page = Page(render(full))
+    ids = [e.attributes["id"] for e in page.elements if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+    assert {e.attributes["href"].removeprefix("#") for e in page.all("a")} <= set(ids)
+    assert {e.attributes["aria-labelledby"] for e in page.elements if "aria-labelledby" in e.attributes} <= set(ids)
+    assert all(e.attributes["alt"] for e in page.all("img"))
+    outer = [e for e in page.all("svg") if "viewbox" not in e.attributes]
+    assert all("aria-label" in e.attributes or e.attributes.get("aria-hidden") == "true" for e in outer)
+    levels = [int(e.tag[1]) for e in page.elements if re.fullmatch("h[1-6]", e.tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def luminance(colour):
+    channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_text_has_the_contrast_that_wcag_aa_asks_for_in_both_themes(theme):
+    css = (ASSETS / "report" / "report.css").read_text()
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", re.findall(r":root \{(.*?)\}", css, re.S)[theme]))
+    pairs = [("ink", "paper"), ("ink", "card"), ("muted", "paper"), ("muted", "card"), ("muted", "soft"), ("muted", "warn-soft"),
+             ("link", "paper"), ("kept", "paper"), ("kept", "good-soft"), ("rejected", "paper"), ("failed", "paper"),
+             ("warn", "warn-soft"), ("bad", "bad-soft")]
+    for text, behind in pairs:
+        dark, light = sorted((luminance(colours[text]), luminance(colours[behind])))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, behind)
+
+
+def test_the_same_data_gives_the_same_page_and_it_is_html_from_the_first_byte(full):
+    assert render(full) == render(full)
+    assert render(full).startswith("<!doctype html>\n<html lang=\"en\">")
+
+
+@pytest.mark.parametrize("content", [b"<svg onload=alert(1)>", b"\x89PNG\r\n", b"", b"\xff\xd8\xff" + bytes(THUMBNAIL_BYTES)])
+def test_bytes_that_no_thumbnail_has_never_reach_the_page(full, content):
+    with pytest.raises(ValueError, match="did not make"):
+        image_url(content)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (14, 256, 3), (256, 1, 3), (900, 1300, 3)])
+def test_a_thumbnail_is_a_small_jpeg_of_any_picture_even_of_noise(shape):
+    made = thumbnail(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
+    picture = Image.open(io.BytesIO(made))
+    assert picture.format == "JPEG"
+    assert max(picture.size) <= 112
+    assert len(made) <= THUMBNAIL_BYTES
+    assert image_url(made)
+
+
+def test_a_thumbnail_shows_its_picture(pixels):
+    shown = np.asarray(Image.open(io.BytesIO(thumbnail(pixels[0]))), np.float32)
+    wanted = np.asarray(Image.fromarray(pixels[0]).resize(shown.shape[1::-1], Image.Resampling.LANCZOS), np.float32)
+    assert np.abs(shown - wanted).mean() < 8
+
+
+def test_a_histogram_loses_no_value():
+    rng = np.random.default_rng(2)
+    kept, removed = rng.normal(0, 2, 500), np.r_[rng.normal(0, 2, 300), np.nan, np.nan, np.inf, -np.inf]
+    made = histogram("x", [-1.0, 0.0, 0.5, 1.0], kept, removed, kept)
+    assert sum(made.kept) + sum(made.removed) + made.without == 804
+    assert made.without == 2
+    assert made.beyond == (np.abs(kept) > 1).sum() + (np.abs(removed) > 1).sum()
+    assert made.kept[1] == ((kept >= 0) & (kept < 0.5)).sum()
+    assert sum(made.null) == pytest.approx(1)
+    on_edges = histogram("x", [0.0, 1.0, 2.0], np.array([0.0, 1.0, 2.0]), np.zeros(0))
+    assert (on_edges.kept, on_edges.beyond) == ((1, 2), 0)
+
+
+def test_bars_and_bounds_are_drawn_where_their_values_are():
+    drawn = plot(Histogram("x", (1.0, 10.0, 100.0), (30, 0), (10, 20), null=(0.5, 0.5), bounds=((10.0, "at 10"),)))
+    assert [bar.x for bar in drawn.bars] == [0, 50]
+    assert drawn.bounds[0].at == 50
+    assert [(mark.at, mark.wording) for mark in drawn.x][::3] == [(0, "1"), (50, "10"), (100, "100")]
+    assert drawn.bars[0].kept == pytest.approx(3 * drawn.bars[0].removed, abs=0.05)
+    assert drawn.bars[0].wording == "1 to 10: 30 kept, 10 removed"
+    assert drawn.null == "25.00,29.25 75.00,29.25"
+
+
+def test_an_empty_histogram_can_be_drawn():
+    drawn = plot(Histogram("x", (0.0, 1.0), (0,), (0,)))
+    assert (drawn.bars[0].kept, drawn.bars[0].removed, drawn.null) == (0, 0, "")
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(-0.4, 0.8) == [-0.25, 0, 0.25, 0.5, 0.75]
+    assert ticks(0, 260) == [0, 50, 100, 150, 200, 250]
+    assert ticks(3, 3) == [3]
+    assert growing_ticks(1, 20) == [1, 2, 5, 10, 20]
+    assert growing_ticks(1, 1e6) == [10.0**i for i in range(7)]
+
+
+def test_numbers_are_worded_without_rounding_something_to_nothing_or_a_part_to_all():
+    assert [percent(*pair) for pair in ((0, 9), (1, 10**6), (1, 8), (10**6 - 1, 10**6), (9, 9), (0, 0))] == [
+        "0.0 %", "<0.1 %", "12.5 %", ">99.9 %", "100.0 %", "–"]
+    assert [duration(s) for s in (0, 0.042, 8.31, 59.96, 250, 7500)] == [
+        "0 s", "0.042 s", "8.31 s", "60 s", "4 min 10 s", "2 h 5 min"]
+    assert [compact(v) for v in (0, 950, 1200, 35e6)] == ["0", "950", "1.2k", "35M"]
+    assert (cut("abcdef", 6), cut("abcdefg", 6)) == ("abcdef", "abcde…")
+
+
+def test_a_reason_that_is_no_verdict_and_a_list_longer_than_its_total_are_refused():
+    with pytest.raises(ValueError, match="neither"):
+        Step("clip_similarity", 3, "")
+    with pytest.raises(ValueError, match="2 items"):
+        Top((1, 2), 1)
