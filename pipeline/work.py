@@ -40,6 +40,7 @@ class Outcome(Generic[Item]):
 class Executor(Protocol):
     """Runs every item and yields each outcome as it comes, in no particular order."""
 
-    workers: int
+    @property
+    def workers(self) -> int: ...
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]: ...

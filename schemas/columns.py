@@ -13,7 +13,10 @@ def field(name: str, type: pa.DataType, doc: str) -> pa.Field:
     return pa.field(name, type, metadata={"doc": doc})
 
 
-UID = field("uid", pa.string(), "content identity: first 128 bits of SHA-256(len(image) as u64be, image bytes, raw caption bytes), 32 hex digits")
+UID = field(
+    "uid", pa.string(),
+    "content identity: first 128 bits of SHA-256(len(image) as u64be, image bytes, raw caption bytes), 32 hex digits",
+)
 
 
 def error(stage: str) -> pa.Field:
@@ -56,20 +59,20 @@ IMAGE = pa.schema([
 
 # Made once per sample by the image stage and shared by every stage that looks at pixels; never written.
 PIXELS = pa.schema([
-    field("pixels_rgb", pa.large_binary(), "decoded RGB, uint8 [rows, columns, 3], EXIF orientation applied, alpha as open_clip drops it"),
+    field("pixels_rgb", pa.large_binary(), "RGB, uint8 [rows, columns, 3], EXIF orientation applied, alpha as open_clip drops it"),
     field("pixels_rows", pa.int32(), "rows of pixels_rgb (a huge picture is reduced by a whole factor)"),
     field("pixels_columns", pa.int32(), "columns of pixels_rgb"),
 ])
 
 CAPTION = pa.schema([
     UID,
-    field("caption_text", pa.string(), "caption after Unicode NFC, control characters and runs of white space as one space, stripped"),
+    field("caption_text", pa.string(), "caption in Unicode NFC, control characters and runs of white space as one space, stripped"),
     field("caption_words", pa.int32(), "words separated by white space"),
     field("caption_characters", pa.int32(), "characters of caption_text"),
     field("caption_letters", pa.float32(), "share of the characters (white space aside) that are letters, 0..1"),
     field("caption_repetition", pa.float32(), "1 - distinct words / words, 0..1"),
     field("caption_is_filename", pa.bool_(), "the whole caption is a file name, a camera's name or a hash"),
-    field("caption_is_boilerplate", pa.bool_(), "the caption is a stock phrase of web pages, a URL or markup, and says nothing of the picture"),
+    field("caption_is_boilerplate", pa.bool_(), "a stock phrase of web pages, a URL or markup, which says nothing of the picture"),
     error("caption"),
 ])
 
@@ -111,8 +114,8 @@ MENTION = pa.struct([
 
 MENTIONS = pa.schema([
     UID,
-    field("mentions", pa.list_(MENTION), "knowledge-base aliases that the caption mentions, left to right, longest match, no overlap"),
-    field("known_words", pa.float32(), "share of the caption's words that the knowledge base's vocabulary or the stop words know, 0..1"),
+    field("mentions", pa.list_(MENTION), "aliases that the caption mentions, left to right, longest match, no overlap"),
+    field("known_words", pa.float32(), "share of the words that the knowledge base's vocabulary or the stop words know, 0..1"),
     error("mentions"),
 ])
 

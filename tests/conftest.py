@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.roots import shardmill
+
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")   # ray's own future default; silences its warning
 
 SAMPLE = Path(__file__).parent.parent / "pipeline" / "assets" / "sample"
@@ -21,3 +23,11 @@ def ray_here():
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory) -> Path:
+    """What `shardmill run sample` writes with two actors. Read only."""
+    root = tmp_path_factory.mktemp("demo") / "root"
+    shardmill("run", "sample", "--output", str(root), "--workers", "2")
+    return root

@@ -10,16 +10,18 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayError, RayTaskError
 
 from pipeline.errors import ShardmillError
 from pipeline.work import Facts, Item, Outcome, Work
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,6 @@ START_FAILURES = 3
 """Workers in a row that may die before the work is open; then the run stops, for it will not open anywhere."""
 
 
-@ray.remote
 class ShardActor:
     """Holds the opened work in its own process."""
 
@@ -116,7 +117,7 @@ class _Dispatch(Generic[Item]):
     def _staff(self) -> None:
         """As many actors as there are seats, while there is work for them."""
         while self._todo and len(self._workers) < self._size:
-            actor = ShardActor.options(**self._options).remote(self._work)
+            actor: Any = ray.remote(ShardActor).options(**self._options).remote(self._work)
             self._workers.append(Worker(actor, actor.node.remote()))
 
     def _hand_out(self) -> None:
@@ -179,7 +180,8 @@ class _Dispatch(Generic[Item]):
 
 
 def _alive(node: str | None) -> bool:
-    return any(known["NodeID"] == node and known["Alive"] for known in ray.nodes())
+    nodes: list[dict[str, Any]] = ray.nodes()   # type: ignore[no-untyped-call]
+    return any(known["NodeID"] == node and known["Alive"] for known in nodes)
 
 
 def _message(error: RayTaskError) -> str:
@@ -203,11 +205,29 @@ def connect(address: str | None, workers: int | None) -> int:
             ray.init(address=target, **options)
         else:
             ray.init(num_cpus=workers, include_dashboard=False, **options)
-    return workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return workers or max(1, int(resources().get("CPU", 1)))
+
+
+def ask(function: Callable[[Any], Answer], argument: Any, *, gpus: float = 0) -> Answer:
+    """What a worker (with so many GPUs) answers: the driver's machine may be another kind. Its errors come through."""
+    task = ray.remote(function).options(num_cpus=1, num_gpus=gpus, max_retries=0)
+    try:
+        answer: Answer = ray.get(task.remote(argument))
+    except RayTaskError as error:
+        if isinstance(error.cause, ShardmillError):
+            raise error.cause from None
+        raise
+    return answer
+
+
+def resources() -> dict[str, float]:
+    """What the cluster has now."""
+    found: dict[str, float] = ray.cluster_resources()   # type: ignore[no-untyped-call]
+    return found
 
 
 def has_gpu() -> bool:
-    return ray.cluster_resources().get("GPU", 0) > 0
+    return resources().get("GPU", 0) > 0
 
 
 def disconnect() -> None:

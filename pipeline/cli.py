@@ -1,0 +1,161 @@
+"""The command line.
+
+Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with quarantined shards, 130 stopped.
+"""
+
+import json
+import logging
+import signal
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pipeline import shown
+from pipeline.errors import InputError, ShardmillError
+
+
+class Commands(TyperGroup):
+    """Errors that a user can act on are one message and an exit code, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ShardmillError as error:
+            typer.echo(f"shardmill: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("shardmill: stopped; the same command continues it", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="shardmill", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Curate web image-text shards into labelled, trainer-ready WebDataset shards.",
+)
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a preset's name or a recipe file")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[INPUT]...", help="folders, globs, brace patterns or URLs; default: the recipe's own"),
+]
+Root = Annotated[str, typer.Argument(metavar="ROOT", help="output root of a run")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be repeated")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    inputs: Inputs = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="ROOT", help="output root, a folder or URL")] = "",
+    workers: Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="batches that an actor has in work at once")] = 1,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a curation, or continue it: the same command again does only what is missing."""
+    from pipeline.command import Request, run_curation
+    from pipeline.progress import Silent, reporter
+
+    if not output:
+        raise InputError("give an output root: --output ROOT")
+    request = Request(recipe, inputs or [], output, overrides or [], workers, threads, address)
+    result, seconds = run_curation(request, Silent() if as_json else reporter())
+    found = {"root": output, "seconds": seconds, **result.ledger.as_dict()}
+    _print(as_json, found, lambda _: shown.result(result, output, seconds))
+    raise typer.Exit(3 if result.ledger.quarantined else 0)
+
+
+@app.command()
+def plan(
+    recipe: RecipeName, inputs: Inputs = None, overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="actors to plan for")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
+    from pipeline.command import planned
+
+    _print(as_json, planned(recipe, inputs or [], overrides or [], workers), shown.plan)
+
+
+@app.command()
+def status(root: Root, as_json: AsJson = False) -> None:
+    """How far a run is, and its account: read, kept, rejected and failed by reason."""
+    from pipeline.status import status as read_status
+
+    _print(as_json, read_status(root), shown.status)
+
+
+@app.command()
+def verify(root: Root, as_json: AsJson = False) -> None:
+    """Recompute conservation, hashes and counts from the files. Exits non-zero on any fault."""
+    from pipeline.verify import verify as check
+
+    found = check(root)
+    _print(as_json, found, shown.verify)
+    raise typer.Exit(1 if found["faults"] else 0)
+
+
+@app.command()
+def explain(
+    root: Root,
+    uid: Annotated[str, typer.Argument(metavar="UID", help="32 hex digits, or the first few")],
+    as_json: AsJson = False,
+) -> None:
+    """Every column of a sample, every rule's value and bound, and the verdict."""
+    from pipeline.whatif import explained
+
+    _print(as_json, explained(root, uid), shown.explanation)
+
+
+@app.command()
+def simulate(root: Root, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Count what other rules would keep, from stored columns: no pixels, nothing written."""
+    from pipeline.whatif import simulated
+
+    _print(as_json, simulated(root, overrides or []), shown.simulation)
+
+
+@app.command()
+def classes(root: Root, as_json: AsJson = False) -> None:
+    """List the pseudo-classes of a run: name, size, entities."""
+    from pipeline.labelling import class_rows
+
+    _print(as_json, class_rows(root), shown.classes)
+
+
+@app.command()
+def report(root: Root) -> None:
+    """Write ROOT/report.html again."""
+    from pipeline.evidence import write_report
+    from pipeline.opened import open_root, readable
+
+    write_report(readable(open_root(root)))
+    typer.echo(f"{root}/report.html")
+
+
+def _print(as_json: bool, found: Any, show: Any) -> None:
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+    else:
+        show(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, _stop)   # as Ctrl-C: what is done is kept
+    app(None if arguments is None else list(arguments))
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What `shardmill run` and `shardmill plan` do, apart from options and printing."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.curation import Result, curate, finished, succeed
+from pipeline.errors import InputError
+from pipeline.evidence import write_report
+from pipeline.io.inputs import Shard, discover
+from pipeline.io.store import Store, absolute
+from pipeline.models.route import RouteWish, local_route
+from pipeline.passes import Driver, EventLog
+from pipeline.plan import Plan
+from pipeline.probe import estimate
+from pipeline.progress import Reporter
+from pipeline.recipe import Recipe, load
+from pipeline.sections import BUNDLED
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `shardmill run`."""
+
+    recipe: str
+    inputs: Sequence[str]
+    output: str
+    overrides: Sequence[str] = ()
+    workers: int | None = None
+    threads: int = 1
+    address: str | None = None
+
+
+def shards_of(recipe: Recipe, inputs: Sequence[str]) -> tuple[Shard, ...]:
+    """The input shards: those of the command line, else the recipe's own. `bundled:sample` is the sample in the package."""
+    patterns = list(inputs) or list(recipe.inputs)
+    if not patterns:
+        raise InputError(f"recipe {recipe.name} names no inputs: give a folder, glob, brace pattern or URL on the command line")
+    return tuple(discover([str(ASSETS / p.removeprefix(BUNDLED)) if p.startswith(BUNDLED) else p for p in patterns]))
+
+
+def wish(recipe: Recipe) -> RouteWish:
+    return RouteWish(recipe.model.precision, recipe.model.device, recipe.model.compile)
+
+
+def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
+    """Runs or continues a curation on Ray; returns its result and the seconds it took."""
+    from pipeline.distributed import shards as ray_shards  # slow to import, and no other command needs it
+
+    started = time.monotonic()
+    recipe = load(request.recipe, request.overrides)
+    shards = shards_of(recipe, request.inputs)
+    for condition in recipe.conditions:
+        tell.note(f"not checked here: {condition}")
+    root = Store(absolute(request.output))
+    workers = ray_shards.connect(request.address, request.workers)
+    try:
+        wants_gpu = recipe.model.device == "cuda" or (recipe.model.device == "auto" and ray_shards.has_gpu())
+        gpus = 1.0 if wants_gpu else 0.0
+        plan = Plan(root, recipe, shards, ray_shards.ask(local_route, wish(recipe), gpus=gpus))
+        found = finished(plan)
+        if found is not None:
+            return found, time.monotonic() - started
+        driver = Driver(root, ray_shards.RayExecutor(workers, gpus=gpus), tell, EventLog(root))
+        result = curate(plan, driver, request.threads)
+        driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": workers})
+        driver.events.flush()
+        write_report(result.plan)
+        succeed(result)
+    finally:
+        ray_shards.disconnect()
+    return result, time.monotonic() - started
+
+
+def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], workers: int) -> dict[str, Any]:
+    """What a run would need, estimated on this machine."""
+    recipe = load(recipe_name, overrides)
+    shards = shards_of(recipe, inputs)
+    return estimate(Plan(Store("memory://unused"), recipe, shards, local_route(wish(recipe))), workers)

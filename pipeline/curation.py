@@ -1,0 +1,192 @@
+"""One curation from start to end: the passes in order (design decision 4). Every pass does only what is missing, so that
+the same command continues a stopped run and does nothing on a finished one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline import labelling, linking
+from pipeline.errors import InputError, RootError
+from pipeline.export import Export, plan_export, side_files
+from pipeline.exported import ExportColumns
+from pipeline.gather import Rows, Run
+from pipeline.io.columns import read_facts
+from pipeline.io.store import PARTIAL, Store
+from pipeline.ledger import Ledger, balanced, from_dict
+from pipeline.passes import Driver, quarantine, quarantined, stored_shards
+from pipeline.plan import Plan
+from pipeline.reductions import find_duplicates, resolve_thresholds, write_run_columns, write_subset
+from pipeline.runner import Annotate, Derive
+from pipeline.selection import RuleColumns, Select
+from pipeline.stage import digest
+from pipeline.versions import versions
+
+SUCCESS = "_SUCCESS"
+OURS = {"run.json", "log", "columns", "tables", "exports", "quarantine", PARTIAL}
+
+
+@dataclass(frozen=True)
+class Result:
+    plan: Plan
+    """Over the shards that could be read."""
+    ledger: Ledger
+    finished_before: bool = False
+
+
+def curate(plan: Plan, driver: Driver, threads: int = 1) -> Result:
+    """Runs what is missing of a plan and publishes the export. Raises ShardmillError; Ctrl-C and SIGTERM come through as
+    KeyboardInterrupt, and the same plan continues from there."""
+    found = finished(plan)
+    if found is not None:
+        return found
+    claim(plan)
+    active = annotate(plan, driver, threads)
+    run = gathered(active)
+    find_duplicates(active, run)
+    write_run_columns(active, run)
+    linking.calibrate(active, run, driver)
+    link(active, driver)
+    linking.count(active, run)
+    ledger = select(active, run, driver, tuple(s.shard_id for s in plan.shards if s not in active.shards))
+    labelling.fit(active, run)
+    labelling.label(active, run, driver)
+    export(active, run, driver, ledger)
+    return Result(active, ledger)
+
+
+def finished(plan: Plan) -> Result | None:
+    """The result of an earlier run of this very plan, if it got to its end."""
+    if not plan.root.exists(SUCCESS):
+        return None
+    active = without_quarantined(plan)
+    if plan.root.read_json(SUCCESS)["plan"] != identity(active):
+        return None
+    return Result(active, ledger_of(active), finished_before=True)
+
+
+def identity(plan: Plan) -> str:
+    return digest([plan.describe(), plan.inputs])
+
+
+def ledger_of(plan: Plan) -> Ledger:
+    return from_dict(plan.root.read_json(f"{plan.verdicts}/ledger.json"))
+
+
+def claim(plan: Plan) -> None:
+    """Makes the root this plan's: writes run.json, and takes back what a changed input file had given."""
+    root = plan.root
+    there = set(root.names()) | set(root.folders())
+    if there and "run.json" not in there and not there <= OURS:
+        raise RootError(f"{root.url} is not empty and not a root of shardmill (no run.json): choose another --output")
+    if "run.json" in there:
+        before = {entry["shard_id"]: entry["version"] for entry in root.read_json("run.json")["inputs"]}
+        for shard in plan.shards:
+            if before.get(shard.shard_id, shard.version) != shard.version:
+                forget(root, shard.shard_id)
+    root.remove(SUCCESS)
+    root.write_json("run.json", {
+        "recipe": plan.recipe.model_dump(mode="json"), "outputs": plan.describe(), "versions": versions(),
+        "inputs": [asdict(shard) for shard in plan.shards],
+    })
+
+
+def forget(root: Store, shard_id: str) -> None:
+    """Removes the columns of a shard whose file is not what it was."""
+    for folder in root.folders("columns"):
+        for name in root.names(f"columns/{folder}"):
+            if name.startswith(f"{shard_id}."):
+                root.remove(f"columns/{folder}/{name}")
+
+
+def annotate(plan: Plan, driver: Driver, threads: int) -> Plan:
+    """The one pass over the input bytes. Returns the plan over the shards that could be read."""
+    there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
+    given_up = quarantined(plan.root, plan.shards)
+    todo = [s for s in plan.shards if s.shard_id not in there and s.shard_id not in given_up]
+    work = Annotate(plan.columns, plan.stages, plan.recipe.caption.keys, threads)
+    for outcome in driver.run("annotate", work, todo, there=len(plan.shards) - len(todo)):
+        if outcome.error is not None:
+            quarantine(plan.root, outcome)
+    return without_quarantined(plan)
+
+
+def without_quarantined(plan: Plan) -> Plan:
+    given_up = quarantined(plan.root, plan.shards)
+    active = [shard for shard in plan.shards if shard.shard_id not in given_up]
+    if not active and plan.shards:
+        first = next(iter(given_up.items()))
+        raise InputError(f"no shard could be read; {len(given_up)} are in quarantine, e.g. {first[0]}: {first[1]}")
+    return plan.restricted(active)
+
+
+def gathered(plan: Plan) -> Run:
+    """The columns of a run whose annotate pass is done."""
+    folder = plan.columns.folders["samples"]
+    counts = tuple(int(read_facts(plan.root, f"{folder}/{s.shard_id}.parquet")["rows"]) for s in plan.shards)
+    return Run(plan.columns, Rows(tuple(s.shard_id for s in plan.shards), counts))
+
+
+def link(plan: Plan, driver: Driver) -> None:
+    """Entities, from stored columns alone: no pixels."""
+    there = stored_shards(plan.root, [plan.columns.folders["entities"]])
+    todo = [shard.shard_id for shard in plan.shards if shard.shard_id not in there]
+    reads = {"mentions": ("mentions",), "clip": ("image_embedding",)}
+    driver.must("entities", Derive(plan.columns, (plan.entities,), reads), todo, there=len(there))
+
+
+def select(plan: Plan, run: Run, driver: Driver, given_up: Sequence[str]) -> Ledger:
+    """A verdict for every sample, and the balance of the run."""
+    thresholds = resolve_thresholds(plan, run)
+    there = stored_shards(plan.root, [plan.verdicts])
+    offsets = run.rows.offsets
+    todo = [(shard_id, int(offsets[i])) for i, shard_id in enumerate(run.rows.shard_ids) if shard_id not in there]
+    source = RuleColumns(plan.columns, plan.run_columns)
+    driver.must("select", Select(source, plan.recipe.filters, thresholds, plan.verdicts), todo, there=len(there))
+    ledger = balance(plan, run, given_up)
+    plan.root.write_json(f"{plan.verdicts}/ledger.json", ledger.as_dict())
+    write_subset(plan, run)
+    return ledger
+
+
+def balance(plan: Plan, run: Run, given_up: Sequence[str]) -> Ledger:
+    samples = plan.columns.folders["samples"]
+    verdicts, gaps = {}, []
+    for shard_id in run.rows.shard_ids:
+        verdicts[shard_id] = read_facts(plan.root, f"{plan.verdicts}/{shard_id}.parquet")["verdicts"]
+        found = read_facts(plan.root, f"{samples}/{shard_id}.parquet")["gaps"]
+        gaps += [{"shard_id": shard_id, **gap} for gap in found]
+    return balanced(dict(zip(run.rows.shard_ids, run.rows.counts, strict=True)), verdicts, gaps, given_up)
+
+
+def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
+    """Writes the output shards, then the side files, then points `shards` and current.json at them."""
+    root, settings = plan.root, plan.recipe.export
+    seed = plan.recipe.seed if settings.shuffle else None
+    kept = {shard_id: counts.get("kept", 0) for shard_id, counts in ledger.shards.items()}
+    planned = plan_export(plan.shards, kept, size=settings.shard_size, group=settings.group, seed=seed)
+    there = {name for name in root.names(plan.export) if name.endswith("_stats.json")}
+    todo = [item for item in planned if f"{item.name}_stats.json" not in there]
+    classes = plan.classes and f"{plan.classes}/classes.parquet"
+    columns = ExportColumns(plan.columns, plan.verdicts, plan.labels, classes, plan.frequent)
+    digits = max(4, len(str(settings.shard_size - 1)))
+    driver.must("export", Export(columns, plan.export, seed, digits), todo, there=len(there))
+    side_files(root, plan.export, planned, export_facts(plan, ledger))
+    root.point("shards", plan.export)
+    published = {"export": plan.export, "verdicts": plan.verdicts, "labels": plan.labels, "classes": plan.classes}
+    root.write_json("current.json", published)
+
+
+def export_facts(plan: Plan, ledger: Ledger) -> dict[str, Any]:
+    return {
+        "recipe": plan.recipe.name, "processed_count": ledger.read, "seed": plan.recipe.seed,
+        "shuffle": plan.recipe.export.shuffle, "columns": dict(plan.columns.folders),
+        "verdicts": plan.verdicts, "labels": plan.labels,
+    }
+
+
+def succeed(result: Result) -> None:
+    """The last file of a run: readers may rely on everything else."""
+    result.plan.root.write_json(SUCCESS, {"plan": identity(result.plan), **{
+        key: value for key, value in result.ledger.as_dict().items() if key != "shards"
+    }})

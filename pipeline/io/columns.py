@@ -1,0 +1,108 @@
+"""Column files: `<folder>/<shard_id>.parquet`, one row per input sample, and its vectors as `.npy` beside it.
+
+The vectors are written first and the parquet last, with their hashes in its footer, so that the parquet's existence
+means the whole set is there. A vector column `v` becomes `<shard_id>.v.npy` (float16 [rows, d], zero rows where there is
+none) and the validity column `v_valid`.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.io.store import Store
+
+FOOTER = b"shardmill"
+Vectors = NDArray[np.float16]
+
+
+def is_vector(field: pa.Field) -> bool:
+    return bool(pa.types.is_fixed_size_list(field.type) and pa.types.is_float16(field.type.value_type))
+
+
+def as_matrix(column: pa.Array, dimension: int) -> Vectors:
+    """float16 [rows, dimension]; zero rows where the list is null."""
+    out = np.zeros((len(column), dimension), np.float16)
+    valid = np.asarray(column.is_valid())
+    flat = column.drop_null().flatten()
+    out[valid] = np.asarray(flat, dtype=np.float16).reshape(-1, dimension)
+    return out
+
+
+def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
+    """Commits one stage's columns of one shard. `facts` go into the footer (fingerprint, counts, gaps)."""
+    hashes: dict[str, str] = {}
+    stored: dict[str, pa.Array] = {}
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if not is_vector(field):
+            stored[field.name] = column
+            continue
+        array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        name = f"{shard_id}.{field.name}.npy"
+        content = npy_bytes(as_matrix(array, field.type.list_size))
+        store.write(f"{folder}/{name}", content)
+        hashes[name] = hashlib.sha256(content).hexdigest()
+        stored[f"{field.name}_valid"] = array.is_valid()
+    write_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), {**facts, "rows": table.num_rows, "files": hashes})
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def write_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
+    """A parquet file with `facts` (JSON-able) in its footer. The same table and facts give the same bytes."""
+    with parquet_file(store, path, table.schema, facts) as write:
+        write(table)
+
+
+@contextmanager
+def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str, Any]) -> Iterator[Any]:
+    schema = schema.with_metadata({FOOTER: json.dumps(facts, sort_keys=True).encode()})
+    with store.create(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        yield lambda table: writer.write_table(table.cast(schema))
+
+
+def read_table(store: Store, path: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+    with _opened(store, path) as file:
+        return pq.read_table(file, columns=None if columns is None else list(columns), filters=filters)
+
+
+def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+    return read_table(store, f"{folder}/{shard_id}.parquet", columns)
+
+
+def read_facts(store: Store, path: str) -> dict[str, Any]:
+    """The facts in a parquet file's footer."""
+    with _opened(store, path) as file:
+        metadata = pq.read_schema(file).metadata or {}
+    facts: dict[str, Any] = json.loads(metadata.get(FOOTER, b"{}"))
+    return facts
+
+
+def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Vectors:
+    """float16 [rows, d]; mapped, not read, where the store is local."""
+    return read_npy(store, f"{folder}/{shard_id}.{name}.npy")
+
+
+def read_npy(store: Store, path: str) -> NDArray[Any]:
+    if store.local is not None:
+        mapped: NDArray[Any] = np.load(store.local / path, mmap_mode="r", allow_pickle=False)
+        return mapped
+    loaded: NDArray[Any] = np.load(io.BytesIO(store.read(path)), allow_pickle=False)
+    return loaded
+
+
+@contextmanager
+def _opened(store: Store, path: str) -> Iterator[IO[bytes]]:
+    with store.open(path) as file:
+        yield file

@@ -1,0 +1,68 @@
+"""The account of a run: read = kept + rejected by reason + failed by reason, for each shard and in total (decision 7)."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.errors import ConservationError
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Counts of verdicts. `gaps` and `quarantined` name what nobody could read: it is not among `read`."""
+
+    read: int
+    verdicts: Mapping[str, int]
+    gaps: tuple[Mapping[str, Any], ...] = ()
+    quarantined: tuple[str, ...] = ()
+    shards: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Verdict counts by shard."""
+
+    @property
+    def kept(self) -> int:
+        return self.verdicts.get("kept", 0)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        return _by_prefix(self.verdicts, "rejected:")
+
+    @property
+    def failed(self) -> dict[str, int]:
+        return _by_prefix(self.verdicts, "failed:")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "read": self.read, "kept": self.kept, "rejected": self.rejected, "failed": self.failed,
+            "gaps": list(self.gaps), "quarantined": list(self.quarantined), "shards": self.shards,
+        }
+
+
+def _by_prefix(verdicts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    found = {name.removeprefix(prefix): count for name, count in verdicts.items() if name.startswith(prefix)}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def balanced(
+    rows: Mapping[str, int],
+    verdicts: Mapping[str, Mapping[str, int]],
+    gaps: Iterable[Mapping[str, Any]],
+    quarantined: Iterable[str],
+) -> Ledger:
+    """The ledger of a run from the rows read and the verdicts given, by shard. Raises ConservationError."""
+    if set(rows) != set(verdicts):
+        raise ConservationError(f"shards without verdicts: {sorted(set(rows) ^ set(verdicts))}")
+    total: Counter[str] = Counter()
+    for shard_id, counts in verdicts.items():
+        if sum(counts.values()) != rows[shard_id]:
+            raise ConservationError(f"shard {shard_id}: {rows[shard_id]} samples read, {sum(counts.values())} verdicts given")
+        total.update(counts)
+    return Ledger(sum(rows.values()), dict(sorted(total.items())), tuple(gaps), tuple(sorted(quarantined)), dict(verdicts))
+
+
+def from_dict(stored: Mapping[str, Any]) -> Ledger:
+    total: Counter[str] = Counter()
+    for counts in stored["shards"].values():
+        total.update(counts)
+    gaps, quarantined = tuple(stored["gaps"]), tuple(stored["quarantined"])
+    return Ledger(stored["read"], dict(sorted(total.items())), gaps, quarantined, stored["shards"])

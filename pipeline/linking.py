@@ -1,0 +1,129 @@
+"""Entity linking over a run: the calibration that the entities pass needs, and the counts behind the cut of rare entities."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.gather import Run
+from pipeline.io.columns import npy_bytes, read_columns, read_npy, write_table
+from pipeline.io.store import Store
+from pipeline.knowledge.aliases import build
+from pipeline.knowledge.base import KnowledgeBase
+from pipeline.knowledge.linking import mentions_of
+from pipeline.models.allocator import settle
+from pipeline.models.clip import Encoder, open_encoder
+from pipeline.models.weights import describe
+from pipeline.passes import Driver
+from pipeline.plan import Plan
+from pipeline.reduce import entities
+from pipeline.reduce.lift import Vocabulary
+from pipeline.stage import digest
+from pipeline.stages.clip import ClipStage
+from pipeline.work import Facts, Work
+
+CALIBRATED_ON = 20_000
+"""Samples whose shuffled mentions give the null distribution: beyond that its quantiles no longer move."""
+TEXTS = 1024
+"""Texts per item of work."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Some texts and the file for their embeddings; the name is their content's, so a rerun finds it."""
+
+    path: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EmbedTexts(Work[Texts]):
+    """Embeds texts on workers, by the same model and route as the captions."""
+
+    store: Store
+    stage: ClipStage
+
+    def name(self, item: Texts) -> str:
+        return item.path
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Texts], Facts]]:
+        settle()
+        with open_encoder(self.stage.spec, self.stage.route, self.stage.micro_batch) as encoder:
+            yield lambda item: self._run(item, encoder)
+
+    def _run(self, item: Texts, encoder: Encoder) -> Facts:
+        self.store.write(item.path, npy_bytes(encoder.encode_texts(item.texts)))
+        return {"rows": len(item.texts)}
+
+
+def calibrate(plan: Plan, run: Run, driver: Driver) -> None:
+    """Writes the entity table that the entities pass reads: the senses of every alias mentioned in this run, embedded, and
+    the threshold from the run's own shuffled pairs (design decision 12)."""
+    folder = plan.calibration
+    if plan.root.exists(f"{folder}/calibration.json"):
+        return
+    settings, seed = plan.recipe.entities, plan.recipe.seed
+    base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
+    valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
+    background = run.vectors("image_embedding", entities.sampled(valid, settings.background, seed))
+    mentions = run.table("mentions", ["mentions"]).column("mentions")
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        return embedded_texts(plan, driver, f"{folder}/texts", texts)
+
+    table = entities.entity_table(base, build(base), mentioned_aliases(mentions), encode, background)
+    rows = entities.sampled(valid & mentioned(mentions), CALIBRATED_ON, seed + 1)
+    some = mentions_of(mentions.take(pa.array(rows)), np.ones(len(rows), bool))
+    rules = entities.Settings(settings.false_positive_rate, settings.background, seed)
+    entities.with_threshold(table, some, run.vectors("image_embedding", rows), rules).save(plan.root, folder)
+    plan.root.remove(f"{folder}/texts")
+
+
+def embedded_texts(plan: Plan, driver: Driver, folder: str, texts: Sequence[str]) -> NDArray[np.float32]:
+    """float32 [texts, d], unit rows, computed by the executor's workers."""
+    stage = plan.clip
+    chunks = [tuple(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
+    items = [Texts(f"{folder}/{digest(chunk, 32)}.npy", chunk) for chunk in chunks]
+    todo = [item for item in items if not plan.root.exists(item.path)]
+    driver.must("entity texts", EmbedTexts(plan.root, stage), todo, there=len(items) - len(todo))
+    parts = [np.asarray(read_npy(plan.root, item.path)) for item in items]
+    return np.concatenate(parts) if parts else np.zeros((0, describe(stage.spec).dimension), np.float32)
+
+
+def mentioned_aliases(mentions: pa.ChunkedArray) -> list[str]:
+    """The distinct aliases, sorted."""
+    aliases = [pc.struct_field(pc.list_flatten(chunk), "alias").unique() for chunk in mentions.chunks]
+    return sorted({alias for chunk in aliases for alias in chunk.to_pylist()})
+
+
+def mentioned(mentions: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """bool [rows]: the caption mentions something."""
+    return np.asarray(pc.greater(pc.fill_null(pc.list_value_length(mentions), 0), 0))
+
+
+def count(plan: Plan, run: Run) -> None:
+    """`counts.parquet`: in how many samples each entity is confirmed. The cut of rare entities (MOFI's n_min) reads it."""
+    path = f"{plan.counts}/counts.parquet"
+    if plan.root.exists(path):
+        return
+    store, folder = run.columns.store, run.columns.folders["entities"]
+    columns = (read_columns(store, folder, s, ["entities"]).column("entities") for s in run.rows.shard_ids)
+    write_table(plan.root, path, entities.entity_counts(columns), {"rows": run.rows.total})
+
+
+def confirmed_entities(plan: Plan, run: Run, members: NDArray[np.int64]) -> list[tuple[str, ...]]:
+    """The confirmed and not rare entity ids of the given global rows."""
+    allowed = plan.frequent.ids()
+    column = run.table("entities", ["entities"]).column("entities").take(pa.array(members))
+    return [tuple(e["id"] for e in row or () if e["confirmed"] and e["id"] in allowed) for row in column.to_pylist()]
+
+
+def vocabulary(plan: Plan) -> Vocabulary:
+    """Names and hypernyms of the knowledge base, for naming classes."""
+    base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
+    return Vocabulary(dict(zip(base.ids, base.hypernyms, strict=True)), {id: base.name(row) for row, id in enumerate(base.ids)})

@@ -1,0 +1,31 @@
+"""An output root, opened to be looked at: what its run.json says, as a plan. Nothing is started or written."""
+
+from pydantic import ValidationError
+
+from pipeline.errors import RootError
+from pipeline.io.inputs import Shard
+from pipeline.io.store import Store
+from pipeline.passes import quarantined
+from pipeline.plan import Plan
+from pipeline.recipe import Recipe
+
+
+def open_root(url: str) -> Plan:
+    """The plan of a root, over all its inputs. Raises RootError when it is none, or was made by another version."""
+    root = Store(url)
+    if not root.exists("run.json"):
+        raise RootError(f"{url} is not an output root of shardmill: it has no run.json")
+    stored = root.read_json("run.json")
+    try:
+        recipe = Recipe.model_validate(stored["recipe"])
+        shards = tuple(Shard(**entry) for entry in stored["inputs"])
+        plan = Plan(root, recipe, shards, stored["outputs"]["route"])
+    except (ValidationError, TypeError, KeyError) as error:
+        raise RootError(f"{url}: run.json was written by another version of shardmill: {error}") from None
+    return plan
+
+
+def readable(plan: Plan) -> Plan:
+    """The plan over the shards that are not in quarantine: its names are those of the tables that were written."""
+    given_up = quarantined(plan.root, plan.shards)
+    return plan.restricted([shard for shard in plan.shards if shard.shard_id not in given_up])

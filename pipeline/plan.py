@@ -1,0 +1,178 @@
+"""The plan of a run: from a recipe and its inputs to stages, fingerprints and folder names. Pure; nothing is read.
+
+Whatever changes a file's content is in its folder's name (design decision 1): a stage's fingerprint for columns, and for
+tables the fingerprints of what they read and the list of input shards with their versions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline import names
+from pipeline.io.columns import read_table
+from pipeline.io.inputs import Shard
+from pipeline.io.store import Store
+from pipeline.recipe import Recipe, classes_identity, export_identity, labels_identity, select_identity
+from pipeline.rules import columns_read
+from pipeline.runner import Columns
+from pipeline.stage import Stage, digest, fingerprints
+from pipeline.stages.caption import CaptionStage
+from pipeline.stages.clip import ClipStage
+from pipeline.stages.entities import EntitiesStage
+from pipeline.stages.hashes import HashesStage
+from pipeline.stages.image import ImageStage
+from pipeline.stages.language import LanguageStage
+from pipeline.stages.mentions import MentionsStage
+from schemas.columns import SAMPLES
+
+
+@dataclass(frozen=True)
+class Frequent:
+    """The cut of rare entities (MOFI's n_min): the table of counts over the run, and how many samples an entity needs."""
+
+    store: Store
+    path: str
+    min_count: int
+
+    def ids(self) -> frozenset[str]:
+        table = read_table(self.store, self.path, ["id", "count"])
+        return frozenset(table.filter(pc.greater_equal(table.column("count"), self.min_count)).column("id").to_pylist())
+
+
+VERSIONS = {
+    "samples": 1, "duplicates": 1, "run": 1, "calibration": 1, "counts": 1, "verdicts": 1, "classes": 1, "labels": 1, "export": 1,
+}
+"""Raised whenever the same input would give another table."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe means for these inputs and this numeric route."""
+
+    root: Store
+    recipe: Recipe
+    shards: tuple[Shard, ...]
+    route: str
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the annotate pass, in order."""
+        recipe = self.recipe
+        return (
+            ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels),
+            CaptionStage(),
+            LanguageStage(),
+            HashesStage(),
+            self.clip,
+            MentionsStage(recipe.entities.knowledge_base, self.ner),
+        )
+
+    @cached_property
+    def clip(self) -> ClipStage:
+        model = self.recipe.model
+        return ClipStage(model.name, model.pretrained, model.precision, self.route, model.micro_batch)
+
+    @property
+    def ner(self) -> bool:
+        wish = self.recipe.entities.ner
+        return names.available() if wish == "auto" else wish
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of every stage of the annotate pass and of the source's own columns."""
+        source = digest(["samples", VERSIONS["samples"], self.recipe.caption.keys])
+        behind = {name: source for name in [*SAMPLES.names[1:], "image"]}
+        return {"samples": source, **fingerprints(self.stages, behind)}
+
+    @cached_property
+    def inputs(self) -> str:
+        """Fingerprint of the input list; a changed file changes it."""
+        return digest([[shard.shard_id, shard.size, shard.version] for shard in self.shards])
+
+    def _table(self, name: str, *facts: Any) -> str:
+        return f"{name}@{digest([name, VERSIONS[name], *facts, self.inputs])}"
+
+    @cached_property
+    def duplicates(self) -> str:
+        reads = [self.fingerprints[name] for name in ("samples", "image", "hashes", "clip")]
+        return "tables/" + self._table("duplicates", self.recipe.duplicates.model_dump(), reads)
+
+    @cached_property
+    def run_columns(self) -> str:
+        """Folder of the columns that need the whole run; which ones are made depends on the rules."""
+        read = sorted(columns_read(self.recipe.filters).get("derived", ()))
+        return "columns/" + self._table("run", self.duplicates, read)
+
+    @cached_property
+    def calibration(self) -> str:
+        reads = [self.fingerprints[name] for name in ("caption", "clip", "mentions")]
+        settings = self.recipe.entities.model_dump(exclude={"min_count", "knowledge_base", "ner"})
+        return "tables/" + self._table("calibration", settings, self.recipe.seed, reads)
+
+    @cached_property
+    def entities(self) -> EntitiesStage:
+        return EntitiesStage((self.root / self.calibration).url)
+
+    @cached_property
+    def entities_fingerprint(self) -> str:
+        behind = {"mentions": self.fingerprints["mentions"], "image_embedding": self.fingerprints["clip"]}
+        return fingerprints([self.entities], behind)["entities"]
+
+    @cached_property
+    def counts(self) -> str:
+        return "tables/" + self._table("counts", self.entities_fingerprint)
+
+    @property
+    def frequent(self) -> Frequent:
+        return Frequent(self.root, f"{self.counts}/counts.parquet", self.recipe.entities.min_count)
+
+    @cached_property
+    def verdicts(self) -> str:
+        reads = [self.fingerprints, self.entities_fingerprint, self.duplicates]
+        return self._table("verdicts", select_identity(self.recipe), reads)
+
+    @cached_property
+    def classes(self) -> str | None:
+        """Folder of the class tables; None when the recipe asks for no classes."""
+        settings = self.recipe.classes
+        if settings.k is None and settings.fit_on in ("kept", "all"):
+            return None
+        reads = [self.fingerprints["clip"], self.entities_fingerprint, self.recipe.entities.min_count]
+        fitted_on = self.verdicts if settings.fit_on == "kept" else settings.fit_on
+        return "tables/" + self._table("classes", classes_identity(self.recipe), reads, fitted_on)
+
+    @cached_property
+    def labels(self) -> str | None:
+        if self.classes is None:
+            return None
+        return self._table("labels", labels_identity(self.recipe), self.classes, self.verdicts)
+
+    @cached_property
+    def export(self) -> str:
+        reads = [self.verdicts, self.labels, self.classes, self.recipe.entities.min_count]
+        return "exports/" + digest(["export", VERSIONS["export"], export_identity(self.recipe), reads])
+
+    @cached_property
+    def columns(self) -> Columns:
+        folders = {name: f"columns/{name}@{fingerprint}" for name, fingerprint in self.fingerprints.items()}
+        return Columns(self.root, {**folders, "entities": f"columns/entities@{self.entities_fingerprint}"})
+
+    @property
+    def annotated(self) -> tuple[str, ...]:
+        """Names of the annotate pass's files, in the order in which they are committed."""
+        return ("samples", *(stage.contract.name for stage in self.stages))
+
+    def restricted(self, shards: Sequence[Shard]) -> "Plan":
+        """The same plan over the shards that could be read."""
+        return Plan(self.root, self.recipe, tuple(shards), self.route)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Names of all outputs, for run.json."""
+        return {
+            "route": self.route, "columns": dict(self.columns.folders), "duplicates": self.duplicates,
+            "calibration": self.calibration, "counts": self.counts, "verdicts": self.verdicts, "classes": self.classes,
+            "labels": self.labels, "export": self.export,
+        }

@@ -1,0 +1,83 @@
+"""How long a run would take and how much disk: from a probe of the first samples, in this process. Nothing is written."""
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.io.shards import read
+from pipeline.plan import Plan
+from pipeline.runner import BATCH_ROWS, annotate
+
+PROBED = 2 * BATCH_ROWS
+"""Samples; the first batch warms up and is not timed when there is a second one."""
+
+
+def estimate(plan: Plan, workers: int) -> dict[str, Any]:
+    """Counts and estimates, each also as text for people. The time assumes workers as fast as this process."""
+    opened = time.monotonic()
+    with ExitStack() as stack:
+        transforms = [stack.enter_context(stage.open()) for stage in plan.stages]
+        start = time.monotonic() - opened
+        probe = _probe(plan, transforms)
+    total = sum(shard.size for shard in plan.shards)
+    samples = round(probe["rows"] * total / probe["bytes_read"]) if probe["bytes_read"] else 0
+    seconds = start + samples / probe["rate"] / workers if probe["rate"] else start
+    columns = round(samples * probe["column_bytes"] / max(probe["rows"], 1))
+    return {
+        "shards": len(plan.shards), "bytes": total, "samples": samples, "rate": probe["rate"], "start_seconds": start,
+        "seconds": seconds, "column_bytes": columns, "export_bytes_at_most": total, "conditions": list(plan.recipe.conditions),
+        "text": {
+            "recipe": plan.recipe.name,
+            "model": plan.recipe.model.label,
+            "route": plan.route,
+            "shards": f"{len(plan.shards):,}",
+            "input": size(total),
+            "samples": f"about {samples:,}",
+            "rate": f"{probe['rate']:,.0f} samples/s per worker, measured on {probe['rows']}",
+            "start": f"{start:,.1f} s to open the stages",
+            "time": f"about {duration(seconds)} with {workers} worker{'s' * (workers > 1)}",
+            "columns": f"about {size(columns)}",
+            "export": f"at most {size(total)}",
+        },
+    }
+
+
+def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
+    rows = timed = column_bytes = bytes_read = 0
+    seconds = 0.0
+    for shard in plan.shards:
+        reader = read(shard, batch_rows=BATCH_ROWS, caption_keys=plan.recipe.caption.keys)
+        for batch in reader:
+            began = time.monotonic()
+            added = annotate(plan.stages, transforms, batch)
+            if rows:
+                seconds += time.monotonic() - began
+                timed += batch.num_rows
+            rows += batch.num_rows
+            column_bytes += sum(_stored_bytes(part) for part in added.values())
+            bytes_read += batch.column("image").nbytes + 4096 * batch.num_rows   # the tar's headers and text members
+            if rows >= PROBED:
+                break
+        if rows >= PROBED:
+            break
+    return {"rows": rows, "rate": timed / seconds if seconds else 0.0, "column_bytes": column_bytes, "bytes_read": bytes_read}
+
+
+def _stored_bytes(batch: pa.RecordBatch) -> int:
+    return int(batch.nbytes)
+
+
+def size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -1,0 +1,102 @@
+"""What the command line prints for people. Everything that comes from data is cleaned of control characters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from pipeline.curation import Result
+
+COLUMN = 28
+
+
+def clean(value: Any) -> str:
+    """Text of the open web, safe for a terminal: no escape sequences, one line."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def line(name: str, value: Any = "", note: str = "") -> None:
+    typer.echo(f"  {clean(name):<{COLUMN}} {clean(value):>12}  {clean(note)}".rstrip())
+
+
+def share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+def account(found: Mapping[str, Any]) -> None:
+    read = found["read"]
+    line("read", f"{read:,}")
+    if found.get("kept") is not None:
+        line("kept", f"{found['kept']:,}", share(found["kept"], read))
+    for kind in ("rejected", "failed"):
+        for reason, count in found[kind].items():
+            line(f"{kind}:{reason}", f"{count:,}", share(count, read))
+    for gap in found.get("gaps", []):
+        missing = "" if gap.get("samples") is None else gap["samples"]
+        line(f"gap:{gap['kind']}", missing, f"{gap['shard_id']}: {gap.get('detail', '')}")
+    for entry in found.get("quarantined", []):
+        line("quarantined", "", entry if isinstance(entry, str) else f"{entry['shard_id']}: {entry['error']}")
+
+
+def result(done: Result, output: str, seconds: float) -> None:
+    typer.echo(f"shardmill: {'finished before' if done.finished_before else 'finished'} in {seconds:,.1f} s")
+    account(done.ledger.as_dict())
+    export = done.plan.root.read_json(f"{done.plan.export}/meta.json")
+    typer.echo(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {output}/shards")
+    typer.echo(f"  report: {output}/report.html")
+
+
+def status(found: Mapping[str, Any]) -> None:
+    typer.echo(f"{clean(found['root'])}: {found['state']} (recipe {clean(found['recipe'])})")
+    account(found)
+    for name, count in found["passes"].items():
+        line(f"pass {name}", f"{count['done']:,} of {count['of']:,}", "shards")
+
+
+def verify(found: Mapping[str, Any]) -> None:
+    for fault in found["faults"]:
+        typer.echo(f"FAULT {clean(fault)}")
+    if "read" in found:
+        account(found)
+        line("accounted for", f"{found['accounted']:,}", share(found["accounted"], found["read"]) + " of the readable samples"
+             + (f", {len(found['gaps'])} named gaps" if found["gaps"] else ""))
+    typer.echo("verify: " + (f"{len(found['faults'])} faults" if found["faults"] else "ok"))
+
+
+def explanation(found: list[dict[str, Any]]) -> None:
+    for sample in found:
+        typer.echo(f"{sample['uid']}  {clean(sample['url'])} row {sample['row']}: {sample['verdict']}")
+        for check in sample["rules"]:
+            mark = "pass  " if check["passes"] else "REJECT"
+            says = f"{check['column']} = {clean(check['value'])}, wants {clean(check['bound'])}"
+            typer.echo(f"  {mark} {check['rule']:<{COLUMN}} {says}")
+        for stage, columns in sample["columns"].items():
+            typer.echo(f"  {stage}")
+            for name, value in columns.items():
+                typer.echo(f"    {name:<{COLUMN}} {clean(value)}")
+        if "labels" in sample:
+            typer.echo("  labels " + ", ".join(f"{label['class_id']} ({label['weight']:.2f})" for label in sample["labels"]))
+
+
+def simulation(found: Mapping[str, Any]) -> None:
+    old, new = found["old"], found["new"]
+    typer.echo(f"  {'':<{COLUMN}} {'now':>12} {'then':>12}")
+    rows = [("kept", old["kept"], new["kept"])]
+    for kind in ("rejected", "failed"):
+        names = dict.fromkeys([*old[kind], *new[kind]])
+        rows += [(f"{kind}:{name}", old[kind].get(name, 0), new[kind].get(name, 0)) for name in names]
+    for name, before, after in rows:
+        typer.echo(f"  {clean(name):<{COLUMN}} {before:>12,} {after:>12,}")
+
+
+def plan(found: Mapping[str, Any]) -> None:
+    for name in ("recipe", "model", "route", "shards", "input", "samples", "rate", "start", "time", "columns", "export"):
+        typer.echo(f"  {name:<10} {clean(found['text'][name])}")
+    for condition in found["conditions"]:
+        typer.echo(f"  not checked here: {clean(condition)}")
+
+
+def classes(found: list[dict[str, Any]]) -> None:
+    for row in found:
+        entities = ", ".join(f"{e['name']} ×{e['lift']:.1f}" for e in row["entities"][:4])
+        line(f"{row['class_id']:>6} {row['name']}", f"{row['size']:,}", entities)

@@ -1,0 +1,60 @@
+"""How far a run is, and its account so far. Reads listings and footers only."""
+
+from collections import Counter
+from typing import Any
+
+from pipeline.curation import SUCCESS, identity
+from pipeline.io.columns import read_facts
+from pipeline.ledger import from_dict
+from pipeline.opened import open_root, readable
+from pipeline.passes import quarantined, stored_shards
+from pipeline.plan import Plan
+
+
+def status(url: str) -> dict[str, Any]:
+    """`read`, `kept`, `rejected` and `failed` by reason, `quarantined`, `gaps`; before the verdicts exist, what is read so far."""
+    whole = open_root(url)
+    plan = readable(whole)
+    root = plan.root
+    account: dict[str, Any] = {"read": 0, "kept": None, "rejected": {}, "failed": {}, "gaps": []}
+    if root.exists(f"{plan.verdicts}/ledger.json"):
+        ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
+        account = {key: value for key, value in ledger.as_dict().items() if key in account}
+    else:
+        account = {**account, **read_so_far(plan)}
+    given_up = sorted(quarantined(root, whole.shards).items())
+    return {
+        "root": url, "recipe": plan.recipe.name, "state": state(plan), **account,
+        "quarantined": [{"shard_id": shard_id, "error": error} for shard_id, error in given_up],
+        "passes": passes(plan), "outputs": dict(plan.describe()),
+    }
+
+
+def state(plan: Plan) -> str:
+    if plan.root.exists(SUCCESS) and plan.root.read_json(SUCCESS)["plan"] == identity(plan):
+        return "finished"
+    return "unfinished"
+
+
+def passes(plan: Plan) -> dict[str, dict[str, int]]:
+    """Shards done and in all, by pass."""
+    folders = {
+        "annotate": [plan.columns.folders[name] for name in plan.annotated], "entities": [plan.columns.folders["entities"]],
+        "select": [plan.verdicts], **({"label": [plan.labels]} if plan.labels else {}),
+    }
+    ours = {shard.shard_id for shard in plan.shards}
+    return {name: {"done": len(ours & stored_shards(plan.root, paths)), "of": len(ours)} for name, paths in folders.items()}
+
+
+def read_so_far(plan: Plan) -> dict[str, Any]:
+    folder = plan.columns.folders["samples"]
+    there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
+    read, gaps, failed = 0, [], Counter[str]()
+    for shard_id in sorted(there & {shard.shard_id for shard in plan.shards}):
+        for name in plan.annotated:
+            facts = read_facts(plan.root, f"{plan.columns.folders[name]}/{shard_id}.parquet")
+            failed.update(facts["failed"])
+        facts = read_facts(plan.root, f"{folder}/{shard_id}.parquet")
+        read += facts["rows"]
+        gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
+    return {"read": read, "gaps": gaps, "failed": dict(failed)}

@@ -1,0 +1,141 @@
+"""Checks a finished root from its files alone: conservation, hashes, counts. Every fault is named; none means all is there."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.curation import SUCCESS, gathered, identity
+from pipeline.export import kept_rows
+from pipeline.gather import Run
+from pipeline.io.columns import read_facts, read_table
+from pipeline.io.inputs import Shard, discover
+from pipeline.io.shards import read
+from pipeline.io.store import Store, stat
+from pipeline.ledger import Ledger, from_dict
+from pipeline.opened import open_root, readable
+from pipeline.plan import Plan
+
+
+def verify(url: str) -> dict[str, Any]:
+    """{"faults": [...], "read", "kept", ...}; `faults` is empty when every input sample is accounted for."""
+    plan = readable(open_root(url))
+    root = plan.root
+    if not root.exists(SUCCESS):
+        return {"faults": ["the run is not finished (no _SUCCESS): run the same command again to continue it"]}
+    faults = [] if root.read_json(SUCCESS)["plan"] == identity(plan) else ["_SUCCESS belongs to another recipe or other inputs"]
+    missing = list(missing_files(plan))
+    if missing:
+        return {"faults": [*faults, *missing]}
+    run = gathered(plan)
+    ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
+    faults += [*column_faults(plan, run), *ledger_faults(plan, run, ledger), *export_faults(plan, run, ledger)]
+    accounted = sum(ledger.verdicts.values())
+    account = {key: value for key, value in ledger.as_dict().items() if key != "shards"}
+    return {"faults": faults, **account, "accounted": accounted, "shards": len(plan.shards)}
+
+
+def missing_files(plan: Plan) -> Iterator[str]:
+    folders = [*plan.columns.folders.values(), plan.verdicts, *([plan.labels] if plan.labels else [])]
+    for folder in folders:
+        there = set(plan.root.names(folder))
+        for shard in plan.shards:
+            if f"{shard.shard_id}.parquet" not in there:
+                yield f"{folder}/{shard.shard_id}.parquet is missing"
+
+
+def column_faults(plan: Plan, run: Run) -> Iterator[str]:
+    """Rows, uids and vector hashes of every column file."""
+    for shard in plan.shards:
+        first: pa.ChunkedArray | None = None
+        for folder in plan.columns.folders.values():
+            path = f"{folder}/{shard.shard_id}.parquet"
+            facts, uid = read_facts(plan.root, path), read_table(plan.root, path, ["uid"]).column("uid")
+            if facts["rows"] != len(uid):
+                yield f"{path}: {len(uid)} rows, its footer says {facts['rows']}"
+            first = uid if first is None else first
+            if not uid.equals(first):
+                yield f"{path}: its rows are not those of the other stages"
+            for name, wanted in facts["files"].items():
+                yield from hash_fault(plan.root, f"{folder}/{name}", wanted)
+        yield from version_fault(shard)
+
+
+def members(url: str) -> list[tuple[str, str]]:
+    """(key, uid) of every sample of an exported tar; the uid is made from its image and caption bytes."""
+    (shard,) = discover([url])
+    found: list[tuple[str, str]] = []
+    for batch in read(shard):
+        found += zip(batch.column("key").to_pylist(), batch.column("uid").to_pylist(), strict=True)
+    return found
+
+
+def version_fault(shard: Shard) -> Iterator[str]:
+    try:
+        now = stat(shard.url)
+    except FileNotFoundError:
+        yield f"input {shard.url} is no longer there"
+        return
+    if now.size != shard.size:
+        yield f"input {shard.url} has changed since it was read ({shard.size} bytes then, {now.size} now)"
+
+
+def hash_fault(store: Store, path: str, wanted: str) -> Iterator[str]:
+    if not store.exists(path):
+        yield f"{path} is missing"
+        return
+    digest = hashlib.sha256()
+    with store.open(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != wanted:
+        yield f"{path}: its bytes are not those that were written"
+
+
+def ledger_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
+    """The stored account against verdicts counted anew."""
+    if ledger.read != run.rows.total:
+        yield f"ledger: {ledger.read} samples read, the columns have {run.rows.total}"
+    for shard_id, count in zip(run.rows.shard_ids, run.rows.counts, strict=True):
+        verdict = read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["verdict"]).column("verdict")
+        counted = Counter(verdict.to_pylist())
+        if None in counted or sum(counted.values()) != count:
+            yield f"shard {shard_id}: {count} samples read, {sum(counted.values()) - counted[None]} verdicts"
+        if dict(counted) != dict(ledger.shards.get(shard_id, {})):
+            yield f"shard {shard_id}: the ledger does not say what its verdicts say"
+
+
+def export_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
+    """kept = written: every tar against its hash, its members and its sidecar, and the sidecars against the verdicts."""
+    root, folder = plan.root, plan.export
+    if not root.exists(f"{folder}/sizes.json"):
+        yield f"{folder}/sizes.json is missing"
+        return
+    written: Counter[tuple[str, int]] = Counter()
+    for tar, samples in root.read_json(f"{folder}/sizes.json").items():
+        stem = tar.removesuffix(".tar")
+        if not root.exists(f"{folder}/{stem}_stats.json") or not root.exists(f"{folder}/{stem}.parquet"):
+            yield f"{folder}/{stem}: a side file is missing"
+            continue
+        yield from hash_fault(root, f"{folder}/{tar}", root.read_json(f"{folder}/{stem}_stats.json")["sha256"])
+        sidecar = read_table(root, f"{folder}/{stem}.parquet", ["key", "uid", "source_shard_id", "source_row"])
+        found = members(f"{root.url}/{folder}/{tar}") if root.exists(f"{folder}/{tar}") else []
+        wanted = list(zip(sidecar.column("key").to_pylist(), sidecar.column("uid").to_pylist(), strict=True))
+        if len(found) != samples or len(wanted) != samples:
+            yield f"{folder}/{tar}: {len(found)} samples, sizes.json says {samples}, its sidecar {len(wanted)}"
+        elif found != wanted:
+            yield f"{folder}/{tar}: keys or uids (made anew from its bytes) are not those of its sidecar"
+        written.update(zip(sidecar.column("source_shard_id").to_pylist(), sidecar.column("source_row").to_pylist(), strict=True))
+    kept = {(s, int(row)) for s in run.rows.shard_ids for row in kept_rows(root, plan.verdicts, s)}
+    if len(kept) != ledger.kept:
+        yield f"ledger: {ledger.kept} samples kept, the verdicts say {len(kept)}"
+    lost, extra = kept - set(written), set(written) - kept
+    if lost:
+        yield f"{len(lost)} kept samples were not written, e.g. {sorted(lost)[0]}"
+    if extra:
+        yield f"{len(extra)} samples were written that were not kept, e.g. {sorted(extra)[0]}"
+    twice = [row for row, count in written.items() if count > 1]
+    if twice:
+        yield f"{len(twice)} samples were written more than once, e.g. {sorted(twice)[0]}"

@@ -1,0 +1,26 @@
+"""Runs of the real command, and comparing what they wrote."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FREE = ("log", "quarantine", "report.html", ".partial")
+"""What design decision 1 lets differ between runs."""
+
+
+def shardmill(*arguments: str, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments], capture_output=True, text=True, timeout=280,
+        env={**os.environ, **environment}, check=False,
+    )
+    assert check is None or done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def hashes(root: Path) -> dict[str, str]:
+    """SHA-256 of every file whose bytes are promised, by relative path."""
+    files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.relative_to(root).parts[0] not in FREE)
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

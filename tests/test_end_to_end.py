@@ -1,0 +1,126 @@
+"""The main job as a user runs it: the command line, Ray actors, the bundled sample, files on disk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import pytest
+import webdataset
+
+from tests.roots import hashes, shardmill
+
+
+def run(root, *more, workers=2, check=0):
+    return shardmill("run", "sample", "--output", str(root), "--workers", str(workers), *more, check=check)
+
+
+def test_every_sample_is_accounted_for(demo_root):
+    found = json.loads(shardmill("verify", str(demo_root), "--json").stdout)
+    assert found["faults"] == []
+    assert found["read"] == found["accounted"] == 828
+    assert found["kept"] + sum(found["rejected"].values()) + sum(found["failed"].values()) == 828
+
+
+def test_one_actor_writes_the_same_bytes_as_two(demo_root, tmp_path):
+    run(tmp_path / "one", workers=1)
+    assert hashes(tmp_path / "one") == hashes(demo_root)
+
+
+def test_a_run_killed_once_and_continued_writes_the_same_bytes(demo_root, tmp_path):
+    root = tmp_path / "killed"
+    command = [sys.executable, "-m", "pipeline.cli", "run", "sample", "--output", str(root), "--workers", "2"]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((root / "columns").glob("clip@*/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    assert not (root / "_SUCCESS").exists()
+    assert json.loads(shardmill("status", str(root), "--json").stdout)["state"] == "unfinished"
+    run(root)
+    assert hashes(root) == hashes(demo_root)
+
+
+def test_the_same_command_again_does_nothing(demo_root):
+    before = {path: path.stat().st_mtime_ns for path in demo_root.rglob("*") if path.is_file() and "log" not in path.parts}
+    done = run(demo_root)
+    assert "finished before" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in demo_root.rglob("*") if path.is_file() and "log" not in path.parts} == before
+
+
+def test_another_threshold_reuses_the_columns_and_leaves_the_first_verdicts(demo_root, tmp_path):
+    import shutil
+
+    root = tmp_path / "again"
+    shutil.copytree(demo_root, root, symlinks=True)
+    stored = {path: path.stat().st_mtime_ns for path in (root / "columns").rglob("*.parquet")}
+    said = json.loads(shardmill("simulate", str(root), "--set", "filters.clip_similarity.min=0.2", "--json").stdout)
+    run(root, "--set", "filters.clip_similarity.min=0.2")
+    found = json.loads(shardmill("verify", str(root), "--json").stdout)
+    assert found["faults"] == []
+    assert found["kept"] == said["new"]["kept"] < said["old"]["kept"]
+    assert found["rejected"] == {name: count for name, count in said["new"]["rejected"].items() if count}
+    assert {path: path.stat().st_mtime_ns for path in stored} == stored
+
+
+def test_exported_shards_read_with_plain_webdataset_and_keep_the_bytes(demo_root, sample_folder):
+    source = {}
+    for tar in sorted(sample_folder.glob("*.tar")):
+        with tarfile.open(tar) as archive:
+            source.update({member.name: archive.extractfile(member).read() for member in archive})
+    sizes = json.loads((demo_root / "shards" / "sizes.json").read_text())
+    count = 0
+    for tar, samples in sizes.items():
+        found = list(webdataset.WebDataset(str(demo_root / "shards" / tar), shardshuffle=False))
+        assert len(found) == samples
+        for sample in found:
+            ours = json.loads(sample["json"])
+            original = json.loads(source[f"{ours['key']}.json"])
+            assert sample["jpg"] == source[f"{ours['key']}.jpg"]
+            assert sample["txt"] == source[f"{ours['key']}.txt"]
+            assert {key: ours[key] for key in original if key != "uid"} == original
+            assert len(ours["labels"]) == len(ours["label_weights"]) == len(ours["label_names"]) == 8
+            assert abs(sum(ours["label_weights"]) - 1) < 0.01
+            count += 1
+    assert count == json.loads((demo_root / "shards" / "meta.json").read_text())["output_count"] > 400
+
+
+def test_explain_shows_every_rule_and_the_verdict(demo_root):
+    rejected = None
+    import pyarrow.parquet as pq
+
+    for path in sorted(demo_root.glob("verdicts@*/*.parquet")):
+        for row in pq.read_table(path).to_pylist():
+            if row["verdict"] == "rejected:clip_similarity":
+                rejected = row["uid"]
+    (found, *_) = json.loads(shardmill("explain", str(demo_root), rejected, "--json").stdout)
+    assert found["verdict"] == "rejected:clip_similarity"
+    check = next(rule for rule in found["rules"] if rule["rule"] == "clip_similarity")
+    assert not check["passes"]
+    assert check["value"] == pytest.approx(found["columns"]["clip"]["clip_similarity"])
+    assert "REJECT clip_similarity" in shardmill("explain", str(demo_root), rejected).stdout
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["run", "smaple", "--output", "x"], ["smaple", "did you mean sample"]),
+    (["run", "sample", "--output", "x", "--set", "filters.clip_simlarity.min=0.1"], ["clip_simlarity", "clip_similarity?"]),
+    (["run", "sample", "no/such/folder", "--output", "x"], ["no/such/folder"]),
+    (["status", "no-such-root"], ["no-such-root", "run.json"]),
+    (["run", "sample", "pipe:cat x", "--output", "x"], ["pipe:"]),
+])
+def test_bad_input_exits_2_and_names_what_is_wrong(arguments, words, tmp_path):
+    done = shardmill(*[str(tmp_path / a) if a == "x" else a for a in arguments], check=2)
+    assert all(word in done.stderr for word in words), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_plan_starts_nothing(tmp_path, sample_folder):
+    found = json.loads(shardmill("plan", "sample", str(sample_folder), "--json").stdout)
+    assert found["shards"] == 9
+    assert 600 < found["samples"] < 1100
+    assert found["rate"] > 0
