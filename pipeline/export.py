@@ -134,7 +134,8 @@ class Export(Work[OutputShard]):
                     f"input shard {shards[sample.row['shard_id']].url} changed since it was read: sample "
                     f"{sample.row['key']!r} has other bytes now; run again to read it anew"
                 )
-            yield key, sample.row["image_extension"], sample.image, caption_bytes(sample), sample_json(sample, label_names)
+            extension = sample.row["image_extension"] or sample.row["image_format"]
+            yield key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names)
 
 
 def caption_bytes(sample: Sample) -> bytes:

@@ -27,7 +27,7 @@ CHUNK = 256
 
 READ = {
     "samples": tuple(SAMPLES.names[:-1]),
-    "image": ("width", "height"),
+    "image": ("width", "height", "image_format"),
     "hashes": ("sha256", "phash"),
     "clip": ("clip_similarity",),
     "entities": ("entities",),
@@ -121,7 +121,9 @@ class ExportColumns:
     def _spool(self, table: pa.Table, shards: Mapping[str, Shard], spool: Any) -> dict[int, tuple[int, int, int | None]]:
         """Copies what cannot be read in place to the spool; position -> (offset, image length, json length)."""
         places: dict[int, tuple[int, int, int | None]] = {}
-        for shard_id, positions in _positions(table, in_place=False):
+        row = table.column("row").to_pylist()
+        for shard_id, unordered in _positions(table, in_place=False):
+            positions = sorted(unordered, key=lambda position: int(row[position]))   # one pass over the shard, in its order
             part = table.take(pa.array(positions))
             for position, (image, original) in zip(positions, fetch(shards[shard_id], part), strict=True):
                 places[position] = (spool.tell(), len(image), None if original is None else len(original))

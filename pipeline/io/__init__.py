@@ -1,0 +1,1 @@
+"""Files: store.py owns fsspec, shards.py owns tar and webdataset."""

@@ -1,0 +1,144 @@
+import datetime
+import decimal
+import hashlib
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.io.inputs import discover
+from pipeline.io.parquet import image_column, plain
+from pipeline.io.shards import fetch, read
+from schemas.columns import SAMPLES
+
+JPEG = b"\xff\xd8\xff..."
+
+
+def write(tmp_path, columns, **options):
+    table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+    pq.write_table(table, tmp_path / "a.parquet", **options)
+    [shard] = discover([str(tmp_path / "a.parquet")])
+    return shard
+
+
+def rows_of(shard, **options):
+    reader = read(shard, **options)
+    return [row for batch in reader for row in batch.to_pylist()], reader
+
+
+def test_a_binary_column_and_a_caption_are_samples(tmp_path):
+    shard = write(tmp_path, {"jpg": [JPEG, b"", None, b"x"], "caption": ["a", "", "b", None], "original_width": [640, 1, 2, 3]})
+    rows, reader = rows_of(shard)
+    assert [row["samples_error"] for row in rows] == [None, None, "missing_image", "missing_caption"]
+    assert [row["key"] for row in rows] == [f"{i:09d}" for i in range(4)]
+    assert [row["image"] for row in rows] == [JPEG, b"", None, b"x"]
+    assert {row["location"] for row in rows} == {"parquet_row"}
+    assert [row["image_offset"] for row in rows] == [0, 1, 2, 3]
+    assert (rows[0]["image_name"], rows[0]["image_extension"], rows[0]["image_length"]) == ("jpg", "jpg", len(JPEG))
+    assert [row["source_width"] for row in rows] == [640, 1, 2, 3]
+    assert rows[0]["uid"] == hashlib.sha256(len(JPEG).to_bytes(8, "big") + JPEG + b"a").hexdigest()[:32]
+    assert (reader.gaps, reader.members) == ([], 4)
+    assert next(iter(read(shard))).drop_columns(["image"]).schema.equals(SAMPLES, check_metadata=True)
+
+
+def test_the_struct_of_hugging_face_is_an_image(tmp_path):
+    images = [{"bytes": JPEG, "path": "a/b.JPG"}, {"bytes": b"\x89PNG..", "path": None}, {"bytes": None, "path": "c"}, None]
+    shard = write(tmp_path, {"picture": images, "text": pa.array(["a", "b", "c", "d"]).dictionary_encode(), "key": list("wxyz")})
+    rows, _ = rows_of(shard)
+    assert [(row["key"], row["image_name"], row["image_extension"]) for row in rows] == [
+        ("w", "a/b.JPG", "jpg"), ("x", "picture", "png"), ("y", "c", None), ("z", "picture", None)
+    ]
+    assert [row["samples_error"] for row in rows] == [None, None, "missing_image", "missing_image"]
+    assert [row["caption"] for row in rows] == ["a", "b", "c", "d"]
+
+
+def test_columns_are_told_apart_by_name_and_type():
+    hf = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    assert image_column(pa.schema([("image", pa.string()), ("jpg", pa.large_binary())])) == "jpg"
+    assert image_column(pa.schema([("photo", hf), ("hash", pa.binary())])) == "photo"
+    assert image_column(pa.schema([("one", hf), ("two", hf)])) is None
+    assert image_column(pa.schema([("hash", pa.binary()), ("image", pa.list_(pa.uint8()))])) is None
+
+
+def test_the_caption_column_can_be_named(tmp_path):
+    shard = write(tmp_path, {"image": [b"1"], "caption": ["c"], "title": ["t"]})
+    assert rows_of(shard)[0][0]["caption"] == "c"
+    assert rows_of(shard, caption_keys=("title", "caption"))[0][0]["caption"] == "t"
+    assert rows_of(shard, caption_keys=("nothing",))[0][0]["samples_error"] == "missing_caption"
+
+
+def test_captions_that_are_not_utf8_keep_their_bytes(tmp_path):
+    raw = pa.array([b"caf\xe9", b"ok"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    nested = pa.ListArray.from_arrays([0, 1, 2], text)
+    shard = write(tmp_path, {"image": [b"1", b"2"], "caption": text, "tags": nested})
+    rows, _ = rows_of(shard)
+    assert [(row["caption"], row["caption_raw"]) for row in rows] == [("caf�", b"caf\xe9"), ("ok", None)]
+    objects = [json.loads(found) for _, found in fetch(shard, pa.Table.from_pylist(rows, SAMPLES))]
+    assert objects == [{"caption": "caf�", "tags": ["caf�"]}, {"caption": "ok", "tags": ["ok"]}]
+
+
+def test_all_other_columns_become_the_metadata_object_and_rows_come_in_the_order_asked(tmp_path):
+    count = 500
+    images, captions = [b"%d" % i for i in range(count)], [str(i) for i in range(count)]
+    columns = {"image": images, "caption": captions, "score": [i / 4 for i in range(count)]}
+    shard = write(tmp_path, columns, row_group_size=90)
+    table = pa.Table.from_batches(list(read(shard)))
+    for order in ([499, 0, 89, 90, 3, 3, 250], list(range(0, 500, 7)), list(range(499, -1, -1))):
+        found = list(fetch(shard, table.take(pa.array(order))))
+        assert [image for image, _ in found] == [b"%d" % i for i in order]
+        assert [json.loads(o) for _, o in found] == [{"caption": str(i), "score": i / 4} for i in order]
+
+
+def test_values_that_json_does_not_know_are_said_in_a_way_it_does():
+    when = datetime.datetime(2026, 11, 22, 17, 0)
+    value = {"a": [b"\x00", float("nan"), when, decimal.Decimal("1.50"), None, True], "b": {"c": float("inf")}}
+    assert plain(value) == {"a": ["AA==", None, "2026-11-22T17:00:00", "1.50", None, True], "b": {"c": None}}
+    json.dumps(plain(value), allow_nan=False)
+
+
+def test_batches_are_bounded_in_rows_and_in_bytes(tmp_path):
+    shard = write(tmp_path, {"image": [b"x" * 1000] * 100, "caption": ["c"] * 100}, row_group_size=30)
+    assert [batch.num_rows for batch in read(shard, batch_rows=40)] == [40, 40, 20]
+    assert [batch.num_rows for batch in read(shard, batch_bytes=10_000)] == [10] * 10
+
+
+def test_a_row_group_that_cannot_be_decoded_is_named_and_costs_no_other(tmp_path):
+    images = [bytes([i]) * 4000 for i in range(90)]
+    shard = write(tmp_path, {"image": images, "caption": ["c"] * 90}, row_group_size=30, compression="zstd", use_dictionary=False)
+    metadata = pq.read_metadata(shard.url)
+    start = metadata.row_group(1).column(0).data_page_offset
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[start : start + metadata.row_group(1).column(0).total_compressed_size] = b"\x55" * metadata.row_group(
+        1
+    ).column(0).total_compressed_size
+    (tmp_path / "a.parquet").write_bytes(content)
+    rows, reader = rows_of(shard)
+    assert [row["image_offset"] for row in rows] == [*range(30), *range(60, 90)]
+    assert [row["image"] for row in rows] == images[:30] + images[60:]
+    assert [(gap.kind, gap.offset, gap.samples) for gap in reader.gaps] == [("corrupt_header", 30, 30)]
+
+
+@pytest.mark.parametrize(("keep", "kind"), [(500, "truncated"), (0, "not_an_archive")])
+def test_a_file_without_its_footer_is_named(tmp_path, keep, kind):
+    write(tmp_path, {"image": [b"x" * 1000], "caption": ["c"]})
+    path = tmp_path / "a.parquet"
+    path.write_bytes(path.read_bytes()[:keep])
+    rows, reader = rows_of(discover([str(path)])[0])
+    assert (rows, [gap.kind for gap in reader.gaps]) == ([], [kind])
+
+
+def test_a_shard_that_shrank_since_it_was_read_is_an_error_that_names_it(tmp_path, archive):
+    shard = write(tmp_path, {"image": [b"1", b"2"], "caption": ["a", "b"]})
+    table = pa.Table.from_batches(list(read(shard)))
+    pq.write_table(pa.table({"image": [b"1"], "caption": ["a"]}), shard.url)
+    with pytest.raises(InputError, match=r"a\.parquet changed since it was read"):
+        list(fetch(shard, table))
+    path = archive(("a.jpg", b"12345"), ("a.txt", b"t"))
+    [tar] = discover([str(path)])
+    table = pa.Table.from_batches(list(read(tar)))
+    path.write_bytes(path.read_bytes()[:514])
+    with pytest.raises(InputError, match=r"a\.tar changed since it was read \(2 bytes where 5 were\)"):
+        list(fetch(tar, table))
