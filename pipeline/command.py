@@ -65,7 +65,8 @@ def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
         found = finished(plan)
         if found is not None:
             return found, time.monotonic() - started
-        driver = Driver(root, ray_shards.RayExecutor(workers, gpus=gpus), tell, EventLog(root))
+        executor = ray_shards.RayExecutor(workers, gpus=gpus)
+        driver = Driver(root, executor, tell, EventLog(root))
         result = curate(plan, driver, request.threads)
         driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": workers})
         driver.events.flush()

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
 from pipeline.curation import Result
 
 COLUMN = 28
@@ -16,7 +14,7 @@ def clean(value: Any) -> str:
 
 
 def line(name: str, value: Any = "", note: str = "") -> None:
-    typer.echo(f"  {clean(name):<{COLUMN}} {clean(value):>12}  {clean(note)}".rstrip())
+    print(f"  {clean(name):<{COLUMN}} {clean(value):>12}  {clean(note)}".rstrip())
 
 
 def share(part: int, whole: int) -> str:
@@ -39,15 +37,15 @@ def account(found: Mapping[str, Any]) -> None:
 
 
 def result(done: Result, output: str, seconds: float) -> None:
-    typer.echo(f"shardmill: {'finished before' if done.finished_before else 'finished'} in {seconds:,.1f} s")
+    print(f"shardmill: {'finished before' if done.finished_before else 'finished'} in {seconds:,.1f} s")
     account(done.ledger.as_dict())
     export = done.plan.root.read_json(f"{done.plan.export}/meta.json")
-    typer.echo(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {output}/shards")
-    typer.echo(f"  report: {output}/report.html")
+    print(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {output}/shards")
+    print(f"  report: {output}/report.html")
 
 
 def status(found: Mapping[str, Any]) -> None:
-    typer.echo(f"{clean(found['root'])}: {found['state']} (recipe {clean(found['recipe'])})")
+    print(f"{clean(found['root'])}: {found['state']} (recipe {clean(found['recipe'])})")
     account(found)
     for name, count in found["passes"].items():
         line(f"pass {name}", f"{count['done']:,} of {count['of']:,}", "shards")
@@ -55,45 +53,45 @@ def status(found: Mapping[str, Any]) -> None:
 
 def verify(found: Mapping[str, Any]) -> None:
     for fault in found["faults"]:
-        typer.echo(f"FAULT {clean(fault)}")
+        print(f"FAULT {clean(fault)}")
     if "read" in found:
         account(found)
         line("accounted for", f"{found['accounted']:,}", share(found["accounted"], found["read"]) + " of the readable samples"
              + (f", {len(found['gaps'])} named gaps" if found["gaps"] else ""))
-    typer.echo("verify: " + (f"{len(found['faults'])} faults" if found["faults"] else "ok"))
+    print("verify: " + (f"{len(found['faults'])} faults" if found["faults"] else "ok"))
 
 
 def explanation(found: list[dict[str, Any]]) -> None:
     for sample in found:
-        typer.echo(f"{sample['uid']}  {clean(sample['url'])} row {sample['row']}: {sample['verdict']}")
+        print(f"{sample['uid']}  {clean(sample['url'])} row {sample['row']}: {sample['verdict']}")
         for check in sample["rules"]:
             mark = "pass  " if check["passes"] else "REJECT"
             says = f"{check['column']} = {clean(check['value'])}, wants {clean(check['bound'])}"
-            typer.echo(f"  {mark} {check['rule']:<{COLUMN}} {says}")
+            print(f"  {mark} {check['rule']:<{COLUMN}} {says}")
         for stage, columns in sample["columns"].items():
-            typer.echo(f"  {stage}")
+            print(f"  {stage}")
             for name, value in columns.items():
-                typer.echo(f"    {name:<{COLUMN}} {clean(value)}")
+                print(f"    {name:<{COLUMN}} {clean(value)}")
         if "labels" in sample:
-            typer.echo("  labels " + ", ".join(f"{label['class_id']} ({label['weight']:.2f})" for label in sample["labels"]))
+            print("  labels " + ", ".join(f"{label['class_id']} ({label['weight']:.2f})" for label in sample["labels"]))
 
 
 def simulation(found: Mapping[str, Any]) -> None:
     old, new = found["old"], found["new"]
-    typer.echo(f"  {'':<{COLUMN}} {'now':>12} {'then':>12}")
+    print(f"  {'':<{COLUMN}} {'now':>12} {'then':>12}")
     rows = [("kept", old["kept"], new["kept"])]
     for kind in ("rejected", "failed"):
         names = dict.fromkeys([*old[kind], *new[kind]])
         rows += [(f"{kind}:{name}", old[kind].get(name, 0), new[kind].get(name, 0)) for name in names]
     for name, before, after in rows:
-        typer.echo(f"  {clean(name):<{COLUMN}} {before:>12,} {after:>12,}")
+        print(f"  {clean(name):<{COLUMN}} {before:>12,} {after:>12,}")
 
 
 def plan(found: Mapping[str, Any]) -> None:
     for name in ("recipe", "model", "route", "shards", "input", "samples", "rate", "start", "time", "columns", "export"):
-        typer.echo(f"  {name:<10} {clean(found['text'][name])}")
+        print(f"  {name:<10} {clean(found['text'][name])}")
     for condition in found["conditions"]:
-        typer.echo(f"  not checked here: {clean(condition)}")
+        print(f"  not checked here: {clean(condition)}")
 
 
 def classes(found: list[dict[str, Any]]) -> None:

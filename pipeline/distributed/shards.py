@@ -1,6 +1,6 @@
 """Items over Ray actors: bounded in flight, retried in fresh processes, given up by name.
 
-Each actor opens the work once and then receives items (names, never data). At most `1 + PREFETCH` items wait at an
+Each actor opens the work once and then receives items (names, never data); actors live on for the next work. At most `1 + PREFETCH` items wait at an
 actor, so that the next name is there when the current one is done. Ray runs an actor's calls in order: when an actor
 dies, the oldest of its items was the one in hand, and only that one is blamed (design decision 8). Its last try is alone
 in a fresh process. A death that came with the node, or before the work was open, is nobody's fault.
@@ -32,14 +32,15 @@ START_FAILURES = 3
 
 
 class ShardActor:
-    """Holds the opened work in its own process."""
+    """Holds one opened work in its own process."""
 
-    def __init__(self, work: Work[Any]) -> None:
+    def __init__(self) -> None:
         self._stack = ExitStack()
-        self._run = self._stack.enter_context(work.open())
 
-    def node(self) -> str:
-        """Where it runs; the answer also says that the work is open."""
+    def open(self, work: Work[Any]) -> str:
+        """Closes the work before and opens this one; returns the node it runs on."""
+        self._stack.close()
+        self._run = self._stack.enter_context(work.open())
         return str(ray.get_runtime_context().get_node_id())
 
     def run(self, item: Any) -> Facts:
@@ -78,25 +79,42 @@ class Attempt(Generic[Item]):
         return self.number >= ATTEMPTS
 
 
-@dataclass(frozen=True)
 class RayExecutor:
-    """`workers` actors of `cpus` CPUs (and `gpus` GPUs) each on the Ray cluster that this process is connected to."""
+    """`workers` actors of `cpus` CPUs (and `gpus` GPUs) each on the Ray cluster that this process is connected to.
 
-    workers: int
-    cpus: float = 1
-    gpus: float = 0
+    Healthy actors are kept between works, so that processes start and libraries load once. `close` ends them.
+    """
+
+    def __init__(self, workers: int, *, cpus: float = 1, gpus: float = 0) -> None:
+        self.workers = workers
+        self._actor_class: Any = ray.remote(ShardActor).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0)
+        self._idle: list[Any] = []
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         if not items:
             return
-        yield from _Dispatch(self, work, items).outcomes()
+        dispatch = _Dispatch(self, work, items)
+        try:
+            yield from dispatch.outcomes()
+        except BaseException:
+            dispatch.kill()
+            raise
+        self._idle += dispatch.actors()
+
+    def take(self) -> Any:
+        """An idle actor, or a new one."""
+        return self._idle.pop() if self._idle else self._actor_class.remote()
+
+    def close(self) -> None:
+        while self._idle:
+            ray.kill(self._idle.pop())
 
 
 class _Dispatch(Generic[Item]):
     """One pass over the items: the state machine behind `RayExecutor.run`."""
 
     def __init__(self, executor: RayExecutor, work: Work[Item], items: Sequence[Item]) -> None:
-        self._options = {"num_cpus": executor.cpus, "num_gpus": executor.gpus, "max_restarts": 0, "max_concurrency": 1}
+        self._executor = executor
         self._work = ray.put(work)
         self._describe = work.name
         self._size = min(executor.workers, len(items))
@@ -105,20 +123,23 @@ class _Dispatch(Generic[Item]):
         self._start_failures = 0
 
     def outcomes(self) -> Iterator[Outcome[Item]]:
-        try:
-            while self._todo or any(worker.tasks for worker in self._workers):
-                self._staff()
-                self._hand_out()
-                yield from self._collect()
-        finally:
-            for worker in self._workers:
-                ray.kill(worker.actor)
+        while self._todo or any(worker.tasks for worker in self._workers):
+            self._staff()
+            self._hand_out()
+            yield from self._collect()
+
+    def actors(self) -> list[Any]:
+        return [worker.actor for worker in self._workers]
+
+    def kill(self) -> None:
+        for actor in self.actors():
+            ray.kill(actor)
 
     def _staff(self) -> None:
         """As many actors as there are seats, while there is work for them."""
         while self._todo and len(self._workers) < self._size:
-            actor: Any = ray.remote(ShardActor).options(**self._options).remote(self._work)
-            self._workers.append(Worker(actor, actor.node.remote()))
+            actor = self._executor.take()
+            self._workers.append(Worker(actor, actor.open.remote(self._work)))
 
     def _hand_out(self) -> None:
         # Round-robin over free seats: the first items of a pass spread over all actors instead of queueing at one.
@@ -144,10 +165,12 @@ class _Dispatch(Generic[Item]):
             self._start_failures = 0
         except RayError as error:
             self._workers.remove(worker)
+            ray.kill(worker.actor)
             self._start_failures += 1
             if self._start_failures >= START_FAILURES:
-                raise ShardmillError(f"workers cannot start: {error}") from error
-            time.sleep(2.0**self._start_failures)
+                message = _message(error) if isinstance(error, RayTaskError) else _first_line(error)
+                raise ShardmillError(f"workers cannot start: {message}") from error
+            time.sleep(0.5 * 2**self._start_failures)
 
     def _ran(self, worker: Worker[Item], ref: Any) -> Iterator[Outcome[Item]]:
         _, attempt = worker.tasks.popleft()

@@ -144,7 +144,7 @@ class Store:
             file.write(content)
 
     def write_json(self, path: str, value: Any) -> None:
-        self.write(path, (json.dumps(value, indent=2, sort_keys=True, default=str) + "\n").encode())
+        self.write(path, (json.dumps(value, indent=2, default=str) + "\n").encode())
 
     def append_line(self, path: str, line: str) -> None:
         """Adds a line to a local log file; a remote store has no append, so the line goes to a file of its own."""

@@ -10,6 +10,8 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 
 def outcomes(executor, work, items):
     found = {outcome.item: outcome for outcome in executor.run(work, items)}
+    if isinstance(executor, RayExecutor):
+        executor.close()
     assert sorted(found) == sorted(items)
     return found
 
@@ -50,6 +52,14 @@ def test_an_item_whose_worker_died_once_is_done_in_a_fresh_process(tmp_path):
 def test_a_work_that_cannot_open_stops_the_run_with_its_reason(tmp_path):
     with pytest.raises(ShardmillError, match="nothing opens here"):
         list(RayExecutor(1).run(Squares(str(tmp_path), opens=False), [1, 2]))
+
+
+def test_actors_are_kept_for_the_next_work(tmp_path):
+    executor, work = RayExecutor(1), Squares(str(tmp_path))
+    for items in ([1, 2], [3]):
+        assert len(list(executor.run(work, items))) == len(items)
+    executor.close()
+    assert len({name.split(".")[2] for item in (1, 2, 3) for name in work.attempts(item)}) == 1
 
 
 def test_no_items_need_no_worker(tmp_path):

@@ -1,0 +1,61 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.export import part_rows, plan_export
+from pipeline.exported import Sample, sample_json
+from pipeline.io.inputs import Shard
+
+
+def shards(count):
+    return [Shard(f"s{i:03d}", f"/in/{i}.tar", f"{i}.tar", 1, "v", "tar") for i in range(count)]
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(1, 20), st.integers(1, 5), st.one_of(st.none(), st.integers(0, 9)))
+def test_every_kept_row_is_written_once_in_full_shards(kept, size, group, seed):
+    inputs = shards(len(kept))
+    rows = {s.shard_id: np.arange(0, 2 * n, 2, dtype=np.int32) for s, n in zip(inputs, kept, strict=True)}
+    planned = plan_export(inputs, {s: len(r) for s, r in rows.items()}, size=size, group=group, seed=seed)
+    written = [row for item in planned for part in item.parts for row in part_rows(part, rows, seed)]
+    assert sorted(written) == sorted((s, int(row)) for s, found in rows.items() for row in found)
+    assert [item.name for item in planned] == [f"{i:06d}" for i in range(len(planned))]
+    assert all(item.samples == size for item in planned[:-1])
+    assert all(0 < item.samples <= size for item in planned)
+
+
+def test_a_seed_shuffles_and_no_seed_keeps_the_input_order():
+    inputs, rows = shards(4), {f"s{i:03d}": np.arange(50, dtype=np.int32) for i in range(4)}
+    kept = {s: 50 for s in rows}
+
+    def order(seed):
+        planned = plan_export(inputs, kept, size=60, group=2, seed=seed)
+        return [row for item in planned for part in item.parts for row in part_rows(part, rows, seed)]
+
+    assert order(None) == sorted(order(None))
+    assert order(1) == order(1) != order(2)
+    assert order(1) != sorted(order(1))
+
+
+def sample(original, **row):
+    values = {"uid": "u" * 32, "clip_similarity": 0.25, "sha256": "f" * 64, "entities": [], "labels": [1], "label_weights": [1.0], **row}
+    return Sample(values, b"", original)
+
+
+def test_the_original_object_is_kept_and_colliding_keys_move_to_source():
+    original = {"url": "http://x", "uid": "theirs", "labels": "cat", "nested": {"a": [1, None, 2.5]}, "source": "web"}
+    found = json.loads(sample_json(sample(json.dumps(original).encode()), ["zero", "one"]))
+    assert found["url"] == "http://x"
+    assert found["nested"] == original["nested"]
+    assert found["source"] == {"source": "web", "uid": "theirs", "labels": "cat"}
+    assert (found["uid"], found["labels"], found["label_names"]) == ("u" * 32, [1], ["one"])
+
+
+@pytest.mark.parametrize("original", [None, b"[1, 2]", b'"text"'])
+def test_an_object_that_is_none_still_gives_an_object(original):
+    found = json.loads(sample_json(sample(original, labels=None, label_weights=None), []))
+    assert found["labels"] == []
+    if original is not None:
+        assert found["source"] == json.loads(original)

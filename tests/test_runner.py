@@ -1,0 +1,115 @@
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.distributed.local import LocalExecutor
+from pipeline.errors import ContractViolation
+from pipeline.io.columns import read_columns, read_facts, read_vectors
+from pipeline.io.inputs import discover
+from pipeline.io.store import Store
+from pipeline.runner import Annotate, Columns, Derive, ahead
+from pipeline.stage import Contract, Stage
+
+VECTOR = pa.list_(pa.float16(), 4)
+SHOUT = pa.schema([("uid", pa.string()), ("shout", pa.string()), ("vector", VECTOR), ("shout_error", pa.string())])
+LONG = pa.schema([("uid", pa.string()), ("long", pa.bool_()), ("sum", pa.float32()), ("long_error", pa.string())])
+
+
+@dataclass(frozen=True)
+class Shout(Stage):
+    """Upper-cases captions; every third sample of a batch fails; the vector is the caption's length four times."""
+
+    contract = Contract("shout", version=1, reads=("caption",), writes=SHOUT)
+    drops: bool = False
+
+    @contextmanager
+    def open(self):
+        yield self._shout
+
+    def _shout(self, batch):
+        texts = batch["caption"].to_pylist()
+        good = [i % 3 != 2 for i in range(len(texts))]
+        vectors = [[float(len(t))] * 4 if ok else None for t, ok in zip(texts, good, strict=True)]
+        found = pa.RecordBatch.from_arrays([
+            batch["uid"], pa.array([t.upper() if ok else None for t, ok in zip(texts, good, strict=True)], pa.string()),
+            pa.array(vectors, VECTOR), pa.array([None if ok else "third" for ok in good], pa.string()),
+        ], schema=SHOUT)
+        return found.slice(1) if self.drops else found
+
+
+@dataclass(frozen=True)
+class Long(Stage):
+    contract = Contract("long", version=1, reads=("shout", "vector"), writes=LONG)
+
+    @contextmanager
+    def open(self):
+        yield self._long
+
+    def _long(self, batch):
+        lengths = [None if v is None else sum(v) for v in batch["vector"].to_pylist()]
+        return pa.RecordBatch.from_arrays([
+            batch["uid"], pa.array([None if n is None else n > 80 for n in lengths], pa.bool_()), pa.array(lengths, pa.float32()),
+            pa.nulls(len(lengths), pa.string()),
+        ], schema=LONG)
+
+
+def annotated(root, folder, threads=1, batch_rows=64, stage=None):
+    columns = Columns(Store(str(root)), {"samples": "columns/samples@1", "shout": "columns/shout@1", "long": "columns/long@1"})
+    work = Annotate(columns, (stage or Shout(),), ("txt",), threads, batch_rows)
+    shards = discover([str(folder)])
+    return columns, shards, list(LocalExecutor().run(work, shards))
+
+
+def test_every_readable_member_becomes_a_row_and_failures_keep_their_place(tmp_path, sample_folder):
+    columns, shards, outcomes = annotated(tmp_path, sample_folder)
+    assert sum(outcome.facts["rows"] for outcome in outcomes) == 828
+    samples = read_columns(columns.store, columns.folders["samples"], shards[0].shard_id)
+    shout = read_columns(columns.store, columns.folders["shout"], shards[0].shard_id)
+    assert samples.column("uid").equals(shout.column("uid"))
+    assert "pixels_rgb" not in samples.column_names
+    assert "image" not in samples.column_names
+    vectors = read_vectors(columns.store, columns.folders["shout"], shards[0].shard_id, "vector")
+    valid = np.asarray(shout.column("vector_valid"))
+    assert vectors.shape == (100, 4)
+    assert vectors.dtype == np.float16
+    assert not vectors[~valid].any()
+    assert vectors[valid].any(axis=1).all()
+    facts = read_facts(columns.store, f"{columns.folders['shout']}/{shards[0].shard_id}.parquet")
+    assert facts["failed"] == {"third": int((~valid).sum())}
+
+
+def test_threads_change_no_byte(tmp_path, sample_folder):
+    found = []
+    for name, threads in (("one", 1), ("four", 4)):
+        annotated(tmp_path / name, sample_folder, threads)
+        found.append({p.relative_to(tmp_path / name): p.read_bytes() for p in sorted((tmp_path / name).rglob("*.*")) if p.is_file()})
+    assert found[0] == found[1]
+    assert len(found[0]) == 27
+
+
+def test_a_stage_that_loses_a_sample_leaves_no_file(tmp_path, sample_folder):
+    with pytest.raises(ContractViolation, match="dropped, added or reordered"):
+        annotated(tmp_path, sample_folder, stage=Shout(drops=True))
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_stages_over_stored_columns_see_what_was_stored(tmp_path, sample_folder):
+    columns, shards, _ = annotated(tmp_path, sample_folder)
+    work = Derive(columns, (Long(),), {"shout": ("shout", "vector")})
+    list(LocalExecutor().run(work, [shard.shard_id for shard in shards]))
+    shout = read_columns(columns.store, columns.folders["shout"], shards[0].shard_id).to_pylist()
+    found = read_columns(columns.store, columns.folders["long"], shards[0].shard_id).to_pylist()
+    assert [row["sum"] for row in found] == [None if row["shout"] is None else 4.0 * len(row["shout"]) for row in shout]
+
+
+def test_work_ahead_is_bounded_and_in_order():
+    started = []
+    with ThreadPoolExecutor(4) as pool:
+        found = ahead(pool, lambda i: (started.append(i), i)[1], iter(range(100)), depth=5)
+        assert next(found) == 0
+        assert max(started) <= 5
+        assert list(found) == list(range(1, 100))
