@@ -124,3 +124,20 @@ def test_plan_starts_nothing(tmp_path, sample_folder):
     assert found["shards"] == 9
     assert 600 < found["samples"] < 1100
     assert found["rate"] > 0
+
+
+def test_exported_shards_read_with_the_training_loader_of_open_clip(demo_root, tmp_path):
+    # open_clip's loader needs a webdataset older than ours, so it gets one of its own.
+    old = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(old), "webdataset==0.2.86"]
+    subprocess.run(pip, check=True, timeout=120)
+    sizes = json.loads((demo_root / "shards" / "sizes.json").read_text())
+    urls = f"{demo_root}/shards/{{000000..{len(sizes) - 1:06d}}}.tar"
+    total = sum(sizes.values())
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.trainer_loader", urls, str(total)], capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "PYTHONPATH": f"{old}{os.pathsep}{os.getcwd()}", "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {"webdataset": "0.2.86", "seen": total, "training": -(-total // 32) * 32, "shapes": [[32, 3, 64, 64], [32, 77]]}

@@ -14,7 +14,10 @@ def shards(count):
     return [Shard(f"s{i:03d}", f"/in/{i}.tar", f"{i}.tar", 1, "v", "tar") for i in range(count)]
 
 
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.integers(1, 20), st.integers(1, 5), st.one_of(st.none(), st.integers(0, 9)))
+@given(
+    kept=st.lists(st.integers(0, 30), min_size=1, max_size=12), size=st.integers(1, 20), group=st.integers(1, 5),
+    seed=st.one_of(st.none(), st.integers(0, 9)),
+)
 def test_every_kept_row_is_written_once_in_full_shards(kept, size, group, seed):
     inputs = shards(len(kept))
     rows = {s.shard_id: np.arange(0, 2 * n, 2, dtype=np.int32) for s, n in zip(inputs, kept, strict=True)}
@@ -40,8 +43,8 @@ def test_a_seed_shuffles_and_no_seed_keeps_the_input_order():
 
 
 def sample(original, **row):
-    values = {"uid": "u" * 32, "clip_similarity": 0.25, "sha256": "f" * 64, "entities": [], "labels": [1], "label_weights": [1.0], **row}
-    return Sample(values, b"", original)
+    values = {"uid": "u" * 32, "clip_similarity": 0.25, "sha256": "f" * 64, "entities": [], "labels": [1], "label_weights": [1.0]}
+    return Sample({**values, **row}, b"", original)
 
 
 def test_the_original_object_is_kept_and_colliding_keys_move_to_source():

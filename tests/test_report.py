@@ -15,10 +15,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.charts import Histogram, compact, growing_ticks, histogram, plot, ticks
-from pipeline.report import (
+from pipeline.charts import (
+    MOST_BINS,
+    Histogram,
+    Mark,
+    apart,
+    compact,
+    growing_edges,
+    growing_ticks,
+    histogram,
+    plot,
+    ticks,
+    trimmed,
+)
+from pipeline.report import THUMBNAIL_BYTES, breakable, cut, duration, image_url, percent, render, thumbnail
+from pipeline.report_data import (
     LIMITS,
-    THUMBNAIL_BYTES,
     ClassCard,
     ClassEntity,
     EntityRow,
@@ -31,12 +43,6 @@ from pipeline.report import (
     Step,
     Timing,
     Top,
-    cut,
-    duration,
-    image_url,
-    percent,
-    render,
-    thumbnail,
 )
 
 ASSETS = files("pipeline") / "assets"
@@ -45,7 +51,7 @@ HOSTILE = [
     "<script>document.title='owned'</script>", "\"><img src=x onerror=\"document.title='owned'\">", "</style><script>1</script>",
     "javascript:alert(1)", "'); background: url(http://evil.example/a.png)", "{{ 7 * 7 }}{% for %}", "--><svg onload=alert(1)>",
 ]
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "wbr"}
 
 
 @dataclass
@@ -117,7 +123,8 @@ def full(pixels):
         classes=Top(tuple(ClassCard(i, f"class name {i}", i > 0, 40 - i, 0.5, (ClassEntity("dog", 4.2),), shots[:6], 90, 0.2)
                           for i in range(14)), 32),
         entities=Top(tuple(EntityRow(f"n{i:08d}", f"entity {i}", 30 - i, 2.1, shots[i % 9]) for i in range(30)), 137),
-        stages=(Timing("annotate: clip", 8.0, 828), Timing("select", 0.0, 828)), shards=(Timing("00000", 3.0, 100, 2),),
+        stages=(Timing("annotate: clip", 8.0, 828), Timing("select", 0.0, 828)),
+        shards=Top((Timing("00000", 3.0, 100, 2),), 7), retried=1,
         recipe_yaml="filters:\n  clip_similarity: {min: 0.0}\n", notes=("URLs were not checked",),
     )
 
@@ -126,12 +133,13 @@ def hostile(text):
     """A run in which whatever may come from outside is this text."""
     shot = Picture(text, text, text, thumbnail(np.zeros((8, 8, 3), np.uint8)), text)
     return ReportData(
-        replace(RUN, recipe=text, root=text, inputs=(text,), model=text, versions=((text, text),)), 3, 1,
+        replace(RUN, recipe=text, root=text, inputs=(text,), model=text, facts=((text, text),)), 3, 1,
         (Step("rejected:" + text, 1, text, (shot,)), Step("failed:" + text, 1, text, (replace(shot, thumbnail=None),))),
         (shot,), (Gap(text, text, text),), (Quarantined(text, 3, text),),
         (Histogram(text, (0.0, 1.0), (1,), (2,), bounds=((0.5, text),)),),
         Top((Pair(shot, shot, text, text),), 1), Top((ClassCard(0, text, True, 1, 0.5, (ClassEntity(text, 2.0),), (shot,)),), 1),
-        Top((EntityRow(text, text, 1, 2.0, shot),), 1), (Timing(text, 1.0, 3),), (Timing(text, 1.0, 3),), text, (text,),
+        Top((EntityRow(text, text, 1, 2.0, shot),), 1), (Timing(text, 1.0, 3),), Top((Timing(text, 1.0, 3),), 1), 0, text, (text,),
+        (text,),
     )
 
 
@@ -202,7 +210,8 @@ def test_the_funnel_takes_from_read_what_leads_to_kept(full):
 def test_every_section_shows_what_it_was_given(full):
     text = Page(render(full)).text
     for words in ("class name 13", "18 more classes not shown", "entity 29", "107 more entities not shown", "×4.2",
-                  "2 more pairs not shown", "a label of 90 samples · mean weight 0.20", "1 tried more than once", "104",
+                  "2 more pairs not shown", "a label of 90 samples · mean weight 0.20", "7 shards, 1 tried more than once",
+                  "6 more shards not shown", "104",
                   "clip_similarity: {min: 0.0}", "URLs were not checked", "1 without a value", "at least 0", "hamming 2",
                   "no picture", "(empty caption)"):
         assert words in text, words
@@ -243,11 +252,11 @@ def test_a_huge_run_has_a_page_of_a_few_megabytes(pixels):
         duplicates=Top((Pair(shot, shot, "near", ""),) * 500, 10**7),
         entities=Top((EntityRow("n", "e", 1, 2.0, shot),) * 500, 10**6),
         classes=Top((ClassCard(0, "c", True, 9, 0.5, (), (shot,) * 50),) * 500, 10**6),
-        shards=(Timing("s", 1.0, 1),) * 5000, recipe_yaml="a: b\n" * 100_000, notes=("n" * 5000,) * 500,
+        shards=Top((Timing("s", 1.0, 1),) * 500, 5000), recipe_yaml="a: b\n" * 100_000, notes=("n" * 5000,) * 500,
     )
     html = render(data)
-    assert len(html.encode()) < 7.5e6
-    assert len(Page(html).all("img")) <= 31 * 12 + 48 + 60 * 6 + 60 == 31 * LIMITS["pictures"] + 468
+    assert len(html.encode()) < 8.2e6
+    assert len(Page(html).all("img")) <= 31 * LIMITS["pictures"] + 2 * LIMITS["pairs"] + 60 * 6 + 60
 
 
 def test_the_page_can_be_read_without_eyes_and_its_links_lead_somewhere(full):
@@ -337,6 +346,52 @@ def test_an_empty_histogram_can_be_drawn():
     assert (drawn.bars[0].kept, drawn.bars[0].removed, drawn.null) == (0, 0, "")
 
 
+def test_histograms_of_shards_add_up_to_that_of_the_run():
+    values = np.random.default_rng(3).normal(0, 1, 900)
+    parts = [histogram("x", [-1, 0, 1], part[:100], part[100:]) for part in np.split(values, 3)]
+    whole = histogram("x", [-1, 0, 1], np.concatenate([p[:100] for p in np.split(values, 3)]), np.zeros(0))
+    total = parts[0] + parts[1] + parts[2]
+    assert total.kept == whole.kept
+    assert total.beyond == (np.abs(values) > 1).sum()
+    with pytest.raises(ValueError, match="other edges"):
+        parts[0] + histogram("x", [0, 1], values, values)
+
+
+def test_growing_edges_are_whole_and_part_at_every_bound():
+    edges = growing_edges(0.0, True, [32, 5000])
+    assert edges[:11] == list(range(11))
+    assert {32, 5000} < set(edges)
+    assert edges == sorted(set(edges))
+    assert all(edge == int(edge) for edge in edges)
+    assert edges[-1] >= 1e12
+    ratios = np.array(growing_edges(1.0, False, [6.0]))
+    assert 6.0 in ratios
+    assert (ratios[1:] / ratios[:-1]).max() < 1.11
+
+
+def test_a_histogram_is_trimmed_to_what_is_there_and_loses_nothing():
+    fine = np.linspace(-1, 1, 201)
+    some = histogram("x", fine, np.array([0.105, 0.11]), np.array([0.305]), np.array([0.2]))
+    drawn = trimmed(replace(some, bounds=((0.0, "b"),)))
+    assert drawn.edges[0] == pytest.approx(0.0, abs=0.011)
+    assert drawn.edges[-1] == pytest.approx(0.31)
+    assert (sum(drawn.kept), sum(drawn.removed), sum(drawn.null)) == (2, 1, 1)
+    wide = histogram("x", fine, np.random.default_rng(4).uniform(-1, 1, 5000), np.zeros(0), fine)
+    merged = trimmed(wide)
+    assert len(merged.kept) == len(merged.edges) - 1 <= MOST_BINS
+    assert sum(merged.kept) == 5000
+    assert sum(merged.null) == pytest.approx(1)
+    assert max(np.diff(merged.edges)[:-1]) == pytest.approx(min(np.diff(merged.edges)[:-1]))
+    assert trimmed(Histogram("x", (0.0, 1.0), (0,), (0,))) == Histogram("x", (0.0, 1.0), (0,), (0,))
+
+
+def test_an_axis_that_starts_at_zero_has_labels_that_do_not_overlap():
+    drawn = plot(trimmed(histogram("caption_words", growing_edges(0.0, True), np.r_[0, 3, 200], np.zeros(0))))
+    assert [float(mark.wording) for mark in drawn.x] == sorted(float(mark.wording) for mark in drawn.x)
+    assert min(after.at - before.at for before, after in pairwise(drawn.x)) >= 5
+    assert apart([Mark(0, "1"), Mark(4, "2"), Mark(9, "3")]) == [Mark(0, "1"), Mark(9, "3")]
+
+
 def test_ticks_are_round_and_inside():
     assert ticks(-0.4, 0.8) == [-0.25, 0, 0.25, 0.5, 0.75]
     assert ticks(0, 260) == [0, 50, 100, 150, 200, 250]
@@ -345,11 +400,30 @@ def test_ticks_are_round_and_inside():
     assert growing_ticks(1, 1e6) == [10.0**i for i in range(7)]
 
 
+def test_names_of_rules_break_after_underscores_only_and_stay_escaped():
+    assert breakable("caption_is_filename") == "caption_<wbr>is_<wbr>filename"
+    assert breakable("<b>_\u202e") == "&lt;b&gt;_<wbr>\N{REPLACEMENT CHARACTER}"
+
+
+def test_what_was_not_measured_is_left_out(full):
+    row = EntityRow("n1", "dog", 3, None)
+    card = replace(full.classes.shown[0], labelled=None)
+    page = Page(render(replace(full, run=replace(RUN, started=None), entities=Top((row,), 1), classes=Top((card,), 1))))
+    assert "Started" not in page.text
+    assert "a label · mean weight 0.20" in page.text
+    assert [e.text for e in page.all("td", "n")][:2] == ["3", "–"]
+
+
+def test_conditions_that_nobody_checked_and_notes_on_the_numbers_stand_apart(full):
+    text = Page(render(replace(full, conditions=("a bloom filter",), notes=("z from 1.7",)))).text
+    assert "source asks for and nobody checked a bloom filter How these numbers were made z from 1.7" in text
+
+
 def test_numbers_are_worded_without_rounding_something_to_nothing_or_a_part_to_all():
     assert [percent(*pair) for pair in ((0, 9), (1, 10**6), (1, 8), (10**6 - 1, 10**6), (9, 9), (0, 0))] == [
         "0.0 %", "<0.1 %", "12.5 %", ">99.9 %", "100.0 %", "–"]
     assert [duration(s) for s in (0, 0.042, 8.31, 59.96, 250, 7500)] == [
-        "0 s", "0.042 s", "8.31 s", "60 s", "4 min 10 s", "2 h 5 min"]
+        "0 s", "0.042 s", "8.31 s", "1 min 0 s", "4 min 10 s", "2 h 5 min"]
     assert [compact(v) for v in (0, 950, 1200, 35e6)] == ["0", "950", "1.2k", "35M"]
     assert (cut("abcdef", 6), cut("abcdefg", 6)) == ("abcdef", "abcde…")
 

@@ -86,7 +86,8 @@ def test_threads_change_no_byte(tmp_path, sample_folder):
     found = []
     for name, threads in (("one", 1), ("four", 4)):
         annotated(tmp_path / name, sample_folder, threads)
-        found.append({p.relative_to(tmp_path / name): p.read_bytes() for p in sorted((tmp_path / name).rglob("*.*")) if p.is_file()})
+        files = [path for path in sorted((tmp_path / name).rglob("*.*")) if path.is_file()]
+        found.append({path.relative_to(tmp_path / name): path.read_bytes() for path in files})
     assert found[0] == found[1]
     assert len(found[0]) == 27
 

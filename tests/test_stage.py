@@ -31,7 +31,8 @@ class Doubles(Stage):
 
 
 def batch(uids, schema=LENGTHS):
-    return pa.RecordBatch.from_arrays([pa.array(uids), pa.array([1] * len(uids), pa.int32()), pa.nulls(len(uids), pa.string())], schema=schema)
+    values = [pa.array(uids), pa.array([1] * len(uids), pa.int32()), pa.nulls(len(uids), pa.string())]
+    return pa.RecordBatch.from_arrays(values, schema=schema)
 
 
 def test_a_changed_field_renames_the_stage_and_everything_behind_it():

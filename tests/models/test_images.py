@@ -1,0 +1,130 @@
+"""Decoding: the pixels are Pillow's, every unreadable picture has its reason, and nothing is made up."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import SampleFailure
+from pipeline.models.images import MAX_CARRIED_PIXELS, decode, reopened, squares
+from schemas.reasons import ImageFault
+from tests.models.bundled import ground_truth, opened, readable, sample
+from tests.models.zoo import encoded, oriented, picture, zoo
+
+ALL = ("jpeg", "png", "webp")
+
+
+def reason(data, allowed=ALL, max_pixels=10**8):
+    with pytest.raises(SampleFailure) as failure:
+        decode(data, allowed_formats=allowed, max_pixels=max_pixels)
+    return failure.value.code
+
+
+@pytest.mark.parametrize("name", sorted(zoo()))
+def test_pixels_are_those_of_pillow_for_every_format_and_orientation(name):
+    found, expected = decode(zoo()[name], allowed_formats=ALL, max_pixels=10**8), opened(zoo()[name])
+    assert (found.format, found.width, found.height) == (Image.open(io.BytesIO(zoo()[name])).format.lower(), *expected.size)
+    rgb = expected.convert("RGB")
+    np.testing.assert_array_equal(found.pixels, np.asarray(rgb.reduce(2) if "megapixels" in name else rgb))
+    assert found.pixels.flags.c_contiguous
+
+
+def test_the_fast_jpeg_decoder_gives_the_same_pixels_as_pillow_on_the_whole_sample():
+    for key, (data, _) in readable().items():
+        np.testing.assert_array_equal(
+            decode(data, allowed_formats=ALL, max_pixels=10**8).pixels, np.asarray(opened(data).convert("RGB")), err_msg=key
+        )
+
+
+def test_every_corrupt_picture_of_the_sample_has_its_own_reason():
+    expected = {
+        "truncated": ImageFault.TRUNCATED, "zero_bytes": ImageFault.EMPTY, "wrong_magic": ImageFault.NOT_AN_IMAGE,
+        "html_error_page": ImageFault.NOT_AN_IMAGE,
+    }
+    corrupt = {key: entry["corruption"] for key, entry in ground_truth().items() if entry["label"] == "corrupt"}
+    assert len(corrupt) == 5
+    assert {key: reason(sample()[key][0]) for key in corrupt} == {key: expected[kind] for key, kind in corrupt.items()}
+
+
+@pytest.mark.parametrize(
+    "name", ["jpeg", "jpeg grey", "jpeg progressive", "jpeg cmyk", "png", "png palette", "webp", "webp lossless"]
+)
+def test_a_picture_that_ends_early_fails_and_is_never_padded(name):
+    data = zoo()[name]
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.97):
+        assert reason(data[:int(len(data) * share)]) == ImageFault.TRUNCATED
+
+
+def test_damaged_bytes_give_pixels_or_a_reason_and_no_other_error():
+    rng = np.random.default_rng(7)
+    reasons = set()
+    for name in ("jpeg", "jpeg progressive", "png", "png palette, transparent", "png 16 bit", "webp", "webp animated"):
+        for _ in range(40):
+            data = bytearray(zoo()[name])
+            for position in rng.integers(0, len(data) if rng.random() < 0.5 else 200, rng.integers(1, 6)):
+                data[position] = rng.integers(0, 256)
+            try:
+                assert decode(bytes(data), allowed_formats=ALL, max_pixels=10**6).pixels.dtype == np.uint8
+                reopened(bytes(data))
+            except SampleFailure as failure:
+                reasons.add(failure.code)
+    assert reasons <= set(ImageFault)
+    assert ImageFault.UNDECODABLE in reasons
+
+
+def test_what_is_no_picture_and_what_is_not_allowed_are_told_apart():
+    assert reason(b"") == ImageFault.EMPTY
+    assert reason(b"<!DOCTYPE html><html></html>") == ImageFault.NOT_AN_IMAGE
+    assert reason(bytes(1000)) == ImageFault.NOT_AN_IMAGE
+    assert reason(b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>') == ImageFault.FORMAT_NOT_ALLOWED
+    gif = encoded(picture(20, 20).quantize(16), "GIF")
+    assert reason(gif) == ImageFault.FORMAT_NOT_ALLOWED
+    assert decode(gif, allowed_formats=("gif",), max_pixels=400).width == 20
+    assert reason(zoo()["webp"], allowed=("jpeg", "png")) == ImageFault.FORMAT_NOT_ALLOWED
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_bomb(width, height):
+    """A PNG that promises these many pixels and has none."""
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_too_many_pixels_fail_by_the_header_before_anything_is_decoded():
+    assert reason(zoo()["jpeg"], max_pixels=320 * 240 - 1) == ImageFault.TOO_MANY_PIXELS
+    assert decode(zoo()["jpeg"], allowed_formats=ALL, max_pixels=320 * 240).width == 320
+    for action in ("ignore", "error"):
+        with warnings.catch_warnings():
+            warnings.simplefilter(action, Image.DecompressionBombWarning)
+            assert reason(png_bomb(12_000, 9_000)) == ImageFault.TOO_MANY_PIXELS
+    assert reason(png_bomb(60_000, 60_000), max_pixels=10**12) == ImageFault.TOO_MANY_PIXELS   # Pillow's guard
+
+
+def test_a_huge_picture_keeps_its_true_size_and_carries_few_pixels():
+    found = decode(zoo()["jpeg 12 megapixels"], allowed_formats=ALL, max_pixels=10**8)
+    assert (found.width, found.height) == (4000, 3000)
+    assert found.pixels.shape == (1500, 2000, 3)
+    turned = decode(encoded(picture(3000, 2000), "JPEG", exif=oriented(6)), allowed_formats=ALL, max_pixels=10**8)
+    assert (turned.width, turned.height) == (2000, 3000)
+    assert turned.pixels.shape[0] * turned.pixels.shape[1] <= MAX_CARRIED_PIXELS
+
+
+def test_only_pictures_that_open_clip_sees_otherwise_are_opened_again():
+    again = {name for name in zoo() if "orientation" not in name and reopened(zoo()[name]) is not None}
+    assert again == {
+        "jpeg cmyk", "jpeg 12 megapixels", "png palette", "png palette, transparent", "png palette, many alphas", "png 16 bit",
+        "png 1 bit", "png grey, alpha", "png alpha", "webp alpha", "webp animated",
+    }
+
+
+def test_squares_are_close_to_pillows_resize():
+    photo = picture(320, 240)
+    found = squares([np.asarray(photo)], 32)[0].astype(int)
+    assert np.abs(found - np.asarray(photo.resize((32, 32), Image.Resampling.BICUBIC), int)).max() <= 1

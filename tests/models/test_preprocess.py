@@ -1,0 +1,73 @@
+"""The batched transform against open_clip's own."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from open_clip.transform import image_transform
+from PIL import Image
+from torchvision.transforms import Compose
+
+from pipeline.models.images import reopened
+from pipeline.models.preprocess import Preprocess
+from tests.models.zoo import picture, zoo
+
+MEAN, STD = (0.48, 0.45, 0.40), (0.26, 0.26, 0.27)
+SIZES = [
+    (320, 240), (240, 320), (97, 31), (31, 97), (96, 256), (500, 500), (64, 64), (63, 65), (3, 9), (1, 40), (40, 1), (1, 1),
+    (700, 12), (9, 3000),
+]
+OTHER_MODES = ["jpeg cmyk", "png palette, transparent", "png 16 bit", "png 1 bit", "png grey, alpha", "png alpha", "webp alpha"]
+
+
+def both(size, mode, interpolation, fill):
+    ours = Preprocess(size, mode, interpolation, fill, MEAN, STD)
+    steps = image_transform(size, is_train=False, resize_mode=mode, interpolation=interpolation, fill_color=fill).transforms
+    return ours, Compose(steps[:-2])
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_pixels_are_open_clips_up_to_rounding(mode, size, interpolation):
+    if mode == "shortest" and size[0] != size[1] and interpolation == "bilinear":
+        pytest.skip("open_clip ignores the interpolation there")
+    ours, theirs = both(size, mode, interpolation, 255)
+    for shape in SIZES:
+        photo = picture(*shape)
+        try:
+            expected = np.asarray(theirs(photo), int)
+        except ValueError:   # a strip that open_clip would make zero pixels wide
+            assert ours([np.asarray(photo)]).shape == (1, 3, *size)
+            continue
+        found = ours([np.asarray(photo)])[0].permute(1, 2, 0).numpy().astype(int)
+        assert np.abs(found - expected).max() <= 2, shape
+
+
+def test_a_strip_is_not_blown_up_to_be_cropped():
+    ours, theirs = both((64, 64), "shortest", "bicubic", 0)
+    strip = picture(2, 5000)
+    assert ours.target(5000, 2) == (160_000, 64)
+    found = ours([np.asarray(strip)])[0].permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(found - np.asarray(theirs(strip), int)).max() <= 2
+    assert ours([np.zeros((1, 2_000_000, 3), np.uint8)]).shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize("name", OTHER_MODES)
+def test_pictures_in_other_modes_are_open_clips_exactly(name):
+    ours, theirs = both((64, 64), "longest", "bicubic", 255)
+    found = ours([reopened(zoo()[name])])[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(found, np.asarray(theirs(Image.open(io.BytesIO(zoo()[name])))))
+
+
+def test_normalised_pixels_are_open_clips_up_to_float_rounding():
+    ours = Preprocess((64, 64), "squash", "bicubic", 0, MEAN, STD)
+    theirs = image_transform((64, 64), is_train=False, mean=MEAN, std=STD, resize_mode="squash")
+    photo = picture(64, 64)
+    pixels = ours([np.asarray(photo)])
+    assert float((ours.normalised(pixels, torch.float32)[0] - theirs(photo)).abs().max()) < 1e-5
+
+
+def test_no_pictures_give_an_empty_batch():
+    assert Preprocess((64, 32), "squash", "bicubic", 0, MEAN, STD)([]).shape == (0, 3, 64, 32)

@@ -1,0 +1,81 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.reduce.kmeans import fit
+from pipeline.reduce.labels import LabelRule, labelled, table
+from pipeline.reduce.nearest import unit
+from schemas.columns import LABELS
+
+AXES = np.eye(4, dtype=np.float32)
+
+
+def rows(*vectors):
+    return unit(np.array(vectors))
+
+
+def test_labels_are_the_nearest_classes_best_first_and_ties_by_the_lower_id():
+    found = labelled(rows([3, 2, 1, 0], [1, 1, 1, 1]), AXES, LabelRule(most=3))
+    assert found.ids.tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert found.count.tolist() == [3, 3]
+    assert (np.diff(found.similarity) <= 0).all()
+
+
+def test_weights_are_a_softmax_of_the_cosines_and_sum_to_one(embeddings):
+    found = labelled(embeddings, fit(embeddings, 32, seed=0).centroids, LabelRule(temperature=0.1))
+    assert found.ids.shape == (len(embeddings), 8)
+    raw = np.exp(found.similarity.astype(np.float64) / 0.1)
+    assert found.weights.dtype == np.float16
+    assert np.abs(found.weights - raw / raw.sum(axis=1, keepdims=True)).max() < 2**-9
+    assert np.abs(found.weights.sum(axis=1, dtype=np.float64) - 1).max() <= 2**-12
+    assert (np.diff(found.weights.astype(np.float64)) <= 0).all()
+
+
+def test_rounding_of_many_like_weights_does_not_add_up(embeddings):
+    found = labelled(embeddings, fit(embeddings, 32, seed=0).centroids, LabelRule(most=32, temperature=10))
+    assert np.abs(found.weights.sum(axis=1, dtype=np.float64) - 1).max() <= 2**-16
+
+
+def test_a_lower_temperature_prefers_the_nearest_class():
+    x = rows([3, 2, 1, 0])
+    cold, warm = (labelled(x, AXES, LabelRule(temperature=t)).weights[0, 0] for t in (0.05, 1))
+    assert cold > 0.95
+    assert warm < 0.5
+
+
+def test_a_floor_keeps_the_classes_above_it_and_always_the_nearest():
+    found = labelled(rows([3, 2, 1, 0], [1, 1, 1, 1]), AXES, LabelRule(floor=0.52))
+    assert found.count.tolist() == [2, 1]
+    assert found.weights[1].tolist() == [1, 0, 0, 0]
+    assert found.weights[0, 2:].tolist() == [0, 0]
+    assert found.weights[0].sum() == pytest.approx(1, abs=2**-12)
+
+
+def test_the_floor_itself_passes():
+    assert labelled(rows([3, 4, 0, 0]), AXES, LabelRule(floor=0.6)).count.tolist() == [2]
+
+
+def test_fewer_classes_than_labels_give_fewer_labels():
+    assert labelled(rows([1, 2, 3, 4]), AXES[:3], LabelRule(most=8)).ids.tolist() == [[2, 1, 0]]
+
+
+@pytest.mark.parametrize("wrong", [{"most": 0}, {"temperature": 0.0}])
+def test_a_rule_that_labels_nothing_is_refused(wrong):
+    with pytest.raises(InputError, match="at least one class and a positive temperature"):
+        LabelRule(**wrong)
+
+
+def test_the_table_has_every_row_and_null_where_a_sample_is_not_labelled():
+    found = labelled(rows([3, 2, 1, 0], [0, 0, 0, 1]), AXES, LabelRule(most=4, floor=0.5))
+    result = table(pa.array(["a", "b", "c", "d"]), found, np.array([1, 3]))
+    assert result.schema.equals(LABELS)
+    assert result.column("uid").to_pylist() == ["a", "b", "c", "d"]
+    assert result.column("labels").to_pylist() == [None, [0, 1], None, [3]]
+    assert [w and round(sum(map(float, w)), 2) for w in result.column("label_weights").to_pylist()] == [None, 1, None, 1]
+    result.validate(full=True)
+
+
+def test_no_labelled_row_gives_a_table_of_nulls():
+    found = labelled(np.empty((0, 4), np.float32), AXES, LabelRule())
+    assert table(pa.array(["a"]), found, np.empty(0, np.int64)).column("labels").to_pylist() == [None]
