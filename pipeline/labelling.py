@@ -15,7 +15,7 @@ from pipeline.export import kept_rows
 from pipeline.gather import Run
 from pipeline.io.columns import read_columns, read_table, read_vectors, write_table
 from pipeline.io.store import Store
-from pipeline.linking import confirmed_entities, vocabulary
+from pipeline.linking import linked_entities, vocabulary
 from pipeline.opened import open_root, readable
 from pipeline.passes import Driver, stored_shards
 from pipeline.plan import Plan
@@ -36,7 +36,7 @@ def fit(plan: Plan, run: Run) -> None:
     write_npy(plan.root, f"{folder}/centroids.npy", centroids)
     rows = unit(run.vectors("image_embedding", members))
     ids, similarity = nearest(rows, centroids, 1)
-    found = classes.Members(members, ids[:, 0], similarity[:, 0], confirmed_entities(plan, run, members))
+    found = classes.Members(members, ids[:, 0], similarity[:, 0], linked_entities(run, members))
     table = classes.named(found, centroids, vocabulary(plan), run.rows)
     write_table(plan.root, f"{folder}/classes.parquet", table, {"k": len(centroids)})
 

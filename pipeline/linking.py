@@ -116,11 +116,11 @@ def count(plan: Plan, run: Run) -> None:
     write_table(plan.root, path, entities.entity_counts(columns), {"rows": run.rows.total})
 
 
-def confirmed_entities(plan: Plan, run: Run, members: NDArray[np.int64]) -> list[tuple[str, ...]]:
-    """The confirmed and not rare entity ids of the given global rows."""
-    allowed = plan.frequent.ids()
+def linked_entities(run: Run, members: NDArray[np.int64]) -> list[tuple[str, ...]]:
+    """The linked entity ids of the given global rows, confirmed or not: a class is named by what many captions say together,
+    and over many samples a single image's doubt matters less than silence (half of the classes would have no name)."""
     column = run.table("entities", ["entities"]).column("entities").take(pa.array(members))
-    return [tuple(e["id"] for e in row or () if e["confirmed"] and e["id"] in allowed) for row in column.to_pylist()]
+    return [tuple(entity["id"] for entity in row or ()) for row in column.to_pylist()]
 
 
 def vocabulary(plan: Plan) -> Vocabulary:

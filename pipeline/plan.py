@@ -140,7 +140,7 @@ class Plan:
         settings = self.recipe.classes
         if settings.k is None and settings.fit_on in ("kept", "all"):
             return None
-        reads = [self.fingerprints["clip"], self.entities_fingerprint, self.recipe.entities.min_count]
+        reads = [self.fingerprints["clip"], self.entities_fingerprint]
         fitted_on = self.verdicts if settings.fit_on == "kept" else settings.fit_on
         return "tables/" + self._table("classes", classes_identity(self.recipe), reads, fitted_on)
 

@@ -93,8 +93,9 @@ def entity_table(
     """
     senses, rows = senses_of(index, aliases)
     names = [base.name(row) for row in rows]
-    chosen = encode([choosing_text(base, row) for row in rows])
-    confirmed = chosen + encode(names)
+    vectors = encode([*(choosing_text(base, row) for row in rows), *names])   # in one call: workers open the model once
+    chosen, named = vectors[: len(rows)], vectors[len(rows) :]
+    confirmed = chosen + named
     return EntityTable(
         ids=tuple(base.ids[row] for row in rows),
         names=tuple(names),

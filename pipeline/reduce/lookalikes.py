@@ -1,0 +1,166 @@
+"""Pairs of pictures that look alike: hashes within a radius (FAISS), confirmed by the correlation of thumbnails.
+
+Memory stays bounded whatever the hashes do: rows are compared in blocks that shrink as the candidates grow, and a row that
+a surviving row removes is not compared any further.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+BLOCK = 256
+CANDIDATES = 2**22   # pairs of one search, at most: 50 MB
+TILE = 4096          # thumbnails of one matrix product
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """(row, of): row is a duplicate of the preferred row `of`. Parallel arrays."""
+
+    row: Ints
+    of: Ints
+    hamming: NDArray[np.int32]
+    correlation: NDArray[np.float32]
+    removed: Bools
+    """`of` stays, so `row` goes. False: `of` has itself gone, and this pair removes nobody."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @staticmethod
+    def joined(parts: "Sequence[Pairs]") -> "Pairs":
+        """All of them, in order."""
+        return Pairs(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Pairs)))
+
+    def where(self, chosen: NDArray[Any]) -> "Pairs":
+        """The pairs at a mask or at positions."""
+        return Pairs(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When two pictures look alike; both bounds are inclusive."""
+
+    radius: int = 8
+    """Bits of the 64-bit perceptual hashes that may differ."""
+    correlation: float = 0.97
+    """Pearson, over the 768 values of 16 x 16 RGB thumbnails."""
+
+
+def varied(thumbnails: Bytes) -> Bools:
+    """Thumbnails that are not one flat colour value: only these have a correlation."""
+    return np.asarray(thumbnails.min(axis=1) < thumbnails.max(axis=1))
+
+
+def correlations(a: Bytes, b: Bytes) -> NDArray[np.float64]:
+    """Pearson correlation of each thumbnail of a with each of b: [len(a), len(b)]. None may be constant.
+
+    Shifted by 128, 768 products of bytes sum to less than 2^24: float32 adds them without rounding, in any order.
+    """
+    wide_a, wide_b = a.astype(np.float32) - 128, b.astype(np.float32) - 128
+    product = (wide_a @ wide_b.T).astype(np.float64)
+    (sum_a, spread_a), (sum_b, spread_b) = _moments(wide_a), _moments(wide_b)
+    covariance = a.shape[1] * product - sum_a[:, None] * sum_b[None]
+    return np.asarray(covariance / (spread_a[:, None] * spread_b[None]))
+
+
+def _moments(wide: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    total = wide.sum(axis=1, dtype=np.float64)
+    square = (wide * wide).sum(axis=1, dtype=np.float64)
+    return total, np.sqrt(wide.shape[1] * square - total * total)
+
+
+@dataclass
+class _Search:
+    """Rows already decided on, searchable by hash."""
+
+    positions: list[Ints] = field(default_factory=list)
+    index: Any = field(default_factory=lambda: faiss.IndexBinaryFlat(64))
+
+    def __len__(self) -> int:
+        return int(self.index.ntotal)
+
+    def add(self, positions: Ints, hashes: Bytes) -> None:
+        self.positions.append(positions)
+        self.index.add(np.ascontiguousarray(hashes))
+
+    def candidates(self, hashes: Bytes, radius: int) -> tuple[Ints, Ints, NDArray[np.int32]]:
+        """(query, position found, bits that differ) of all pairs within the radius."""
+        if not len(self) or not len(hashes):
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32)
+        limits, distances, found = self.index.range_search(np.ascontiguousarray(hashes), radius + 1)   # exclusive
+        query = np.repeat(np.arange(len(hashes)), np.diff(limits.astype(np.int64)))
+        return query, np.concatenate(self.positions)[found], distances.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The pictures in order of preference; a position is a place in that order."""
+
+    hashes: Bytes      # [n, 8]
+    thumbnails: Bytes  # [n, 768]
+    rule: Rule
+
+    def pairs(self, block: Ints, known: _Search) -> Pairs:
+        """Confirmed pairs of the block with known rows; `removed` is to be set by the caller."""
+        query, found, bits = known.candidates(self.hashes[block], self.rule.radius)
+        partners, place = np.unique(found, return_inverse=True)
+        value = np.empty(len(found))
+        for at in range(0, len(partners), TILE):
+            here = (place >= at) & (place < at + TILE)
+            tile = correlations(self.thumbnails[block], self.thumbnails[partners[at : at + TILE]])
+            value[here] = tile[query[here], place[here] - at]
+        return self._confirmed(block[query], found, bits, value)
+
+    def pairs_within(self, block: Ints) -> Pairs:
+        """Confirmed pairs inside the block, each later one of a pair with the earlier."""
+        words = np.ascontiguousarray(self.hashes[block]).view(np.uint64)[:, 0]
+        bits = np.bitwise_count(words[:, None] ^ words[None])
+        later, earlier = np.nonzero(np.tril(bits <= self.rule.radius, -1))
+        value = correlations(self.thumbnails[block], self.thumbnails[block])[later, earlier]
+        return self._confirmed(block[later], block[earlier], bits[later, earlier].astype(np.int32), value)
+
+    def _confirmed(self, row: Ints, of: Ints, bits: NDArray[np.int32], value: NDArray[np.float64]) -> Pairs:
+        good = value >= self.rule.correlation
+        return Pairs(row[good], of[good], bits[good], value[good].astype(np.float32), np.ones(int(good.sum()), bool))
+
+
+def greedy(phash: NDArray[np.uint64], thumbnails: Bytes, rule: Rule) -> tuple[Pairs, Bools]:
+    """Confirmed pairs of pictures given in order of preference, none constant, and bool[n]: which of them go.
+
+    A picture goes when a preferred one that stays looks like it. Listed are all pairs with a partner that stays, and, for
+    pictures that stay, those with a preferred partner that went.
+    """
+    pictures = _Pictures(np.ascontiguousarray(phash).view(np.uint8).reshape(-1, 8), thumbnails, rule)
+    gone = np.zeros(len(phash), bool)
+    stayed, went = _Search(), _Search()
+    found: list[Pairs] = []
+    at = 0
+    while at < len(phash):
+        size = max(16, min(BLOCK, CANDIDATES // max(1, len(stayed), len(went))))
+        block = np.arange(at, min(at + size, len(phash)))
+        at = int(block[-1]) + 1
+        with_stayed, within = pictures.pairs(block, stayed), pictures.pairs_within(block)
+        gone[with_stayed.row] = True
+        for row, of in zip(within.row, within.of, strict=True):   # by row, so `of` is decided
+            gone[row] |= not gone[of]
+        staying = block[~gone[block]]
+        chains = pictures.pairs(staying, went)
+        found += [with_stayed, within.where(~(gone[within.row] & gone[within.of])), chains]
+        stayed.add(staying, pictures.hashes[staying])
+        went.add(block[gone[block]], pictures.hashes[block[gone[block]]])
+    pairs = Pairs.joined(found) if found else _none()
+    return Pairs(pairs.row, pairs.of, pairs.hamming, pairs.correlation, ~gone[pairs.of]), gone
+
+
+def _none() -> Pairs:
+    nothing = np.empty(0, np.int64)
+    return Pairs(nothing, nothing, nothing.astype(np.int32), nothing.astype(np.float32), nothing.astype(bool))
