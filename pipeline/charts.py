@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,16 @@ class Histogram:
     """Shuffled pairs per bin, as shares that sum to 1; empty where there is no null distribution."""
     bounds: tuple[tuple[float, str], ...] = ()
     """Values at which a rule decides, each with its wording."""
+
+    def __add__(self, other: "Histogram") -> "Histogram":
+        """Counts of both, over the same edges."""
+        if self.edges != other.edges:
+            raise ValueError(f"histograms of {self.column} and {other.column} have other edges")
+        return replace(
+            self, kept=tuple(a + b for a, b in zip(self.kept, other.kept, strict=True)),
+            removed=tuple(a + b for a, b in zip(self.removed, other.removed, strict=True)),
+            without=self.without + other.without, beyond=self.beyond + other.beyond,
+        )
 
 
 def compact(value: float) -> str:
@@ -56,6 +66,50 @@ def histogram(
     )
 
 
+MOST_BINS = 80
+"""Bars that can be told apart on a page."""
+SEEN = 1e-4
+"""Share of the null distribution below which a bin counts as empty."""
+
+
+def growing_edges(first: float, whole: bool, bounds: Sequence[float] = (), high: float = 1e12) -> list[float]:
+    """Edges for what has no upper end: each bin an eighth wider than the one before, at least 1 where values are whole.
+    The edge nearest to each bound moves to it, so that no bin has values on both sides of a bound."""
+    edges = [first]
+    while edges[-1] < high:
+        edges.append(max(edges[-1] + 1, float(round(edges[-1] * 1.125))) if whole else edges[-1] * 1.05)
+    for bound in bounds:
+        nearest = min(range(len(edges)), key=lambda i: abs(edges[i] - bound))
+        if 0 < nearest < len(edges) - 1 and edges[nearest - 1] < bound < edges[nearest + 1]:
+            edges[nearest] = float(bound)
+    return edges
+
+
+def trimmed(data: Histogram) -> Histogram:
+    """The part of the axis where there is something (samples, null distribution or bounds), in at most MOST_BINS bins."""
+    count = len(data.kept)
+    held = np.add(data.kept, data.removed) > 0
+    if data.null:
+        held |= np.asarray(data.null) > SEEN
+    for value, _ in data.bounds:
+        held[np.clip(np.searchsorted(data.edges, value, side="right") - 1, 0, count - 1)] = True
+    found = np.flatnonzero(held)
+    if not len(found):
+        return data
+    factor = -(-int(found[-1] - found[0] + 1) // MOST_BINS)
+    first, last = int(found[0]) // factor * factor, min(-(-int(found[-1] + 1) // factor) * factor, count)
+    starts = np.arange(first, last, factor)
+
+    def merged(values: Sequence[float]) -> list[Any]:
+        part: list[Any] = np.add.reduceat(np.asarray(values)[:last], starts).tolist()
+        return part
+
+    return replace(
+        data, edges=(*(data.edges[i] for i in starts), data.edges[last]), kept=tuple(merged(data.kept)),
+        removed=tuple(merged(data.removed)), null=tuple(merged(data.null)) if data.null else (),
+    )
+
+
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Round values between low and high, about as many as asked for."""
     if not high > low:
@@ -68,8 +122,8 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 
 def growing_ticks(low: float, high: float) -> list[float]:
-    """The values 1, 2 and 5 times a power of ten between low and high, or only the powers where that is many."""
-    powers = range(math.floor(math.log10(max(low, high * 1e-9, 1e-12))), math.ceil(math.log10(max(high, 1e-12))) + 1)
+    """The values 1, 2 and 5 times a power of ten between low and high, or only the powers where that is many; `low` > 0."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1, 2, 5), (1,)):
         found = [d * 10.0**power for power in powers for d in digits if low <= d * 10.0**power <= high]
         if len(found) <= 8:
@@ -105,6 +159,15 @@ class Plot(NamedTuple):
     wording: str
 
 
+def apart(marks: Sequence[Mark], least: float = 5) -> list[Mark]:
+    """Those whose wordings do not run into the one before."""
+    kept: list[Mark] = []
+    for mark in marks:
+        if not kept or mark.at - kept[-1].at >= least:
+            kept.append(mark)
+    return kept
+
+
 def plot(data: Histogram) -> Plot:
     """Where everything of a histogram is drawn; the null distribution has the area of the samples' bars."""
     n, edges, total = len(data.kept), data.edges, sum(data.kept) + sum(data.removed)
@@ -122,9 +185,9 @@ def plot(data: Histogram) -> Plot:
     points = [(100 * (i + 0.5) / n, 100 - 100 * value / top) for i, value in enumerate(shuffled)]
     widths = np.diff(edges)
     even = bool(widths.max() < 1.01 * widths.min() + 1e-12)
-    labels = ticks(edges[0], edges[-1]) if even else growing_ticks(edges[0], edges[-1])
+    labels = ticks(edges[0], edges[-1]) if even else growing_ticks(next(edge for edge in edges if edge > 0), edges[-1])
     return Plot(
-        bars, [Mark(across(v), f"{v:,.4g}" if abs(v) < 10_000 else compact(v)) for v in labels],
+        bars, apart([Mark(across(v), f"{v:,.4g}" if abs(v) < 10_000 else compact(v)) for v in labels]),
         [Mark(round(100 - 100 * v / top, 2), compact(v)) for v in ticks(0, top, 4) if v >= 1 and v == int(v)],
         [Mark(across(v), words) for v, words in data.bounds],
         " ".join(f"{x:.2f},{y:.2f}" for x, y in points),
