@@ -59,12 +59,12 @@ class Driver:
                 self._log(title, work.name(outcome.item), outcome)
         finally:
             self.reporter.finish()
-            self.events.flush()
         samples = sum(int(outcome.facts.get("rows", 0)) for outcome in outcomes)
         self.events.add({
             "pass": title, "done": True, "seconds": time.time() - began, "shards": len(items), "samples": samples,
             "workers": self.executor.workers,
         })
+        self.events.flush()
         return outcomes
 
     def must(self, title: str, work: Work[Item], items: Sequence[Item], *, there: int = 0) -> None:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from pipeline.curation import gathered
 from pipeline.errors import InputError, RecipeError, RootError
-from pipeline.explain import explain, in_words
+from pipeline.explain import explain
 from pipeline.gather import Run
 from pipeline.io.columns import read_columns
 from pipeline.opened import open_root, readable
@@ -115,9 +115,3 @@ def _shown(value: Any) -> Any:
     if isinstance(value, bytes):
         return value[:SHORT].hex() + ("…" if len(value) > SHORT else "")
     return value
-
-
-def rule_words(plan: Plan) -> dict[str, str]:
-    """Each rule's bound in words, with its number of this run."""
-    thresholds = stored_thresholds(plan)
-    return {name: f"{rule.column} {in_words(rule, thresholds.get(name))}" for name, rule in plan.recipe.filters.items()}

@@ -12,6 +12,7 @@ import open_clip
 import torch
 from PIL import Image, ImageOps
 
+from pipeline.models.allocator import tune
 from pipeline.models.clip import Encoder, open_encoder
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.weights import ASSETS, ModelSpec
@@ -22,6 +23,7 @@ _opened = ExitStack()
 
 @lru_cache(1)
 def encoder() -> Encoder:
+    tune()
     return _opened.enter_context(open_encoder(SPEC, local_route(RouteWish()), micro_batch=16))
 
 
@@ -29,6 +31,7 @@ def encoder() -> Encoder:
 def plain():
     """open_clip's own model, transform and tokenizer."""
     name = f"local-dir:{ASSETS / 'model'}"
+    tune()
     model, _, transform = open_clip.create_model_and_transforms(name)
     return model.eval(), transform, open_clip.get_tokenizer(name)
 

@@ -45,6 +45,15 @@ def test_pixels_are_open_clips_up_to_rounding(mode, size, interpolation):
         assert np.abs(found - expected).max() <= 2, shape
 
 
+@pytest.mark.parametrize("shape", [(96, 256), (106, 256), (90, 400), (300, 260)])
+def test_hard_edges_of_tall_pictures_are_resized_in_pillows_order(shape):
+    bars = np.random.default_rng(2).integers(0, 2, (shape[1], shape[0], 3), np.uint8) * np.uint8(255)
+    for mode in ("longest", "shortest", "squash"):
+        ours, theirs = both((64, 64), mode, "bicubic", 255)
+        found = ours([bars])[0].permute(1, 2, 0).numpy().astype(int)
+        assert np.abs(found - np.asarray(theirs(Image.fromarray(bars)), int)).max() <= 1
+
+
 def test_a_strip_is_not_blown_up_to_be_cropped():
     ours, theirs = both((64, 64), "shortest", "bicubic", 0)
     strip = picture(2, 5000)

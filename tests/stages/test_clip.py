@@ -65,7 +65,7 @@ def test_a_vector_that_is_not_finite_is_an_error_of_its_row_alone():
     assert found["clip_error"].to_pylist() == [None, "embedding_not_finite", None, "embedding_not_finite"]
     assert found["clip_similarity"].to_pylist() == [1.0, None, None, None]
     assert [vector is None for vector in found["image_embedding"].to_pylist()] == [False, True, True, True]
-    values = np.frombuffer(found["image_embedding"].buffers()[3], np.float16).reshape(4, 8)
+    values = np.frombuffer(found["image_embedding"].buffers()[2], np.float16).reshape(4, 8)
     assert not values[1:].any()
 
 

@@ -15,7 +15,7 @@ def batch_of(images, sizes=None, captions=None):
     """What the source hands to the stages."""
     sizes = sizes or [(None, None)] * len(images)
     return pa.record_batch({
-        "uid": pa.array([f"{row:032x}" for row in range(len(images))]),
+        "uid": pa.array([f"{row:032x}" for row in range(len(images))], pa.string()),
         "image": pa.array(images, pa.large_binary()),
         "caption": pa.array(captions or ["a caption"] * len(images), pa.string()),
         "source_width": pa.array([width for width, _ in sizes], pa.int32()),

@@ -1,0 +1,103 @@
+"""The numeric route: everything about a machine and its settings that may change a bit of an embedding.
+
+It reads `<device>-<instructions>-<precision>-<form>`, e.g. `cpu-avx512-fp32-packed` or `cuda-sm90-fp16-eager`. The driver
+settles it once; it is part of the fingerprint of every column that a model makes, and a worker that cannot provide it
+says so instead of mixing two arithmetics in one column. The number of threads is not in it: with micro-batches of a
+fixed shape it changes no bit.
+"""
+
+import platform
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from pipeline.errors import InputError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PACKABLE = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class RouteWish:
+    """What a recipe asks for; "auto" takes the fastest that the machine has."""
+
+    precision: Precision = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    packed: Literal["auto"] | bool = "auto"
+    """towers as graphs of packed oneDNN operators (`packing.py`); only on the CPU"""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A numeric route, part by part."""
+
+    device: str
+    instructions: str
+    precision: str
+    form: str
+
+    def __str__(self) -> str:
+        return f"{self.device}-{self.instructions}-{self.precision}-{self.form}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.precision]
+
+
+def local_route(wish: RouteWish) -> str:
+    """The route that this machine takes for the wish. Raises InputError where it cannot be had."""
+    device = wish.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("model.device is cuda, but no GPU answers here: set it to cpu or auto")
+    packable = device == "cpu" and wish.precision in PACKABLE and can_pack(wish.precision)
+    packed = packable if wish.packed == "auto" else wish.packed and device == "cpu"
+    route = Route(device, instructions(device), wish.precision, "packed" if packed else "eager")
+    require(route)
+    return str(route)
+
+
+def parse(text: str) -> Route:
+    """The parts of a route's name."""
+    parts = text.split("-")
+    if len(parts) != 4 or parts[0] not in ("cpu", "cuda") or parts[2] not in DTYPES or parts[3] not in ("packed", "eager"):
+        raise InputError(f"{text!r} is not a numeric route; one reads like cpu-avx512-fp32-packed")
+    return Route(*parts)
+
+
+def require(route: Route) -> None:
+    """Raises InputError if this machine cannot provide the route."""
+    if route.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"the route {route} needs a GPU and this worker has none: give it one, or set model.device to cpu")
+    if route.form == "packed" and not (route.device == "cpu" and route.precision in PACKABLE and can_pack(route.precision)):
+        raise InputError(f"the route {route} needs oneDNN's packed operators for {route.precision}: set model.compile to false")
+    here = instructions(route.device)
+    if route.instructions != here:
+        raise InputError(
+            f"the run's embeddings are made by the route {route}, but this worker computes with {here}: "
+            "use workers of one kind, or start another output root"
+        )
+
+
+def instructions(device: str) -> str:
+    """The instruction set that kernels are chosen by: avx512, avx2, sm90, ..."""
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return f"sm{major}{minor}"
+    found = torch.backends.cpu.get_cpu_capability().lower()
+    return found if found != "default" else platform.machine().lower().replace("-", "_")
+
+
+def can_pack(precision: str) -> bool:
+    """Whether oneDNN's packed operators exist here for this precision (they are torch's own, but not documented)."""
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
+        return False
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    names = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
+    if not all(hasattr(torch.ops.mkldnn, name) for name in names):
+        return False
+    return precision != "bf16" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

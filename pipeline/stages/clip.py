@@ -1,0 +1,112 @@
+"""The clip stage: embeddings of picture and raw caption, and how well the two agree.
+
+The similarity is open_clip's: its preprocessing of the upright picture, the model's own tokenizer, cosine in float32.
+The few pictures that it would see otherwise than as the shared RGB pixels (palettes, transparency, CMYK, more than 4
+megapixels) are opened once more. Captions are embedded raw, not normalised: that is what the model saw in training.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.models.clip import Encoder, Vectors, open_encoder
+from pipeline.models.images import Pixels, reopened
+from pipeline.models.preprocess import Picture
+from pipeline.models.route import parse
+from pipeline.models.weights import Description, ModelSpec, describe
+from pipeline.stage import Contract, Stage, Transform
+from pipeline.stages.image import pixel_arrays
+from schemas.columns import PIXELS, clip_schema
+from schemas.reasons import ClipFault
+
+
+@dataclass(frozen=True)
+class ClipStage(Stage):
+    """Embeds the samples that have both a readable picture and a caption; the others failed before and get nulls.
+
+    `route` is settled by the driver (`models.route.local_route`). Threads are not a field: they change no bit.
+    """
+
+    contract = Contract("clip", version=1, reads=("image", "caption", *PIXELS.names), writes=clip_schema(1))
+
+    model: str
+    pretrained: str | None
+    precision: str
+    route: str
+    micro_batch: int = 16
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec(self.model, self.pretrained)
+
+    @cached_property
+    def description(self) -> Description:
+        return describe(self.spec)
+
+    @property
+    def writes(self) -> pa.Schema:
+        return clip_schema(self.description.dimension)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The model by its content, so that a folder may move and changed weights are another model."""
+        return {
+            "model": self.description.identity, "precision": self.precision, "route": self.route, "micro_batch": self.micro_batch,
+        }
+
+    @contextmanager
+    def open(self) -> Iterator[Transform]:
+        if parse(self.route).precision != self.precision:
+            raise InputError(f"the route {self.route} is not one of precision {self.precision}")
+        with open_encoder(self.spec, self.route, self.micro_batch) as encoder:
+            yield partial(clip_columns, encoder)
+
+
+def clip_columns(encoder: Encoder, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Columns of `clip_schema`."""
+    pictures, captions, encoded = pixel_arrays(batch), batch["caption"], batch["image"]
+    whole = np.array([picture is not None and captions[row].is_valid for row, picture in enumerate(pictures)], bool)
+    rows = np.flatnonzero(whole).tolist()
+    images = encoder.encode_images(encoder.preprocess(seen(pictures, encoded, rows)))
+    texts = encoder.encode_texts([captions[row].as_py() for row in rows])
+    return columns_of(batch["uid"], whole, images, texts)
+
+
+def seen(pictures: Sequence[Pixels | None], encoded: pa.Array, rows: Sequence[int]) -> Iterator[Picture]:
+    """What open_clip would see of the pictures of some rows, one at a time."""
+    for row in rows:
+        other = reopened(encoded[row].as_py())
+        picture = pictures[row] if other is None else other
+        if picture is not None:
+            yield picture
+
+
+def columns_of(uids: pa.Array, whole: NDArray[np.bool_], images: Vectors, texts: Vectors) -> pa.RecordBatch:
+    """Columns for unit vectors of the rows in `whole`, in order; vectors that are not finite become an error."""
+    finite = np.isfinite(images).all(axis=1) & np.isfinite(texts).all(axis=1)
+    good = whole.copy()
+    good[whole] = finite
+    similarity = np.zeros(len(whole), np.float32)
+    similarity[good] = (images[finite] * texts[finite]).sum(axis=1, dtype=np.float32)
+    errors = [ClipFault.NOT_FINITE.value if lost else None for lost in whole & ~good]
+    return pa.RecordBatch.from_arrays([
+        uids,
+        pa.array(similarity, pa.float32(), mask=~good),
+        vectors(images[finite], good),
+        vectors(texts[finite], good),
+        pa.array(errors, pa.string()),
+    ], schema=clip_schema(images.shape[1]))
+
+
+def vectors(rows: Vectors, good: NDArray[np.bool_]) -> pa.Array:
+    """A float16 fixed-size list column with `rows` where `good`, null (zeros behind it) elsewhere."""
+    values = np.zeros((len(good), rows.shape[1]), np.float16)
+    values[good] = rows
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), rows.shape[1], mask=pa.array(~good))
