@@ -27,7 +27,7 @@ class Model(BaseModel):
     """auto: cuda where a GPU answers"""
     compile: Literal["auto"] | bool = "auto"
     """compile the towers; auto: where it was measured to pay"""
-    micro_batch: int = Field(default=64, ge=1)
+    micro_batch: int = Field(default=16, ge=1)
     """samples per call of the model; fixed, padded, never across shards"""
 
     @property

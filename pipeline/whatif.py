@@ -1,6 +1,6 @@
 """Questions to a finished root that need no pixels: why has this sample this verdict, and what would other rules keep."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.explain import explain
 from pipeline.gather import Run
 from pipeline.io.columns import read_columns
+from pipeline.ledger import Ledger
 from pipeline.opened import open_root, readable
 from pipeline.overrides import Source, apply
 from pipeline.plan import Plan
@@ -67,8 +68,9 @@ def _both(first: dict[str, tuple[str, ...]], second: dict[str, tuple[str, ...]])
     return {origin: tuple(dict.fromkeys([*first.get(origin, ()), *second.get(origin, ())])) for origin in {**first, **second}}
 
 
-def _funnel(counts: Any) -> dict[str, Any]:
-    return {"read": counts.read, "kept": counts.kept, "rejected": dict(counts.rejected), "failed": dict(counts.failed)}
+def _funnel(verdicts: Mapping[str, int]) -> dict[str, Any]:
+    ledger = Ledger(sum(verdicts.values()), verdicts)
+    return {"read": ledger.read, "kept": ledger.kept, "rejected": ledger.rejected, "failed": ledger.failed}
 
 
 def explained(url: str, uid: str) -> list[dict[str, Any]]:

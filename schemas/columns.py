@@ -126,7 +126,7 @@ ENTITY = pa.struct([
     pa.field("end", pa.int32()),
     pa.field("link_score", pa.float32()),   # why this sense: prior, image, domain
     pa.field("z", pa.float32()),         # image-text similarity standardised against background images of the run
-    pa.field("confirmed", pa.bool_()),   # z at or above the run's calibrated threshold, and the entity frequent enough
+    pa.field("confirmed", pa.bool_()),   # z at or above the run's calibrated threshold; rare entities are cut by who reads it
 ])
 
 ENTITIES = pa.schema([

@@ -11,11 +11,20 @@ from PIL import Image
 from pipeline.io.tar import write_tar
 
 SPAM = (
-    "IMG_20190412_101533.jpg", "DSC_0042.JPG", "screenshot (3).png", "untitled-1", "", "   ", "Click to enlarge", "no image available",
-    "Image may contain: 1 person", "https://example.com/products/12345", "<img src='x.gif'>", "© 2015 All rights reserved",
+    "IMG_20190412_101533.jpg", "DSC_0042.JPG", "screenshot (3).png", "untitled-1", "", "   ", "Click to enlarge",
+    "no image available", "Image may contain: 1 person", "https://example.com/products/12345", "<img src='x.gif'>", "© 2015 All rights reserved",
     "Buy now - free shipping", "thumbnail", "photo by admin", "a1b2c3d4e5f60718293a4b5c6d7e8f90", "Loading...",
 )
-COUNTS = {"swapped": 80, "spam_caption": len(SPAM), "exact_duplicate": 12, "near_duplicate": 12, "tiny": 6, "extreme_aspect": 6, "corrupt": 6}
+COUNTS = {
+    "swapped": 80, "spam_caption": len(SPAM), "exact_duplicate": 12, "near_duplicate": 12, "tiny": 6, "extreme_aspect": 6,
+    "corrupt": 6,
+}
+
+
+def top_folders(sample: Path) -> dict[str, str]:
+    """key -> top folder of the source picture."""
+    truth = json.loads((sample / "ground_truth.json").read_text())["pairs"]
+    return {key: pair["source"].split("/")[0] for key, pair in truth.items()}
 
 
 def clean_pairs(sample: Path) -> dict[str, tuple[bytes, bytes]]:
@@ -39,7 +48,8 @@ def jpeg(picture: Image.Image, quality: int) -> bytes:
 
 
 def broken(image: bytes, how: int) -> bytes:
-    return (image[: len(image) // 2], image[:40], b"", b"<!DOCTYPE html><html>not found</html>", b"\x00" * len(image), b"XX" + image[2:])[how]
+    page = b"<!DOCTYPE html><html>not found</html>"
+    return (image[: len(image) // 2], image[:40], b"", page, b"\x00" * len(image), b"XX" + image[2:])[how]
 
 
 def changed(rng: np.random.Generator, label: str, image: bytes, number: int) -> bytes:
@@ -60,7 +70,7 @@ def changed(rng: np.random.Generator, label: str, image: bytes, number: int) -> 
 def write_damaged(sample: Path, folder: Path, seed: int) -> dict[str, str]:
     """Writes tars of 100 pairs; returns the label of every key. Copies come on top of their clean originals."""
     rng = np.random.default_rng(seed)
-    clean = clean_pairs(sample)
+    clean, folders = clean_pairs(sample), top_folders(sample)
     keys = [list(clean)[i] for i in rng.permutation(len(clean))]
     pairs, labels = [], {}
     position = 0
@@ -70,7 +80,8 @@ def write_damaged(sample: Path, folder: Path, seed: int) -> dict[str, str]:
         for number, key in enumerate(chosen):
             image, caption = clean[key]
             if label == "swapped":
-                caption = clean[chosen[(number + 1) % count]][1]
+                others = [other for other in keys if folders[other] != folders[key]]   # as in the planted damage: no kin
+                caption = clean[others[int(rng.integers(len(others)))]][1]
             elif label == "spam_caption":
                 caption = SPAM[number].encode()
             if label.endswith("duplicate"):

@@ -27,12 +27,16 @@ def both(size, mode, interpolation, fill):
     return ours, Compose(steps[:-2])
 
 
-@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
-@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+# open_clip ignores the interpolation where `shortest` meets an oblong size.
+CONFIGS = [
+    (mode, size, interpolation)
+    for mode in ("shortest", "longest", "squash") for size in ((64, 64), (48, 80)) for interpolation in ("bicubic", "bilinear")
+    if (mode, size, interpolation) != ("shortest", (48, 80), "bilinear")
+]
+
+
+@pytest.mark.parametrize(("mode", "size", "interpolation"), CONFIGS)
 def test_pixels_are_open_clips_up_to_rounding(mode, size, interpolation):
-    if mode == "shortest" and size[0] != size[1] and interpolation == "bilinear":
-        pytest.skip("open_clip ignores the interpolation there")
     ours, theirs = both(size, mode, interpolation, 255)
     for shape in SIZES:
         photo = picture(*shape)

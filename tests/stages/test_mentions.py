@@ -12,8 +12,6 @@ from pipeline.stages.mentions import MentionsStage
 from schemas.tables import KNOWLEDGE_BASE
 from tests.samples import batch, labelled
 
-NER = pytest.mark.skipif(not names.available(), reason="the extra `ner` is not installed")
-
 
 def columns(stage, texts):
     rows = batch(caption_text=pa.array(texts, pa.string()))
@@ -59,7 +57,6 @@ def test_known_words_spare_the_clean_captions_of_the_sample():
     assert sum(bool(row["mentions"]) for row in rows) / len(rows) >= 0.75
 
 
-@NER
 def test_names_fill_the_gaps_between_aliases(tmp_path):
     text = "Angela Merkel feeds an ibex in Zermatt"
     row, = columns(MentionsStage(base(tmp_path / "b.parquet"), ner=True), [text])
@@ -70,13 +67,11 @@ def test_names_fill_the_gaps_between_aliases(tmp_path):
     assert all(text[m["start"] : m["end"]] == m["text"] for m in row["mentions"])
 
 
-@NER
 def test_names_never_overlap_aliases(tmp_path):
     row, = columns(MentionsStage(base(tmp_path / "b.parquet", "Angela"), ner=True), ["Angela Merkel in Berlin"])
     assert [mention["text"] for mention in row["mentions"] if mention["start"] < 13] == ["Angela"]
 
 
-@NER
 def test_names_are_part_of_the_identity(tmp_path):
     path = base(tmp_path / "b.parquet")
     assert MentionsStage(path, ner=True).identity != MentionsStage(path).identity
