@@ -18,6 +18,10 @@ _IDENTIFIER = str.maketrans("_", " ")   # templates spell their placeholders as 
 _STOCK = tuple(
     re.compile(pattern, re.IGNORECASE) for pattern in (*MARKUP, *(rf"(?<!\w)(?:{phrase})(?!\w)" for phrase in PHRASES))
 )
+_ANY_PHRASE = re.compile(rf"(?<!\w)(?:{'|'.join(PHRASES)})(?!\w)")
+_ANY_MARKUP = re.compile("|".join(MARKUP))
+"""Over ASCII text in lower case: no match, no stock phrase. One look instead of one for each of them, and case by case it
+takes twice as long. (The names at the end of credit lines are in capitals, but a line counts without its name.)"""
 _WORD = re.compile(r"\S*\w\S*")   # a URL is one word
 
 
@@ -29,6 +33,8 @@ def is_boilerplate(text: str) -> bool:
     text = text[:MAX_CHARACTERS]
     if _WHOLE.fullmatch(text.translate(_IDENTIFIER).strip(" .,:;!?-–—|*[](){}<>\"'#/")):
         return True
+    if text.isascii() and not _mentions_any(text.lower()):
+        return False
     covered = bytearray(len(text))
     phrases = 0
     for pattern in _STOCK:
@@ -40,3 +46,7 @@ def is_boilerplate(text: str) -> bool:
         return False
     words = [match.start() for match in _WORD.finditer(text)]
     return phrases >= PHRASE_COUNT or sum(covered[start] for start in words) > SHARE * len(words)
+
+
+def _mentions_any(text: str) -> bool:
+    return bool(_ANY_PHRASE.search(text) or _ANY_MARKUP.search(text))

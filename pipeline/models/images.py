@@ -62,6 +62,8 @@ class Decoded:
     width: int
     height: int
     pixels: Pixels
+    plain: bool
+    """open_clip, too, would resize these very pixels; otherwise `reopened` has what it would resize."""
 
 
 def decode(data: bytes, *, allowed_formats: Sequence[str], max_pixels: int) -> Decoded:
@@ -78,6 +80,7 @@ def decode(data: bytes, *, allowed_formats: Sequence[str], max_pixels: int) -> D
         width, height = image.size
         if width * height > max_pixels:
             raise SampleFailure(ImageFault.TOO_MANY_PIXELS)
+        plain = _is_plain(image)
         pixels = _fast_jpeg(image, data) if format == "jpeg" else None
         if pixels is None:
             pixels, (width, height) = _by_pillow(image)
@@ -86,7 +89,7 @@ def decode(data: bytes, *, allowed_formats: Sequence[str], max_pixels: int) -> D
     except DAMAGE as error:
         cut = "truncated" in str(error).lower() or ends_early(format, data)
         raise SampleFailure(ImageFault.TRUNCATED if cut else ImageFault.UNDECODABLE) from error
-    return Decoded(format, width, height, pixels)
+    return Decoded(format, width, height, pixels, plain)
 
 
 def recognised(data: bytes) -> str:
@@ -134,18 +137,21 @@ def reopened(data: bytes) -> Image.Image | None:
     accepted; raises nothing for them.
     """
     image: Image.Image = Image.open(io.BytesIO(data), formats=[PILLOW_NAMES[recognised(data)]])
-    if image.mode in PLAIN_MODES and image.width * image.height <= MAX_CARRIED_PIXELS:
+    if _is_plain(image):
         return None
     image.load()
     turn = UPRIGHT.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
+def _is_plain(image: Image.Image) -> bool:
+    """Whether resizing this picture, not loaded yet, and converting it to RGB may change places, and it stays unreduced."""
+    return image.mode in PLAIN_MODES and image.width * image.height <= MAX_CARRIED_PIXELS
+
+
 def _fast_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
     """Pixels of an upright 8-bit RGB or grey JPEG; None where Pillow must decide. torchvision refuses files that end early."""
-    if DECODE_JPEG is None or image.mode not in PLAIN_MODES:
-        return None
-    if image.width * image.height > MAX_CARRIED_PIXELS or _orientation(image) != 1:
+    if DECODE_JPEG is None or not _is_plain(image) or _orientation(image) != 1:
         return None
     try:
         decoded = DECODE_JPEG(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB.value)
@@ -178,11 +184,17 @@ def _orientation(image: Image.Image) -> int:
     return value if value in UPRIGHT else 1
 
 
+def as_planes(pixels: Pixels) -> torch.Tensor:
+    """uint8 [1, 3, rows, columns] over the same memory. The first stride is that of a true batch, which makes torch resize
+    with the channels last; over a broadcast one it copies the picture into planes first, for the same values."""
+    rows, columns, _ = pixels.shape
+    return torch.from_numpy(pixels).as_strided((1, 3, rows, columns), (pixels.size, 1, 3 * columns, 3))
+
+
 def squares(pictures: Sequence[Pixels], side: int) -> Pixels:
     """Each picture squashed to side x side (bicubic, antialiased): uint8 [n, side, side, 3]."""
     found = np.empty((len(pictures), side, side, 3), np.uint8)
     for square, pixels in zip(found, pictures, strict=True):
-        source = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        resized = F.interpolate(source, (side, side), mode="bicubic", antialias=True)
+        resized = F.interpolate(as_planes(pixels), (side, side), mode="bicubic", antialias=True)
         square[:] = resized[0].permute(1, 2, 0).numpy()
     return found

@@ -17,7 +17,7 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torchvision.transforms import Compose
 
-from pipeline.models.images import DAMAGE, Pixels
+from pipeline.models.images import DAMAGE, Pixels, as_planes
 
 Picture = Pixels | Image.Image
 """RGB uint8 [rows, columns, 3], or what `images.reopened` gives."""
@@ -110,8 +110,7 @@ class Preprocess:
             return self._strip(pixels, rows, columns)
         if height * width < TINY or not _across_first(height, width, rows, columns):
             return self._by_pillow(pixels, rows, columns, (0, 0, width, height))
-        source = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        return F.interpolate(source, (rows, columns), mode=self.interpolation, antialias=True)[0].permute(1, 2, 0)
+        return F.interpolate(as_planes(pixels), (rows, columns), mode=self.interpolation, antialias=True)[0].permute(1, 2, 0)
 
     def _strip(self, pixels: Pixels, rows: int, columns: int) -> torch.Tensor:
         """The centre of a picture resized to rows x columns, without making the rest."""

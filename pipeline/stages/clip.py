@@ -74,15 +74,17 @@ def clip_columns(encoder: Encoder, batch: pa.RecordBatch) -> pa.RecordBatch:
     pictures, captions, encoded = pixel_arrays(batch), batch["caption"], batch["image"]
     whole = np.array([picture is not None and captions[row].is_valid for row, picture in enumerate(pictures)], bool)
     rows = np.flatnonzero(whole).tolist()
-    images = encoder.encode_images(encoder.preprocess(seen(pictures, encoded, rows)))
+    images = encoder.encode_images(encoder.preprocess(seen(pictures, batch["pixels_plain"].to_pylist(), encoded, rows)))
     texts = encoder.encode_texts([captions[row].as_py() for row in rows])
     return columns_of(batch["uid"], whole, images, texts)
 
 
-def seen(pictures: Sequence[Pixels | None], encoded: pa.Array, rows: Sequence[int]) -> Iterator[Picture]:
+def seen(
+    pictures: Sequence[Pixels | None], plain: Sequence[bool | None], encoded: pa.Array, rows: Sequence[int]
+) -> Iterator[Picture]:
     """What open_clip would see of the pictures of some rows, one at a time."""
     for row in rows:
-        other = reopened(encoded[row].as_py())
+        other = None if plain[row] else reopened(encoded[row].as_py())
         picture = pictures[row] if other is None else other
         if picture is not None:
             yield picture

@@ -37,7 +37,7 @@ class ImageStage(Stage):
 def image_columns(allowed_formats: Sequence[str], max_pixels: int, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of schemas IMAGE and PIXELS."""
     rows: list[dict[str, Any]] = []
-    pictures: list[Pixels | None] = []
+    pictures: list[Decoded | None] = []
     sizes = zip(batch["source_width"].to_pylist(), batch["source_height"].to_pylist(), strict=True)
     for uid, image, source in zip(batch["uid"].to_pylist(), batch["image"], sizes, strict=True):
         row: dict[str, Any] = {"uid": uid}
@@ -46,9 +46,8 @@ def image_columns(allowed_formats: Sequence[str], max_pixels: int, batch: pa.Rec
         if encoded is not None:
             row["image_bytes"] = len(encoded)
             try:
-                decoded = decode(encoded, allowed_formats=allowed_formats, max_pixels=max_pixels)
-                row |= measured(decoded, source)
-                picture = decoded.pixels
+                picture = decode(encoded, allowed_formats=allowed_formats, max_pixels=max_pixels)
+                row |= measured(picture, source)
             except SampleFailure as failure:
                 row["image_error"] = failure.code
         rows.append(row)
@@ -75,8 +74,10 @@ def measured(picture: Decoded, source: tuple[int | None, int | None]) -> dict[st
     }
 
 
-def pixel_columns(pictures: Sequence[Pixels | None]) -> list[pa.Array]:
+def pixel_columns(found: Sequence[Decoded | None]) -> list[pa.Array]:
     """The columns of schemas PIXELS; null where there is no picture. Pixels are copied once, into one buffer."""
+    pictures = [None if picture is None else picture.pixels for picture in found]
+    plain = [None if picture is None else picture.plain for picture in found]
     parts = [picture for picture in pictures if picture is not None]
     sizes = [0 if picture is None else picture.size for picture in pictures]
     offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -87,7 +88,7 @@ def pixel_columns(pictures: Sequence[Pixels | None]) -> list[pa.Array]:
     )
     rows = pa.array([None if picture is None else picture.shape[0] for picture in pictures], pa.int32())
     columns = pa.array([None if picture is None else picture.shape[1] for picture in pictures], pa.int32())
-    return [rgb, rows, columns]
+    return [rgb, rows, columns, pa.array(plain, pa.bool_())]
 
 
 def pixel_arrays(batch: pa.RecordBatch) -> list[Pixels | None]:
