@@ -62,7 +62,7 @@ PIXELS = pa.schema([
     field("pixels_rgb", pa.large_binary(), "RGB, uint8 [rows, columns, 3], EXIF orientation applied, alpha as open_clip drops it"),
     field("pixels_rows", pa.int32(), "rows of pixels_rgb (a huge picture is reduced by a whole factor)"),
     field("pixels_columns", pa.int32(), "columns of pixels_rgb"),
-    field("pixels_plain", pa.bool_(), "the encoded picture is RGB or grey and not reduced: open_clip would resize just these pixels"),
+    field("pixels_plain", pa.bool_(), "the encoded picture is RGB or grey, and not reduced: open_clip resizes just these pixels"),
 ])
 
 CAPTION = pa.schema([

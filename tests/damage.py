@@ -12,8 +12,9 @@ from pipeline.io.tar import write_tar
 
 SPAM = (
     "IMG_20190412_101533.jpg", "DSC_0042.JPG", "screenshot (3).png", "untitled-1", "", "   ", "Click to enlarge",
-    "no image available", "Image may contain: 1 person", "https://example.com/products/12345", "<img src='x.gif'>", "© 2015 All rights reserved",
-    "Buy now - free shipping", "thumbnail", "photo by admin", "a1b2c3d4e5f60718293a4b5c6d7e8f90", "Loading...",
+    "no image available", "Image may contain: 1 person", "https://example.com/products/12345", "<img src='x.gif'>",
+    "© 2015 All rights reserved", "Buy now - free shipping", "thumbnail", "photo by admin", "a1b2c3d4e5f60718293a4b5c6d7e8f90",
+    "Loading...",
 )
 COUNTS = {
     "swapped": 80, "spam_caption": len(SPAM), "exact_duplicate": 12, "near_duplicate": 12, "tiny": 6, "extreme_aspect": 6,

@@ -1,9 +1,9 @@
 """Items over Ray actors: bounded in flight, retried in fresh processes, given up by name.
 
-Each actor opens the work once and then receives items (names, never data); actors live on for the next work. At most `1 + PREFETCH` items wait at an
-actor, so that the next name is there when the current one is done. Ray runs an actor's calls in order: when an actor
-dies, the oldest of its items was the one in hand, and only that one is blamed (design decision 8). Its last try is alone
-in a fresh process. A death that came with the node, or before the work was open, is nobody's fault.
+Each actor opens the work once and then receives items (names, never data); actors live on for the next work. At most
+`1 + PREFETCH` items wait at an actor, so that the next name is there when the current one is done. Ray runs an actor's calls
+in order: when an actor dies, the oldest of its items was the one in hand, and only that one is blamed (design decision 8).
+Its last try is alone in a fresh process. A death that came with the node, or before the work was open, is nobody's fault.
 """
 
 import logging
