@@ -26,7 +26,7 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python -m jobs.bench
+	$(BIN)/python -m tests.benchmarks
 
 setup: $(VENV)/.installed-$(EXTRAS)
 

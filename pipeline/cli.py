@@ -5,9 +5,7 @@ Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with qu
 
 import json
 import logging
-import signal
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +13,7 @@ from typer.core import TyperGroup
 
 from pipeline import shown
 from pipeline.errors import InputError, ShardmillError
+from pipeline.stopping import stop_on_sigterm
 
 
 class Commands(TyperGroup):
@@ -149,12 +148,8 @@ def _print(as_json: bool, found: Any, show: Any) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _stop)   # as Ctrl-C: what is done is kept
+    stop_on_sigterm()
     app(None if arguments is None else list(arguments))
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

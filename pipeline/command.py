@@ -4,20 +4,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.curation import Result, curate, finished, succeed
 from pipeline.errors import InputError
-from pipeline.evidence import write_report
 from pipeline.io.inputs import Shard, discover
 from pipeline.io.store import Store, absolute
-from pipeline.models.route import RouteWish, local_route
 from pipeline.passes import Driver, EventLog
 from pipeline.plan import Plan
-from pipeline.probe import estimate
 from pipeline.progress import Reporter
 from pipeline.recipe import Recipe, load
 from pipeline.sections import BUNDLED
+from pipeline.stopping import stop_on_sigterm
+
+if TYPE_CHECKING:
+    from pipeline.models.route import RouteWish
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -43,21 +44,29 @@ def shards_of(recipe: Recipe, inputs: Sequence[str]) -> tuple[Shard, ...]:
     return tuple(discover([str(ASSETS / p.removeprefix(BUNDLED)) if p.startswith(BUNDLED) else p for p in patterns]))
 
 
-def wish(recipe: Recipe) -> RouteWish:
+def wish(recipe: Recipe) -> "RouteWish":
+    from pipeline.models.route import RouteWish
+
     return RouteWish(recipe.model.precision, recipe.model.device, recipe.model.compile)
 
 
 def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
     """Runs or continues a curation on Ray; returns its result and the seconds it took."""
-    from pipeline.distributed import shards as ray_shards  # slow to import, and no other command needs it
-
     started = time.monotonic()
     recipe = load(request.recipe, request.overrides)
     shards = shards_of(recipe, request.inputs)
+    # Slow to import: a wrong recipe or input is said before.
+    from pipeline.distributed import shards as ray_shards
+    from pipeline.evidence import write_report
+    from pipeline.models.route import local_route
+
     for condition in recipe.conditions:
         tell.note(f"not checked here: {condition}")
     root = Store(absolute(request.output))
+    if root.url.startswith("memory:"):
+        raise InputError("--output memory://… is one process's memory, which workers do not see: give a folder or a shared store")
     workers = ray_shards.connect(request.address, request.workers)
+    stop_on_sigterm()
     try:
         wants_gpu = recipe.model.device == "cuda" or (recipe.model.device == "auto" and ray_shards.has_gpu())
         gpus = 1.0 if wants_gpu else 0.0
@@ -81,4 +90,7 @@ def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], w
     """What a run would need, estimated on this machine."""
     recipe = load(recipe_name, overrides)
     shards = shards_of(recipe, inputs)
+    from pipeline.models.route import local_route  # slow to import: a wrong recipe or input is said before
+    from pipeline.probe import estimate
+
     return estimate(Plan(Store("memory://unused"), recipe, shards, local_route(wish(recipe))), workers)

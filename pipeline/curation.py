@@ -2,6 +2,7 @@
 the same command continues a stopped run and does nothing on a finished one.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.gather import Rows, Run
 from pipeline.io.columns import read_facts
 from pipeline.io.store import PARTIAL, Store
 from pipeline.ledger import Ledger, balanced, from_dict
+from pipeline.manifest import MANIFEST, damaged_sizes, discard, write_manifest
 from pipeline.passes import Driver, quarantine, quarantined, stored_shards
 from pipeline.plan import Plan
 from pipeline.reductions import find_duplicates, resolve_thresholds, write_run_columns, write_subset
@@ -23,7 +25,7 @@ from pipeline.stage import digest
 from pipeline.versions import versions
 
 SUCCESS = "_SUCCESS"
-OURS = {"run.json", "log", "columns", "tables", "exports", "quarantine", PARTIAL}
+OURS = {"run.json", MANIFEST, "log", "columns", "tables", "exports", "quarantine", PARTIAL}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ def curate(plan: Plan, driver: Driver, threads: int = 1) -> Result:
     found = finished(plan)
     if found is not None:
         return found
-    claim(plan)
+    try:
+        claim(plan)
+    except OSError as error:
+        raise RootError(f"{plan.root.url} cannot be written: {error.strerror or error}; choose another --output") from error
     active = annotate(plan, driver, threads)
     run = gathered(active)
     find_duplicates(active, run)
@@ -56,13 +61,16 @@ def curate(plan: Plan, driver: Driver, threads: int = 1) -> Result:
 
 
 def finished(plan: Plan) -> Result | None:
-    """The result of an earlier run of this very plan, if it got to its end."""
+    """The result of an earlier run of this very plan, if it got to its end and all its files are still there."""
     if not plan.root.exists(SUCCESS):
         return None
     active = without_quarantined(plan)
-    if plan.root.read_json(SUCCESS)["plan"] != identity(active):
+    try:
+        if plan.root.read_json(SUCCESS)["plan"] != identity(active) or damaged_sizes(plan.root):
+            return None
+        return Result(active, ledger_of(active), finished_before=True)
+    except (ValueError, KeyError, FileNotFoundError):   # a damaged marker: the run makes it anew
         return None
-    return Result(active, ledger_of(active), finished_before=True)
 
 
 def identity(plan: Plan) -> str:
@@ -80,15 +88,28 @@ def claim(plan: Plan) -> None:
     if there and "run.json" not in there and not there <= OURS:
         raise RootError(f"{root.url} is not empty and not a root of shardmill (no run.json): choose another --output")
     if "run.json" in there:
-        before = {entry["shard_id"]: entry["version"] for entry in root.read_json("run.json")["inputs"]}
+        before = recorded_versions(root)
         for shard in plan.shards:
             if before.get(shard.shard_id, shard.version) != shard.version:
                 forget(root, shard.shard_id)
+    if MANIFEST in there:
+        for path in damaged_sizes(root):
+            discard(root, path)
     root.remove(SUCCESS)
     root.write_json("run.json", {
         "recipe": plan.recipe.model_dump(mode="json"), "outputs": plan.describe(), "versions": versions(),
         "inputs": [asdict(shard) for shard in plan.shards],
     })
+
+
+def recorded_versions(root: Store) -> dict[str, str]:
+    """Version of each input file, by shard id, when this root was last run."""
+    try:
+        return {entry["shard_id"]: entry["version"] for entry in root.read_json("run.json")["inputs"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RootError(
+            f"{root.url}/run.json is damaged ({error}), so it is not known which inputs its columns are of: use another --output"
+        ) from None
 
 
 def forget(root: Store, shard_id: str) -> None:
@@ -151,12 +172,13 @@ def select(plan: Plan, run: Run, driver: Driver, given_up: Sequence[str]) -> Led
 
 def balance(plan: Plan, run: Run, given_up: Sequence[str]) -> Ledger:
     samples = plan.columns.folders["samples"]
-    verdicts, gaps = {}, []
+    verdicts, gaps, ignored = {}, [], Counter[str]()
     for shard_id in run.rows.shard_ids:
         verdicts[shard_id] = read_facts(plan.root, f"{plan.verdicts}/{shard_id}.parquet")["verdicts"]
-        found = read_facts(plan.root, f"{samples}/{shard_id}.parquet")["gaps"]
-        gaps += [{"shard_id": shard_id, **gap} for gap in found]
-    return balanced(dict(zip(run.rows.shard_ids, run.rows.counts, strict=True)), verdicts, gaps, given_up)
+        facts = read_facts(plan.root, f"{samples}/{shard_id}.parquet")
+        gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
+        ignored.update(facts["ignored"])
+    return balanced(dict(zip(run.rows.shard_ids, run.rows.counts, strict=True)), verdicts, (gaps, ignored), given_up)
 
 
 def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
@@ -165,8 +187,9 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
     seed = plan.recipe.seed if settings.shuffle else None
     kept = {shard_id: counts.get("kept", 0) for shard_id, counts in ledger.shards.items()}
     planned = plan_export(plan.shards, kept, size=settings.shard_size, group=settings.group, seed=seed)
-    there = {name for name in root.names(plan.export) if name.endswith("_stats.json")}
-    todo = [item for item in planned if f"{item.name}_stats.json" not in there]
+    names = set(root.names(plan.export))
+    there = {item for item in planned if {f"{item.name}{end}" for end in (".tar", ".parquet", "_stats.json")} <= names}
+    todo = [item for item in planned if item not in there]
     classes = plan.classes and f"{plan.classes}/classes.parquet"
     columns = ExportColumns(plan.columns, plan.verdicts, plan.labels, classes, plan.frequent)
     digits = max(4, len(str(settings.shard_size - 1)))
@@ -187,6 +210,7 @@ def export_facts(plan: Plan, ledger: Ledger) -> dict[str, Any]:
 
 def succeed(result: Result) -> None:
     """The last file of a run: readers may rely on everything else."""
-    result.plan.root.write_json(SUCCESS, {"plan": identity(result.plan), **{
+    manifest = write_manifest(result.plan)
+    result.plan.root.write_json(SUCCESS, {"plan": identity(result.plan), "manifest_sha256": manifest, **{
         key: value for key, value in result.ledger.as_dict().items() if key != "shards"
     }})

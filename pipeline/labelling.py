@@ -24,6 +24,7 @@ from pipeline.reduce.nearest import nearest, unit
 from pipeline.reductions import kept_mask, read_matrix, write_npy
 from pipeline.runner import Columns
 from pipeline.work import Facts, Work
+from schemas.tables import CLASSES
 
 
 def fit(plan: Plan, run: Run) -> None:
@@ -32,6 +33,10 @@ def fit(plan: Plan, run: Run) -> None:
     if folder is None or plan.root.exists(f"{folder}/classes.parquet"):
         return
     members = np.flatnonzero(kept_mask(plan, run))
+    if not len(members):   # an empty export is a result, not an error
+        write_npy(plan.root, f"{folder}/centroids.npy", np.zeros((0, 0), np.float32))
+        write_table(plan.root, f"{folder}/classes.parquet", CLASSES.empty_table(), {"k": 0})
+        return
     centroids = _centroids(plan, run, members)
     write_npy(plan.root, f"{folder}/centroids.npy", centroids)
     rows = unit(run.vectors("image_embedding", members))
@@ -91,7 +96,7 @@ class Label(Work[str]):
         kept = kept_rows(store, self.verdicts, shard_id).astype(np.int64)
         uid: pa.Array = read_columns(store, clip, shard_id, ["uid"]).column("uid").combine_chunks()
         rows = unit(np.asarray(read_vectors(store, clip, shard_id, "image_embedding")[kept]))
-        found = labels.labelled(rows, centroids, self.rule)
+        found = labels.labelled(rows, centroids, self.rule) if len(kept) else labels.NONE
         facts = {"rows": len(uid), "labelled": len(kept)}
         write_table(store, f"{self.folder}/{shard_id}.parquet", labels.table(uid, found, kept), facts)
         return {"rows": len(uid), "seconds": time.monotonic() - started}

@@ -10,7 +10,8 @@ from pipeline.errors import ConservationError
 
 @dataclass(frozen=True)
 class Ledger:
-    """Counts of verdicts. `gaps` and `quarantined` name what nobody could read: it is not among `read`."""
+    """Counts of verdicts. `gaps` and `quarantined` name what nobody could read, `ignored` counts archive members that belong to
+    no sample, by reason: none of these are among `read`."""
 
     read: int
     verdicts: Mapping[str, int]
@@ -18,6 +19,7 @@ class Ledger:
     quarantined: tuple[str, ...] = ()
     shards: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Verdict counts by shard."""
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kept(self) -> int:
@@ -34,7 +36,7 @@ class Ledger:
     def as_dict(self) -> dict[str, Any]:
         return {
             "read": self.read, "kept": self.kept, "rejected": self.rejected, "failed": self.failed,
-            "gaps": list(self.gaps), "quarantined": list(self.quarantined), "shards": self.shards,
+            "gaps": list(self.gaps), "quarantined": list(self.quarantined), "ignored": dict(self.ignored), "shards": self.shards,
         }
 
 
@@ -46,18 +48,23 @@ def _by_prefix(verdicts: Mapping[str, int], prefix: str) -> dict[str, int]:
 def balanced(
     rows: Mapping[str, int],
     verdicts: Mapping[str, Mapping[str, int]],
-    gaps: Iterable[Mapping[str, Any]],
+    unread: tuple[Iterable[Mapping[str, Any]], Mapping[str, int]],
     quarantined: Iterable[str],
 ) -> Ledger:
-    """The ledger of a run from the rows read and the verdicts given, by shard. Raises ConservationError."""
+    """The ledger of a run from the rows read and the verdicts given, by shard, and the gaps and ignored members (`unread`).
+
+    Raises ConservationError.
+    """
     if set(rows) != set(verdicts):
         raise ConservationError(f"shards without verdicts: {sorted(set(rows) ^ set(verdicts))}")
     total: Counter[str] = Counter()
-    for shard_id, counts in verdicts.items():
-        if sum(counts.values()) != rows[shard_id]:
-            raise ConservationError(f"shard {shard_id}: {rows[shard_id]} samples read, {sum(counts.values())} verdicts given")
-        total.update(counts)
-    return Ledger(sum(rows.values()), dict(sorted(total.items())), tuple(gaps), tuple(sorted(quarantined)), dict(verdicts))
+    for shard_id, given in verdicts.items():
+        if sum(given.values()) != rows[shard_id]:
+            raise ConservationError(f"shard {shard_id}: {rows[shard_id]} samples read, {sum(given.values())} verdicts given")
+        total.update(given)
+    gaps, ignored = unread
+    counts, others = dict(sorted(total.items())), dict(sorted(ignored.items()))
+    return Ledger(sum(rows.values()), counts, tuple(gaps), tuple(sorted(quarantined)), dict(verdicts), others)
 
 
 def from_dict(stored: Mapping[str, Any]) -> Ledger:
@@ -65,4 +72,4 @@ def from_dict(stored: Mapping[str, Any]) -> Ledger:
     for counts in stored["shards"].values():
         total.update(counts)
     gaps, quarantined = tuple(stored["gaps"]), tuple(stored["quarantined"])
-    return Ledger(stored["read"], dict(sorted(total.items())), gaps, quarantined, stored["shards"])
+    return Ledger(stored["read"], dict(sorted(total.items())), gaps, quarantined, stored["shards"], stored["ignored"])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +16,16 @@ from pipeline.io.store import Store
 from pipeline.knowledge.aliases import build
 from pipeline.knowledge.base import KnowledgeBase
 from pipeline.knowledge.linking import mentions_of
-from pipeline.models.allocator import settle
-from pipeline.models.clip import Encoder, open_encoder
-from pipeline.models.weights import describe
 from pipeline.passes import Driver
 from pipeline.plan import Plan
 from pipeline.reduce import entities
 from pipeline.reduce.lift import Vocabulary
 from pipeline.stage import digest
-from pipeline.stages.clip import ClipStage
 from pipeline.work import Facts, Work
+
+if TYPE_CHECKING:
+    from pipeline.models.clip import Encoder
+    from pipeline.stages.clip import ClipStage
 
 CALIBRATED_ON = 20_000
 """Samples whose shuffled mentions give the null distribution: beyond that its quantiles no longer move."""
@@ -45,18 +46,21 @@ class EmbedTexts(Work[Texts]):
     """Embeds texts on workers, by the same model and route as the captions."""
 
     store: Store
-    stage: ClipStage
+    stage: "ClipStage"
 
     def name(self, item: Texts) -> str:
         return item.path
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Texts], Facts]]:
+        from pipeline.models.allocator import settle  # they bring torch, which only a worker needs
+        from pipeline.models.clip import open_encoder
+
         settle()
         with open_encoder(self.stage.spec, self.stage.route, self.stage.micro_batch) as encoder:
             yield lambda item: self._run(item, encoder)
 
-    def _run(self, item: Texts, encoder: Encoder) -> Facts:
+    def _run(self, item: Texts, encoder: "Encoder") -> Facts:
         self.store.write(item.path, npy_bytes(encoder.encode_texts(item.texts)))
         return {"rows": len(item.texts)}
 
@@ -92,7 +96,7 @@ def embedded_texts(plan: Plan, driver: Driver, folder: str, texts: Sequence[str]
     todo = [item for item in items if not plan.root.exists(item.path)]
     driver.must("entity texts", EmbedTexts(plan.root, stage), todo, there=len(items) - len(todo))
     parts = [np.asarray(read_npy(plan.root, item.path)) for item in items]
-    return np.concatenate(parts) if parts else np.zeros((0, describe(stage.spec).dimension), np.float32)
+    return np.concatenate(parts) if parts else np.zeros((0, stage.description.dimension), np.float32)
 
 
 def mentioned_aliases(mentions: pa.ChunkedArray) -> list[str]:

@@ -15,13 +15,16 @@ def open_root(url: str) -> Plan:
     root = Store(url)
     if not root.exists("run.json"):
         raise RootError(f"{url} is not an output root of shardmill: it has no run.json")
-    stored = root.read_json("run.json")
     try:
+        stored = root.read_json("run.json")
         recipe = Recipe.model_validate(stored["recipe"])
         shards = tuple(Shard(**entry) for entry in stored["inputs"])
-        plan = Plan(root, recipe, shards, stored["outputs"]["route"])
-    except (ValidationError, TypeError, KeyError) as error:
-        raise RootError(f"{url}: run.json was written by another version of shardmill: {error}") from None
+        columns = {name: folder.rpartition("@")[2] for name, folder in stored["outputs"]["columns"].items() if name != "entities"}
+        plan = Plan(root, recipe, shards, stored["outputs"]["route"], columns)
+    except ValidationError as error:
+        raise RootError(f"{url}: run.json is damaged or was written by another version of shardmill: {error}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise RootError(f"{url}: run.json is damaged: {error}") from None
     return plan
 
 

@@ -5,9 +5,9 @@ tables the fingerprints of what they read and the list of input shards with thei
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
@@ -19,14 +19,11 @@ from pipeline.recipe import Recipe, classes_identity, export_identity, labels_id
 from pipeline.rules import columns_read
 from pipeline.runner import Columns
 from pipeline.stage import Stage, digest, fingerprints
-from pipeline.stages.caption import CaptionStage
-from pipeline.stages.clip import ClipStage
 from pipeline.stages.entities import EntitiesStage
-from pipeline.stages.hashes import HashesStage
-from pipeline.stages.image import ImageStage
-from pipeline.stages.language import LanguageStage
-from pipeline.stages.mentions import MentionsStage
 from schemas.columns import SAMPLES
+
+if TYPE_CHECKING:
+    from pipeline.stages.clip import ClipStage
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,19 @@ class Plan:
     recipe: Recipe
     shards: tuple[Shard, ...]
     route: str
+    recorded: Mapping[str, str] | None = None
+    """Fingerprints of the annotate pass as a run recorded them; None: made from the stages."""
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of the annotate pass, in order."""
+        # Imported here: they bring torch, and whoever only looks at a root needs none of it.
+        from pipeline.stages.caption import CaptionStage
+        from pipeline.stages.hashes import HashesStage
+        from pipeline.stages.image import ImageStage
+        from pipeline.stages.language import LanguageStage
+        from pipeline.stages.mentions import MentionsStage
+
         recipe = self.recipe
         return (
             ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels),
@@ -71,7 +77,9 @@ class Plan:
         )
 
     @cached_property
-    def clip(self) -> ClipStage:
+    def clip(self) -> "ClipStage":
+        from pipeline.stages.clip import ClipStage
+
         model = self.recipe.model
         return ClipStage(model.name, model.pretrained, model.precision, self.route, model.micro_batch)
 
@@ -82,7 +90,9 @@ class Plan:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Of every stage of the annotate pass and of the source's own columns."""
+        """Of the source's own columns and of every stage of the annotate pass, in order."""
+        if self.recorded is not None:
+            return dict(self.recorded)
         source = digest(["samples", VERSIONS["samples"], self.recipe.caption.keys])
         behind = {name: source for name in [*SAMPLES.names[1:], "image"]}
         return {"samples": source, **fingerprints(self.stages, behind)}
@@ -163,11 +173,11 @@ class Plan:
     @property
     def annotated(self) -> tuple[str, ...]:
         """Names of the annotate pass's files, in the order in which they are committed."""
-        return ("samples", *(stage.contract.name for stage in self.stages))
+        return tuple(self.fingerprints)
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":
         """The same plan over the shards that could be read."""
-        return Plan(self.root, self.recipe, tuple(shards), self.route)
+        return replace(self, shards=tuple(shards))
 
     def describe(self) -> Mapping[str, Any]:
         """Names of all outputs, for run.json."""

@@ -22,7 +22,8 @@ def estimate(plan: Plan, workers: int) -> dict[str, Any]:
         start = time.monotonic() - opened
         probe = _probe(plan, transforms)
     total = sum(shard.size for shard in plan.shards)
-    samples = round(probe["rows"] * total / probe["bytes_read"]) if probe["bytes_read"] else 0
+    guess = round(probe["rows"] * total / probe["bytes_read"]) if probe["bytes_read"] else 0
+    samples = probe["rows"] if probe["whole"] else max(guess, probe["rows"])
     seconds = start + samples / probe["rate"] / workers if probe["rate"] else start
     columns = round(samples * probe["column_bytes"] / max(probe["rows"], 1))
     return {
@@ -34,7 +35,7 @@ def estimate(plan: Plan, workers: int) -> dict[str, Any]:
             "route": plan.route,
             "shards": f"{len(plan.shards):,}",
             "input": size(total),
-            "samples": f"about {samples:,}",
+            "samples": f"about {samples:,}" if samples else "none could be read; a run names the gaps",
             "rate": f"{probe['rate']:,.0f} samples/s per worker, measured on {probe['rows']}",
             "start": f"{start:,.1f} s to open the stages",
             "time": f"about {duration(seconds)} with {workers} worker{'s' * (workers > 1)}",
@@ -46,7 +47,7 @@ def estimate(plan: Plan, workers: int) -> dict[str, Any]:
 
 def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
     rows = timed = column_bytes = bytes_read = 0
-    seconds = 0.0
+    seconds, whole = 0.0, False
     for shard in plan.shards:
         reader = read(shard, batch_rows=BATCH_ROWS, caption_keys=plan.recipe.caption.keys)
         for batch in reader:
@@ -62,7 +63,10 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
                 break
         if rows >= PROBED:
             break
-    return {"rows": rows, "rate": timed / seconds if seconds else 0.0, "column_bytes": column_bytes, "bytes_read": bytes_read}
+    else:
+        whole = True
+    rate = timed / seconds if seconds else 0.0
+    return {"rows": rows, "whole": whole, "rate": rate, "column_bytes": column_bytes, "bytes_read": bytes_read}
 
 
 def _stored_bytes(batch: pa.RecordBatch) -> int:

@@ -20,7 +20,6 @@ from pipeline.io.columns import read_columns, read_vectors, write_columns
 from pipeline.io.inputs import Shard
 from pipeline.io.shards import read
 from pipeline.io.store import Store
-from pipeline.models.allocator import settle
 from pipeline.stage import Stage, Transform, checked, joined
 from pipeline.work import Facts, Work
 from schemas.columns import SAMPLES
@@ -57,6 +56,8 @@ class Annotate(Work[Shard]):
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Shard], Facts]]:
+        from pipeline.models.allocator import settle  # brings torch, which only a worker needs
+
         settle()
         with ExitStack() as stack:
             transforms = [stack.enter_context(stage.open()) for stage in self.stages]
@@ -71,7 +72,10 @@ class Annotate(Work[Shard]):
             for name, batch in added.items():
                 parts[name].append(batch)
         gaps = [gap.as_dict() for gap in reader.gaps]
-        facts = {"shard_id": shard.shard_id, "gaps": gaps, "members": reader.members, "bytes_read": reader.bytes_read}
+        facts = {
+            "shard_id": shard.shard_id, "gaps": gaps, "members": reader.members, "bytes_read": reader.bytes_read,
+            "ignored": dict(sorted(reader.ignored.items())),
+        }
         schemas = {"samples": SAMPLES, **{s.contract.name: s.writes for s in self.stages}}
         rows = commit(self.columns, shard.shard_id, parts, schemas, facts)
         return {**facts, "rows": rows, "seconds": time.monotonic() - started}

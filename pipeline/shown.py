@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.curation import Result
 
-COLUMN = 28
+COLUMN = 34
 
 
 def clean(value: Any) -> str:
@@ -29,6 +29,8 @@ def account(found: Mapping[str, Any]) -> None:
     for kind in ("rejected", "failed"):
         for reason, count in found[kind].items():
             line(f"{kind}:{reason}", f"{count:,}", share(count, read))
+    for reason, count in found.get("ignored", {}).items():
+        line(f"ignored:{reason}", f"{count:,}", "archive members that belong to no sample")
     for gap in found.get("gaps", []):
         missing = "" if gap.get("samples") is None else gap["samples"]
         line(f"gap:{gap['kind']}", missing, f"{gap['shard_id']}: {gap.get('detail', '')}")
@@ -48,7 +50,7 @@ def status(found: Mapping[str, Any]) -> None:
     print(f"{clean(found['root'])}: {found['state']} (recipe {clean(found['recipe'])})")
     account(found)
     for name, count in found["passes"].items():
-        line(f"pass {name}", f"{count['done']:,} of {count['of']:,}", "shards")
+        line(f"pass {name}", f"{count['done']:,} of {'?' if count['of'] is None else format(count['of'], ',')}", "shards")
 
 
 def verify(found: Mapping[str, Any]) -> None:

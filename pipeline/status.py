@@ -16,7 +16,7 @@ def status(url: str) -> dict[str, Any]:
     whole = open_root(url)
     plan = readable(whole)
     root = plan.root
-    account: dict[str, Any] = {"read": 0, "kept": None, "rejected": {}, "failed": {}, "gaps": []}
+    account: dict[str, Any] = {"read": 0, "kept": None, "rejected": {}, "failed": {}, "gaps": [], "ignored": {}}
     if root.exists(f"{plan.verdicts}/ledger.json"):
         ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
         account = {key: value for key, value in ledger.as_dict().items() if key in account}
@@ -36,20 +36,26 @@ def state(plan: Plan) -> str:
     return "unfinished"
 
 
-def passes(plan: Plan) -> dict[str, dict[str, int]]:
-    """Shards done and in all, by pass."""
+def passes(plan: Plan) -> dict[str, dict[str, int | None]]:
+    """Shards done and in all, by pass; how many the export will have is known when it is done."""
     folders = {
         "annotate": [plan.columns.folders[name] for name in plan.annotated], "entities": [plan.columns.folders["entities"]],
         "select": [plan.verdicts], **({"label": [plan.labels]} if plan.labels else {}),
     }
     ours = {shard.shard_id for shard in plan.shards}
-    return {name: {"done": len(ours & stored_shards(plan.root, paths)), "of": len(ours)} for name, paths in folders.items()}
+    found: dict[str, dict[str, int | None]] = {
+        name: {"done": len(ours & stored_shards(plan.root, paths)), "of": len(ours)} for name, paths in folders.items()
+    }
+    written = [name for name in plan.root.names(plan.export) if name.endswith("_stats.json")]
+    meta = f"{plan.export}/meta.json"
+    total = plan.root.read_json(meta)["output_shard_count"] if plan.root.exists(meta) else None
+    return {**found, "export": {"done": len(written), "of": total}}
 
 
 def read_so_far(plan: Plan) -> dict[str, Any]:
     folder = plan.columns.folders["samples"]
     there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
-    read, gaps, failed = 0, [], Counter[str]()
+    read, gaps, failed, ignored = 0, [], Counter[str](), Counter[str]()
     for shard_id in sorted(there & {shard.shard_id for shard in plan.shards}):
         for name in plan.annotated:
             facts = read_facts(plan.root, f"{plan.columns.folders[name]}/{shard_id}.parquet")
@@ -57,4 +63,5 @@ def read_so_far(plan: Plan) -> dict[str, Any]:
         facts = read_facts(plan.root, f"{folder}/{shard_id}.parquet")
         read += facts["rows"]
         gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
-    return {"read": read, "gaps": gaps, "failed": dict(failed)}
+        ignored.update(facts["ignored"])
+    return {"read": read, "gaps": gaps, "failed": dict(failed), "ignored": dict(ignored)}

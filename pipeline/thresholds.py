@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.errors import ContractViolation
 from pipeline.rules import Rule, Rules
 
 
@@ -73,9 +73,14 @@ def _at_rank(values: NDArray[np.float64], rank: int) -> float:
 
 
 def null_threshold(similarities: NDArray[np.float32] | None, quantile: float) -> float:
-    """The quantile of the null distribution, linear between its values, as float32 like the column it bounds."""
-    if similarities is None or not len(similarities):
-        raise InputError("a null_quantile rule needs at least two readable samples to shuffle; give clip_similarity a min instead")
+    """The quantile of the null distribution, linear between its values, as float32 like the column it bounds.
+
+    Fewer than two readable samples cannot be shuffled: then the bound is -1, which every similarity meets.
+    """
+    if similarities is None:
+        raise ContractViolation("a null_quantile rule needs the similarities of the run's shuffled pairs")
+    if not len(similarities):
+        return -1.0
     return float(np.float32(np.quantile(similarities.astype(np.float64), quantile)))
 
 

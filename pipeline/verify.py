@@ -1,6 +1,5 @@
 """Checks a finished root from its files alone: conservation, hashes, counts. Every fault is named; none means all is there."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +10,16 @@ from pipeline.curation import SUCCESS, gathered, identity
 from pipeline.export import kept_rows
 from pipeline.gather import Run
 from pipeline.io.columns import read_facts, read_table
-from pipeline.io.inputs import Shard, discover
+from pipeline.io.inputs import discover
 from pipeline.io.shards import read
-from pipeline.io.store import Store, stat
+from pipeline.io.store import stat
 from pipeline.ledger import Ledger, from_dict
+from pipeline.manifest import MANIFEST, described, read_manifest
+from pipeline.manifest import faults as manifest_faults
 from pipeline.opened import open_root, readable
 from pipeline.plan import Plan
+
+REMEDY = "remove what is not as it was written, then run the same command again: it makes what is missing anew"
 
 
 def verify(url: str) -> dict[str, Any]:
@@ -25,29 +28,54 @@ def verify(url: str) -> dict[str, Any]:
     root = plan.root
     if not root.exists(SUCCESS):
         return {"faults": ["the run is not finished (no _SUCCESS): run the same command again to continue it"]}
-    faults = [] if root.read_json(SUCCESS)["plan"] == identity(plan) else ["_SUCCESS belongs to another recipe or other inputs"]
-    missing = list(missing_files(plan))
-    if missing:
-        return {"faults": [*faults, *missing]}
+    damaged = [*marker_faults(plan), *input_faults(plan)]
+    if any(not fault.startswith("input ") for fault in damaged):
+        return {"faults": [*damaged, REMEDY]}
     run = gathered(plan)
     ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
-    faults += [*column_faults(plan, run), *ledger_faults(plan, run, ledger), *export_faults(plan, run, ledger)]
+    faults = [*damaged, *column_faults(plan), *ledger_faults(plan, run, ledger), *export_faults(plan, run, ledger)]
     accounted = sum(ledger.verdicts.values())
     account = {key: value for key, value in ledger.as_dict().items() if key != "shards"}
     return {"faults": faults, **account, "accounted": accounted, "shards": len(plan.shards)}
 
 
+def marker_faults(plan: Plan) -> list[str]:
+    """_SUCCESS, the manifest, and every file it names, against their hashes."""
+    root = plan.root
+    try:
+        marker = root.read_json(SUCCESS)
+        if marker["plan"] != identity(plan):
+            return [f"run.json and {SUCCESS} are of different recipes or inputs: one of them is not as it was written"]
+        if described(root, MANIFEST)["sha256"] != marker["manifest_sha256"]:
+            return [f"{MANIFEST}: its bytes are not those that were written"]
+        return [*manifest_faults(root), *missing_files(plan)]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{SUCCESS} is damaged: {error}"]
+    except FileNotFoundError:
+        return [f"{MANIFEST} is missing"]
+
+
 def missing_files(plan: Plan) -> Iterator[str]:
-    folders = [*plan.columns.folders.values(), plan.verdicts, *([plan.labels] if plan.labels else [])]
-    for folder in folders:
-        there = set(plan.root.names(folder))
+    listed = read_manifest(plan.root)
+    for folder in [*plan.columns.folders.values(), plan.verdicts, *([plan.labels] if plan.labels else [])]:
         for shard in plan.shards:
-            if f"{shard.shard_id}.parquet" not in there:
-                yield f"{folder}/{shard.shard_id}.parquet is missing"
+            if f"{folder}/{shard.shard_id}.parquet" not in listed:
+                yield f"{folder}/{shard.shard_id}.parquet is not in the manifest"
 
 
-def column_faults(plan: Plan, run: Run) -> Iterator[str]:
-    """Rows, uids and vector hashes of every column file."""
+def input_faults(plan: Plan) -> Iterator[str]:
+    for shard in plan.shards:
+        try:
+            now = stat(shard.url)
+        except FileNotFoundError:
+            yield f"input {shard.url} is no longer there"
+            continue
+        if now.version != shard.version:
+            yield f"input {shard.url} has changed or was touched since it was read: a run would read it again"
+
+
+def column_faults(plan: Plan) -> Iterator[str]:
+    """Rows and uids of every column file: the same samples in the same order in every stage."""
     for shard in plan.shards:
         first: pa.ChunkedArray | None = None
         for folder in plan.columns.folders.values():
@@ -58,9 +86,6 @@ def column_faults(plan: Plan, run: Run) -> Iterator[str]:
             first = uid if first is None else first
             if not uid.equals(first):
                 yield f"{path}: its rows are not those of the other stages"
-            for name, wanted in facts["files"].items():
-                yield from hash_fault(plan.root, f"{folder}/{name}", wanted)
-        yield from version_fault(shard)
 
 
 def members(url: str) -> list[tuple[str, str]]:
@@ -70,28 +95,6 @@ def members(url: str) -> list[tuple[str, str]]:
     for batch in read(shard):
         found += zip(batch.column("key").to_pylist(), batch.column("uid").to_pylist(), strict=True)
     return found
-
-
-def version_fault(shard: Shard) -> Iterator[str]:
-    try:
-        now = stat(shard.url)
-    except FileNotFoundError:
-        yield f"input {shard.url} is no longer there"
-        return
-    if now.size != shard.size:
-        yield f"input {shard.url} has changed since it was read ({shard.size} bytes then, {now.size} now)"
-
-
-def hash_fault(store: Store, path: str, wanted: str) -> Iterator[str]:
-    if not store.exists(path):
-        yield f"{path} is missing"
-        return
-    digest = hashlib.sha256()
-    with store.open(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    if digest.hexdigest() != wanted:
-        yield f"{path}: its bytes are not those that were written"
 
 
 def ledger_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
@@ -110,18 +113,11 @@ def ledger_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
 def export_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
     """kept = written: every tar against its hash, its members and its sidecar, and the sidecars against the verdicts."""
     root, folder = plan.root, plan.export
-    if not root.exists(f"{folder}/sizes.json"):
-        yield f"{folder}/sizes.json is missing"
-        return
     written: Counter[tuple[str, int]] = Counter()
     for tar, samples in root.read_json(f"{folder}/sizes.json").items():
-        stem = tar.removesuffix(".tar")
-        if not root.exists(f"{folder}/{stem}_stats.json") or not root.exists(f"{folder}/{stem}.parquet"):
-            yield f"{folder}/{stem}: a side file is missing"
-            continue
-        yield from hash_fault(root, f"{folder}/{tar}", root.read_json(f"{folder}/{stem}_stats.json")["sha256"])
-        sidecar = read_table(root, f"{folder}/{stem}.parquet", ["key", "uid", "source_shard_id", "source_row"])
-        found = members(f"{root.url}/{folder}/{tar}") if root.exists(f"{folder}/{tar}") else []
+        columns = ["key", "uid", "source_shard_id", "source_row"]
+        sidecar = read_table(root, f"{folder}/{tar.removesuffix('.tar')}.parquet", columns)
+        found = members(f"{root.url}/{folder}/{tar}")
         wanted = list(zip(sidecar.column("key").to_pylist(), sidecar.column("uid").to_pylist(), strict=True))
         if len(found) != samples or len(wanted) != samples:
             yield f"{folder}/{tar}: {len(found)} samples, sizes.json says {samples}, its sidecar {len(wanted)}"

@@ -1,6 +1,7 @@
 """Questions to a finished root that need no pixels: why has this sample this verdict, and what would other rules keep."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def simulated(url: str, overrides: Sequence[str]) -> dict[str, Any]:
     plan = readable(open_root(url))
     recipe = changed_recipe(plan.recipe, overrides)
     run = gathered(plan)
-    other = Plan(plan.root, recipe, plan.shards, plan.route)
+    other = replace(plan, recipe=recipe)
     if other.run_columns != plan.run_columns and columns_read(recipe.filters).get("derived"):
         raise RecipeError("a changed rule reads a column over the whole run that this root does not have: run it instead")
     null = shuffled_similarities(run, recipe.seed)

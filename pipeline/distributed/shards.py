@@ -166,6 +166,8 @@ class _Dispatch(Generic[Item]):
         except RayError as error:
             self._workers.remove(worker)
             ray.kill(worker.actor)
+            if isinstance(error, RayTaskError) and isinstance(error.cause, ShardmillError):
+                raise error.cause from None   # a wrong recipe or a model that cannot be had: no other worker will do better
             self._start_failures += 1
             if self._start_failures >= START_FAILURES:
                 message = _message(error) if isinstance(error, RayTaskError) else _first_line(error)

@@ -98,6 +98,11 @@ class Store:
         fs, path = self._target[0], self._path(folder)
         return sorted(name.rsplit("/", 1)[-1] for name, found, _ in _listed(fs, path) if found == kind)
 
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Bytes of the files directly in a folder, by name: one listing."""
+        fs, path = self._target[0], self._path(folder)
+        return {name.rsplit("/", 1)[-1]: int(item["size"]) for name, found, item in _listed(fs, path) if found == "file"}
+
     def size(self, path: str) -> int:
         return int(self._target[0].size(self._path(path)))
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,7 @@ class KnowledgeBase:
     @classmethod
     def load(cls, name: str = BUNDLED) -> "KnowledgeBase":
         """The bundled one, or a parquet file by URL. Raises InputError when it is not a knowledge base."""
-        content = _read(name)
-        table = _parsed(name, content)
-        columns: dict[str, list[Any]] = {column: table[column].to_pylist() for column in KNOWLEDGE_BASE.names}
-        _check(name, columns)
-        return cls(
-            hashlib.sha256(content).hexdigest(), columns["id"], columns["lemmas"], columns["sense_rank"],
-            columns["sense_count"], columns["gloss"], columns["hypernyms"], columns["domain"], columns["is_instance"],
-        )
+        return _loaded(name, _read(name))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -69,6 +62,18 @@ class KnowledgeBase:
     def depictability(self, row: int) -> float:
         """1: pictures show such things; 0: unknown; -1: they cannot."""
         return DEPICTABILITY.get(self.domains[row], 0.0)
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, content: bytes) -> KnowledgeBase:
+    """A driver needs it three times (candidates, hypernyms, names), and a second to parse it each time."""
+    table = _parsed(name, content)
+    columns: dict[str, list[Any]] = {column: table[column].to_pylist() for column in KNOWLEDGE_BASE.names}
+    _check(name, columns)
+    return KnowledgeBase(
+        hashlib.sha256(content).hexdigest(), columns["id"], columns["lemmas"], columns["sense_rank"],
+        columns["sense_count"], columns["gloss"], columns["hypernyms"], columns["domain"], columns["is_instance"],
+    )
 
 
 def content_id(name: str) -> str:

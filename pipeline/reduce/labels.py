@@ -44,6 +44,10 @@ class Labels:
     count: NDArray[np.int32]
 
 
+NONE = Labels(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float16), np.zeros(0, np.int32))
+"""Of no samples."""
+
+
 def labelled(x: Floats, centroids: Floats, rule: LabelRule) -> Labels:
     """Labels of unit rows x, f32[n, d]."""
     ids, similarity = nearest(x, centroids, min(rule.most, len(centroids)))

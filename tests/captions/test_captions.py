@@ -1,10 +1,14 @@
+import random
+import re
 import time
 
 import pytest
 
+from pipeline.captions import boilerplate
 from pipeline.captions.boilerplate import is_boilerplate
 from pipeline.captions.filenames import is_filename
 from pipeline.captions.normal import letters_share, normalised, repetition
+from pipeline.captions.phrases import MARKUP, PHRASES
 
 
 @pytest.mark.parametrize(("raw", "text"), [
@@ -100,3 +104,16 @@ def test_hostile_captions_take_bounded_time(unit):
         is_filename(cut)
         is_boilerplate(cut)
     assert time.process_time() - started < 0.5
+
+
+def test_the_quick_look_over_all_phrases_misses_none():
+    rng = random.Random(0)
+    pieces = sorted(set(re.findall(r"[a-z0-9']+|[^\sa-z0-9]", " ".join((*PHRASES, *MARKUP)).lower())))
+    found = 0
+    for _ in range(4_000):
+        words = (rng.choice(pieces) + rng.choice((" ", " ", " ", "", ": ")) for _ in range(rng.randint(1, 8)))
+        text = "".join(c.upper() if c.isascii() and rng.random() < 0.2 else c for c in "".join(words))
+        if text.isascii() and any(phrase.search(text) for phrase in boilerplate._STOCK):
+            found += 1
+            assert boilerplate._mentions_any(text.lower()), text
+    assert found > 300

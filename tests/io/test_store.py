@@ -121,7 +121,7 @@ def test_an_object_that_marks_a_folder_is_no_file_of_it(s3_server):
 
 def test_json_lines_and_removal(store):
     store.write_json("run.json", {"b": 1, "a": [2]})
-    assert store.read("run.json") == b'{\n  "a": [\n    2\n  ],\n  "b": 1\n}\n'
+    assert store.read("run.json") == b'{\n  "b": 1,\n  "a": [\n    2\n  ]\n}\n'   # in the order given: rules have one
     assert store.read_json("run.json") == {"a": [2], "b": 1}
     store.append_line("log/events", "one")
     store.append_line("log/events", "two")

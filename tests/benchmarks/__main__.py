@@ -1,0 +1,84 @@
+"""`python -m tests.benchmarks [--only NAME] [--quick] [--json FILE]`: measures this machine and prints one table.
+
+Run it on a machine that does nothing else; it takes about ten minutes on 2 cores. Exit code 1: a bound is not met.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.distributed import shards as ray_shards
+from pipeline.models.allocator import settle
+from pipeline.models.weights import RANDOM, ModelSpec
+from tests.benchmarks import end_to_end, model_step, where_time_goes
+from tests.benchmarks.figures import ROUNDS, Figure, machine, table, write_json
+
+VIT = "ViT-B-32"
+VIT_OVERRIDES = (f"model.name={VIT}", f"model.pretrained={RANDOM}", "filters={}")
+
+
+def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]:
+    """Name -> (title, measurement)."""
+    rounds = 1 if quick else ROUNDS
+    size = end_to_end.Size(2, 128, 64) if quick else end_to_end.Size(10, 2_070, 414)
+    vit_size = end_to_end.Size(2, 32, 16) if quick else end_to_end.Size(4, 128, 32)
+    rows = 64 if quick else 800
+    return {
+        "towers": ("Model step, bundled model, one thread", lambda: model_step.towers(ModelSpec(), rows, 1.6, rounds)),
+        "towers-vit": (
+            f"Model step, {VIT} with random weights, one thread",
+            lambda: model_step.towers(ModelSpec(VIT, RANDOM), 16 if quick else 128, 1.5, rounds),
+        ),
+        "decode": (
+            "Decode + preprocess, the sample's pictures, one thread",
+            lambda: model_step.decoding(model_step.sample_pictures(rows), 2.0, rounds),
+        ),
+        "decode-photos": (
+            "Decode + preprocess, photographs of 500 x 375, one thread",
+            lambda: model_step.decoding(model_step.photos(16 if quick else 256), 2.0, rounds),
+        ),
+        "matcher": ("Captions, one thread", lambda: where_time_goes.matcher(rounds)),
+        "profile": (
+            "Where the time goes, one process, one thread", lambda: where_time_goes.profile(128 if quick else 2_070, rounds),
+        ),
+        "end-to-end": ("End to end, bundled model, 2 actors", lambda: with_ray(size, (), end_to_end.Bounds(0.80, 2.0), rounds)),
+        "end-to-end-vit": (
+            f"End to end, {VIT} with random weights, 2 actors",
+            lambda: with_ray(vit_size, VIT_OVERRIDES, end_to_end.Bounds(0.95), rounds),
+        ),
+    }
+
+
+def with_ray(size: end_to_end.Size, overrides: tuple[str, ...], bounds: end_to_end.Bounds, rounds: int) -> list[Figure]:
+    ray_shards.connect(None, end_to_end.WORKERS)
+    try:
+        return end_to_end.measure(size, overrides, bounds, rounds)
+    finally:
+        ray_shards.disconnect()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    known = benchmarks(quick=True)
+    parser.add_argument("--only", action="append", choices=list(known), help="one of the benchmarks; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: shows that it runs, measures nothing")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    settle()
+    about, groups = machine(), {}
+    for name, (title, measurement) in benchmarks(chosen.quick).items():
+        if chosen.only is None or name in chosen.only:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            groups[title] = measurement()
+    print(table(groups, about))
+    if chosen.json is not None:
+        write_json(chosen.json, groups, about)
+    missed = any(figure.met is False for figures in groups.values() for figure in figures)
+    return int(missed and not chosen.quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The benchmark's pieces on tiny sizes: that they run and say what they measured. No time is judged here."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from pipeline.distributed.local import LocalExecutor
+from pipeline.io.inputs import discover
+from pipeline.models.weights import ModelSpec
+from pipeline.runner import Annotate
+from tests.benchmarks import end_to_end, model_step, where_time_goes
+from tests.benchmarks.__main__ import benchmarks
+from tests.benchmarks.figures import Figure, ratio, table, write_json
+from tests.benchmarks.replicas import readable, samples
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Two shards of 24 rows, one to warm up on, and the inputs of the bare loop."""
+    folder = tmp_path_factory.mktemp("bench")
+    size = end_to_end.Size(shards=2, rows=24, warm=8)
+    end_to_end.prepare(folder, (), size)
+    return folder, size
+
+
+def test_both_sides_of_the_end_to_end_ratio_embed_the_same_pairs(prepared, tmp_path):
+    folder, size = prepared
+    shards = discover([str(folder / "shards")])
+    plan = end_to_end.plan_of(str(tmp_path / "root"), (), shards)
+    work = Annotate(plan.columns, plan.stages[:-1], plan.recipe.caption.keys)   # mentions take seconds to open, and see no pixels
+    warm = end_to_end.Warm(work, discover([str(folder / "warm")])[0], str(tmp_path), workers=1)
+    outcomes = list(LocalExecutor().run(warm, shards))
+    assert [outcome.facts["rows"] for outcome in outcomes] == [24, 24]
+    stamp = json.loads((tmp_path / f"{os.getpid()}.json").read_text())
+    assert stamp["opened"] < stamp["warm"]
+
+    ready = np.load(folder / "pixels.npy"), np.load(folder / "tokens.npy")
+    assert ready[0].shape == (48, 128, 128, 3)
+    assert len(ready[1]) == 48
+    bare = end_to_end.Towers(plan.clip, str(folder / "pixels.npy"), str(folder / "tokens.npy"))
+    with bare.open() as run:
+        assert run(size.rows) == {"rows": 24}
+
+
+def test_the_model_step_and_the_decoding_are_compared_on_equal_results():
+    towers = model_step.towers(ModelSpec(), 16, 1.6, rounds=1)
+    decoding = model_step.decoding(model_step.photos(8), 2.0, rounds=1)
+    for figures, accuracy in ((towers, "largest difference"), (decoding, "smallest")):
+        assert figures[0].unit == "x"
+        assert figures[0].value > 0
+        assert all(figure.met for figure in figures if accuracy in figure.name)
+
+
+def test_the_profile_names_every_part_of_the_pass():
+    parts = {figure.name: figure.value for figure in where_time_goes.profile(rows=64, rounds=1)}
+    assert {"read", "image", "caption", "language", "hashes", "clip", "mentions", "contracts", "commit"} < set(parts)
+    assert parts.pop("sum") == pytest.approx(sum(parts.values()))
+
+
+def test_the_matcher_is_timed_on_the_captions_of_the_sample():
+    assert [figure.name for figure in where_time_goes.matcher(rounds=1)] == ["alias matcher", "caption stage"]
+
+
+def test_replicas_keep_the_damaged_samples_and_the_bare_loop_gets_the_readable_ones():
+    assert len(samples()) == 828
+    assert 800 < len(readable()) < 828
+
+
+def test_figures_say_which_bound_they_miss(tmp_path):
+    figures = [ratio("ours / theirs", [3, 4, 5], [2, 2, 2], bound=2.5), Figure("memory", 1.5, "GB", 2.0, at_most=True)]
+    assert [figure.met for figure in figures] == [False, True]
+    assert figures[0].rounds == (1.5, 2.0, 2.5)
+    text = table({"Speed": figures}, {"date": "today"})
+    assert "NOT MET" in text.splitlines()[4]
+    assert "<= 2: met" in text
+    write_json(tmp_path / "figures.json", {"Speed": figures}, {})
+    assert [figure["met"] for figure in json.loads((tmp_path / "figures.json").read_text())["figures"]["Speed"]] == [False, True]
+
+
+def test_every_benchmark_has_a_name_for_only():
+    assert set(benchmarks(quick=True)) == set(benchmarks(quick=False))
