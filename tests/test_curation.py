@@ -91,7 +91,9 @@ def test_a_deleted_file_is_found_by_verify_and_made_again_by_the_same_command(ro
     assert hashes(root) == hashes(finished)
 
 
-@pytest.mark.parametrize("pattern", ["columns/clip@*/*.npy", "exports/*/000001.tar", "tables/classes@*/centroids.npy", "labels@*/*.parquet"])
+@pytest.mark.parametrize(
+    "pattern", ["columns/clip@*/*.npy", "exports/*/000001.tar", "tables/classes@*/centroids.npy", "labels@*/*.parquet"]
+)
 def test_one_deleted_file_is_made_again_alone(root, inputs, finished, pattern):
     victim = sorted(root.glob(pattern))[0]
     victim.unlink()

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.derived import alt_text_counts, raw_caption_characters, raw_caption_words
-from pipeline.errors import ContractViolation, InputError
+from pipeline.errors import ContractViolation
 from pipeline.explain import explain
 from pipeline.recipe import load
 from pipeline.rule_columns import COLUMNS
@@ -166,8 +166,10 @@ def test_a_null_quantile_is_that_of_the_shuffled_pairs():
     assert (null >= np.float32(threshold.value)).sum() == 501
     columns = table(clip_similarity=[threshold.value, threshold.value - 1e-4])
     assert judged(columns, given, null) == ["kept", "rejected:clip_similarity"]
-    with pytest.raises(InputError, match="two readable samples"):
+    with pytest.raises(ContractViolation, match="shuffled pairs"):
         resolve(given, table(clip_similarity=[0.0]))
+    one_sample = resolve(given, table(clip_similarity=[-1.0]), null[:0])   # cannot be shuffled, so nothing is known of chance
+    assert verdicts(table(clip_similarity=[-1.0]), given, one_sample).to_pylist() == ["kept"]
 
 
 def test_an_unresolved_threshold_is_an_error_not_a_pass():

@@ -206,7 +206,7 @@ def measure(size: Size, overrides: Sequence[str], bounds: Bounds, rounds: int) -
     our_cpu, bare_cpu = ([one.cpu for one in passes[side]] for side in sides)
     return [
         ratio(f"end to end / bare model step, {size.shards * size.rows:,} rows", ours, bare, bounds.ratio),
-        ratio("the same by processor time (not moved by other load)", bare_cpu, our_cpu, None),
+        ratio("the same by processor time (waiting does not count)", bare_cpu, our_cpu, None),
         Figure("end to end", median(ours), "images/s", rounds=tuple(ours)),
         Figure("bare model step", median(bare), "images/s", rounds=tuple(bare)),
         Figure("end to end, processor time", median(our_cpu), "us/image", rounds=tuple(our_cpu)),
