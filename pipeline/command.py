@@ -1,5 +1,6 @@
 """What `shardmill run` and `shardmill plan` do, apart from options and printing."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +71,10 @@ def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
     try:
         wants_gpu = recipe.model.device == "cuda" or (recipe.model.device == "auto" and ray_shards.has_gpu())
         gpus = 1.0 if wants_gpu else 0.0
-        plan = Plan(root, recipe, shards, ray_shards.ask(local_route, wish(recipe), gpus=gpus))
+        # A cluster's workers may be another kind of machine than this one; on one machine the answer is at hand.
+        elsewhere = request.address or os.environ.get("RAY_ADDRESS")
+        route = ray_shards.ask(local_route, wish(recipe), gpus=gpus) if elsewhere else local_route(wish(recipe))
+        plan = Plan(root, recipe, shards, route)
         found = finished(plan)
         if found is not None:
             return found, time.monotonic() - started

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import webdataset
@@ -97,8 +99,8 @@ def test_explain_shows_every_rule_and_the_verdict(demo_root):
         for row in pq.read_table(path).to_pylist():
             if row["verdict"] == "rejected:clip_similarity":
                 rejected = row["uid"]
-    (found, *_) = json.loads(shardmill("explain", str(demo_root), rejected, "--json").stdout)
-    assert found["verdict"] == "rejected:clip_similarity"
+    rows = json.loads(shardmill("explain", str(demo_root), rejected, "--json").stdout)   # exact duplicates share a uid
+    (found,) = [row for row in rows if row["verdict"] == "rejected:clip_similarity"]
     check = next(rule for rule in found["rules"] if rule["rule"] == "clip_similarity")
     assert not check["passes"]
     assert check["value"] == pytest.approx(found["columns"]["clip"]["clip_similarity"])
@@ -141,3 +143,54 @@ def test_exported_shards_read_with_the_training_loader_of_open_clip(demo_root, t
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found == {"webdataset": "0.2.86", "seen": total, "training": -(-total // 32) * 32, "shapes": [[32, 3, 64, 64], [32, 77]]}
+
+
+class Broken(BaseHTTPRequestHandler):
+    """A server that knows the file and its size, and fails whenever it is asked for its bytes."""
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "10240")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", '"1"')
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_error(500 if "Range" in self.headers else 404, "disk on fire")   # without: fsspec asks whether it is a folder
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_everything_else_finishes(tmp_path, sample_folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    bad, root = f"http://127.0.0.1:{server.server_port}/bad.tar", tmp_path / "out"
+    command = ["run", "sample", str(sample_folder / "00008.tar"), bad, "--output", str(root), "--workers", "1"]
+    try:
+        done = shardmill(*command, check=3)
+    finally:
+        server.shutdown()
+    assert "quarantined" in done.stdout
+    found = json.loads(shardmill("status", str(root), "--json").stdout)
+    assert found["state"] == "finished"
+    assert found["read"] == 28
+    ((entry,),) = [found["quarantined"]]
+    assert entry["shard_id"].startswith("bad-")
+    assert "500" in entry["error"]
+    checked = json.loads(shardmill("verify", str(root), "--json", check=None).stdout)
+    assert [fault for fault in checked["faults"] if not fault.startswith("input http")] == []
+    assert entry["shard_id"] in (root / "report.html").read_text()
+
+
+def test_sigterm_stops_with_130_as_ctrl_c_does(tmp_path, sample_folder):
+    root = tmp_path / "out"
+    arguments = ["run", "sample", str(sample_folder / "00008.tar"), "--output", str(root), "--workers", "1"]
+    driver = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (root / "run.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGTERM)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert "the same command continues it" in said

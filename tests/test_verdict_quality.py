@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from tests.curations import curated
 from tests.damage import top_folders, write_damaged
-from tests.roots import shardmill
 
 READ = {
     "samples": ["key"], "image": ["image_error"], "clip": ["clip_similarity"],
@@ -40,7 +40,7 @@ def damaged(request, demo_root, sample_folder, tmp_path_factory):
     else:
         base = tmp_path_factory.mktemp("damaged")
         truth, root = write_damaged(sample_folder, base / "in", seed=11), base / "out"
-        shardmill("run", "sample", str(base / "in"), "--output", str(root), "--workers", "2")
+        curated(root, [base / "in"])
     return root, truth
 
 
