@@ -19,6 +19,11 @@ class RootError(ShardmillError):
     """The output root cannot be used: locked by another run, or not a root of shardmill."""
 
 
+class OutputError(RootError):
+    """The output root cannot be written or read (disk full, quota, no permission, a store that fails again and again). No item's
+    fault: the run stops at once, what is done is kept, and the same command continues it."""
+
+
 class ConservationError(ShardmillError):
     """A ledger does not balance: samples were lost or counted twice. Never expected."""
 
