@@ -54,16 +54,22 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")] = None,
     threads: Annotated[int, typer.Option(min=1, help="batches that an actor has in work at once")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")] = None,
+    retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="try the shards in quarantine again")] = False,
+    stall_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=1, help="a shard without progress for so long is hung; default: 600")
+    ] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a curation, or continue it: the same command again does only what is missing."""
     from pipeline.command import Request, run_curation
+    from pipeline.curation import Choices
     from pipeline.progress import Silent, reporter
 
     if not output:
         raise InputError("give an output root: --output ROOT")
-    request = Request(recipe, inputs or [], output, overrides or [], workers, threads, address)
+    choices = Choices(threads, retry_quarantined)
+    request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout)
     result, seconds = run_curation(request, Silent() if as_json else reporter())
     found = {"root": output, "seconds": seconds, **result.ledger.as_dict()}
     _print(as_json, found, lambda _: shown.result(result, output, seconds))

@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.curation import Result, curate, finished, succeed
+from pipeline.curation import Choices, Result, curate, finished, succeed
 from pipeline.errors import InputError
 from pipeline.io.inputs import Shard, discover
 from pipeline.io.store import Store, absolute
@@ -33,8 +33,10 @@ class Request:
     output: str
     overrides: Sequence[str] = ()
     workers: int | None = None
-    threads: int = 1
+    choices: Choices = field(default_factory=Choices)
     address: str | None = None
+    stall: float | None = None
+    """Seconds without progress after which a try counts as hung; None: the executor's own."""
 
 
 def shards_of(recipe: Recipe, inputs: Sequence[str]) -> tuple[Shard, ...]:
@@ -75,16 +77,16 @@ def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
         elsewhere = request.address or os.environ.get("RAY_ADDRESS")
         route = ray_shards.ask(local_route, wish(recipe), gpus=gpus) if elsewhere else local_route(wish(recipe))
         plan = Plan(root, recipe, shards, route)
-        found = finished(plan)
+        found = finished(plan, retry=request.choices.retry_quarantined)
         if found is not None:
             return found, time.monotonic() - started
         executor = ray_shards.RayExecutor(workers, gpus=gpus)
         driver = Driver(root, executor, tell, EventLog(root))
-        result = curate(plan, driver, request.threads)
+        result = curate(plan, driver, request.choices)
         driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": workers})
         driver.events.flush()
         write_report(result.plan)
-        succeed(result)
+        succeed(result, driver)
     finally:
         ray_shards.disconnect()
     return result, time.monotonic() - started

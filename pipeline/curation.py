@@ -16,7 +16,7 @@ from pipeline.io.columns import read_facts
 from pipeline.io.store import PARTIAL, Store
 from pipeline.ledger import Ledger, balanced, from_dict
 from pipeline.manifest import MANIFEST, damaged_sizes, discard, write_manifest
-from pipeline.passes import Driver, quarantine, quarantined, stored_shards
+from pipeline.passes import Driver, quarantine, quarantined, release, stored_shards
 from pipeline.plan import Plan
 from pipeline.reductions import find_duplicates, resolve_thresholds, write_run_columns, write_subset
 from pipeline.runner import Annotate, Derive
@@ -36,17 +36,29 @@ class Result:
     finished_before: bool = False
 
 
-def curate(plan: Plan, driver: Driver, threads: int = 1) -> Result:
+@dataclass(frozen=True)
+class Choices:
+    """What a call asks of a run beside its plan; none of it changes a byte of a sample that can be read."""
+
+    threads: int = 1
+    retry_quarantined: bool = False
+
+
+NOTHING_SPECIAL = Choices()
+
+
+def curate(plan: Plan, driver: Driver, choices: Choices = NOTHING_SPECIAL) -> Result:
     """Runs what is missing of a plan and publishes the export. Raises ShardmillError; Ctrl-C and SIGTERM come through as
     KeyboardInterrupt, and the same plan continues from there."""
-    found = finished(plan)
+    found = finished(plan, retry=choices.retry_quarantined)
     if found is not None:
         return found
     try:
+        driver.fence()
         claim(plan)
     except OSError as error:
         raise RootError(f"{plan.root.url} cannot be written: {error.strerror or error}; choose another --output") from error
-    active = annotate(plan, driver, threads)
+    active = annotate(plan, driver, choices)
     run = gathered(active)
     find_duplicates(active, run)
     write_run_columns(active, run)
@@ -60,9 +72,10 @@ def curate(plan: Plan, driver: Driver, threads: int = 1) -> Result:
     return Result(active, ledger)
 
 
-def finished(plan: Plan) -> Result | None:
-    """The result of an earlier run of this very plan, if it got to its end and all its files are still there."""
-    if not plan.root.exists(SUCCESS):
+def finished(plan: Plan, *, retry: bool = False) -> Result | None:
+    """The result of an earlier run of this very plan, if it got to its end and all its files are still there; not when
+    shards in quarantine are to be tried again (`retry`)."""
+    if not plan.root.exists(SUCCESS) or (retry and quarantined(plan.root, plan.shards)):
         return None
     active = without_quarantined(plan)
     try:
@@ -113,22 +126,28 @@ def recorded_versions(root: Store) -> dict[str, str]:
 
 
 def forget(root: Store, shard_id: str) -> None:
-    """Removes the columns of a shard whose file is not what it was."""
+    """Removes the columns of a shard whose file is not what it was, and what was said of it in quarantine."""
+    release(root, shard_id)
     for folder in root.folders("columns"):
         for name in root.names(f"columns/{folder}"):
             if name.startswith(f"{shard_id}."):
                 root.remove(f"columns/{folder}/{name}")
 
 
-def annotate(plan: Plan, driver: Driver, threads: int) -> Plan:
+def annotate(plan: Plan, driver: Driver, choices: Choices) -> Plan:
     """The one pass over the input bytes. Returns the plan over the shards that could be read."""
     there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
     given_up = quarantined(plan.root, plan.shards)
-    todo = [s for s in plan.shards if s.shard_id not in there and s.shard_id not in given_up]
-    work = Annotate(plan.columns, plan.stages, plan.recipe.caption.keys, threads)
+    for shard_id in there & given_up.keys():   # done by a retry that was stopped before it said so
+        release(plan.root, shard_id)
+    skipped = set() if choices.retry_quarantined else given_up.keys() - there
+    todo = [s for s in plan.shards if s.shard_id not in there and s.shard_id not in skipped]
+    work = Annotate(plan.columns, plan.stages, plan.recipe.caption.keys, choices.threads)
     for outcome in driver.run("annotate", work, todo, there=len(plan.shards) - len(todo)):
         if outcome.error is not None:
             quarantine(plan.root, outcome)
+        elif outcome.item.shard_id in given_up:
+            release(plan.root, outcome.item.shard_id)
     return without_quarantined(plan)
 
 
@@ -195,6 +214,7 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
     digits = max(4, len(str(settings.shard_size - 1)))
     driver.must("export", Export(columns, plan.export, seed, digits), todo, there=len(there))
     side_files(root, plan.export, planned, export_facts(plan, ledger))
+    driver.fence()
     root.point("shards", plan.export)
     published = {"export": plan.export, "verdicts": plan.verdicts, "labels": plan.labels, "classes": plan.classes}
     root.write_json("current.json", published)
@@ -208,8 +228,9 @@ def export_facts(plan: Plan, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def succeed(result: Result) -> None:
+def succeed(result: Result, driver: Driver) -> None:
     """The last file of a run: readers may rely on everything else."""
+    driver.fence()
     manifest = write_manifest(result.plan)
     result.plan.root.write_json(SUCCESS, {"plan": identity(result.plan), "manifest_sha256": manifest, **{
         key: value for key, value in result.ledger.as_dict().items() if key != "shards"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.gather import Run
 from pipeline.io.columns import npy_bytes, read_columns, read_npy, write_table
-from pipeline.io.store import Store
+from pipeline.io.store import PARTIAL, Store
 from pipeline.knowledge.aliases import build
 from pipeline.knowledge.base import KnowledgeBase
 from pipeline.knowledge.linking import mentions_of
@@ -69,7 +69,10 @@ def calibrate(plan: Plan, run: Run, driver: Driver) -> None:
     """Writes the entity table that the entities pass reads: the senses of every alias mentioned in this run, embedded, and
     the threshold from the run's own shuffled pairs (design decision 12)."""
     folder = plan.calibration
+    # In the making, so none of the files that are promised: a worker that outlives its run may write there at any time.
+    texts_folder = f"{PARTIAL}/{folder.rpartition('/')[2]}-texts"
     if plan.root.exists(f"{folder}/calibration.json"):
+        plan.root.remove(texts_folder)
         return
     settings, seed = plan.recipe.entities, plan.recipe.seed
     base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
@@ -78,14 +81,14 @@ def calibrate(plan: Plan, run: Run, driver: Driver) -> None:
     mentions = run.table("mentions", ["mentions"]).column("mentions")
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        return embedded_texts(plan, driver, f"{folder}/texts", texts)
+        return embedded_texts(plan, driver, texts_folder, texts)
 
     table = entities.entity_table(base, build(base), mentioned_aliases(mentions), encode, background)
     rows = entities.sampled(valid & mentioned(mentions), CALIBRATED_ON, seed + 1)
     some = mentions_of(mentions.take(pa.array(rows)), np.ones(len(rows), bool))
     rules = entities.Settings(settings.false_positive_rate, settings.background, seed)
     entities.with_threshold(table, some, run.vectors("image_embedding", rows), rules).save(plan.root, folder)
-    plan.root.remove(f"{folder}/texts")
+    plan.root.remove(texts_folder)
 
 
 def embedded_texts(plan: Plan, driver: Driver, folder: str, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,10 @@ class EventLog:
             self._root.write(self._path, "".join(f"{line}\n" for line in self._lines).encode())
 
 
+def unguarded() -> None:
+    """The fence of a root that nobody else writes to."""
+
+
 @dataclass(frozen=True)
 class Driver:
     """Hands work to the executor, shows progress, and keeps the log."""
@@ -44,6 +48,8 @@ class Driver:
     executor: Executor
     reporter: Reporter
     events: EventLog
+    fence: Callable[[], None] = unguarded
+    """Asked before a file is replaced that other files are told by; raises when the root is another run's by now."""
 
     def run(self, title: str, work: Work[Item], items: Sequence[Item], *, there: int = 0) -> list[Outcome[Item]]:
         """Every item's outcome. `there`: items that an earlier run has done."""
@@ -94,6 +100,11 @@ def quarantine(store: Store, outcome: Outcome[Shard]) -> None:
         "shard_id": shard.shard_id, "url": shard.url, "version": shard.version,
         "error": outcome.error, "attempts": outcome.attempts,
     })
+
+
+def release(store: Store, shard_id: str) -> None:
+    """Takes a shard out of quarantine."""
+    store.remove(f"quarantine/{shard_id}.json")
 
 
 def quarantined(store: Store, shards: Sequence[Shard]) -> dict[str, str]:

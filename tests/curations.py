@@ -18,7 +18,8 @@ def curated(root: Path, inputs: list[Path], overrides: tuple[str, ...] = (), rec
     chosen = load(recipe, overrides)
     store = Store(str(root))
     plan = Plan(store, chosen, shards_of(chosen, [str(path) for path in inputs]), local_route(wish(chosen)))
-    result = curate(plan, Driver(store, LocalExecutor(), Silent(), EventLog(store)))
+    driver = Driver(store, LocalExecutor(), Silent(), EventLog(store))
+    result = curate(plan, driver)
     if not result.finished_before:
-        succeed(result)
+        succeed(result, driver)
     return result

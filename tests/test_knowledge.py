@@ -161,7 +161,7 @@ def test_further_stop_aliases_are_no_mentions(wordnet):
     some = replace(wordnet, **{name: getattr(wordnet, name)[:20_000] for name in (
         "ids", "lemmas", "ranks", "counts", "glosses", "hypernyms", "domains", "instances")})
     assert build(some).matches("a dog")
-    assert not build(some, stop=["Dog"]).matches("a dog")
+    assert not build(some, stop=("Dog",)).matches("a dog")
 
 
 def test_known_words_tell_english_from_other_languages_and_noise(index):

@@ -1,28 +1,36 @@
 """Tar archives from the open web: one pass over the members, with byte offsets, that goes on after damage.
 
 The only user of tarfile and webdataset. tarfile knows every dialect of headers, but stops at the first fault and takes
-some four times as long; so the walk is ours, plain headers are parsed here, and tarfile parses the unusual ones. Names
-are data: they are never used as paths.
+some four times as long; so the walk is ours, plain headers are parsed here, and tarfile parses the unusual ones.
 """
 
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
-from pipeline.io.source import Blocks
+from pipeline.io.entries import Gap, Member, RewoundBlocks, bounded, decoded, pax_records, pax_size, split_name
 from schemas.reasons import GapKind
 
 BLOCK = 512
-MAX_PADDING = 22 * BLOCK
-"""Zeros that tar itself puts between two archives in one file: the end mark and the rest of a record."""
 ZEROS = bytes(BLOCK)
+END_MARK = 2
+"""Blocks of zeros that end an archive."""
+RECORD = 20
+"""Blocks; most writers fill the last record with zeros."""
+MANY_ZEROS = bytes(32 * BLOCK)
 MAX_EXTENSION = 1 << 20
 """Bytes of a PAX or GNU long-name header; a longer one is damage or an attack."""
+MAX_NAME = 4096
+"""Characters, as many as a file system's path may have."""
+MAX_HELD = 128 << 20
+"""Bytes of a member that are looked through for headers of other members."""
+MAX_REWINDS = 100
+"""Lying sizes that are made good in one archive: each may cost a look at MAX_HELD bytes."""
+MAGIC, MAGIC_AT = b"ustar", 257
+"""What GNU and POSIX headers have, and where. Older headers are only found where they should be."""
 
-LENGTH = re.compile(rb"([0-9]{1,8}) ")
 CHECKSUM = re.compile(rb"[ \0]*([0-7]{1,7})[ \0]*")
 OCTAL = re.compile(rb"[ \0]*([0-7]{1,11})[ \0]*")
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
@@ -32,31 +40,6 @@ NO_DATA = {
 }
 LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A part of a shard that nobody can read. `samples`: how many are missing, where that is known."""
-
-    kind: GapKind
-    offset: int
-    """Byte offset; inside the decompressed archive where the shard is compressed, the row for parquet."""
-    detail: str
-    samples: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class Member(NamedTuple):
-    """A file of the archive. `content` is None where it cannot be read or is longer than its extension may be."""
-
-    key: str
-    extension: str
-    name: str
-    offset: int
-    size: int
-    content: bytes | None
 
 
 class Header(NamedTuple):
@@ -70,32 +53,23 @@ Found = tuple[Header | None, bytes]
 NOTHING: Found = (None, b"")
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """(key, lower-case extension) as webdataset has it: the key ends at the first dot of the base name, folders stay.
-
-    An empty extension means that the member belongs to no sample.
-    """
-    slash = name.rfind("/") + 1
-    dot = name.find(".", slash)
-    if dot <= slash or (name.startswith("__") and name.split("/", 1)[0].endswith("__")):
-        return name, ""
-    return name[:dot], name[dot + 1 :].lower()
-
-
 class TarMembers:
     """Iterates once over the members whose extension has a limit in `limits` (bytes).
 
     Afterwards `gaps` names what could not be read, `members` counts every entry and `ignored` those not handed out, by
-    reason. `size`: bytes of the archive where known; without it a header that claims too much hides what follows it.
+    reason. `size`: bytes of the archive where known; without it a header that claims too much may hide what follows it.
     """
 
-    def __init__(self, blocks: Blocks, limits: Mapping[str, int], size: int | None = None) -> None:
+    def __init__(self, blocks: RewoundBlocks, limits: Mapping[str, int], size: int | None = None) -> None:
         self._blocks, self._limits, self._size = blocks, limits, size
         self.gaps: list[Gap] = []
         self.members = 0
         self.ignored: Counter[str] = Counter()
+        self._begin = 0
+        """Where the archive begins: a file may hold several, one behind the other."""
         self._zeros = 0
         self._pax: dict[str, str] = {}
+        self._rewinds = 0
         self._closed = False
         """The end of the file is reached and its gap is named."""
 
@@ -107,18 +81,17 @@ class TarMembers:
                 self._end(start, block)
                 return
             if block == ZEROS:
-                self._zeros += 1
+                self._pass_zeros(start)
                 continue
             header = parsed(block)
             if header is None:
-                found = self._search()
+                found = self._search(block)
                 self._name_damage(start, found)
                 if found is None:
                     return
                 header, block = found
-            elif self._zeros > MAX_PADDING // BLOCK:
-                length = self._zeros * BLOCK
-                self._gap(GapKind.CORRUPT_HEADER, start - length, f"{length} zero bytes between members")
+            elif self._zeros:
+                self._joined(start)
             self._zeros = 0
             while header is not None:
                 header, block = yield from self._entry(header, block)
@@ -136,13 +109,15 @@ class TarMembers:
         if header.type == tarfile.GNUTYPE_SPARSE:
             self._skip_sparse_map(block)
         key, extension = split_name(name)
-        limit = self._limits.get(extension, 0)
+        limit = self._limits.get(extension, 0) if len(name) <= MAX_NAME else 0
         sparse = header.type == tarfile.GNUTYPE_SPARSE or any(record.startswith("GNU.sparse.") for record in pax)
-        size = header.size if "size" not in pax else _pax_size(pax["size"], header.size)
+        size = header.size if "size" not in pax else pax_size(pax["size"], header.size)
         offset = self._blocks.offset
         content, behind = self._content(name, size, 0 if sparse else limit)
         if limit:
             yield Member(key, extension, name, offset, size, content)
+        elif len(name) > MAX_NAME:
+            self.ignored["name too long"] += 1
         else:
             self.ignored["other extension" if extension else "no extension"] += 1
         return behind
@@ -154,17 +129,33 @@ class TarMembers:
             # Either the archive is cut inside this member, or its size is a lie and others follow.
             found = self._search()
             kind = GapKind.TRUNCATED if found is None else GapKind.CORRUPT_HEADER
-            self._gap(kind, start, f"{name!r} claims {size} bytes, the file has {self._size - start} more")
+            self._gap(kind, start, f"{name[:MAX_NAME]!r} claims {size} bytes, the file has {self._size - start} more")
             self._closed = found is None
             return None, found or NOTHING
-        content = blocks.take(size) if size <= limit else None
-        read = blocks.skip(size) if content is None else len(content)
+        content = blocks.take(size) if size <= MAX_HELD else b""
+        read = len(content) if size <= MAX_HELD else blocks.skip(size)
+        padding = blocks.take(-size % BLOCK) if read == size else b""
+        inside = header_inside(content)
+        if inside is not None and self._is_lie(name, start, content + padding, inside):
+            return None, NOTHING
         if read < size:
-            self._gap(GapKind.TRUNCATED, start, f"{name!r} has {read} of {size} bytes{self._why()}")
+            self._gap(GapKind.TRUNCATED, start, f"{name[:MAX_NAME]!r} has {read} of {size} bytes{self._why()}")
             self._closed = True
             return None, NOTHING
-        blocks.take(-size % BLOCK)
-        return content, NOTHING
+        return content if size <= min(limit, MAX_HELD) else None, NOTHING
+
+    def _is_lie(self, name: str, start: int, content: bytes, inside: int) -> bool:
+        """Names a member that holds the header of another. Where no header follows it, its size is a lie: reading goes on
+        with the header inside. Otherwise the archive says that these bytes are the member's own, and so they stay."""
+        if split_name(name)[1].endswith("tar") and inside == 0:
+            return False   # an archive in the archive
+        following = self._blocks.take(BLOCK)
+        lie = parsed(following) is None and following != ZEROS and self._rewinds < MAX_REWINDS
+        self._rewinds += lie
+        self._blocks.give_back(content[inside:] + following if lie else following)
+        doubt = "the header of another is among them" if lie else "among them what looks like the header of another"
+        self._gap(GapKind.CORRUPT_HEADER, start + inside, f"{name[:MAX_NAME]!r} claims {len(content)} bytes, {doubt}")
+        return lie
 
     def _extension(self, header: Header) -> Found:
         """Keeps what a PAX or GNU header says of the next member."""
@@ -190,13 +181,43 @@ class TarMembers:
             block = self._blocks.take(BLOCK)
             more = block[504] if len(block) == BLOCK else 0
 
-    def _search(self) -> Found | None:
-        """Passes over blocks up to the next one that is a header."""
+    def _pass_zeros(self, start: int) -> None:
+        """Counts a block of zeros, and many at once where there are many (a compressed archive may hold gigabytes of them)."""
+        if self._pax:
+            self._pax = {}
+            self._gap(GapKind.CORRUPT_HEADER, start, "an extended header without its member")
+        self._zeros += 1
+        while self._zeros > RECORD:
+            piece = self._blocks.take(len(MANY_ZEROS))
+            if piece != MANY_ZEROS:
+                self._blocks.give_back(piece)
+                return
+            self._zeros += len(MANY_ZEROS) // BLOCK
+
+    def _joined(self, start: int) -> None:
+        """Zeros before a header: the end of one archive and the beginning of the next, or a hole where members were."""
+        filled = END_MARK < self._zeros < END_MARK + RECORD and (start - self._begin) % (RECORD * BLOCK) == 0
+        if self._zeros == END_MARK or filled:
+            self.ignored["end mark inside the file"] += 1
+            self._begin = start
+        else:
+            length = self._zeros * BLOCK
+            self._gap(GapKind.CORRUPT_HEADER, start - length, f"{length} zero bytes between members")
+
+    def _search(self, block: bytes = b"") -> Found | None:
+        """Passes over bytes (`block`: those before) up to the next header, on a block's boundary or not."""
         self._pax = {}
-        while len(block := self._blocks.take(BLOCK)) == BLOCK:
-            header = parsed(block)
+        while following := self._blocks.take(BLOCK):
+            both = block + following
+            at = header_in(both)
+            if at is not None:
+                self._blocks.give_back(both[at + BLOCK :])
+                found = both[at : at + BLOCK]
+                return parsed(found), found
+            header = parsed(following)
             if header is not None:
-                return header, block
+                return header, following
+            block = following
         return None
 
     def _name_damage(self, start: int, found: Found | None) -> None:
@@ -219,14 +240,35 @@ class TarMembers:
         elif rest.strip(b"\0"):
             kind, what = (GapKind.CORRUPT_HEADER, "no tar") if self._zeros else (GapKind.TRUNCATED, "a part of a header")
             self._gap(kind, start, f"the last {len(rest)} bytes are {what}{self._why()}")
-        elif self._zeros == 0 or self._blocks.damage is not None:
+        elif self._zeros < END_MARK or self._blocks.damage is not None:
             self._gap(GapKind.TRUNCATED, start, f"no end-of-archive mark{self._why()}")
+        elif self._zeros >= END_MARK + RECORD:
+            length = self._zeros * BLOCK
+            detail = f"{length} zero bytes at the end, more than an end-of-archive mark has: samples may have been there"
+            self._gap(GapKind.TRUNCATED, start - length, detail)
 
     def _gap(self, kind: GapKind, offset: int, detail: str) -> None:
-        self.gaps.append(Gap(kind, offset, detail))
+        bounded(self.gaps, Gap(kind, offset, detail))
 
     def _why(self) -> str:
         return f"; the compressed stream is damaged: {self._blocks.damage}" if self._blocks.damage is not None else ""
+
+
+def header_inside(content: bytes) -> int | None:
+    """Where the first header is on a block's boundary of a member's content."""
+    return header_in(content, BLOCK)
+
+
+def header_in(content: bytes, step: int = 1) -> int | None:
+    """Where the first GNU or POSIX header is in these bytes, at a multiple of `step`."""
+    at = content.find(MAGIC, MAGIC_AT)
+    while at >= 0:
+        start = at - MAGIC_AT
+        block = content[start : start + BLOCK]
+        if start % step == 0 and len(block) == BLOCK and parsed(block) is not None:
+            return start
+        at = content.find(MAGIC, at + 1)
+    return None
 
 
 def parsed(block: bytes) -> Header | None:
@@ -247,30 +289,6 @@ def parsed(block: bytes) -> Header | None:
         return None
     name = decoded(found.name.encode("utf-8", "surrogateescape"))
     return Header(name, found.size, found.type) if found.size >= 0 else None
-
-
-def decoded(name: bytes) -> str:
-    """A name as text; bytes that are not UTF-8 stay told apart."""
-    return name.decode("utf-8", "backslashreplace")
-
-
-def pax_records(content: bytes) -> dict[str, str] | None:
-    """The `length key=value` records of an extended header; None if they are malformed."""
-    records: dict[str, str] = {}
-    at = 0
-    while at < len(content):
-        length = LENGTH.match(content, at)
-        end = at + int(length[1]) if length else 0
-        if length is None or not length.end() < end <= len(content):
-            return None
-        key, _, value = content[length.end() : end - 1].partition(b"=")
-        records[decoded(key)] = decoded(value)
-        at = end
-    return records
-
-
-def _pax_size(text: str, otherwise: int) -> int:
-    return int(text) if text.isdecimal() and len(text) < 20 else otherwise
 
 
 def write_tar(file: IO[bytes], samples: Iterable[tuple[str, str, bytes, bytes, bytes]]) -> int:

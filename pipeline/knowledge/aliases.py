@@ -2,9 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import lru_cache
 from math import log
 from typing import NamedTuple
 
@@ -117,8 +117,9 @@ class AliasIndex:
         return known / len(found) if found else 0.0
 
 
-def build(base: KnowledgeBase, stop: Iterable[str] = ()) -> AliasIndex:
-    """The index of a knowledge base; `stop` are further aliases that are never mentions."""
+@lru_cache(maxsize=1)
+def build(base: KnowledgeBase, stop: tuple[str, ...] = ()) -> AliasIndex:
+    """The index of a knowledge base, made once in a process; `stop` are further aliases that are never mentions."""
     plain = frozenset(_SMALL.findall("\n".join(base.glosses)))
     uses: dict[str, dict[int, _Use]] = defaultdict(dict)
     closed: dict[str, str] = {}

@@ -31,7 +31,7 @@ DEPICTABILITY = {f"noun.{name}": weight for names, weight in ((_DEPICTED, 1.0), 
                  for name in names}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KnowledgeBase:
     """Entities by row; the lists are parallel. `sha256` is of the file, so equal content has equal identity."""
 
