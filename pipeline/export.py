@@ -113,7 +113,9 @@ class Export(Work[OutputShard]):
         store = self.columns.columns.store
         with store.create(f"{self.folder}/{item.name}.tar") as file:
             hashed = _Hashing(file)
-            write_tar(cast(IO[bytes], hashed), self._members(keys, table, shards, label_names))
+            written = write_tar(cast(IO[bytes], hashed), self._members(keys, table, shards, label_names))
+            if written != len(rows):   # inside the block: nothing is committed
+                raise ConservationError(f"output shard {item.name}: {len(rows)} samples to write, {written} written")
         sidecar = export_table(keys, table, shards)
         write_table(store, f"{self.folder}/{item.name}.parquet", sidecar, {"tar_sha256": hashed.hexdigest()})
         stats = {"count": len(rows), "successes": len(rows), "failed_to_download": 0, "failed_to_resize": 0,

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.derived import alt_text_counts, raw_caption_characters, raw_caption_words, repeated
+from pipeline.errors import ConservationError
 from pipeline.gather import Run
 from pipeline.io.columns import read_columns, write_table
 from pipeline.rule_columns import COLUMNS
@@ -75,6 +76,8 @@ class Select(Work[tuple[str, int]]):
         table = self.source.table(shard_id, columns_read(self.rules))
         verdict = verdicts(table, self.rules, self.thresholds, first_row)
         counts = {c["values"]: c["counts"] for c in verdict.value_counts().to_pylist()}
+        if None in counts or sum(counts.values()) != table.num_rows:
+            raise ConservationError(f"shard {shard_id}: {table.num_rows} samples, verdicts {counts}")
         written = pa.table({"uid": table.column("uid"), "verdict": verdict})
         facts = {"shard_id": shard_id, "rows": table.num_rows, "verdicts": dict(sorted(counts.items()))}
         write_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
