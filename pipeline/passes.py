@@ -52,35 +52,37 @@ class Driver:
     """Asked before a file is replaced that other files are told by; raises when the root is another run's by now."""
 
     def run(self, title: str, work: Work[Item], items: Sequence[Item], *, there: int = 0) -> list[Outcome[Item]]:
-        """Every item's outcome. `there`: items that an earlier run has done."""
+        """The outcomes of the items that were given up; the others' are logged and forgotten. `there`: items that an earlier run
+        has done."""
         if not items:
             return []
         self.reporter.start(title, len(items) + there, there)
-        outcomes = []
-        began = time.time()
+        given_up, samples = [], 0
+        began = time.monotonic()
         try:
             for outcome in self.executor.run(work, items):
-                outcomes.append(outcome)
-                self.reporter.advance(int(outcome.facts.get("rows", 0)))
+                rows = int(outcome.facts.get("rows", 0))
+                samples += rows
+                if outcome.error is not None:
+                    given_up.append(outcome)
+                self.reporter.advance(rows)
                 self._log(title, work.name(outcome.item), outcome)
         finally:
             self.reporter.finish()
-        samples = sum(int(outcome.facts.get("rows", 0)) for outcome in outcomes)
         self.events.add({
-            "pass": title, "done": True, "seconds": time.time() - began, "shards": len(items), "samples": samples,
+            "pass": title, "done": True, "seconds": time.monotonic() - began, "shards": len(items), "samples": samples,
             "workers": self.executor.workers,
         })
         self.events.flush()
-        return outcomes
+        return given_up
 
     def must(self, title: str, work: Work[Item], items: Sequence[Item], *, there: int = 0) -> None:
         """As `run`, but an item that cannot be done stops the run: its inputs were read before, so it is no data fault."""
         for outcome in self.run(title, work, items, there=there):
-            if outcome.error is not None:
-                raise ShardmillError(
-                    f"{title}: {work.name(outcome.item)} failed {outcome.attempts} times: {outcome.error}. "
-                    "What is done is kept; run the same command again to continue"
-                )
+            raise ShardmillError(
+                f"{title}: {work.name(outcome.item)} failed {outcome.attempts} times: {outcome.error}. "
+                "What is done is kept; run the same command again to continue"
+            )
 
     def _log(self, title: str, name: str, outcome: Outcome[Any]) -> None:
         facts: dict[str, Any] = {key: outcome.facts[key] for key in LOGGED if key in outcome.facts}

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from pipeline.io.inputs import Shard
 from pipeline.io.shards import read
 from pipeline.io.store import Store
 from pipeline.stage import Stage, Transform, checked, joined
-from pipeline.work import Facts, Work
+from pipeline.work import Facts, Work, beat
 from schemas.columns import SAMPLES
 
 A = TypeVar("A")
@@ -54,6 +54,9 @@ class Annotate(Work[Shard]):
     def name(self, item: Shard) -> str:
         return item.shard_id
 
+    def careful(self) -> "Annotate":
+        return replace(self, stages=tuple(stage.careful() for stage in self.stages))
+
     @contextmanager
     def open(self) -> Iterator[Callable[[Shard], Facts]]:
         from pipeline.models.allocator import settle  # brings torch, which only a worker needs
@@ -71,9 +74,13 @@ class Annotate(Work[Shard]):
         for added in ahead(pool, lambda batch: annotate(self.stages, transforms, batch), reader, self.threads + 1):
             for name, batch in added.items():
                 parts[name].append(batch)
+            beat()
+        put_together = sum(batch.num_rows for batch in parts["samples"])
+        if put_together != reader.rows:
+            raise ConservationError(f"shard {shard.shard_id}: {reader.rows} samples were read, {put_together} came through")
         gaps = [gap.as_dict() for gap in reader.gaps]
         facts = {
-            "shard_id": shard.shard_id, "gaps": gaps, "members": reader.members, "bytes_read": reader.bytes_read,
+            "shard_id": shard.shard_id, "version": shard.version, "gaps": gaps, "members": reader.members, "bytes_read": reader.bytes_read,
             "ignored": dict(sorted(reader.ignored.items())),
         }
         schemas = {"samples": SAMPLES, **{s.contract.name: s.writes for s in self.stages}}
@@ -139,6 +146,7 @@ def commit(
         folder = columns.folders[name]
         stored = {**facts, "stage": folder.rsplit("/", 1)[-1], "failed": failed}
         write_columns(columns.store, folder, shard_id, table, stored)
+        beat()
     return int(rows.pop())
 
 

@@ -14,6 +14,19 @@ Item = TypeVar("Item")
 Facts = dict[str, Any]
 """A small JSON-able account of one item: rows, counts, seconds."""
 
+_beats = 0
+
+
+def beat() -> None:
+    """A work calls this whenever it got somewhere (a batch, a file), so that slow is not taken for hung. From any thread."""
+    global _beats
+    _beats += 1   # two threads at once may count one: it moves all the same
+
+
+def beats() -> int:
+    """How often this process has got somewhere."""
+    return _beats
+
 
 @dataclass(frozen=True)
 class Work(ABC, Generic[Item]):
@@ -25,6 +38,10 @@ class Work(ABC, Generic[Item]):
     @abstractmethod
     def name(self, item: Item) -> str:
         """A name for people: progress, log, quarantine."""
+
+    def careful(self) -> "Work[Item]":
+        """The same work with every precaution, whatever they cost: what the last try of an item runs."""
+        return self
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,6 @@ def sample_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_here():
-    """A Ray of two CPUs on this machine, for the whole session."""
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="session")
 def demo_root(tmp_path_factory) -> Path:
     """What `shardmill run sample` writes with two actors. Read only."""
     root = tmp_path_factory.mktemp("demo") / "root"

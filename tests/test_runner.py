@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -6,13 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline import runner
 from pipeline.distributed.local import LocalExecutor
-from pipeline.errors import ContractViolation
+from pipeline.errors import ConservationError, ContractViolation
 from pipeline.io.columns import read_columns, read_facts, read_vectors
 from pipeline.io.inputs import discover
 from pipeline.io.store import Store
+from pipeline.passes import Driver, EventLog
+from pipeline.progress import Silent
 from pipeline.runner import Annotate, Columns, Derive, ahead
 from pipeline.stage import Contract, Stage
+from pipeline.work import Outcome, beats
 
 VECTOR = pa.list_(pa.float16(), 4)
 SHOUT = pa.schema([("uid", pa.string()), ("shout", pa.string()), ("vector", VECTOR), ("shout_error", pa.string())])
@@ -96,6 +101,38 @@ def test_a_stage_that_loses_a_sample_leaves_no_file(tmp_path, sample_folder):
     with pytest.raises(ContractViolation, match="dropped, added or reordered"):
         annotated(tmp_path, sample_folder, stage=Shout(drops=True))
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_batch_that_gets_lost_between_reading_and_writing_leaves_no_file(tmp_path, sample_folder, monkeypatch):
+    monkeypatch.setattr(runner, "ahead", lambda *arguments: list(ahead(*arguments))[:-1])
+    with pytest.raises(ConservationError, match="100 samples were read, 64 came through"):
+        annotated(tmp_path, sample_folder)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_every_batch_is_a_sign_of_progress(tmp_path, sample_folder):
+    before = beats()
+    annotated(tmp_path, sample_folder, batch_rows=10)
+    assert beats() - before >= 828 // 10
+
+
+class Unlucky(LocalExecutor):
+    """Gives up every third item."""
+
+    def run(self, work, items):
+        for number, outcome in enumerate(super().run(work, items)):
+            yield Outcome(outcome.item, error="bad luck", attempts=3) if number % 3 == 0 else outcome
+
+
+def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path, sample_folder):
+    columns, shards, _ = annotated(tmp_path, sample_folder)
+    store = columns.store
+    driver = Driver(store, Unlucky(), Silent(), EventLog(store))
+    given_up = driver.run("annotate", Annotate(columns, (Shout(),), ("txt",)), shards)
+    assert [outcome.item for outcome in given_up] == shards[::3]
+    events = [json.loads(line) for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()]
+    assert [event["attempts"] for event in events[:-1]] == [3, 1, 1] * 3
+    assert events[-1]["samples"] == sum(event.get("rows", 0) for event in events[:-1]) > 0
 
 
 def test_stages_over_stored_columns_see_what_was_stored(tmp_path, sample_folder):

@@ -9,10 +9,10 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.distributed import shards as ray_shards
+from pipeline.distributed import cluster
 from pipeline.models.allocator import settle
 from pipeline.models.weights import RANDOM, ModelSpec
-from tests.benchmarks import end_to_end, model_step, where_time_goes
+from tests.benchmarks import corrupt, end_to_end, many_shards, model_step, where_time_goes
 from tests.benchmarks.figures import ROUNDS, Figure, machine, table, write_json
 
 VIT = "ViT-B-32"
@@ -24,6 +24,7 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
     rounds = 1 if quick else ROUNDS
     size = end_to_end.Size(2, 128, 64) if quick else end_to_end.Size(10, 2_070, 414)
     vit_size = end_to_end.Size(2, 32, 16) if quick else end_to_end.Size(4, 128, 32)
+    corrupt_size = end_to_end.Size(2, 128, 64) if quick else end_to_end.Size(6, 1_656, 414)
     rows = 64 if quick else 800
     return {
         "towers": ("Model step, bundled model, one thread", lambda: model_step.towers(ModelSpec(), rows, 1.6, rounds)),
@@ -48,15 +49,26 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             f"End to end, {VIT} with random weights, 2 actors",
             lambda: with_ray(vit_size, VIT_OVERRIDES, end_to_end.Bounds(0.95), rounds),
         ),
+        "many-shards": (
+            "The driver, shards of empty work, 2 actors", lambda: many_shards.measure(2_000 if quick else 100_000),
+        ),
+        "corrupt": (
+            "Annotate with 1 % corrupt samples, bundled model, 2 actors",
+            lambda: on_ray(lambda: corrupt.measure(corrupt_size, 2 if quick else 4)),
+        ),
     }
 
 
 def with_ray(size: end_to_end.Size, overrides: tuple[str, ...], bounds: end_to_end.Bounds, rounds: int) -> list[Figure]:
-    ray_shards.connect(None, end_to_end.WORKERS)
+    return on_ray(lambda: end_to_end.measure(size, overrides, bounds, rounds))
+
+
+def on_ray(measurement: Callable[[], list[Figure]]) -> list[Figure]:
+    cluster.connect(None, end_to_end.WORKERS)
     try:
-        return end_to_end.measure(size, overrides, bounds, rounds)
+        return measurement()
     finally:
-        ray_shards.disconnect()
+        cluster.disconnect()
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from pipeline.distributed.shards import ATTEMPTS, RayExecutor
 from pipeline.errors import ShardmillError
 from tests.distributed.works import Squares
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = pytest.mark.usefixtures("machines")
 
 
 def outcomes(executor, work, items):

@@ -1,13 +1,18 @@
 """Small real works for the executors: they read nothing and leave a trace file for each attempt."""
 
+import ctypes
 import os
+import re
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.work import Work
+import ray
+
+from pipeline.errors import OutputError
+from pipeline.work import Work, beat
 
 
 @dataclass(frozen=True)
@@ -41,3 +46,115 @@ class Squares(Work[int]):
 
     def attempts(self, item: int) -> list[str]:
         return sorted(path.name for path in Path(self.trace).glob(f"{item}.*"))
+
+
+@dataclass(frozen=True)
+class Troubled(Work[int]):
+    """Meets what `troubles` says at certain numbers; leaves `number.pid.node` for each attempt."""
+
+    trace: str
+    troubles: tuple[tuple[int, str], ...] = ()
+    taking_care: bool = False
+
+    def name(self, item: int) -> str:
+        return f"number {item}"
+
+    def careful(self) -> "Troubled":
+        return replace(self, taking_care=True)
+
+    @contextmanager
+    def open(self):
+        yield self._run
+
+    def _run(self, item: int):
+        earlier = len(self.attempts(item))
+        node = ray.get_runtime_context().get_node_id()
+        with (Path(self.trace) / f"{time.monotonic_ns()}.{item}.{os.getpid()}.{node}").open("w"):
+            pass
+        trouble = dict(self.troubles).get(item)
+        if trouble is not None:
+            TROUBLES[trouble](self, earlier)
+        return {"rows": 1}
+
+    def attempts(self, item: int | None = None) -> list[tuple[int, int, str]]:
+        """(number, process, node) of each attempt, in order."""
+        found = [path.name.split(".") for path in sorted(Path(self.trace).glob("*.*.*.*"))]
+        return [(int(n), int(pid), node) for _, n, pid, node in found if item in (None, int(n))]
+
+
+def _gate(work: Troubled, earlier: int) -> None:
+    """Gets on, but does not end before the file `gate` is there."""
+    while not (Path(work.trace) / "gate").exists():
+        beat()
+        time.sleep(0.05)
+
+
+def _memory(work: Troubled, earlier: int) -> None:
+    if not earlier:
+        raise MemoryError("a picture of 40 GB")
+
+
+def _careless(work: Troubled, earlier: int) -> None:
+    if not work.taking_care:
+        raise ValueError("careless")
+
+
+def _disk(work: Troubled, earlier: int) -> None:
+    raise OutputError("the disk is full")
+
+
+def _slow(work: Troubled, earlier: int) -> None:
+    for _ in range(25):
+        beat()
+        time.sleep(0.1)
+
+
+def _segfault(work: Troubled, earlier: int) -> None:
+    time.sleep(0.2)
+    ctypes.string_at(0)
+
+
+def _kill(work: Troubled, earlier: int) -> None:
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _exit(work: Troubled, earlier: int) -> None:
+    time.sleep(0.2)
+    os._exit(7)
+
+
+TROUBLES = {
+    "gate": _gate, "memory": _memory, "careless": _careless, "disk": _disk, "slow": _slow,
+    "segfault": _segfault, "kill": _kill, "exit": _exit,
+    "sleep": lambda work, earlier: time.sleep(3600),
+    "regex": lambda work, earlier: re.match(r"(a+)+$", "a" * 64 + "b"),   # C code that holds the GIL for years
+    "stop": lambda work, earlier: os.kill(os.getpid(), signal.SIGSTOP),
+}
+
+
+@dataclass(frozen=True)
+class Opening(Work[int]):
+    """Its first `dies` openings end their process, all at about the same time; with `hangs` it never opens."""
+
+    trace: str
+    dies: int = 0
+    hangs: bool = False
+
+    def name(self, item: int) -> str:
+        return f"number {item}"
+
+    @contextmanager
+    def open(self):
+        Path(self.trace, f"opening.{os.getpid()}").touch()
+        if self.hangs:
+            time.sleep(3600)
+        if len(self.openings()) <= self.dies:
+            while len(self.openings()) < self.dies:
+                time.sleep(0.05)
+            time.sleep(0.3)   # all of the first ones are through the line above
+            os._exit(1)
+        yield lambda item: {"rows": 1}
+
+    def openings(self) -> list[Path]:
+        return list(Path(self.trace).glob("opening.*"))

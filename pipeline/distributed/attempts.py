@@ -1,0 +1,123 @@
+"""Whose fault a failure was: an item's tries, and what is counted against it (design decision 8). No Ray here."""
+
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic
+
+from pipeline.work import Item
+
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long silence is taken for work, in seconds."""
+
+    stall: float = 600.0
+    """A worker that shows no progress for so long is hung."""
+    opening: float = 3600.0
+    """A worker that has not opened its work after so long is hung: opening may fetch a model."""
+    detection: float = 30.0
+    """Ray knows that a node is dead at most so long after its processes are (12 s with its default health checks)."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    message: str
+    node: str
+    at: float
+    """time.monotonic() of the driver."""
+    death: bool = True
+    """The process went. An error that was raised is never its node's fault."""
+    memory: bool = False
+    """It raised for want of memory: what else the process holds may be to blame."""
+
+
+@dataclass(frozen=True)
+class Attempt(Generic[Item]):
+    """An item on its way, with the failures that count against it."""
+
+    item: Item
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def number(self) -> int:
+        return len(self.failures) + 1
+
+    @property
+    def careful(self) -> bool:
+        """The last try: alone in a process that has run nothing before, which opens `work.careful()`."""
+        return self.number >= ATTEMPTS
+
+    @property
+    def apart(self) -> bool:
+        """Needs a process of its own."""
+        return self.careful or (bool(self.failures) and self.failures[-1].memory)
+
+    @property
+    def spent(self) -> bool:
+        return self.number > ATTEMPTS
+
+    def after(self, failure: Failure) -> "Attempt[Item]":
+        return replace(self, failures=(*self.failures, failure))
+
+    def fair(self, alive: Container[str]) -> "Attempt[Item]":
+        """Without the deaths on nodes that are dead by now: the node took its processes with it."""
+        return replace(self, failures=tuple(f for f in self.failures if not f.death or f.node in alive))
+
+    def unsure(self, here: str, since: float) -> bool:
+        """A death later than `since` on another node than `here` (the driver's): that node may be dead, and nobody knows yet."""
+        return any(f.death and f.node != here and f.at > since for f in self.failures)
+
+
+class Backlog(Generic[Item]):
+    """What is not in hand: each item at most once, in the order in which it is to be handed out."""
+
+    def __init__(self, items: Sequence[Item], here: str, detection: float) -> None:
+        self._untried, self._left = iter(items), len(items)
+        self._returned: deque[Attempt[Item]] = deque()   # only waited where something died: they go first
+        self._retries: deque[Attempt[Item]] = deque()    # go after all others: what failed may be well by then
+        self._held: list[Attempt[Item]] = []
+        self._here, self._detection = here, detection
+        self.apart: deque[Attempt[Item]] = deque()
+        """Each needs a process of its own."""
+
+    def __len__(self) -> int:
+        """Attempts that any worker may take."""
+        return len(self._returned) + self._left + len(self._retries)
+
+    @property
+    def empty(self) -> bool:
+        return not (len(self) or self.apart or self._held)
+
+    def next(self) -> Attempt[Item]:
+        if self._returned:
+            return self._returned.popleft()
+        if self._left:
+            self._left -= 1
+            return Attempt(next(self._untried))
+        return self._retries.popleft()
+
+    def put_back(self, attempts: Iterable[Attempt[Item]]) -> None:
+        """They were waiting, oldest first, where something died."""
+        self._returned.extendleft(reversed(list(attempts)))
+
+    def add(self, attempt: Attempt[Item]) -> None:
+        """After a failure. What is spent is held until it is known whether a node was to blame."""
+        if attempt.spent:
+            self._held.append(attempt)
+        elif attempt.apart:
+            self.apart.append(attempt)
+        else:
+            (self._retries if attempt.failures else self._returned).append(attempt)
+
+    def given_up(self, alive: Container[str], now: float) -> Iterator[Attempt[Item]]:
+        """Those of the held whose failures are their own; what a node took is tried again, what may be so stays held."""
+        held, self._held = self._held, []
+        for attempt in held:
+            fair = attempt.fair(alive)
+            if fair.spent and not fair.unsure(self._here, now - self._detection):
+                yield fair
+            else:
+                self.add(fair)
