@@ -63,17 +63,21 @@ def album(plan: Plan, rows: Iterable[RowId]) -> Album:
 
 
 def samples(plan: Plan, shard_id: str, rows: Sequence[int]) -> pa.Table:
-    """What `fetch` needs of these rows, with key, caption and `row`; the metadata objects stay where they are."""
+    """What `fetch` needs of these rows, with key, caption, `row` and whether it is `readable`; the metadata objects stay where
+    they are."""
     names = ["key", "caption", "location", "image_offset", "image_length", "json_offset", "json_length"]
     table = read_columns(plan.root, plan.columns.folders["samples"], shard_id, names).take(pa.array(rows))
     for name in ("json_offset", "json_length"):
         table = table.set_column(table.column_names.index(name), name, pa.nulls(len(rows), pa.int64()))
-    return table.append_column("row", pa.array(rows, pa.int64()))
+    faults = read_columns(plan.root, plan.columns.folders["image"], shard_id, ["image_error"]).column("image_error")
+    faults = faults.take(pa.array(rows))
+    return table.append_column("row", pa.array(rows, pa.int64())).append_column("readable", pc.is_null(faults))
 
 
 def thumbnails(shard: Shard, table: pa.Table, recipe: Recipe) -> dict[int, bytes] | None:
-    """JPEG by row, of the rows whose image can be decoded; None when the shard cannot be read as it was."""
-    table = table.filter(pc.greater(pc.fill_null(table.column("image_length"), 0), 0))
+    """JPEG by row, of the rows whose image was decoded before; None when the shard cannot be read as it was. The others are not
+    tried: a picture may have ended the process that decoded it."""
+    table = table.filter(pc.and_(table.column("readable"), pc.greater(pc.fill_null(table.column("image_length"), 0), 0)))
     found = {}
     try:
         for row, (content, _) in zip(table.column("row").to_pylist(), fetch(shard, table), strict=True):

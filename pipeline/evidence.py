@@ -39,8 +39,11 @@ FAULTS: dict[str, str] = {
     ImageFault.NOT_AN_IMAGE: "the bytes are no image",
     ImageFault.FORMAT_NOT_ALLOWED: "the recipe does not allow this image format",
     ImageFault.TOO_MANY_PIXELS: "the image is larger than the recipe allows",
+    ImageFault.TOO_COMPLEX: "the image file has more scans or parts than a picture needs",
     ImageFault.TRUNCATED: "the image ends early",
     ImageFault.UNDECODABLE: "the image is damaged",
+    ImageFault.DECODER_CRASHED: "decoding the image ends the process",
+    ImageFault.DECODER_HUNG: "decoding the image takes more than a minute",
     ClipFault.NOT_FINITE: "the model gave no finite embedding",
 }
 """In the order in which they decide."""

@@ -53,6 +53,11 @@ class Stage(ABC):
         (a model's folder) and its content is what matters."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def careful(self) -> "Stage":
+        """The same stage with every precaution against its input, whatever they cost. Same fingerprint, same columns, but for
+        samples that would end the process."""
+        return self
+
     @abstractmethod
     def open(self) -> AbstractContextManager[Transform]:
         """Load what the worker needs, yield the transform (safe to call from several threads), release it on exit."""

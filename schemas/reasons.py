@@ -25,6 +25,10 @@ class ImageFault(StrEnum):
     TOO_MANY_PIXELS = "image_too_many_pixels"
     TRUNCATED = "image_truncated"
     UNDECODABLE = "image_undecodable"
+    TOO_COMPLEX = "image_too_complex"
+    """More scans, segments or chunks than a picture needs: a bomb that its number of pixels does not show."""
+    DECODER_CRASHED = "image_decoder_crashed"
+    DECODER_HUNG = "image_decoder_hung"
 
 
 class ClipFault(StrEnum):
@@ -39,5 +43,6 @@ class GapKind(StrEnum):
     TRUNCATED = "truncated"
     NOT_AN_ARCHIVE = "not_an_archive"
     CORRUPT_HEADER = "corrupt_header"
+    CORRUPT_DATA = "corrupt_data"
     MISSING_VS_SIDECAR = "missing_vs_sidecar"
     UNSUPPORTED_COMPRESSION = "unsupported_compression"

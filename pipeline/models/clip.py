@@ -16,13 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.errors import InputError
 from pipeline.models.packing import Tower, checked_tower, packed
 from pipeline.models.preprocess import Picture, Preprocess
 from pipeline.models.route import Route, parse, require
 from pipeline.models.tokens import Tokenizer, tokenizer
-from pipeline.models.weights import ModelSpec, load_model
+from pipeline.models.weights import ModelSpec, describe, load_model
 
 Vectors = NDArray[np.float32]
+
+NO_MEMORY = ("DefaultCPUAllocator", "could not create a memory", "std::bad_alloc")
+"""What torch's and oneDNN's errors say when memory for a tensor or for scratch is not to be had on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +61,60 @@ class Encoder:
         found = np.zeros((len(inputs), self.dimension), np.float32)
         for start in range(0, len(inputs), self.micro_batch):
             part = inputs[start:start + self.micro_batch]
-            with torch.inference_mode(), self.lock, exact(self.route):
+            with torch.inference_mode(), self.lock, exact(self.route), memory(self.micro_batch, self.route):
                 vectors = tower(prepare(filled(part, self.micro_batch).to(self.route.device)))
                 found[start:start + len(part)] = vectors[:len(part)].float().cpu().numpy()
         return found
 
 
+_kept: dict[tuple[str, str, int], Encoder] = {}
+
+
 @contextmanager
 def open_encoder(spec: ModelSpec, route: str, micro_batch: int = 16) -> Iterator[Encoder]:
-    """Loads a model for one numeric route; its memory is free again after the block.
+    """The model for one numeric route. A process keeps the one that it opened last: several passes of a run want the same, and
+    opening it takes seconds.
 
     Raises InputError if this machine cannot provide the route or the model cannot be had or packed.
     """
-    where = parse(route)
+    key = (describe(spec).identity, route, micro_batch)
+    if key not in _kept:
+        _kept.clear()   # before the next is loaded: there may not be room for two
+        _kept[key] = _opened(spec, parse(route), micro_batch)
+    yield _kept[key]
+
+
+def _opened(spec: ModelSpec, where: Route, micro_batch: int) -> Encoder:
     require(where)
-    model, config = load_model(spec, {"bf16": "pure_bf16", "fp16": "pure_fp16"}.get(where.precision, "fp32"), where.device)
+    with memory(micro_batch, where):
+        model, config = load_model(spec, {"bf16": "pure_bf16", "fp16": "pure_fp16"}.get(where.precision, "fp32"), where.device)
     transform, tokens = Preprocess.of(config), tokenizer(spec.resolved)
-    with torch.inference_mode():
+    with torch.inference_mode(), memory(micro_batch, where):
         image_example = transform.normalised(sketch(micro_batch, transform.size).to(where.device), where.dtype)
         text_example = filled(tokens(["a photo of a dog", "a red flag"]), micro_batch).to(where.device)
         image_tower = _tower(ImageTower(model).to(memory_format=torch.channels_last), image_example, where)
         text_tower = _tower(TextTower(model), text_example, where)
         dimension = text_tower(text_example).shape[1]
-    del model
-    yield Encoder(transform, tokens, image_tower, text_tower, dimension, micro_batch, where)
+    return Encoder(transform, tokens, image_tower, text_tower, dimension, micro_batch, where)
+
+
+class ModelOutOfMemory(MemoryError):
+    """The model needs more memory than there is. Nothing smaller is tried: it could be other bits."""
+
+
+@contextmanager
+def memory(micro_batch: int, route: Route) -> Iterator[None]:
+    """Raises ModelOutOfMemory where torch, on whatever device, finds no memory; every other error as it is."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, InputError) as error:   # CUDA's is a RuntimeError; packing wraps the CPU's in an InputError
+        if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in NO_MEMORY)):
+            raise
+        detail = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ModelOutOfMemory(
+            f"the model ran out of memory on {route.device} with model.micro_batch {micro_batch}: give each worker more (run "
+            f"fewer workers), or lower model.micro_batch, which makes new columns ({detail})"
+        ) from error
 
 
 class ImageTower(nn.Module):

@@ -22,6 +22,7 @@ from PIL import Image
 from torchvision.io import ImageReadMode
 
 from pipeline.errors import SampleFailure
+from pipeline.models.containers import ends_early, recognised, too_complex
 from schemas.reasons import ImageFault
 
 Pixels = NDArray[np.uint8]
@@ -31,6 +32,9 @@ PILLOW_NAMES = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp
 
 MAX_CARRIED_PIXELS = 4_194_304
 """Larger pictures are reduced by a whole factor, so that no picture carries more than 12 MiB of RGB."""
+
+MAX_ASPECT = 1000
+"""open_clip's transform makes a strip's shorter side 224 or so wide and then crops: of a longer strip that is gigabytes."""
 
 # What Pillow raises on damaged data (a bomb's warning only where warnings are errors).
 DAMAGE = (
@@ -70,11 +74,14 @@ def decode(data: bytes, *, allowed_formats: Sequence[str], max_pixels: int) -> D
     """The picture in `data`. Raises SampleFailure with a code of ImageFault.
 
     The number of pixels is read from the header and held against `max_pixels` (and Pillow's own guard, twice
-    89,478,485) before anything is decoded. A picture that ends early fails; its missing part is never made up.
+    89,478,485) before anything is decoded, and the parts of the file are counted (`containers`). A picture that ends early
+    fails; its missing part is never made up.
     """
     format = recognised(data)
     if format not in allowed_formats or format not in PILLOW_NAMES:
         raise SampleFailure(ImageFault.FORMAT_NOT_ALLOWED)
+    if too_complex(format, data):
+        raise SampleFailure(ImageFault.TOO_COMPLEX)
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=[PILLOW_NAMES[format]])
         width, height = image.size
@@ -92,56 +99,28 @@ def decode(data: bytes, *, allowed_formats: Sequence[str], max_pixels: int) -> D
     return Decoded(format, width, height, pixels, plain)
 
 
-def recognised(data: bytes) -> str:
-    """The format that the first bytes claim. Raises SampleFailure for nothing and for what is not an image."""
-    if not data:
-        raise SampleFailure(ImageFault.EMPTY)
-    head = data[:16]
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "webp"
-    if head[4:8] == b"ftyp":
-        return {b"avif": "avif", b"avis": "avif"}.get(head[8:12], "isobmff")
-    if head[:2] == b"BM" and head[6:10] == bytes(4):
-        return "bmp"
-    for start, format in MAGIC:
-        if head.startswith(start):
-            return format
-    if b"<svg" in data[:1024].lower():
-        return "svg"
-    raise SampleFailure(ImageFault.NOT_AN_IMAGE)
-
-
-MAGIC = (
-    (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF87a", "gif"), (b"GIF89a", "gif"),
-    (b"II*\x00", "tiff"), (b"MM\x00*", "tiff"), (b"\x00\x00\x01\x00", "ico"), (b"8BPS", "psd"),
-    (b"\xff\x0a", "jxl"), (b"\x00\x00\x00\x0cJXL ", "jxl"), (b"\x00\x00\x00\x0cjP  ", "jpeg2000"),
-)
-
-
-def ends_early(format: str, data: bytes) -> bool:
-    """Whether the end that this format announces is missing."""
-    if format == "jpeg":   # entropy-coded data escapes 0xff, so the last end-of-image belongs behind the last scan
-        return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
-    if format == "png":
-        return b"IEND" not in data
-    if format == "webp":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    return False
-
-
 def reopened(data: bytes) -> Image.Image | None:
     """The upright picture in its own mode and full size, where that is not what `decode` gives; None where it is.
 
     open_clip's transform resizes before it converts to RGB: a palette by nearest neighbour, transparent pixels by their
-    weight, CMYK as CMYK. A model's input must be made from this picture to be open_clip's. For data that `decode`
-    accepted; raises nothing for them.
+    weight, CMYK as CMYK. A model's input must be made from this picture to be open_clip's; but strips beyond MAX_ASPECT are
+    embedded as they are carried. For data that `decode` accepted; raises nothing for them.
     """
     image: Image.Image = Image.open(io.BytesIO(data), formats=[PILLOW_NAMES[recognised(data)]])
-    if _is_plain(image):
+    if _is_plain(image) or max(image.size) > MAX_ASPECT * min(image.size):
         return None
     image.load()
     turn = UPRIGHT.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
+
+
+def decode_as_stages_do(data: bytes, allowed_formats: Sequence[str], max_pixels: int) -> None:
+    """Everything that the stages let a decoder do with `data`, for nothing but to see that the process survives it."""
+    try:
+        decode(data, allowed_formats=allowed_formats, max_pixels=max_pixels)
+    except SampleFailure:
+        return
+    reopened(data)
 
 
 def _is_plain(image: Image.Image) -> bool:
@@ -169,10 +148,18 @@ def _by_pillow(image: Image.Image) -> tuple[Pixels, tuple[int, int]]:
     if turn is not None:
         upright = upright.transpose(turn)
     size = upright.size
-    factor = math.ceil(math.sqrt(size[0] * size[1] / MAX_CARRIED_PIXELS))
+    factor = reduction(*size)
     if factor > 1:
         upright = upright.reduce(factor)
     return np.array(upright), size
+
+
+def reduction(width: int, height: int) -> int:
+    """The smallest whole factor that leaves at most MAX_CARRIED_PIXELS."""
+    factor = max(1, math.isqrt(width * height // MAX_CARRIED_PIXELS))
+    while math.ceil(width / factor) * math.ceil(height / factor) > MAX_CARRIED_PIXELS:
+        factor += 1
+    return factor
 
 
 def _orientation(image: Image.Image) -> int:

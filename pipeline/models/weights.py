@@ -11,6 +11,7 @@ from typing import Any
 
 import open_clip
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 
@@ -25,7 +26,10 @@ RANDOM = "random"
 CONTENT = (".json", ".safetensors", ".bin", ".pth", ".pt", ".txt", ".model")
 """Suffixes of the files of a model's folder that make the model: config, weights, tokenizer."""
 
-CANNOT_LOAD = (RuntimeError, OSError, ValueError, KeyError, ImportError, AssertionError, UnpicklingError)
+CANNOT_LOAD = (
+    RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, StopIteration,
+    UnpicklingError, SafetensorError,
+)
 """What open_clip raises for a model that it cannot find, download, load as tensors or fit to its config."""
 
 
@@ -65,6 +69,8 @@ class Description:
 def describe(spec: ModelSpec) -> Description:
     """Raises InputError, naming the model and what to write instead, for one that does not exist."""
     config = _config(spec)
+    if _asks(config, "trust_remote_code"):
+        raise InputError(f"model {_label(spec)} asks to run code of its own (trust_remote_code), which shardmill never does")
     size = config["vision_cfg"].get("image_size", 224)
     rows, columns = (size, size) if isinstance(size, int) else size
     return Description(int(config["embed_dim"]), (rows, columns), _identity(spec))
@@ -85,6 +91,13 @@ def load_model(spec: ModelSpec, precision: str, device: str) -> tuple[nn.Module,
         raise InputError(f"model {_label(spec)} cannot be loaded: {error}") from error
     visual: Any = model.visual
     return model.eval().requires_grad_(False), visual.preprocess_cfg
+
+
+def _asks(config: Any, key: str) -> bool:
+    """Whether this key is set anywhere in a config; open_clip hands a tokenizer's settings on to transformers as they are."""
+    if isinstance(config, Mapping):
+        return bool(config.get(key)) or any(_asks(value, key) for value in config.values())
+    return isinstance(config, list) and any(_asks(item, key) for item in config)
 
 
 def _label(spec: ModelSpec) -> str:

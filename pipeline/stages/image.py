@@ -1,8 +1,8 @@
 """The image stage: format, size and shape of each picture, and its pixels for the stages behind it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError, SampleFailure
+from pipeline.models.guard import Guard
 from pipeline.models.images import PILLOW_NAMES, Decoded, Pixels, decode
 from pipeline.stage import Contract, Stage, Transform
 from schemas.columns import IMAGE, PIXELS
@@ -20,21 +21,39 @@ class ImageStage(Stage):
     """Decodes every picture, once. A sample without image bytes failed before and gets nulls."""
 
     contract = Contract(
-        "image", version=1, reads=("image", "source_width", "source_height"), writes=IMAGE, carries=PIXELS
+        "image", version=2, reads=("image", "source_width", "source_height"), writes=IMAGE, carries=PIXELS
     )
 
     allowed_formats: tuple[str, ...] = ("jpeg", "png", "webp")
     max_pixels: int = 89_478_485
+
+    guard: Guard | None = None
+    """Decodes every picture in another process first. No part of the identity: it changes nothing of a picture that can be
+    decoded, and the process does not outlive the others."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"allowed_formats": self.allowed_formats, "max_pixels": self.max_pixels}
+
+    def careful(self) -> "ImageStage":
+        return replace(self, guard=self.guard or Guard())
 
     @contextmanager
     def open(self) -> Iterator[Transform]:
         unknown = sorted(set(self.allowed_formats) - set(PILLOW_NAMES))
         if unknown:
             raise InputError(f"image.allowed_formats: {unknown} cannot be decoded; there is {', '.join(PILLOW_NAMES)}")
-        yield partial(image_columns, self.allowed_formats, self.max_pixels)
+        guarded = nullcontext() if self.guard is None else self.guard.open(self.allowed_formats, self.max_pixels)
+        with guarded as check:
+            yield partial(image_columns, partial(self._decoded, check))
+
+    def _decoded(self, check: Callable[[bytes], None] | None, data: bytes) -> Decoded:
+        if check is not None:
+            check(data)
+        return decode(data, allowed_formats=self.allowed_formats, max_pixels=self.max_pixels)
 
 
-def image_columns(allowed_formats: Sequence[str], max_pixels: int, batch: pa.RecordBatch) -> pa.RecordBatch:
+def image_columns(decoded: Callable[[bytes], Decoded], batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of schemas IMAGE and PIXELS."""
     rows: list[dict[str, Any]] = []
     pictures: list[Decoded | None] = []
@@ -46,7 +65,7 @@ def image_columns(allowed_formats: Sequence[str], max_pixels: int, batch: pa.Rec
         if encoded is not None:
             row["image_bytes"] = len(encoded)
             try:
-                picture = decode(encoded, allowed_formats=allowed_formats, max_pixels=max_pixels)
+                picture = decoded(encoded)
                 row |= measured(picture, source)
             except SampleFailure as failure:
                 row["image_error"] = failure.code

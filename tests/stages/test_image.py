@@ -1,12 +1,23 @@
 """The image stage on the bundled sample and on rows that miss something."""
 
+import io
+import tarfile
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError
-from pipeline.stage import checked
+from pipeline.io.columns import read_columns
+from pipeline.io.inputs import discover
+from pipeline.io.store import Store
+from pipeline.models.guard import Guard
+from pipeline.runner import Annotate, Columns
+from pipeline.stage import checked, fingerprints
+from pipeline.stages.hashes import HashesStage
 from pipeline.stages.image import ImageStage, pixel_arrays
+from tests.models import killers
 from tests.models.bundled import ground_truth, sample
 from tests.models.zoo import encoded, picture
 
@@ -78,3 +89,43 @@ def test_formats_and_sizes_are_the_recipes():
 
 def test_an_empty_batch_stays_empty():
     assert columns(ImageStage(), batch_of([])).num_rows == 0
+
+
+def test_care_is_no_part_of_the_fingerprint_and_is_taken_once():
+    careful = ImageStage(("png",), 100).careful()
+    assert careful.guard == Guard()
+    assert careful.careful() == careful
+    behind = dict.fromkeys(ImageStage.contract.reads, "source")
+    assert fingerprints([careful], behind) == fingerprints([ImageStage(("png",), 100)], behind)
+    assert fingerprints([careful], behind) != fingerprints([ImageStage(("png",), 101)], behind)
+
+
+def write_shard(folder, pictures):
+    folder.mkdir()
+    with tarfile.open(folder / "00000.tar", "w") as tar:
+        for number, data in enumerate(pictures):
+            for extension, content in (("jpg", data), ("txt", f"caption {number}".encode())):
+                entry = tarfile.TarInfo(f"{number:04d}.{extension}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+
+
+def test_a_careful_annotate_loses_the_killer_alone_and_the_others_are_the_same_bytes(tmp_path):
+    good = [data for data, _ in list(sample().values())[:7]]
+    killer = encoded(picture(30, 20), "JPEG", comment=killers.SEGFAULT)
+    write_shard(tmp_path / "in", [*good[:4], killer, b"no picture", *good[4:]])
+    stage = ImageStage(guard=Guard("tests.models.killers:decode_for_real"))
+    tables = {}
+    for name, image in (("careful", stage), ("plain", ImageStage())):   # the real decoder survives the killer
+        columns = Columns(Store(str(tmp_path / name)), {k: f"columns/{k}@1" for k in ("samples", "image", "hashes")})
+        work = Annotate(columns, (image, HashesStage()), ("txt",), threads=2, batch_rows=4)
+        (outcome,) = LocalExecutor().run(work.careful() if image.guard else work, discover([str(tmp_path / "in")]))
+        assert outcome.facts["rows"] == 9
+        tables[name] = [read_columns(columns.store, folder, outcome.item.shard_id) for folder in columns.folders.values()]
+    others = pa.array([row for row in range(9) if row != 4])
+    for careful, plain in zip(tables["careful"], tables["plain"], strict=True):
+        assert careful.take(others).equals(plain.take(others))
+    errors = [table.column("image_error").to_pylist() for table in (tables["careful"][1], tables["plain"][1])]
+    assert [error[4] for error in errors] == ["image_decoder_crashed", None]
+    assert errors[0][5] == "image_not_an_image"
+    assert tables["careful"][1].column("width").to_pylist()[4] is None
