@@ -3,7 +3,6 @@
 Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with quarantined shards, 130 stopped.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -97,13 +96,29 @@ def status(root: Root, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def verify(root: Root, as_json: AsJson = False) -> None:
+def verify(
+    root: Root,
+    deep: Annotated[bool, typer.Option("--deep", help="also read every input again and compare every output sample")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Recompute conservation, hashes and counts from the files. Exits non-zero on any fault."""
     from pipeline.verify import verify as check
 
-    found = check(root)
+    found = check(root, deep=deep)
     _print(as_json, found, shown.verify)
     raise typer.Exit(1 if found["faults"] else 0)
+
+
+@app.command()
+def gc(
+    root: Root,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list it, remove nothing")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what the last recipe and the published export do not need: outputs of other recipes, leftovers of stopped runs."""
+    from pipeline.gc import collect
+
+    _print(as_json, collect(root, dry_run=dry_run), shown.gc)
 
 
 @app.command()
@@ -146,7 +161,7 @@ def report(root: Root) -> None:
 
 def _print(as_json: bool, found: Any, show: Any) -> None:
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+        typer.echo(shown.as_json(found))
     else:
         show(found)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.curation import Choices, Result, curate, finished, succeed
+from pipeline.curation import Choices, Result, curate, finished, refuse_foreign, succeed
 from pipeline.errors import InputError
 from pipeline.io.inputs import Shard, discover
 from pipeline.io.store import Store, absolute
+from pipeline.lock import held
 from pipeline.passes import Driver, EventLog
 from pipeline.plan import Plan
 from pipeline.progress import Reporter
@@ -68,7 +69,7 @@ def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
     root = Store(absolute(request.output))
     if root.url.startswith("memory:"):
         raise InputError("--output memory://… is one process's memory, which workers do not see: give a folder or a shared store")
-    workers = ray_shards.connect(request.address, request.workers)
+    ray_shards.connect(request.address, request.workers)
     stop_on_sigterm()
     try:
         wants_gpu = recipe.model.device == "cuda" or (recipe.model.device == "auto" and ray_shards.has_gpu())
@@ -80,13 +81,16 @@ def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
         found = finished(plan, retry=request.choices.retry_quarantined)
         if found is not None:
             return found, time.monotonic() - started
-        executor = ray_shards.RayExecutor(workers, gpus=gpus)
-        driver = Driver(root, executor, tell, EventLog(root))
-        result = curate(plan, driver, request.choices)
-        driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": workers})
-        driver.events.flush()
-        write_report(result.plan)
-        succeed(result, driver)
+        refuse_foreign(root)   # before a lock is written there
+        with held(root) as lock:
+            patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
+            executor = ray_shards.RayExecutor(request.workers, gpus=gpus, patience=patience)
+            driver = Driver(root, executor, tell, EventLog(root), lock.check)
+            result = curate(plan, driver, request.choices)
+            driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": executor.workers})
+            driver.events.flush()
+            write_report(result.plan)
+            succeed(result, driver)
     finally:
         ray_shards.disconnect()
     return result, time.monotonic() - started

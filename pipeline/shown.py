@@ -1,5 +1,6 @@
 """What the command line prints for people. Everything that comes from data is cleaned of control characters."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,12 @@ COLUMN = 34
 def clean(value: Any) -> str:
     """Text of the open web, safe for a terminal: no escape sequences, one line."""
     return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def as_json(found: Any) -> str:
+    """JSON in which every character that no terminal should get (C1, marks of direction) is escaped."""
+    text = json.dumps(found, indent=2, ensure_ascii=False, default=str)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def line(name: str, value: Any = "", note: str = "") -> None:
@@ -48,9 +55,31 @@ def result(done: Result, output: str, seconds: float) -> None:
 
 def status(found: Mapping[str, Any]) -> None:
     print(f"{clean(found['root'])}: {found['state']} (recipe {clean(found['recipe'])})")
+    if found["holder"] is not None:
+        line("held by", found["holder"]["pid"] or "?", f"process on {found['holder']['host']}, since {found['holder']['since']}")
     account(found)
     for name, count in found["passes"].items():
         line(f"pass {name}", f"{count['done']:,} of {'?' if count['of'] is None else format(count['of'], ',')}", "shards")
+    for columns in found["columns"]:
+        note = megabytes(columns["bytes"]) + ("" if columns["current"] else ", of another recipe or model")
+        line(f"columns {columns['name']}", f"{columns['shards']:,}", f"shards, {note}")
+    if not all(columns["current"] for columns in found["columns"]):
+        print(f"  shardmill gc {clean(found['root'])} --dry-run lists what this recipe does not need")
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def gc(found: Mapping[str, Any]) -> None:
+    for entry in found["folders"]:
+        line(entry["folder"], f"{entry['files']:,}", f"files, {megabytes(entry['bytes'])}, {entry['reason']}")
+    for path in found["links"]:
+        line(path, "", "a link: neither followed nor removed")
+    if found.get("uploads"):
+        line("unfinished uploads", f"{found['uploads']:,}", "aborted")
+    done = "removed" if found["removed"] else "would be removed"
+    print(f"gc: {found['files']:,} files, {megabytes(found['bytes'])} {done}")
 
 
 def verify(found: Mapping[str, Any]) -> None:
@@ -60,6 +89,8 @@ def verify(found: Mapping[str, Any]) -> None:
         account(found)
         line("accounted for", f"{found['accounted']:,}", share(found["accounted"], found["read"]) + " of the readable samples"
              + (f", {len(found['gaps'])} named gaps" if found["gaps"] else ""))
+        if found["compared"] is not None:
+            line("compared with the inputs", f"{found['compared']:,}", "samples of the output")
     print("verify: " + (f"{len(found['faults'])} faults" if found["faults"] else "ok"))
 
 

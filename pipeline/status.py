@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.curation import SUCCESS, identity
 from pipeline.io.columns import read_facts
 from pipeline.ledger import from_dict
+from pipeline.lock import seen
 from pipeline.opened import open_root, readable
 from pipeline.passes import quarantined, stored_shards
 from pipeline.plan import Plan
@@ -24,16 +25,38 @@ def status(url: str) -> dict[str, Any]:
         account = {**account, **read_so_far(plan)}
     given_up = sorted(quarantined(root, whole.shards).items())
     return {
-        "root": url, "recipe": plan.recipe.name, "state": state(plan), **account,
+        "root": url, "recipe": plan.recipe.name, **state(plan), **account,
         "quarantined": [{"shard_id": shard_id, "error": error} for shard_id, error in given_up],
-        "passes": passes(plan), "outputs": dict(plan.describe()),
+        "passes": passes(plan), "columns": column_sets(plan), "outputs": dict(plan.describe()),
     }
 
 
-def state(plan: Plan) -> str:
+def state(plan: Plan) -> dict[str, Any]:
+    """`state`, and the `holder` of the root while a run may be at work in it. A holder on another machine is not waited for,
+    so it may have been killed; the next run finds out."""
+    last = seen(plan.root)
+    standing = "dead" if last.released else last.holder.standing
+    if standing != "dead":
+        holder = {"host": last.holder.host, "pid": last.holder.pid, "since": last.holder.since}
+        return {"state": "running" if standing == "alive" else "running or killed", "holder": holder}
     if plan.root.exists(SUCCESS) and plan.root.read_json(SUCCESS)["plan"] == identity(plan):
-        return "finished"
-    return "unfinished"
+        return {"state": "finished", "holder": None}
+    return {"state": "unfinished" if last.released else "stopped", "holder": None}
+
+
+def column_sets(plan: Plan) -> list[dict[str, Any]]:
+    """Every set of columns in the root: those of this plan (`current`), in the order of its passes, then those of other recipes,
+    models or input lists."""
+    ours = [*plan.columns.folders.values(), plan.run_columns]
+    there = [f"columns/{name}" for name in plan.root.folders("columns")]
+    found = []
+    for folder in [*(f for f in ours if f in there), *(f for f in there if f not in ours)]:
+        sizes = plan.root.sizes(folder)
+        shards = sum(name.endswith(".parquet") for name in sizes)
+        found.append({
+            "name": folder.removeprefix("columns/"), "current": folder in ours, "shards": shards, "bytes": sum(sizes.values()),
+        })
+    return found
 
 
 def passes(plan: Plan) -> dict[str, dict[str, int | None]]:

@@ -1,12 +1,16 @@
 """Checks a finished root from its files alone: conservation, hashes, counts. Every fault is named; none means all is there."""
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.curation import SUCCESS, gathered, identity
+from pipeline.curation import SUCCESS, balance, gathered, identity
+from pipeline.deep import Deep
+from pipeline.errors import ConservationError
 from pipeline.export import kept_rows
 from pipeline.gather import Run
 from pipeline.io.columns import read_facts, read_table
@@ -18,13 +22,19 @@ from pipeline.manifest import MANIFEST, described, read_manifest
 from pipeline.manifest import faults as manifest_faults
 from pipeline.opened import open_root, readable
 from pipeline.plan import Plan
+from pipeline.select import FAILED
+from pipeline.selection import RuleColumns
 
 REMEDY = "remove what is not as it was written, then run the same command again: it makes what is missing anew"
 
 
-def verify(url: str) -> dict[str, Any]:
-    """{"faults": [...], "read", "kept", ...}; `faults` is empty when every input sample is accounted for."""
-    plan = readable(open_root(url))
+def verify(url: str, *, deep: bool = False) -> dict[str, Any]:
+    """{"faults": [...], "read", "kept", ...}; `faults` is empty when every input sample is accounted for.
+
+    `deep`: also reads the inputs again and compares every output sample with them; `compared` counts those.
+    """
+    whole = open_root(url)
+    plan = readable(whole)
     root = plan.root
     if not root.exists(SUCCESS):
         return {"faults": ["the run is not finished (no _SUCCESS): run the same command again to continue it"]}
@@ -33,10 +43,18 @@ def verify(url: str) -> dict[str, Any]:
         return {"faults": [*damaged, REMEDY]}
     run = gathered(plan)
     ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
-    faults = [*damaged, *column_faults(plan), *ledger_faults(plan, run, ledger), *export_faults(plan, run, ledger)]
+    given_up = [shard.shard_id for shard in whole.shards if shard not in plan.shards]
+    faults = [
+        *damaged, *column_faults(plan), *ledger_faults(plan, run, ledger), *account_faults(plan, run, given_up),
+        *export_faults(plan, run, ledger),
+    ]
+    against = Deep(plan, run)
+    if deep:
+        faults += against.faults()
     accounted = sum(ledger.verdicts.values())
     account = {key: value for key, value in ledger.as_dict().items() if key != "shards"}
-    return {"faults": faults, **account, "accounted": accounted, "shards": len(plan.shards)}
+    compared = against.compared if deep else None
+    return {"faults": faults, **account, "accounted": accounted, "shards": len(plan.shards), "compared": compared}
 
 
 def marker_faults(plan: Plan) -> list[str]:
@@ -98,16 +116,44 @@ def members(url: str) -> list[tuple[str, str]]:
 
 
 def ledger_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
-    """The stored account against verdicts counted anew."""
+    """The stored account against the verdicts counted anew, shard by shard: read = kept + rejected + failed, and what failed
+    is what the stages' errors say."""
     if ledger.read != run.rows.total:
         yield f"ledger: {ledger.read} samples read, the columns have {run.rows.total}"
     for shard_id, count in zip(run.rows.shard_ids, run.rows.counts, strict=True):
-        verdict = read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["verdict"]).column("verdict")
+        table = read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["uid", "verdict"])
+        verdict, columns = table.column("verdict"), RuleColumns(plan.columns, plan.run_columns).table(shard_id, {})
         counted = Counter(verdict.to_pylist())
         if None in counted or sum(counted.values()) != count:
             yield f"shard {shard_id}: {count} samples read, {sum(counted.values()) - counted[None]} verdicts"
         if dict(counted) != dict(ledger.shards.get(shard_id, {})):
             yield f"shard {shard_id}: the ledger does not say what its verdicts say"
+        if not table.column("uid").equals(columns.column("uid")):
+            yield f"shard {shard_id}: the rows of its verdicts are not those of its columns"
+        said = [one if one is not None and one.startswith(FAILED) else None for one in verdict.to_pylist()]
+        if said != failures(columns):
+            yield f"shard {shard_id}: the samples whose verdict is failed are not those that a stage could not process"
+
+
+def failures(columns: pa.Table) -> list[str | None]:
+    """`failed:<code>` of the first stage that could not process the sample; None where all could."""
+    errors = [columns.column(name).cast(pa.string()) for name in columns.column_names if name.endswith("_error")]
+    return [None if code is None else f"{FAILED}{code}" for code in pc.coalesce(*errors).to_pylist()]
+
+
+def account_faults(plan: Plan, run: Run, given_up: Sequence[str]) -> Iterator[str]:
+    """Every sum of ledger.json and of _SUCCESS, gaps and quarantine included, made anew from the files' own counts."""
+    try:
+        again = json.loads(json.dumps(balance(plan, run, given_up).as_dict()))
+    except ConservationError as error:
+        yield str(error)
+        return
+    ledger, marker = plan.root.read_json(f"{plan.verdicts}/ledger.json"), plan.root.read_json(SUCCESS)
+    for name, value in again.items():
+        if ledger.get(name) != value:
+            yield f"ledger: {name} is not what the files of the shards say"
+        if name != "shards" and marker.get(name) != value:
+            yield f"{SUCCESS}: {name} is not what the files of the shards say"
 
 
 def export_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:

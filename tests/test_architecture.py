@@ -59,6 +59,32 @@ def test_imports_point_down_and_foreign_libraries_stay_with_their_owner(path):
             assert library in PURE[top], f"{name_of(path)} imports {library}"
 
 
+WALL_CLOCK = {"time.time", "time.time_ns", "time.gmtime", "time.localtime", "datetime.now", "datetime.today", "datetime.utcnow",
+              "date.today"}
+CLOCKS = {"pipeline/passes.py": {"EventLog"}, "pipeline/holder.py": {"Holder"}}
+"""The log, and the date in a lock file that people read. Wall clocks jump: what is decided goes by content or time.monotonic."""
+
+
+def clocks(tree: ast.Module) -> set[tuple[str, str]]:
+    """(outermost class or function, clock) for every wall clock that is named."""
+    found = set()
+    for top in tree.body:
+        for node in ast.walk(top):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                name = f"{node.value.id}.{node.attr}"
+                if name in WALL_CLOCK:
+                    found.add((getattr(top, "name", "module"), name))
+            elif isinstance(node, ast.ImportFrom) and node.module == "time":
+                found |= {(getattr(top, "name", "module"), f"time.{a.name}") for a in node.names if f"time.{a.name}" in WALL_CLOCK}
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(path):
+    users = {top for top, _ in clocks(ast.parse(path.read_text()))}
+    assert users <= CLOCKS.get(name_of(path), set())
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_files_stay_small_enough_to_read(path):
     assert len(path.read_text().splitlines()) <= 300
@@ -66,4 +92,5 @@ def test_files_stay_small_enough_to_read(path):
 
 def test_the_walk_sees_the_sources():
     assert len(SOURCES) > 25
+    assert clocks(ast.parse((ROOT / "pipeline/passes.py").read_text())) == {("EventLog", "time.gmtime"), ("EventLog", "time.time")}
     assert "ray" in {m.split(".")[0] for m in imports(ROOT / "pipeline/distributed/shards.py")}
