@@ -12,7 +12,7 @@ from pipeline.errors import InputError, RootError
 from pipeline.export import Export, plan_export, side_files
 from pipeline.exported import ExportColumns
 from pipeline.gather import Rows, Run
-from pipeline.io.columns import read_facts
+from pipeline.io.columns import read_many_facts
 from pipeline.io.store import PARTIAL, Store
 from pipeline.ledger import Ledger, balanced, from_dict
 from pipeline.manifest import MANIFEST, damaged_sizes, discard, write_manifest
@@ -95,16 +95,10 @@ def ledger_of(plan: Plan) -> Ledger:
 
 
 def claim(plan: Plan) -> None:
-    """Makes the root this plan's: writes run.json, and takes back what a changed input file had given."""
+    """Makes the root this plan's: clears what killed processes left, takes back what is damaged, writes run.json."""
     root = plan.root
-    there = set(root.names()) | set(root.folders())
-    if there and "run.json" not in there and not there <= OURS:
-        raise RootError(f"{root.url} is not empty and not a root of shardmill (no run.json): choose another --output")
-    if "run.json" in there:
-        before = recorded_versions(root)
-        for shard in plan.shards:
-            if before.get(shard.shard_id, shard.version) != shard.version:
-                forget(root, shard.shard_id)
+    there = refuse_foreign(root)
+    root.clear_partial()
     if MANIFEST in there:
         for path in damaged_sizes(root):
             discard(root, path)
@@ -115,20 +109,30 @@ def claim(plan: Plan) -> None:
     })
 
 
-def recorded_versions(root: Store) -> dict[str, str]:
-    """Version of each input file, by shard id, when this root was last run."""
-    try:
-        return {entry["shard_id"]: entry["version"] for entry in root.read_json("run.json")["inputs"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise RootError(
-            f"{root.url}/run.json is damaged ({error}), so it is not known which inputs its columns are of: use another --output"
-        ) from None
+def refuse_foreign(root: Store) -> set[str]:
+    """What is directly in the root. Raises RootError when it is somebody else's folder."""
+    there = set(root.names()) | set(root.folders())
+    if there and "run.json" not in there and not there <= OURS:
+        raise RootError(f"{root.url} is not empty and not a root of shardmill (no run.json): choose another --output")
+    return there
+
+
+def forget_changed(plan: Plan) -> None:
+    """Removes what was made from other versions of the input files; the footer of `samples` says of which one it is."""
+    folder = plan.columns.folders["samples"]
+    names = set(plan.root.names(folder))
+    stored = [shard for shard in plan.shards if f"{shard.shard_id}.parquet" in names]
+    facts = read_many_facts(plan.root, [f"{folder}/{shard.shard_id}.parquet" for shard in stored])
+    for shard, found in zip(stored, facts, strict=True):
+        if found.get("version") != shard.version:
+            forget(plan.root, shard.shard_id)
 
 
 def forget(root: Store, shard_id: str) -> None:
-    """Removes the columns of a shard whose file is not what it was, and what was said of it in quarantine."""
+    """Removes the columns of a shard whose file is not what it was, and what was said of it in quarantine. `samples` goes last:
+    stopped half-way, the next run knows that the rest is to go."""
     release(root, shard_id)
-    for folder in root.folders("columns"):
+    for folder in sorted(root.folders("columns"), key=lambda name: name.startswith("samples@")):
         for name in root.names(f"columns/{folder}"):
             if name.startswith(f"{shard_id}."):
                 root.remove(f"columns/{folder}/{name}")
@@ -136,6 +140,7 @@ def forget(root: Store, shard_id: str) -> None:
 
 def annotate(plan: Plan, driver: Driver, choices: Choices) -> Plan:
     """The one pass over the input bytes. Returns the plan over the shards that could be read."""
+    forget_changed(plan)
     there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
     given_up = quarantined(plan.root, plan.shards)
     for shard_id in there & given_up.keys():   # done by a retry that was stopped before it said so
@@ -163,8 +168,8 @@ def without_quarantined(plan: Plan) -> Plan:
 def gathered(plan: Plan) -> Run:
     """The columns of a run whose annotate pass is done."""
     folder = plan.columns.folders["samples"]
-    counts = tuple(int(read_facts(plan.root, f"{folder}/{s.shard_id}.parquet")["rows"]) for s in plan.shards)
-    return Run(plan.columns, Rows(tuple(s.shard_id for s in plan.shards), counts))
+    facts = read_many_facts(plan.root, [f"{folder}/{shard.shard_id}.parquet" for shard in plan.shards])
+    return Run(plan.columns, Rows(tuple(s.shard_id for s in plan.shards), tuple(int(found["rows"]) for found in facts)))
 
 
 def link(plan: Plan, driver: Driver) -> None:
@@ -191,13 +196,14 @@ def select(plan: Plan, run: Run, driver: Driver, given_up: Sequence[str]) -> Led
 
 def balance(plan: Plan, run: Run, given_up: Sequence[str]) -> Ledger:
     samples = plan.columns.folders["samples"]
-    verdicts, gaps, ignored = {}, [], Counter[str]()
-    for shard_id in run.rows.shard_ids:
-        verdicts[shard_id] = read_facts(plan.root, f"{plan.verdicts}/{shard_id}.parquet")["verdicts"]
-        facts = read_facts(plan.root, f"{samples}/{shard_id}.parquet")
+    shard_ids, gaps, ignored = run.rows.shard_ids, [], Counter[str]()
+    judged = read_many_facts(plan.root, [f"{plan.verdicts}/{shard_id}.parquet" for shard_id in shard_ids])
+    verdicts = {shard_id: facts["verdicts"] for shard_id, facts in zip(shard_ids, judged, strict=True)}
+    read = read_many_facts(plan.root, [f"{samples}/{shard_id}.parquet" for shard_id in shard_ids])
+    for shard_id, facts in zip(shard_ids, read, strict=True):
         gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
         ignored.update(facts["ignored"])
-    return balanced(dict(zip(run.rows.shard_ids, run.rows.counts, strict=True)), verdicts, (gaps, ignored), given_up)
+    return balanced(dict(zip(shard_ids, run.rows.counts, strict=True)), verdicts, (gaps, ignored), given_up)
 
 
 def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:

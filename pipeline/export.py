@@ -22,7 +22,7 @@ from pipeline.io.columns import read_columns, write_table
 from pipeline.io.inputs import Shard
 from pipeline.io.shards import write_tar
 from pipeline.io.store import Store
-from pipeline.work import Facts, Work
+from pipeline.work import Facts, Work, beat
 from schemas.exports import EXPORT
 
 
@@ -136,6 +136,7 @@ class Export(Work[OutputShard]):
                     f"input shard {shards[sample.row['shard_id']].url} changed since it was read: sample "
                     f"{sample.row['key']!r} has other bytes now; run again to read it anew"
                 )
+            beat()
             extension = sample.row["image_extension"] or sample.row["image_format"]
             yield key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names)
 

@@ -170,5 +170,6 @@ def sample_json(sample: Sample, label_names: Sequence[str]) -> bytes:
     moved = {key: original.pop(key) for key in list(original) if key in ours}
     if moved:
         held = original.get("source", {})
-        original["source"] = {**(held if isinstance(held, dict) else {"source": held}), **moved}
+        whole = isinstance(held, dict) and not held.keys() & moved.keys()
+        original["source"] = {**(held if whole else {"source": held}), **moved}
     return json.dumps({**original, **ours}, ensure_ascii=False).encode("utf-8", "surrogatepass")

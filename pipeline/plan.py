@@ -40,7 +40,7 @@ class Frequent:
 
 
 VERSIONS = {
-    "samples": 1, "duplicates": 1, "run": 1, "calibration": 1, "counts": 1, "verdicts": 1, "classes": 1, "labels": 1, "export": 1,
+    "samples": 2, "duplicates": 1, "run": 1, "calibration": 2, "counts": 1, "verdicts": 1, "classes": 1, "labels": 1, "export": 1,
 }
 """Raised whenever the same input would give another table."""
 
@@ -183,6 +183,6 @@ class Plan:
         """Names of all outputs, for run.json."""
         return {
             "route": self.route, "columns": dict(self.columns.folders), "duplicates": self.duplicates,
-            "calibration": self.calibration, "counts": self.counts, "verdicts": self.verdicts, "classes": self.classes,
+            "run_columns": self.run_columns, "calibration": self.calibration, "counts": self.counts, "verdicts": self.verdicts, "classes": self.classes,
             "labels": self.labels, "export": self.export,
         }

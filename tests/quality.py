@@ -15,6 +15,7 @@ from pipeline.captions.normal import normalised
 from pipeline.knowledge.aliases import build
 from pipeline.knowledge.base import KnowledgeBase
 from pipeline.knowledge.linking import link, mentions_of
+from pipeline.linking import mentioned_aliases
 from pipeline.reduce import entities
 from pipeline.reduce.kmeans import fit
 from pipeline.reduce.lift import NamingRule, Presence, Vocabulary, presence, standing_out
@@ -60,7 +61,7 @@ def linked_entities(
     everywhere, vectors = np.ones(len(captions), bool), embeddings.astype(np.float16)
     background = vectors[entities.sampled(everywhere, 128, seed)]
     mentions = mentions_of(column, everywhere)
-    table = entities.entity_table(base, index, entities.aliases_of([column]), encode, background)
+    table = entities.entity_table(base, index, mentioned_aliases(pa.chunked_array([column])), encode, background)
     table = entities.with_threshold(table, mentions, vectors, entities.Settings(seed=seed))
     links = link(table, mentions, vectors)
     linked: list[set[str]] = [set() for _ in captions]

@@ -152,6 +152,15 @@ def test_a_changed_input_is_read_again_and_the_others_are_not(tmp_path, inputs, 
     assert [name.split("-")[0] for name in rewritten] == ["1"]
 
 
+def test_an_input_that_changed_while_it_was_no_input_is_read_again(tmp_path, inputs, pairs):
+    shutil.copytree(inputs, tmp_path / "in")
+    curated(tmp_path / "out", [tmp_path / "in"])
+    curated(tmp_path / "out", [tmp_path / "in" / "0.tar"])
+    write(tmp_path / "in" / "1.tar", pairs[40:45])
+    assert curated(tmp_path / "out", [tmp_path / "in"]).ledger.read == 17
+    assert verify(str(tmp_path / "out"), deep=True)["faults"] == []
+
+
 def test_an_input_that_is_added_later_leaves_the_first_columns(tmp_path, inputs, pairs):
     shutil.copytree(inputs, tmp_path / "in")
     curated(tmp_path / "out", [tmp_path / "in"])

@@ -56,6 +56,11 @@ def test_the_original_object_is_kept_and_colliding_keys_move_to_source():
     assert (found["uid"], found["labels"], found["label_names"]) == ("u" * 32, [1], ["one"])
 
 
+def test_no_value_is_lost_when_source_has_the_colliding_key_as_well():
+    found = json.loads(sample_json(sample(b'{"uid": "b", "source": {"uid": "a", "x": 1}}'), ["zero", "one"]))
+    assert found["source"] == {"source": {"uid": "a", "x": 1}, "uid": "b"}
+
+
 @pytest.mark.parametrize("original", [None, b"[1, 2]", b'"text"'])
 def test_an_object_that_is_none_still_gives_an_object(original):
     found = json.loads(sample_json(sample(original, labels=None, label_weights=None), []))

@@ -9,7 +9,9 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 from pipeline.io.store import Store
 
 FOOTER = b"shardmill"
+REQUESTS = 32
+"""Footers asked of a remote store at once."""
 Vectors = NDArray[np.float16]
 
 
@@ -87,6 +91,16 @@ def read_facts(store: Store, path: str) -> dict[str, Any]:
         metadata = pq.read_schema(file).metadata or {}
     facts: dict[str, Any] = json.loads(metadata.get(FOOTER, b"{}"))
     return facts
+
+
+def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """`read_facts` of each, one after another; a remote store is asked for several at once."""
+    if store.local is not None:
+        yield from map(partial(read_facts, store), paths)
+        return
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        for start in range(0, len(paths), REQUESTS):
+            yield from pool.map(partial(read_facts, store), paths[start : start + REQUESTS])
 
 
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Vectors:

@@ -5,10 +5,9 @@ run's shuffled pairs (mentions with another sample's image), so that a stated sh
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.knowledge.aliases import AliasIndex
 from pipeline.knowledge.base import KnowledgeBase
-from pipeline.knowledge.linking import Mentions, confirmed_counts, link
+from pipeline.knowledge.linking import Mentions, link
 from pipeline.knowledge.table import EntityTable, Floats, Senses, Texts
-from schemas.columns import ENTITIES
 
 Encode = Callable[[Sequence[str]], Floats]
 """Texts -> float32 [texts, d], unit rows."""
@@ -32,7 +30,9 @@ SHUFFLES = 8
 EXPECTED_EXCEEDANCES = 10
 """Shuffled mentions beyond the quantile that a quantile needs; with fewer in the run, z is taken as normal."""
 
+_TEXTS_AT_ONCE = 4096
 _SMALLEST_STD = 1e-4
+_TEXTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ class Settings:
     background: int = 128
     """images that cosines are standardised against"""
     seed: int = 0
-
-
-def aliases_of(columns: Iterable[pa.Array | pa.ChunkedArray]) -> list[str]:
-    """The distinct aliases of `mentions` columns, sorted."""
-    return sorted({mention["alias"] for column in columns for row in column.to_pylist() for mention in row or ()})
 
 
 def sampled(valid: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.int64]:
@@ -113,8 +108,15 @@ def _texts(vectors: Floats, background: NDArray[np.float16]) -> Texts:
     stored = vectors.astype(np.float16)
     if not len(background):   # no image of the run can be read: nothing will be linked
         return Texts(stored, np.zeros(len(stored), np.float32), np.ones(len(stored), np.float32))
-    cosines = stored.astype(np.float32) @ background.astype(np.float32).T
-    return Texts(stored, cosines.mean(axis=1), np.maximum(cosines.std(axis=1), _SMALLEST_STD))
+    means, deviations = np.empty(len(stored), np.float32), np.empty(len(stored), np.float32)
+    images = background.astype(np.float64).T
+    for start in range(0, len(stored), _TEXTS_AT_ONCE):
+        part = slice(start, start + _TEXTS_AT_ONCE)
+        # Products of float16 are multiples of 2^-48, and sums over unit vectors stay below 2: float64 adds them without rounding,
+        # in any order, so the bits do not depend on how many threads multiply.
+        cosines = (stored[part].astype(np.float64) @ images).astype(np.float32)
+        means[part], deviations[part] = cosines.mean(axis=1), cosines.std(axis=1)
+    return Texts(stored, means, np.maximum(deviations, _SMALLEST_STD))
 
 
 def shuffled_z(table: EntityTable, mentions: Mentions, embeddings: NDArray[np.float16], seed: int) -> Floats:
@@ -169,19 +171,3 @@ def entity_counts(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Table:
         "count": pa.array([counts[id] for id in order], pa.int64()),
         "mean_z": pa.array([sums[id] / counts[id] for id in order], pa.float32()),
     })
-
-
-def cut_rare(
-    column: pa.Array | pa.ChunkedArray, counts: Mapping[str, int], min_count: int
-) -> tuple[pa.Array, pa.Array]:
-    """`entities` and `entity_count` with entities confirmed in fewer than `min_count` samples no longer confirmed.
-
-    MOFI's cut: an entity of a few images is no class. The rows keep what was found, only the flag changes.
-    """
-    rows: list[list[dict[str, Any]] | None] = [
-        None if row is None else [
-            {**entity, "confirmed": entity["confirmed"] and counts.get(entity["id"], 0) >= min_count} for entity in row
-        ]
-        for row in column.to_pylist()
-    ]
-    return pa.array(rows, ENTITIES.field("entities").type), confirmed_counts(rows)

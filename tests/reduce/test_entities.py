@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.io.store import Store
 from pipeline.knowledge.linking import first_of_best, link, mentions_of, standardised
 from pipeline.knowledge.table import EntityTable
+from pipeline.linking import mentioned_aliases
 from pipeline.reduce import entities
 from pipeline.reduce.entities import Settings
 from pipeline.stages.mentions import alias_mentions
@@ -62,7 +66,7 @@ def column(sample, knowledge):
 def calibrated(sample, knowledge, encode, images, column):
     def table(seed, rate=0.05):
         background = images[entities.sampled(sample.readable, 128, seed)]
-        table = entities.entity_table(*knowledge, entities.aliases_of([column]), encode, background)
+        table = entities.entity_table(*knowledge, mentioned_aliases(pa.chunked_array([column])), encode, background)
         mentions = mentions_of(column, sample.readable)
         return entities.with_threshold(table, mentions, images, Settings(false_positive_rate=rate, seed=seed))
 
@@ -126,7 +130,7 @@ def test_senses_are_chosen_by_image_prior_and_domain(knowledge, encode, images, 
     texts = ["mouse", "a mouse", "the flag"]
     column = pa.array([alias_mentions(index, text) for text in texts], LIST)
     background = images[entities.sampled(sample.readable, 128, 0)]
-    table = entities.entity_table(base, index, entities.aliases_of([column]), encode, background)
+    table = entities.entity_table(base, index, mentioned_aliases(pa.chunked_array([column])), encode, background)
     ids = np.array(table.ids)
     rodent, device = (encode([entities.choosing_text(base, base.row_of[id])])[0] for id in ("n02330245", "n03793489"))
     flag = images[np.flatnonzero(sample.readable)[0]]
@@ -206,24 +210,36 @@ def test_counts_are_of_samples_with_the_entity_confirmed():
     assert counts.equals(entities.entity_counts([second, first]))
 
 
-def test_the_cut_of_rare_entities_is_exact_at_its_bound_and_keeps_the_rows():
-    column = found([("four", 2.0, True), ("five", 2.0, True), ("six", 2.0, True), ("six", 1.0, False)], None, [])
-    cut, count = entities.cut_rare(column, {"four": 4, "five": 5, "six": 6}, 5)
-    assert [entity["confirmed"] for entity in cut.to_pylist()[0]] == [False, True, True, False]
-    assert cut.to_pylist()[1:] == [None, []]
-    assert count.to_pylist() == [2, None, 0]
+STANDARDISED = """
+import hashlib, numpy as np
+from pipeline.reduce.entities import _texts
+rng = np.random.default_rng(0)
+vectors, images = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in rng.normal(size=(2, 900, 256)))
+found = _texts(vectors.astype(np.float32), images.astype(np.float16))
+print(hashlib.sha256(found.mean.tobytes() + found.std.tobytes()).hexdigest())
+"""
+
+
+def test_the_number_of_threads_of_the_process_changes_no_bit():
+    """`ray submit` runs the driver with one thread, a laptop with all of them."""
+    found = {
+        subprocess.run([sys.executable, "-c", STANDARDISED], capture_output=True, text=True, check=True,
+                       env={**os.environ, "OMP_NUM_THREADS": threads}).stdout
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1
 
 
 def test_the_threshold_is_infinite_until_it_is_calibrated(calibrated, knowledge, encode, images, column, sample):
     background = images[:128]
-    bare = entities.entity_table(*knowledge, entities.aliases_of([column.slice(0, 20)]), encode, background)
+    bare = entities.entity_table(*knowledge, mentioned_aliases(pa.chunked_array([column.slice(0, 20)])), encode, background)
     assert bare.threshold == float("inf")
     assert replace(bare, threshold=1.0).threshold == 1.0
 
 
 def test_z_of_the_background_images_has_mean_zero_and_deviation_one(knowledge, encode, images, column, sample):
     background = images[entities.sampled(sample.readable, 128, 0)]
-    table = entities.entity_table(*knowledge, entities.aliases_of([column.slice(0, 40)]), encode, background)
+    table = entities.entity_table(*knowledge, mentioned_aliases(pa.chunked_array([column.slice(0, 40)])), encode, background)
     every = np.repeat(np.arange(len(table.ids), dtype=np.int32), 128)
     for texts in (table.choosing, table.confirming):
         z = standardised(texts, every, background, np.tile(np.arange(128), len(table.ids))).reshape(-1, 128)
@@ -239,7 +255,8 @@ def test_a_run_without_mentions_or_without_images_has_a_table_that_links_nothing
     def encode_any(texts):
         return encode(texts) if texts else np.zeros((0, 256), np.float32)
 
-    table = entities.entity_table(base, index, entities.aliases_of([column]), encode_any, np.zeros((0, 0), np.float16))
+    aliases = mentioned_aliases(pa.chunked_array([column]))
+    table = entities.entity_table(base, index, aliases, encode_any, np.zeros((0, 0), np.float16))
     nothing = mentions_of(column, np.zeros(len(texts), bool))
     entities.with_threshold(table, nothing, np.zeros((0, 0), np.float16), Settings()).save(Store(str(tmp_path)), "t")
     loaded = EntityTable.load(Store(str(tmp_path)), "t")
