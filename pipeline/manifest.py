@@ -5,9 +5,11 @@ a file that was deleted or cut is made again.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.errors import RootError
 from pipeline.io.store import Store
 from pipeline.plan import Plan
 
@@ -56,11 +58,15 @@ def described(store: Store, path: str) -> dict[str, Any]:
 
 
 def read_manifest(store: Store) -> dict[str, dict[str, Any]]:
-    """Path -> size and hash. Raises ValueError when the file is no manifest, FileNotFoundError when there is none."""
+    """Path -> size and hash. Raises ValueError when the file is no manifest, FileNotFoundError when there is none, RootError
+    for a path that leaves the root: what a manifest names may be removed, and another's root may name anything."""
     stored = store.read_json(MANIFEST)
     if not isinstance(stored, dict) or not isinstance(stored.get("files"), dict):
         raise ValueError(f"{MANIFEST} is not a manifest")
     entries: dict[str, dict[str, Any]] = stored["files"]
+    for path in entries:
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            raise RootError(f"{store.url}/{MANIFEST} names {path!r}, which shardmill never wrote: use another --output")
     return entries
 
 
@@ -84,8 +90,13 @@ def faults(store: Store) -> Iterator[str]:
 
 
 def discard(store: Store, path: str) -> None:
-    """Removes a damaged file and what says that it is done, so that the run makes it again."""
+    """Removes a damaged file and what says that it is done, so that the run makes it again. Raises RootError where a link
+    leads out of the root: nothing is removed behind it."""
     folder, _, name = path.rpartition("/")
+    if store.local is not None:
+        root, there = os.path.realpath(store.local), os.path.realpath(store.local / folder)
+        if os.path.commonpath([root, there]) != root:
+            raise RootError(f"{store.url}/{folder} is a link to {there}, outside the root: remove the link and run again")
     if folder.startswith("tables/"):
         store.remove(folder)
     elif folder.startswith("exports/"):

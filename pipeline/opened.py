@@ -1,5 +1,7 @@
 """An output root, opened to be looked at: what its run.json says, as a plan. Nothing is started or written."""
 
+import re
+
 from pydantic import ValidationError
 
 from pipeline.errors import RootError
@@ -8,6 +10,9 @@ from pipeline.io.store import Store
 from pipeline.passes import quarantined
 from pipeline.plan import Plan
 from pipeline.recipe import Recipe
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+"""What shardmill names shards and folders: in another's root the names in run.json must not lead out of it either."""
 
 
 def open_root(url: str) -> Plan:
@@ -20,6 +25,9 @@ def open_root(url: str) -> Plan:
         recipe = Recipe.model_validate(stored["recipe"])
         shards = tuple(Shard(**entry) for entry in stored["inputs"])
         columns = {name: folder.rpartition("@")[2] for name, folder in stored["outputs"]["columns"].items() if name != "entities"}
+        strange = [name for name in [*columns, *columns.values(), *(s.shard_id for s in shards)] if not NAME.fullmatch(name)]
+        if strange:
+            raise ValueError(f"no shard or stage is named {strange[0]!r}")
         plan = Plan(root, recipe, shards, stored["outputs"]["route"], columns)
     except ValidationError as error:
         raise RootError(f"{url}: run.json is damaged or was written by another version of shardmill: {error}") from None

@@ -13,6 +13,9 @@ from pipeline.rules import LOWER, UPPER
 Path = tuple[str, ...]
 Data = dict[str, Any]
 
+NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
+"""What PyYAML raises: its own error, and for `!!int x`, a month 13, `!!bool x`, `!!timestamp x`, 1000 brackets the others."""
+
 
 @dataclass
 class Source:
@@ -38,10 +41,9 @@ class Source:
 def parse(name: str, text: str) -> Source:
     """The YAML of a recipe. Raises RecipeError with the line for what is not YAML, not a mapping, or set twice."""
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise RecipeError(f"{name}: a recipe has no aliases (*name); write the value out")
-        node, data = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        data = _plain(name, text)
+        node = yaml.compose(text, yaml.SafeLoader)
+    except NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
         raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
@@ -54,6 +56,14 @@ def parse(name: str, text: str) -> Source:
             raise RecipeError(f"{name}:{line}: {'.'.join(path)} is set twice (first in line {source.lines[path]})")
         source.lines[path] = line
     return source
+
+
+def _plain(name: str, text: str) -> Any:
+    """The value of a YAML text: plain data, no tag runs anything. Raises one of NOT_YAML; RecipeError for an alias, with
+    which a few lines could stand for gigabytes."""
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise RecipeError(f"{name}: a recipe has no aliases (*name); write the value out")
+    return yaml.safe_load(text)
 
 
 def _keys(node: yaml.Node | None, path: Path) -> Iterator[tuple[Path, int]]:
@@ -81,8 +91,8 @@ def apply(source: Source, overrides: Sequence[str]) -> None:
         if not found or not all(path):
             raise RecipeError(f"--set {text}: write key=value, the key with dots: filters.clip_similarity.min=0.25")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+            parsed = _plain(f"--set {text}", value)
+        except NOT_YAML:
             raise RecipeError(f"--set {text}: the value is not valid YAML; quote it") from None
         section = _section(source, path[:-1], text)
         if len(path) == 2 and path[0] == "filters" and parsed is None:

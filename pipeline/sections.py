@@ -2,13 +2,22 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from pipeline.rules import STRICT
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 SomeNames = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 BUNDLED = "bundled:"
+
+
+def _one_place(url: str) -> str:
+    if "::" in url or url.startswith("pipe:"):
+        raise ValueError(f"{url} is a chain of file systems or a command, which shardmill never opens: name one file or folder")
+    return url
+
+
+Url = Annotated[str, AfterValidator(_one_place)]
 NAMES_ITS_WEIGHTS = (BUNDLED, "local-dir:", "hf-hub:")
 
 
@@ -69,7 +78,7 @@ class Entities(BaseModel):
 
     model_config = STRICT
 
-    knowledge_base: str = "bundled:wordnet"
+    knowledge_base: Url = "bundled:wordnet"
     """a parquet file in the schema KNOWLEDGE_BASE, or `bundled:wordnet`"""
     ner: Literal["auto"] | bool = "auto"
     """spaCy adds names to the mentions; auto: where the extra `ner` is installed"""
@@ -99,7 +108,7 @@ class Classes(BaseModel):
 
     k: int | None = Field(default=None, ge=1)
     """number of classes; null: none, unless `fit_on` names a run that has some"""
-    fit_on: str = "kept"
+    fit_on: Url = "kept"
     """samples that the centroids are fitted on: `kept`, `all`, or the output root of another run whose centroids are used;
     with the last two, classes survive a new threshold"""
     iterations: int = Field(default=25, ge=1)

@@ -1,0 +1,106 @@
+"""Every attack of hostile.py in one curation: nothing runs, nothing leaves the root, everything is accounted for."""
+
+import json
+import re
+import shutil
+import tarfile
+import unicodedata
+
+import pyarrow.parquet as pq
+
+from pipeline import shown
+from pipeline.labelling import class_rows
+from pipeline.report import render
+from pipeline.status import status
+from pipeline.verify import verify
+from pipeline.whatif import explained
+from tests.browser_report import chromium
+from tests.security.hostile import CONTROLS, DEPTHS, SCRIPTS
+from tests.test_report import Page, full, hostile, pixels  # noqa: F401  (fixtures)
+
+
+def test_no_member_column_or_side_file_of_an_input_is_unpickled(attacked):
+    assert [event for event in attacked.seen if event.startswith("pickle")] == []
+    assert not (attacked.sandbox / "canary").exists()
+    assert attacked.result.ledger.read == attacked.samples
+
+
+def test_no_name_caption_or_object_of_an_input_starts_a_program(attacked):
+    assert [event for event in attacked.seen if not event.startswith(("pickle", "socket"))] == []
+    assert not (attacked.sandbox / "canary").exists()
+
+
+def test_a_local_curation_asks_no_network(attacked):
+    assert [event for event in attacked.seen if event.startswith("socket")] == []
+
+
+def test_names_from_archives_never_become_paths(attacked):
+    assert attacked.after == attacked.before
+    allowed = re.compile(r"[A-Za-z0-9._@-]+")
+    strange = [path for path in attacked.root.rglob("*") if not allowed.fullmatch(path.name)]
+    assert strange == []
+    members: list[str] = []
+    for path in attacked.root.glob("exports/*/*.tar"):
+        with tarfile.open(path) as archive:
+            members += archive.getnames()
+    assert members
+    assert all(re.fullmatch(r"\d{10}\.(jpg|txt|json)", name) for name in members)
+
+
+def test_hostile_samples_are_accounted_for_like_any_other(attacked):
+    ledger = attacked.result.ledger
+    assert ledger.read == attacked.samples
+    assert ledger.kept + sum(ledger.failed.values()) == attacked.samples
+    assert set(ledger.failed) == {"bad_json"}
+    assert verify(str(attacked.root))["faults"] == []
+
+
+def test_json_too_deep_fails_its_own_sample_and_what_passes_can_be_exported(attacked):
+    exported = [pq.read_table(path) for path in attacked.root.glob("exports/*/*.parquet")]
+    keys = {key for table in exported for key in table.column("source_key").to_pylist()}
+    failed = attacked.result.ledger.failed["bad_json"]
+    assert 0 < failed < len(DEPTHS)
+    assert len([key for key in keys if key.startswith("depth")]) == len(DEPTHS) - failed
+
+
+def test_side_files_name_tars_that_we_named_so_their_readers_open_no_pipe(attacked):
+    export = next(attacked.root.glob("exports/*"))
+    urls = [shard["url"] for shard in json.loads((export / "wids.json").read_text())["shardlist"]]
+    urls += json.loads((export / "sizes.json").read_text())
+    assert urls
+    assert all(re.fullmatch(r"\d{6}\.tar", url) for url in urls)
+
+
+def shape(html):
+    """Every element, and every attribute with its element."""
+    return {(element.tag, name) for element in Page(html).elements for name in ["", *element.attributes]}
+
+
+def test_the_report_shows_hostile_text_as_text(attacked, full, tmp_path):   # noqa: F811
+    html = (attacked.root / "report.html").read_text()
+    page = Page(html)
+    assert any(script in page.text for script in SCRIPTS)
+    assert page.all("title")[0].text.startswith("<script>document.title=1</script>")
+    assert not any(bad in html for bad in CONTROLS if not bad.isspace() and not bad.isprintable())
+    known, here = shape(render(hostile("harmless"))) | shape(render(full)), shape(html)
+    assert here <= known, sorted(here - known)
+    if shutil.which("chromium"):
+        dom = Page(chromium(tmp_path, html, "--dump-dom"))
+        assert {e.tag for e in dom.elements} <= {tag for tag, _ in known} | {"tbody"}
+        assert dom.all("title")[0].text == page.all("title")[0].text, "a script ran"
+    for element in page.elements:
+        assert element.attributes.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
+        assert element.attributes.get("href", "#").startswith("#")
+
+
+def test_no_control_or_direction_character_of_an_input_reaches_the_terminal(attacked, capsys):
+    root = str(attacked.root)
+    shown.status(status(root))
+    shown.verify(verify(root))
+    shown.classes(class_rows(root))
+    samples = pq.read_table(next(attacked.root.glob("columns/samples@*/_img*.parquet")), columns=["uid"]).column("uid").to_pylist()
+    shown.explanation(explained(root, samples[16]))
+    text = capsys.readouterr().out
+    assert any(script in text for script in SCRIPTS), "the caption is shown"
+    strange = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n"}
+    assert strange == set()

@@ -1,0 +1,108 @@
+"""Output roots that someone else prepared: looking at one runs nothing, and continuing one removes nothing outside it."""
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline.errors import RootError, ShardmillError
+from pipeline.evidence import write_report
+from pipeline.manifest import MANIFEST
+from pipeline.opened import open_root
+from pipeline.whatif import simulated
+from tests.curations import curated
+from tests.security.conftest import OVERRIDES
+from tests.security.hostile import Payload, watched
+
+
+@pytest.fixture
+def root(attacked, tmp_path):
+    copy = tmp_path / "root"
+    shutil.copytree(attacked.root, copy, symlinks=True)
+    return copy
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """A folder of someone who did nothing wrong."""
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("three years")
+    yield folder
+    assert [path.read_text() for path in folder.iterdir()] == ["three years"]
+
+
+def again(attacked, root):
+    return curated(root, [attacked.sandbox / "in"], overrides(attacked))
+
+
+def overrides(attacked):
+    return (*OVERRIDES, f"entities.knowledge_base={attacked.sandbox / 'kb.parquet'}")
+
+
+def object_array(canary):
+    array = np.empty(1, object)
+    array[0] = Payload(canary)
+    return array
+
+
+@pytest.mark.parametrize("pattern", ["columns/clip@*/*.image_embedding.npy", "tables/classes@*/centroids.npy"])
+def test_arrays_in_a_root_are_numbers_or_refused(attacked, root, tmp_path, pattern):
+    for path in root.glob(pattern):
+        np.save(path, object_array(tmp_path / "canary"), allow_pickle=True)
+    for name in (MANIFEST, "_SUCCESS"):   # whoever plants an array takes the hashes away too
+        (root / name).unlink()
+    target, override = root, "classes.k=2"
+    if "tables" in pattern:   # the centroids of another run
+        target, override = shutil.copytree(attacked.root, tmp_path / "other", symlinks=True), f"classes.fit_on={root}"
+    with watched() as seen, pytest.raises((ShardmillError, ValueError), match=r"allow_pickle|object"):
+        curated(target, [attacked.sandbox / "in"], (*overrides(attacked), override))
+    assert seen == []
+    assert not (tmp_path / "canary").exists()
+
+
+def test_looking_at_a_root_unpickles_nothing_and_asks_no_network(root, tmp_path):
+    for name in ("run.pickle", "current.pkl"):
+        (root / name).write_bytes(pickle.dumps(Payload(tmp_path / "canary")))
+    with watched() as seen:
+        write_report(open_root(str(root)))
+        simulated(str(root), [])
+    assert seen == []
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("path", [
+    "../precious/thesis.tex", "tables/../../precious/thesis.tex", "exports/../../precious/thesis.tex", "{precious}/thesis.tex",
+    "columns/x@1/../../../precious/thesis.tex",
+])
+def test_what_a_manifest_names_outside_its_root_is_not_removed(attacked, root, precious, path):
+    manifest = json.loads((root / MANIFEST).read_text())
+    manifest["files"][path.format(precious=precious)] = {"size": 1, "sha256": ""}
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RootError, match="never wrote"):
+        again(attacked, root)
+
+
+@pytest.mark.parametrize("folder", ["columns/mine", "tables/mine", "exports/mine", "mine"])
+def test_removal_does_not_follow_a_link_out_of_the_root(attacked, root, precious, folder):
+    (root / folder).symlink_to(precious)
+    manifest = json.loads((root / MANIFEST).read_text())
+    manifest["files"][f"{folder}/thesis.tex"] = {"size": 1, "sha256": ""}
+    (root / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RootError, match="outside the root"):
+        again(attacked, root)
+
+
+@pytest.mark.parametrize("change", [
+    lambda run: run["inputs"][0].update(shard_id="../../../etc/passwd"),
+    lambda run: run["outputs"]["columns"].update(samples="columns/samples@../../../etc"),
+    lambda run: run["outputs"]["columns"].update({"../x": "columns/x@1"}),
+])
+def test_names_in_a_run_json_do_not_lead_out_of_the_root(root, change):
+    run = json.loads((root / "run.json").read_text())
+    change(run)
+    (root / "run.json").write_text(json.dumps(run))
+    with pytest.raises(RootError, match="no shard or stage is named"):
+        open_root(str(root))
