@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 DEMO ?= demo-output
 
-.PHONY: demo test check bench setup clean
+.PHONY: demo test check bench chaos fuzz setup clean
 
 demo: setup
 	$(BIN)/shardmill run sample --output $(DEMO)
@@ -27,6 +27,12 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+chaos: setup
+	$(BIN)/python -m tests.chaos --kills 50 --seed 0
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --seconds 300 --seed 0
 
 setup: $(VENV)/.installed-$(EXTRAS)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import webdataset
 
+from pipeline.verify import verify
+from tests.curations import curated
 from tests.roots import hashes, shardmill
 
 
@@ -27,24 +30,9 @@ def test_every_sample_is_accounted_for(demo_root):
     assert found["kept"] + sum(found["rejected"].values()) + sum(found["failed"].values()) == 828
 
 
-def test_one_actor_writes_the_same_bytes_as_two(demo_root, tmp_path):
-    run(tmp_path / "one", workers=1)
-    assert hashes(tmp_path / "one") == hashes(demo_root)
-
-
-def test_a_run_killed_once_and_continued_writes_the_same_bytes(demo_root, tmp_path):
-    root = tmp_path / "killed"
-    command = [sys.executable, "-m", "pipeline.cli", "run", "sample", "--output", str(root), "--workers", "2"]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list((root / "columns").glob("clip@*/*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(driver.pid, signal.SIGKILL)
-    assert driver.wait() == -signal.SIGKILL
-    assert not (root / "_SUCCESS").exists()
-    assert json.loads(shardmill("status", str(root), "--json").stdout)["state"] == "unfinished"
-    run(root)
-    assert hashes(root) == hashes(demo_root)
+def test_this_process_alone_writes_the_bytes_that_two_actors_write(demo_root, sample_folder, tmp_path):
+    curated(tmp_path / "alone", [sample_folder])
+    assert hashes(tmp_path / "alone") == hashes(demo_root)
 
 
 def test_the_same_command_again_does_nothing(demo_root):
@@ -54,18 +42,16 @@ def test_the_same_command_again_does_nothing(demo_root):
     assert {path: path.stat().st_mtime_ns for path in demo_root.rglob("*") if path.is_file() and "log" not in path.parts} == before
 
 
-def test_another_threshold_reuses_the_columns_and_leaves_the_first_verdicts(demo_root, tmp_path):
-    import shutil
-
+def test_another_threshold_reuses_the_columns_and_leaves_the_first_verdicts(demo_root, sample_folder, tmp_path):
     root = tmp_path / "again"
     shutil.copytree(demo_root, root, symlinks=True)
-    stored = {path: path.stat().st_mtime_ns for path in (root / "columns").rglob("*.parquet")}
-    said = json.loads(shardmill("simulate", str(root), "--set", "filters.clip_similarity.min=0.2", "--json").stdout)
-    run(root, "--set", "filters.clip_similarity.min=0.2")
-    found = json.loads(shardmill("verify", str(root), "--json").stdout)
-    assert found["faults"] == []
-    assert found["kept"] == said["new"]["kept"] < said["old"]["kept"]
-    assert found["rejected"] == {name: count for name, count in said["new"]["rejected"].items() if count}
+    stored = {path: path.stat().st_mtime_ns for path in [*(root / "columns").rglob("*.parquet"), *root.glob("verdicts@*/*")]}
+    other = "filters.clip_similarity.min=0.2"
+    said = json.loads(shardmill("simulate", str(root), "--set", other, "--json").stdout)
+    result = curated(root, [sample_folder], (other,))
+    assert verify(str(root))["faults"] == []
+    assert result.ledger.kept == said["new"]["kept"] < said["old"]["kept"]
+    assert result.ledger.rejected == {name: count for name, count in said["new"]["rejected"].items() if count}
     assert {path: path.stat().st_mtime_ns for path in stored} == stored
 
 
@@ -145,42 +131,63 @@ def test_exported_shards_read_with_the_training_loader_of_open_clip(demo_root, t
     assert found == {"webdataset": "0.2.86", "seen": total, "training": -(-total // 32) * 32, "shapes": [[32, 3, 64, 64], [32, 77]]}
 
 
-class Broken(BaseHTTPRequestHandler):
-    """A server that knows the file and its size, and fails whenever it is asked for its bytes."""
+class Flaky(BaseHTTPRequestHandler):
+    """A server that knows the file and its size, and fails whenever it is asked for its bytes, until it is healed."""
+
+    content = b""
+    healed = False
 
     def do_HEAD(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "10240")
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("ETag", '"1"')
-        self.end_headers()
+        self._answer(200, len(self.content))
 
     def do_GET(self):
-        self.send_error(500 if "Range" in self.headers else 404, "disk on fire")   # without: fsspec asks whether it is a folder
+        asked = self.headers.get("Range")
+        if asked is None or not self.healed:
+            self.send_error(404 if asked is None else 500, "disk on fire")   # without a range: fsspec asks whether it is a folder
+            return
+        first, last = asked.removeprefix("bytes=").split("-")
+        part = self.content[int(first) : int(last or len(self.content)) + 1]
+        self._answer(206, len(part), f"bytes {first}-{int(first) + len(part) - 1}/{len(self.content)}")
+        self.wfile.write(part)
+
+    def _answer(self, status, length, content_range=None):
+        self.send_response(status)
+        headers = {"Content-Length": length, "Content-Range": content_range, "Accept-Ranges": "bytes", "ETag": '"1"'}
+        for name, value in headers.items():
+            if value is not None:
+                self.send_header(name, str(value))
+        self.end_headers()
 
     def log_message(self, *arguments):
         pass
 
 
-def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_everything_else_finishes(tmp_path, sample_folder):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Broken)
+def test_a_shard_that_cannot_be_read_is_quarantined_by_name_everything_else_finishes_and_a_retry_heals(tmp_path, sample_folder):
+    Flaky.content = (sample_folder / "00007.tar").read_bytes()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     bad, root = f"http://127.0.0.1:{server.server_port}/bad.tar", tmp_path / "out"
     command = ["run", "sample", str(sample_folder / "00008.tar"), bad, "--output", str(root), "--workers", "1"]
     try:
         done = shardmill(*command, check=3)
+        assert "quarantined" in done.stdout
+        found = json.loads(shardmill("status", str(root), "--json").stdout)
+        assert found["state"] == "finished"
+        assert found["read"] == 28
+        ((entry,),) = [found["quarantined"]]
+        assert entry["shard_id"].startswith("bad-")
+        assert "500" in entry["error"]
+        assert entry["shard_id"] in (root / "report.html").read_text()
+        assert verify(str(root))["faults"] == []
+        again = shardmill(*command, check=3)   # nothing is tried again unless it is asked for
+        assert "finished before" in again.stdout
+        Flaky.healed = True
+        found = json.loads(shardmill(*command, "--retry-quarantined", "--json").stdout)
+        assert found["quarantined"] == []
+        assert found["read"] == 128
+        assert verify(str(root))["faults"] == []
     finally:
         server.shutdown()
-    assert "quarantined" in done.stdout
-    found = json.loads(shardmill("status", str(root), "--json").stdout)
-    assert found["state"] == "finished"
-    assert found["read"] == 28
-    ((entry,),) = [found["quarantined"]]
-    assert entry["shard_id"].startswith("bad-")
-    assert "500" in entry["error"]
-    checked = json.loads(shardmill("verify", str(root), "--json", check=None).stdout)
-    assert [fault for fault in checked["faults"] if not fault.startswith("input http")] == []
-    assert entry["shard_id"] in (root / "report.html").read_text()
 
 
 def test_sigterm_stops_with_130_as_ctrl_c_does(tmp_path, sample_folder):
