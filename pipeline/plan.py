@@ -183,6 +183,6 @@ class Plan:
         """Names of all outputs, for run.json."""
         return {
             "route": self.route, "columns": dict(self.columns.folders), "duplicates": self.duplicates,
-            "run_columns": self.run_columns, "calibration": self.calibration, "counts": self.counts, "verdicts": self.verdicts, "classes": self.classes,
-            "labels": self.labels, "export": self.export,
+            "run_columns": self.run_columns, "calibration": self.calibration, "counts": self.counts, "verdicts": self.verdicts,
+            "classes": self.classes, "labels": self.labels, "export": self.export,
         }

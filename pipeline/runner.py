@@ -80,8 +80,8 @@ class Annotate(Work[Shard]):
             raise ConservationError(f"shard {shard.shard_id}: {reader.rows} samples were read, {put_together} came through")
         gaps = [gap.as_dict() for gap in reader.gaps]
         facts = {
-            "shard_id": shard.shard_id, "version": shard.version, "gaps": gaps, "members": reader.members, "bytes_read": reader.bytes_read,
-            "ignored": dict(sorted(reader.ignored.items())),
+            "shard_id": shard.shard_id, "version": shard.version, "gaps": gaps, "members": reader.members,
+            "bytes_read": reader.bytes_read, "ignored": dict(sorted(reader.ignored.items())),
         }
         schemas = {"samples": SAMPLES, **{s.contract.name: s.writes for s in self.stages}}
         rows = commit(self.columns, shard.shard_id, parts, schemas, facts)

@@ -1,8 +1,10 @@
 import os
 from pathlib import Path
 
+import fsspec
 import pytest
 
+from tests import s3
 from tests.roots import shardmill
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")   # ray's own future default; silences its warning
@@ -21,3 +23,11 @@ def demo_root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("demo") / "root"
     shardmill("run", "sample", "--output", str(root), "--workers", "2")
     return root
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The endpoint of a moto server with a bucket; clients find it by the environment, as they would find a real one."""
+    with s3.s3_server() as endpoint:
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield endpoint

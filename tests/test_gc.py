@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 
+import fsspec
 import pytest
 
 from pipeline import shown
@@ -17,7 +18,6 @@ from pipeline.opened import open_root
 from pipeline.plan import VERSIONS
 from pipeline.status import status
 from pipeline.verify import verify
-from tests.buckets import bucket
 from tests.curations import curated
 from tests.mixed import OVERRIDES, mixed
 from tests.roots import hashes
@@ -205,20 +205,20 @@ def test_gc_waits_for_no_run_and_takes_nothing_from_it(root):
     assert hashes(root) == before
 
 
-def test_a_root_in_an_object_store_is_cleared_like_one_on_disk(root):
-    with bucket() as remote:
-        names = [path for path in root.rglob("*") if path.is_file() and not path.is_relative_to(root / "shards")]
-        remote.put([str(path) for path in names], [f"bucket/root/{path.relative_to(root)}" for path in names])
-        remote.pipe("bucket/root-of-another/columns/clip@0123456789ab/0.parquet", b"x")
-        url = "s3://bucket/root"
-        here, there = collect(str(root)), collect(url)
-        local = {entry["folder"]: entry for entry in here["folders"]}
-        assert there["folders"] == [local[entry["folder"]] for entry in there["folders"]]
-        assert len(there["folders"]) == len(here["folders"])
-        assert collect(url, dry_run=True)["folders"] == []
-        left = {path.removeprefix("bucket/root/") for path in remote.find("bucket/root")}
-        assert {path for path in left if not path.startswith("log/")} == hashes(root).keys()
-        assert remote.exists("bucket/root-of-another/columns/clip@0123456789ab/0.parquet")
+def test_a_root_in_an_object_store_is_cleared_like_one_on_disk(root, s3_server, tmp_path):
+    remote, top = fsspec.filesystem("s3"), f"bucket/{tmp_path.name}"
+    names = [path for path in root.rglob("*") if path.is_file() and not path.is_relative_to(root / "shards")]
+    remote.put([str(path) for path in names], [f"{top}/root/{path.relative_to(root)}" for path in names])
+    remote.pipe(f"{top}/root-of-another/columns/clip@0123456789ab/0.parquet", b"x")
+    url = f"s3://{top}/root"
+    here, there = collect(str(root)), collect(url)
+    local = {entry["folder"]: entry for entry in here["folders"]}
+    assert there["folders"] == [local[entry["folder"]] for entry in there["folders"]]
+    assert len(there["folders"]) == len(here["folders"])
+    assert collect(url, dry_run=True)["folders"] == []
+    left = {path.removeprefix(f"{top}/root/") for path in remote.find(f"{top}/root")}
+    assert {path for path in left if not path.startswith("log/")} == hashes(root).keys()
+    assert remote.exists(f"{top}/root-of-another/columns/clip@0123456789ab/0.parquet")
 
 
 def test_status_says_which_columns_are_whose(root, capsys):

@@ -17,7 +17,6 @@ from pipeline.errors import RootError
 from pipeline.holder import Holder
 from pipeline.io.store import Store
 from pipeline.lock import FOLDER, Pace, held, seen
-from tests.buckets import bucket
 
 QUICK = Pace(beat=0.1, look=0.1, stale=1.5)
 PATIENT = Pace(beat=0.1, look=0.1, stale=120)
@@ -272,9 +271,8 @@ def test_a_wall_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def remote():
-    with bucket():
-        yield Store("s3://bucket/root")
+def remote(s3_server, tmp_path):
+    return Store(f"s3://bucket/{tmp_path.name}")
 
 
 def test_a_lock_in_an_object_store_keeps_a_second_run_out_and_fences_the_first(remote):

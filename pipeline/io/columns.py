@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.errors import RootError
 from pipeline.io.store import Store
 
 FOOTER = b"shardmill"
@@ -109,10 +110,14 @@ def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Vectors
 
 
 def read_npy(store: Store, path: str) -> NDArray[Any]:
-    if store.local is not None:
-        mapped: NDArray[Any] = np.load(store.local / path, mmap_mode="r", allow_pickle=False)
-        return mapped
-    loaded: NDArray[Any] = np.load(io.BytesIO(store.read(path)), allow_pickle=False)
+    """An array, mapped, not read, where the store is local. Raises RootError for what is none: objects are never unpickled."""
+    try:
+        if store.local is not None:
+            mapped: NDArray[Any] = np.load(store.local / path, mmap_mode="r", allow_pickle=False)
+            return mapped
+        loaded: NDArray[Any] = np.load(io.BytesIO(store.read(path)), allow_pickle=False)
+    except ValueError as error:
+        raise RootError(f"{store.url}/{path} is no array as shardmill writes them ({error}): remove it and run again") from error
     return loaded
 
 

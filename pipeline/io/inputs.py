@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -27,6 +28,8 @@ SUFFIXES = (*TARS, *UNSUPPORTED, *PARQUET)
 STATS = "_stats.json"
 SUPPORTED = f"supported are {', '.join((*TARS, *PARQUET))}"
 
+MAX_STATS = 1 << 20
+"""Bytes of a _stats.json; img2dataset writes some hundred."""
 MAX_EXPANSION = 1_000_000
 """Files that one brace pattern may name."""
 MAGIC = re.compile(r"[*?\[{]")
@@ -65,10 +68,11 @@ def discover(patterns: Sequence[str]) -> list[Shard]:
     found: dict[str, Shard] = {}
     folders = Folders()
     for pattern in (part for joined in patterns for part in joined.split("::")):
-        root, files = _named(pattern, folders)
+        with _naming(pattern):
+            root, files = _named(pattern, folders)
+            chosen = _with_images(pattern, [info for info in files if not folders.is_sidecar(info.url)])
         number = roots.setdefault(root, len(roots) + 1)
         prefix = "" if number == 1 else f"{number}:{root.rsplit('/', 1)[-1]}/"
-        chosen = _with_images(pattern, [info for info in files if not folders.is_sidecar(info.url)])
         if not chosen:
             raise InputError(f"input {pattern!r}: no shard there; {SUPPORTED}")
         for info in chosen:
@@ -87,7 +91,7 @@ def expected_samples(shard: Shard) -> int | None:
     if shard.stats is not None:
         try:
             with open_url(shard.stats) as file:
-                successes = json.loads(file.read()).get("successes")
+                successes = json.loads(file.read(MAX_STATS)).get("successes")
         except (ValueError, AttributeError, RecursionError, FileNotFoundError):
             successes = None
         if type(successes) is int:
@@ -153,16 +157,24 @@ def _named(pattern: str, folders: Folders) -> tuple[str, list[FileInfo]]:
         wild = None   # a file whose name looks like a pattern
     if url.lower().endswith(UNSUPPORTED):
         raise InputError(f"input {pattern!r}: this compression is not supported; {SUPPORTED}")
+    if wild is None:
+        files = _files(pattern, url, folders)
+        return url.rpartition("/")[0] if [info.url for info in files] == [url] else url, files
+    files = [info for each in _expanded(pattern, url) for info in _files(pattern, each, folders)]
+    return url[: wild.start()].rpartition("/")[0], files
+
+
+@contextmanager
+def _naming(pattern: str) -> Iterator[None]:
+    """What a file system says for good of a file that this pattern names, with the pattern."""
     try:
-        if wild is None:
-            files = _files(pattern, url, folders)
-            return url.rpartition("/")[0] if [info.url for info in files] == [url] else url, files
-        files = [info for each in _expanded(pattern, url) for info in _files(pattern, each, folders)]
-        return url[: wild.start()].rpartition("/")[0], files
+        yield
     except FileNotFoundError as error:
         raise InputError(f"input {pattern!r}: no such file: {error.filename or error}") from error
     except PermissionError as error:
         raise InputError(f"input {pattern!r}: not allowed to read {error.filename or error}") from error
+    except OSError as error:
+        raise InputError(f"input {pattern!r}: {error.filename or 'it'} cannot be read: {error.strerror or error}") from error
 
 
 def _files(pattern: str, url: str, folders: Folders) -> list[FileInfo]:
@@ -242,11 +254,13 @@ def _with_images(pattern: str, files: list[FileInfo]) -> list[FileInfo]:
 def _parquet_schema(info: FileInfo) -> pa.Schema | None:
     if not info.url.lower().endswith(PARQUET):
         return None
-    try:
-        with open_url(info.url, scattered=True) as file:
+    with open_url(info.url, scattered=True) as file:
+        try:
             return pq.read_schema(file)
-    except pa.ArrowInvalid:
-        return None
+        except (OSError, pa.ArrowInvalid):
+            if file.failed:
+                raise
+            return None
 
 
 def _shard(relative: str, info: FileInfo, folders: Folders) -> Shard:

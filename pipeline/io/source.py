@@ -5,8 +5,8 @@ Nothing here knows where a file is.
 
 import io
 import os
-from collections.abc import Iterator, Sequence
-from typing import IO, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
@@ -20,15 +20,19 @@ UNSUPPORTED = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4
 
 
 class SourceFile(io.RawIOBase):
-    """A file open for reading that counts bytes and remembers whether the store failed.
+    """A file open for reading that counts bytes, survives a store that fails for a while, and remembers one that did not.
 
-    A decompressor or parquet reader turns its source's errors into its own; `failed` tells a store that did not answer
+    `opened` opens the file, again after a failure; `patiently` runs an action until it works or raises what the caller is
+    to see. A read that fails begins anew where it began, so tries count from the last byte that came.
+    A decompressor or parquet reader may turn its source's errors into its own; `failed` tells a store that did not answer
     (try again) from bytes that are damaged (data).
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, opened: Callable[[], IO[bytes]], patiently: Callable[[Callable[[], Any]], Any]) -> None:
         super().__init__()
-        self._file = file
+        self._opened, self._patiently = opened, patiently
+        self._file: IO[bytes] = patiently(opened)
+        self._broken = False
         self.bytes_read = 0
         self.failed = False
 
@@ -39,13 +43,30 @@ class SourceFile(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
+        start = self._file.tell()
         try:
-            content = self._file.read(size)
-        except OSError:
+            content: bytes = self._patiently(lambda: self._read(start, size))
+        except BaseException:
             self.failed = True
             raise
         self.bytes_read += len(content)
         return content
+
+    def _read(self, start: int, size: int) -> bytes:
+        if self._broken:
+            again = self._opened()
+            self._file.close()
+            self._file = again
+            self._file.seek(start)
+        self._broken = True
+        content = self._file.read(size)
+        self._broken = False
+        return content
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return self._file.seek(offset, whence)

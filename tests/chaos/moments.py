@@ -2,12 +2,13 @@
 
 from pipeline.io.store import Store
 
-PASSES = ("annotate", "reduce", "select", "export")
-"""Those that are shot at. `reduce` is every reduction: duplicates and calibration before the verdicts, classes and labels after."""
+PASSES = ("start", "annotate", "reduce", "select", "export")
+"""Those that are shot at. `start`: processes start and models load. `reduce` is every reduction: duplicates and calibration before
+the verdicts, classes and labels after."""
 
 
 def current_pass(root: Store, shards: int) -> str:
-    """`start`, one of PASSES, or `done`. A few listings; no file is opened."""
+    """One of PASSES, or `done`. A few listings; no file is opened."""
     top = set(root.names()) | set(root.folders())
     if "_SUCCESS" in top:
         return "done"
@@ -18,8 +19,10 @@ def current_pass(root: Store, shards: int) -> str:
     verdicts = next((name for name in top if name.startswith("verdicts@")), None)
     if verdicts is not None:
         return "select" if parquets(root, verdicts) < shards else "reduce"
-    mentions = [f"columns/{name}" for name in root.folders("columns") if name.startswith("mentions@")]
-    return "annotate" if not mentions or parquets(root, mentions[0]) < shards else "reduce"
+    stages = {name.split("@")[0]: f"columns/{name}" for name in root.folders("columns")}
+    if "samples" not in stages:
+        return "start"
+    return "annotate" if "mentions" not in stages or parquets(root, stages["mentions"]) < shards else "reduce"
 
 
 def parquets(root: Store, folder: str) -> int:

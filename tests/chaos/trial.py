@@ -29,7 +29,7 @@ from tests.roots import hashes
 SHARDS = 18
 PAIRS = 6
 SETTINGS = ("classes.k=4", "export.shard_size=6", "filters.clip_similarity.null_quantile=0.2")
-LONGEST_DELAY = {"annotate": 4.0, "reduce": 1.2, "select": 0.15, "export": 0.4}
+LONGEST_DELAY = {"start": 6.0, "annotate": 0.5, "reduce": 1.2, "select": 0.15, "export": 0.4}
 """Seconds after a pass is first seen within which the shot falls; about as long as the pass takes."""
 PATIENCE = 240
 RESTARTS = 12

@@ -1,18 +1,14 @@
-"""A real S3 API on loopback, and archives made by the standard library."""
+"""Folders on disk and behind a real S3 API, a proxy in front of it, and archives made by the standard library."""
 
 import io
-import os
-import socket
-import subprocess
-import sys
 import tarfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-import fsspec
 import pytest
+
+from pipeline.io import retries
+from pipeline.io import s3 as limits
+from tests.io.proxy import Proxy
 
 
 @pytest.fixture
@@ -21,44 +17,26 @@ def sample():
     return Path(__file__).parents[2] / "pipeline" / "assets" / "sample"
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Three tries with hardly a pause, and no others below them."""
+    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(tries=3, base=0.01, cap=0.02))
+    monkeypatch.setattr(limits, "REQUEST_TRIES", 1)
+
+
 @pytest.fixture(scope="session")
-def s3_server():
-    """The endpoint of a moto server; clients find it by the environment, as they would find a real one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )
-    endpoint = f"http://127.0.0.1:{port}"
-    environment = {
-        "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        _wait_for(f"{endpoint}/moto-api/data.json")
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield endpoint
-    finally:
-        server.terminate()
-        server.wait(10)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+def proxy_server(s3_server):
+    with Proxy(s3_server) as running:
+        yield running
 
 
-def _wait_for(url):
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-            return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+@pytest.fixture
+def proxy(proxy_server, quick, monkeypatch):
+    """In front of the S3 API, and found instead of it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy_server.endpoint)
+    monkeypatch.setattr(limits, "CONNECT_SECONDS", 9)   # fsspec keeps one client for each set of options: not the direct one
+    yield proxy_server
+    proxy_server.reset()
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -30,7 +30,7 @@ def store(anywhere):
 def requests(s3_server):
     """The byte ranges that are asked of the server from now on."""
     asked = []
-    events = fsspec.filesystem("s3", use_listings_cache=False).s3.meta.events
+    events = Store("s3://bucket")._target[0].s3.meta.events
 
     def record(params, **_):
         asked.append(params["headers"].get("Range"))

@@ -1,0 +1,139 @@
+"""Trying again what may fail for a passing reason: exponential back-off with full jitter (AWS Architecture Blog,
+"Exponential Backoff and Jitter", 2015), and telling a passing error from a lasting one.
+
+The clients below fsspec raise errors of their own. They are recognised without importing them: a package that is not
+loaded has raised nothing.
+"""
+
+import errno
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException, IncompleteRead
+from typing import TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+PASSING_ERRNO = frozenset({errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT})
+PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+PASSING_CODES = frozenset({
+    "InternalError", "OperationAborted", "ConditionalRequestConflict", "RequestTimeout", "RequestTimeoutException", "SlowDown",
+    "ServiceUnavailable", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException",
+})
+"""S3's words for the same, whatever the status."""
+BROKEN = {
+    "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
+    "botocore.exceptions": ("HTTPClientError", "ConnectionError", "IncompleteReadError"),
+    "botocore.parsers": ("ResponseParserError",),
+    "urllib3.exceptions": ("HTTPError",),
+}
+"""Connections that could not be made, broke or stalled."""
+FOREIGN = {"aiohttp": ("ClientError",), "botocore.exceptions": ("BotoCoreError", "ClientError")}
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often and how long one operation is tried. Between two tries passes a random time between 0 and `base`, doubled
+    with each try, at most `cap`. In the mean all tries are used up after 24 s; no try begins after `seconds`."""
+
+    tries: int = 8
+    base: float = 0.5
+    cap: float = 16.0
+    seconds: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+    uniform: Callable[[float, float], float] = random.uniform
+    clock: Callable[[], float] = time.monotonic
+
+
+PATIENCE = Patience()
+
+
+class Exhausted(Exception):
+    """Every try failed; the message says how many, in how long, and how the last one did. Its cause is the last error."""
+
+
+def retried(action: Callable[[], T], what: str, patience: Patience | None = None) -> T:
+    """What `action`, which must be safe to repeat, returns at last. Raises lasting errors as they are, else Exhausted.
+
+    `what` names the file in the log.
+    """
+    allowed = patience or PATIENCE
+    start, number = allowed.clock(), 1
+    while True:
+        try:
+            return action()
+        except failures() as error:
+            if not is_passing(error):
+                raise
+            pause = allowed.uniform(0, min(allowed.cap, allowed.base * 2 ** (number - 1)))
+            spent = allowed.clock() - start
+            if number >= allowed.tries or spent + pause > allowed.seconds:
+                tries = "1 try" if number == 1 else f"{number} tries"
+                raise Exhausted(f"{tries} in {spent:.1f} s failed, the last one with {described(error)}") from error
+            log.warning("%s: try %d failed (%s), next in %.1f s", what, number, described(error), pause)
+        allowed.sleep(pause)
+        number += 1
+
+
+def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """The errors by which disks and stores fail, and these."""
+    return (OSError, HTTPException, *_loaded(BROKEN), *_loaded(FOREIGN), *more)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same may work in a while. What a server answered decides, however its client words it."""
+    chain = list(_causes(error))
+    answered = next((e for e in chain if _answer(e) is not None), None)
+    if answered is not None:
+        return _answer(answered) in PASSING_STATUS or _code(answered) in PASSING_CODES
+    broken = (ConnectionError, TimeoutError, IncompleteRead, *_loaded(BROKEN))
+    return any(isinstance(e, broken) or (isinstance(e, OSError) and e.errno in PASSING_ERRNO) for e in chain)
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status behind an error; None when no server answered."""
+    return next((status for e in _causes(error) if (status := _answer(e)) is not None), None)
+
+
+def code_of(error: BaseException) -> str:
+    """S3's code behind an error."""
+    return next((code for e in _causes(error) if (code := _code(e))), "")
+
+
+def described(error: BaseException) -> str:
+    """One line on what is behind an error."""
+    cause = list(_causes(error))[-1]
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:300].removesuffix(": ")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from; s3fs and fsspec's HTTP reword what their clients raise."""
+    seen: list[BaseException] = []
+    now: BaseException | None = error
+    while now is not None and now not in seen:
+        seen.append(now)
+        yield now
+        now = now.__cause__
+
+
+def _answer(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)   # botocore
+    if isinstance(response, dict):
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        found = getattr(error, "status", None)   # aiohttp
+    return found if isinstance(found, int) else None
+
+
+def _code(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _loaded(table: dict[str, tuple[str, ...]]) -> tuple[type[Exception], ...]:
+    return tuple(getattr(sys.modules[module], name) for module, names in table.items() if module in sys.modules for name in names)
