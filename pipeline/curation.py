@@ -141,19 +141,23 @@ def forget(root: Store, shard_id: str) -> None:
 def annotate(plan: Plan, driver: Driver, choices: Choices) -> Plan:
     """The one pass over the input bytes. Returns the plan over the shards that could be read."""
     forget_changed(plan)
-    there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
-    given_up = quarantined(plan.root, plan.shards)
-    for shard_id in there & given_up.keys():   # done by a retry that was stopped before it said so
-        release(plan.root, shard_id)
-    skipped = set() if choices.retry_quarantined else given_up.keys() - there
+    there = read_before(plan)
+    skipped = set() if choices.retry_quarantined else quarantined(plan.root, plan.shards).keys()
     todo = [s for s in plan.shards if s.shard_id not in there and s.shard_id not in skipped]
     work = Annotate(plan.columns, plan.stages, plan.recipe.caption.keys, choices.threads)
     for outcome in driver.run("annotate", work, todo, there=len(plan.shards) - len(todo)):
-        if outcome.error is not None:
-            quarantine(plan.root, outcome)
-        elif outcome.item.shard_id in given_up:
-            release(plan.root, outcome.item.shard_id)
+        quarantine(plan.root, outcome)
+    if choices.retry_quarantined:
+        read_before(plan)
     return without_quarantined(plan)
+
+
+def read_before(plan: Plan) -> set[str]:
+    """Shards whose columns are all there. One that is in quarantine as well was read by a retry and leaves it."""
+    there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
+    for shard_id in there & quarantined(plan.root, plan.shards).keys():
+        release(plan.root, shard_id)
+    return there
 
 
 def without_quarantined(plan: Plan) -> Plan:

@@ -1,22 +1,49 @@
 """A handful of the kills of `make chaos`: the real command on a real cluster of four nodes, on this disk and behind an S3 API."""
 
+import random
+
 import pytest
 
-from tests.chaos.__main__ import assault
+from tests.chaos.machines import machines
+from tests.chaos.trial import LONGEST_DELAY, Shot, Trial, damage, undisturbed, write_inputs
+
+SHOTS = {
+    "disk": (("annotate", "actor"), ("reduce", "node"), ("select", "driver"), ("export", "actor")),
+    "s3": (("export", "driver"),),
+}
 
 
-@pytest.mark.parametrize(("where", "seed"), [("disk", 11), ("s3", 2)])
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, sample_folder):
+    return write_inputs(tmp_path_factory.mktemp("chaos") / "in", sample_folder, shards=12)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, inputs):
+    return undisturbed(tmp_path_factory.mktemp("chaos") / "reference", inputs)
+
+
+@pytest.fixture(scope="module")
+def cluster(s3_server):   # first: nodes inherit the environment by which workers find the store
+    with machines() as running:
+        yield running
+
+
+@pytest.mark.parametrize(("where", "seed"), [("disk", 0), ("s3", 1)])
 def test_whatever_is_killed_in_whatever_pass_the_continued_run_writes_the_bytes_of_an_undisturbed_one(
-    where, seed, tmp_path, request, capsys
+    where, seed, cluster, inputs, reference, tmp_path, capsys
 ):
-    roots = str(tmp_path / "roots")
+    root = str(tmp_path / "root")
     if where == "s3":
-        request.getfixturevalue("s3_server")
-        roots = f"s3://bucket/{tmp_path.name}"
-    kills, found = assault(5, seed, tmp_path, roots)
+        root = f"s3://bucket/{tmp_path.name}"
+    rng = random.Random(seed)
+    trial = Trial(cluster, inputs, root, rng)
+    try:
+        kills = list(trial.run([Shot(moment, victim, rng.uniform(0, LONGEST_DELAY[moment])) for moment, victim in SHOTS[where]]))
+    finally:
+        trial.close()
     with capsys.disabled():
-        print(f"\n{len(kills)} kills, seed {seed}: {[(kill.victim, kill.moment) for kill in kills]}")
-    assert len(kills) == 5
-    assert {kill.moment for kill in kills} >= {"annotate", "export"}
-    for damage in found:
-        assert (damage.lost, damage.duplicated, damage.differing, damage.faults) == (0, 0, [], [])
+        print(f"\n{len(kills)} kills, seed {seed}: {', '.join(f'{kill.victim} in {kill.moment}' for kill in kills)}")
+    assert len(kills) == len(SHOTS[where])
+    found = damage(reference, root)
+    assert (found.lost, found.duplicated, found.differing, found.faults) == (0, 0, [], [])

@@ -42,7 +42,10 @@ class RewoundBlocks(Blocks):
 
     def give_back(self, content: bytes) -> None:
         """`content`: the last bytes taken. They come next."""
-        self._chunk, self._at = content + self._chunk[self._at :], 0
+        if len(content) <= self._at:
+            self._at -= len(content)
+        else:
+            self._chunk, self._at = content + self._chunk[self._at :], 0
         self.offset -= len(content)
 
 

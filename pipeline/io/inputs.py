@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from braceexpand import braceexpand
 
 from pipeline.errors import InputError
-from pipeline.io.parquet import image_column
+from pipeline.io.parquet import DAMAGE, image_column
 from pipeline.io.source import SourceFile
 from pipeline.io.store import FileInfo, absolute, exists, files_in, find, is_folder, known_protocols, open_url, stat
 
@@ -111,7 +111,7 @@ def _successes(sidecar: SourceFile) -> int | None:
         if "status" not in opened.schema_arrow.names:
             return int(opened.metadata.num_rows)
         return int(pc.sum(pc.equal(opened.read(["status"]).column("status"), "success")).as_py() or 0)
-    except (OSError, pa.ArrowInvalid):
+    except DAMAGE:
         if sidecar.failed:
             raise
         return None
@@ -257,7 +257,7 @@ def _parquet_schema(info: FileInfo) -> pa.Schema | None:
     with open_url(info.url, scattered=True) as file:
         try:
             return pq.read_schema(file)
-        except (OSError, pa.ArrowInvalid):
+        except DAMAGE:
             if file.failed:
                 raise
             return None

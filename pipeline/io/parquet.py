@@ -7,6 +7,7 @@ sample's metadata object, which is made when it is asked for (`fetch`), not when
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -18,9 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.io.entries import Gap, bounded, decoded
 from pipeline.io.samples import IMAGE_EXTENSIONS, MAX_IMAGE, MAX_TEXT, Sample, pixels_or_none
 from pipeline.io.source import SourceFile
-from pipeline.io.tar import Gap, decoded
 from schemas.reasons import GapKind, SampleFault
 
 IMAGE_KEYS = ("image", "jpg", "png", "jpeg", "webp", "image_bytes", "img")
@@ -28,6 +29,13 @@ IMAGE_KEYS = ("image", "jpg", "png", "jpeg", "webp", "image_bytes", "img")
 KEYS = ("__key__", "key")
 READING = {"buffer_size": 4 << 20, "pre_buffer": False, "page_checksum_verification": True}
 """A row group is streamed, 4 MiB of each column at a time: memory is bounded by the largest page, not the row group."""
+DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What Arrow raises on damaged data."""
+MAX_RATIO = 100
+"""Bytes of a column per compressed byte, where they are more than MAX_IMAGE."""
+DECODED_ROWS = 64
+DECODED_BYTES = 8 << 20
+"""What is decoded at once."""
 MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
 
 Row = tuple[bytes, bytes | None]
@@ -42,17 +50,22 @@ class Layout:
     in_struct: bool
     caption: str | None
     key: str | None
-    facts: tuple[str, ...]
-    """The columns among uid, original_width and original_height that are there."""
     others: tuple[str, ...]
     """Columns of the metadata object."""
 
 
 def image_column(schema: pa.Schema, image_keys: Sequence[str] = IMAGE_KEYS) -> str | None:
     """The column with encoded images, or None: one of the names, else the only struct of {bytes, path}."""
-    named = [key for key in image_keys if key in schema.names and _holds_bytes(schema.field(key).type)]
-    structs = [f.name for f in schema if pa.types.is_struct(f.type) and _holds_bytes(f.type)]
+    types = types_of(schema)
+    named = [key for key in image_keys if key in types and _holds_bytes(types[key])]
+    structs = [name for name, kind in types.items() if pa.types.is_struct(kind) and _holds_bytes(kind)]
     return named[0] if named else structs[0] if len(structs) == 1 else None
+
+
+def types_of(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """The columns by name; those that share a name cannot be told apart and are left out."""
+    names = Counter(schema.names)
+    return {field.name: field.type for field in schema if names[field.name] == 1}
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -71,19 +84,22 @@ def layout_of(schema: pa.Schema, caption_keys: Sequence[str]) -> Layout | None:
     image = image_column(schema)
     if image is None:
         return None
-    texts = [name for name in schema.names if _is_text(schema.field(name).type)]
+    types = types_of(schema)
+    texts = [name for name, kind in types.items() if _is_text(kind)]
     caption = next((key for key in caption_keys if key in texts), None)
-    facts = tuple(name for name in ("uid", "original_width", "original_height") if name in schema.names)
-    others = tuple(name for name in schema.names if name != image)
-    in_struct = pa.types.is_struct(schema.field(image).type)
-    return Layout(image, in_struct, caption, next((key for key in KEYS if key in texts), None), facts, others)
+    others = tuple(name for name in types if name != image)
+    in_struct = pa.types.is_struct(types[image])
+    return Layout(image, in_struct, caption, next((key for key in KEYS if key in texts), None), others)
 
 
 class ParquetSamples:
-    """Iterates once over the samples of a file, in row order; `gaps` names row groups that cannot be decoded."""
+    """Iterates once over the samples of a file, in row order; `gaps` names row groups that cannot be decoded.
 
-    def __init__(self, file: SourceFile, caption_keys: Sequence[str], rows: int, size: int) -> None:
-        self._file, self._caption_keys, self._rows, self._size = file, caption_keys, rows, size
+    All columns are decoded, those of the metadata object too: a row counts as read only if all of it can be fetched again.
+    """
+
+    def __init__(self, file: SourceFile, caption_keys: Sequence[str]) -> None:
+        self._file, self._caption_keys = file, caption_keys
         self.gaps: list[Gap] = []
         self.members = 0
 
@@ -99,33 +115,41 @@ class ParquetSamples:
             return
         start = 0
         for number in range(opened.num_row_groups):
-            group = opened.metadata.row_group(number)
             yield from self._group(opened, layout, number, start)
-            start += group.num_rows
+            start += opened.metadata.row_group(number).num_rows
             self.members = start
 
     def _group(self, opened: pq.ParquetFile, layout: Layout, number: int, start: int) -> Iterator[Sample]:
-        group = opened.metadata.row_group(number)
-        average = max(group.total_byte_size // max(group.num_rows, 1), 1)
-        rows = max(min(self._rows, self._size // average), 1)
-        columns = [name for name in (layout.image, layout.caption, layout.key, *layout.facts) if name is not None]
-        row = start
+        stop, row, why = start + opened.metadata.row_group(number).num_rows, start, "fewer rows than promised"
         try:
-            for batch in opened.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False):
+            for batch in row_batches(opened, layout, number):
                 yield from _samples(batch, layout, row)
                 row += batch.num_rows
-        except (OSError, pa.ArrowInvalid) as error:
+        except DAMAGE as error:
             if self._file.failed:
                 raise
-            missing = start + group.num_rows - row
-            detail = f"row group {number} cannot be decoded from row {row} on: {error}"
-            self.gaps.append(Gap(GapKind.CORRUPT_HEADER, row, detail, missing))
+            why = str(error)
+        if row < stop:
+            detail = f"row group {number} cannot be decoded from row {row} on: {why}"
+            bounded(self.gaps, Gap(GapKind.CORRUPT_DATA, row, detail, stop - row))
+
+
+def row_batches(opened: pq.ParquetFile, layout: Layout, number: int) -> Iterator[pa.RecordBatch]:
+    """The rows of one row group, all columns. What is damaged ends both reading and fetching after the same row. Raises
+    ArrowInvalid for a column that would fill the memory out of a few bytes: pictures hardly compress."""
+    group = opened.metadata.row_group(number)
+    for column in map(group.column, range(group.num_columns)):
+        if column.total_uncompressed_size > max(MAX_IMAGE, MAX_RATIO * column.total_compressed_size):
+            raise pa.ArrowInvalid(f"column {column.path_in_schema} is a decompression bomb")
+    average = max(group.total_byte_size // max(group.num_rows, 1), 1)
+    rows = max(min(DECODED_ROWS, DECODED_BYTES // average), 1)
+    yield from opened.iter_batches(rows, row_groups=[number], columns=[layout.image, *layout.others], use_threads=False)
 
 
 def _opened(file: SourceFile) -> pq.ParquetFile | Gap:
     try:
         return pq.ParquetFile(file, **READING)
-    except (OSError, pa.ArrowInvalid) as error:
+    except DAMAGE as error:
         if file.failed:
             raise
         file.seek(0)
@@ -171,7 +195,7 @@ def _images(column: pa.Array, layout: Layout) -> tuple[list[Any], list[Any]]:
 
 def _raw(batch: pa.RecordBatch, name: str | None) -> list[Any]:
     """The bytes of a text column, which need not be valid UTF-8; nulls where there is no such column."""
-    if name is None or name not in batch.schema.names or not _is_text(batch.schema.field(name).type):
+    if name is None or name not in batch.schema.names or not _is_text(batch.column(name).type):
         return [None] * batch.num_rows
     column = batch.column(name)
     if pa.types.is_dictionary(column.type):
@@ -180,7 +204,8 @@ def _raw(batch: pa.RecordBatch, name: str | None) -> list[Any]:
 
 
 def _numbers(batch: pa.RecordBatch, name: str) -> list[Any]:
-    return batch.column(name).to_pylist() if name in batch.schema.names else [None] * batch.num_rows
+    kind = batch.column(name).type if name in batch.schema.names else pa.null()
+    return list(batch.column(name).to_pylist()) if pa.types.is_integer(kind) or pa.types.is_floating(kind) else [None] * len(batch)
 
 
 def extension_of(name: str, image: bytes | None) -> str | None:
@@ -206,7 +231,7 @@ def rows_at(file: SourceFile, rows: NDArray[np.int64]) -> Iterator[Row]:
 
 def _chosen(opened: pq.ParquetFile, layout: Layout, number: int, rows: NDArray[np.int64]) -> Iterator[Row]:
     start = 0
-    for batch in opened.iter_batches(64, row_groups=[number], columns=[layout.image, *layout.others], use_threads=False):
+    for batch in row_batches(opened, layout, number):
         here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
         part = batch.take(pa.array(here))
         images, _ = _images(part.column(layout.image), layout)
@@ -215,20 +240,25 @@ def _chosen(opened: pq.ParquetFile, layout: Layout, number: int, rows: NDArray[n
             values = {name: plain(column[i]) for name, column in columns.items()}
             yield image or b"", json.dumps(values, ensure_ascii=False).encode()
         start += batch.num_rows
+        if rows[-1] < start:
+            return   # what follows may be damaged
 
 
 def _values(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
-    except UnicodeDecodeError:   # parquet promises UTF-8, writers do not always keep it
-        return [_decoded_in(value) for value in column.cast(_bytes_for_text(column.type)).to_pylist()]
+    except (ValueError, OverflowError):   # text that is not UTF-8, which parquet forbids, or times beyond the year 9999
+        return [_decoded_in(value) for value in column.cast(_raw_type(column.type)).to_pylist()]
 
 
-def _bytes_for_text(kind: pa.DataType) -> pa.DataType:
+def _raw_type(kind: pa.DataType) -> pa.DataType:
+    """Bytes for text, counts of units for times."""
     if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _bytes_for_text(f.type)) for f in kind])
+        return pa.struct([pa.field(f.name, _raw_type(f.type)) for f in kind])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_bytes_for_text(kind.value_type))
+        return pa.list_(_raw_type(kind.value_type))
+    if pa.types.is_temporal(kind):
+        return pa.int32() if kind.bit_width == 32 else pa.int64()
     return pa.large_binary() if _is_text(kind) else kind
 
 

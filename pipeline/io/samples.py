@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.io.tar import Member
+from pipeline.io.entries import Member
 from schemas.columns import SAMPLES, field
 from schemas.reasons import SampleFault
 
@@ -20,8 +21,13 @@ CAPTION_KEYS = ("caption", "text", "TEXT", "txt")
 """Fields of the metadata object, or columns of a parquet file, that may hold the caption; the first one that does."""
 
 MAX_IMAGE = 128 << 20
+MAX_DEPTH = 256
+"""Levels of a metadata object. Python's own bound depends on who calls, so that two runs could differ."""
+STRINGS, BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL), re.compile(rb"[][{}]")
 MAX_TEXT = 16 << 20
 """Bytes of a caption or metadata object; as Python objects 16 MiB of JSON can take some 400 MB."""
+MAX_ID = 256
+"""Characters of a uid that the input brings."""
 LIMITS = {**dict.fromkeys(IMAGE_EXTENSIONS, MAX_IMAGE), "txt": MAX_TEXT, "json": MAX_TEXT}
 
 WINDOW_SAMPLES = 64
@@ -146,8 +152,22 @@ def sample_of(parts: Parts, ordinal: int | None, caption_keys: tuple[str, ...]) 
     )
 
 
+def depth(content: bytes) -> int:
+    """How deep JSON nests; an upper bound where it has few brackets at all."""
+    most = content.count(b"{") + content.count(b"[")
+    if most <= MAX_DEPTH:
+        return most
+    now = most = 0
+    for bracket in BRACKETS.findall(STRINGS.sub(b"", content)):
+        now += 1 if bracket in b"{[" else -1
+        most = max(most, now)
+    return most
+
+
 def _object(content: bytes) -> dict[str, Any] | None:
-    """The metadata object; None if the bytes are not one."""
+    """The metadata object; None if the bytes are not one, or nest deeper than MAX_DEPTH."""
+    if depth(content) > MAX_DEPTH:
+        return None
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
@@ -161,8 +181,8 @@ def _caption(found: dict[str, Any], keys: tuple[str, ...]) -> bytes | None:
 
 
 def text_or_none(value: Any) -> str | None:
-    """A string that Arrow can hold (JSON may escape half of a surrogate pair)."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+    """A short string that Arrow can hold (JSON may escape half of a surrogate pair)."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) and len(value) <= MAX_ID else None
 
 
 def pixels_or_none(value: Any) -> int | None:

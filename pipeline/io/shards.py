@@ -14,13 +14,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.io.entries import Gap, RewoundBlocks
 from pipeline.io.inputs import Shard, expected_samples
 from pipeline.io.parquet import ParquetSamples, Row, rows_at
 from pipeline.io.samples import CAPTION_KEYS, LIMITS, Sample, batches, grouped, sample_of
-from pipeline.io.source import CODECS, COMPRESSED_PIECE, UNSUPPORTED, Blocks, Decompressed, SourceFile
-from pipeline.io.store import open_url, read_ranges
-from pipeline.io.tar import Gap, TarMembers, write_tar
-from schemas.reasons import GapKind
+from pipeline.io.source import CODECS, COMPRESSED_PIECE, UNSUPPORTED, Decompressed, SourceFile
+from pipeline.io.store import open_url, read_ranges, stat
+from pipeline.io.tar import TarMembers, write_tar
+from schemas.reasons import GapKind, SampleFault
 
 __all__ = ["Gap", "ShardReader", "fetch", "read", "write_tar"]
 
@@ -38,7 +39,8 @@ def read(
     batch_bytes: int = BATCH_BYTES,
     caption_keys: tuple[str, ...] = CAPTION_KEYS,
 ) -> "ShardReader":
-    """The samples of a shard, in one streaming pass. A store that does not answer raises; damage is in `gaps`."""
+    """The samples of a shard, in one streaming pass. A store that does not answer raises, and so does a file that is gone or
+    not the one that was listed (InputError); damage is in `gaps`."""
     return ShardReader(shard, batch_rows, batch_bytes, caption_keys)
 
 
@@ -58,20 +60,23 @@ class ShardReader:
         """Members that belong to no sample, by reason."""
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        with open_url(self.shard.url, scattered=self.shard.kind == "parquet") as file:
+        different = 0
+        with _opened(self.shard) as file:
             try:
                 for batch in self._parquet(file) if self.shard.kind == "parquet" else self._tar(file):
                     self.rows += batch.num_rows
+                    different += batch.num_rows - batch.column("samples_error").to_pylist().count(SampleFault.DUPLICATE_KEY)
                     yield batch
             finally:
                 self.bytes_read = file.bytes_read
+        _check_unchanged(self.shard)
         expected = expected_samples(self.shard)
-        if expected is not None and self.rows < expected:
-            detail = f"{self.rows} samples, the side file says {expected}"
-            self.gaps.append(Gap(GapKind.MISSING_VS_SIDECAR, self.shard.size, detail, expected - self.rows))
+        if expected is not None and different < expected:
+            detail = f"{different} samples of different keys, the side file says {expected}"
+            self.gaps.append(Gap(GapKind.MISSING_VS_SIDECAR, self.shard.size, detail, expected - different))
 
     def _parquet(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
-        samples = ParquetSamples(file, self._caption_keys, *self._batch)
+        samples = ParquetSamples(file, self._caption_keys)
         yield from batches(samples, "parquet_row", *self._batch)
         self.gaps, self.members = samples.gaps, samples.members
 
@@ -92,6 +97,23 @@ class ShardReader:
             yield sample_of(parts, None if in_place else ordinal, self._caption_keys)
 
 
+def _opened(shard: Shard) -> SourceFile:
+    try:
+        return open_url(shard.url, scattered=shard.kind == "parquet")
+    except FileNotFoundError as error:
+        raise InputError(f"input shard {shard.url} is no longer there: put it back, or name the inputs that are") from error
+
+
+def _check_unchanged(shard: Shard) -> None:
+    """Raises InputError unless the file is still the one that was listed: its columns would go by the wrong version."""
+    try:
+        now = stat(shard.url)
+    except FileNotFoundError as error:
+        raise InputError(f"input shard {shard.url} was removed while it was read") from error
+    if now.version != shard.version:
+        raise InputError(f"input shard {shard.url} changed after it was listed: run again when nobody writes to it")
+
+
 def codec_of(file: SourceFile) -> str | None:
     """The compression that the first bytes show; None for none. Names are not trusted."""
     head = file.read(6)
@@ -103,8 +125,8 @@ def tar_members(file: SourceFile, codec: str | None) -> TarMembers:
     if codec is None:
         size = file.seek(0, 2)
         file.seek(0)
-        return TarMembers(Blocks(file), LIMITS, size)
-    return TarMembers(Blocks(Decompressed(file, codec), COMPRESSED_PIECE), LIMITS)
+        return TarMembers(RewoundBlocks(file), LIMITS, size)
+    return TarMembers(RewoundBlocks(Decompressed(file, codec), COMPRESSED_PIECE), LIMITS)
 
 
 def fetch(shard: Shard, rows: pa.Table) -> Iterator[Row]:
@@ -152,7 +174,7 @@ def _chunk(places: Iterator[tuple[int | None, ...]]) -> list[tuple[int | None, .
 def _in_order(shard: Shard, ordinals: NDArray[np.int64], location: str) -> Iterator[Iterator[Row]]:
     """Samples found by one pass over the shard; spooled to a temporary file unless they are wanted in its order."""
     order = np.argsort(ordinals, kind="stable")
-    with open_url(shard.url, scattered=location == "parquet_row") as file:
+    with _opened(shard) as file:
         ascending = ordinals[order]
         passed = rows_at(file, ascending) if location == "parquet_row" else _streamed(file, ascending)
         found = _complete(shard, passed, len(order))

@@ -48,8 +48,7 @@ class Header(NamedTuple):
     type: bytes
 
 
-Found = tuple[Header | None, bytes]
-"""A header and its block."""
+Found = tuple[Header | None, bytes]   # a header and its block
 NOTHING: Found = (None, b"")
 
 
@@ -113,7 +112,7 @@ class TarMembers:
         sparse = header.type == tarfile.GNUTYPE_SPARSE or any(record.startswith("GNU.sparse.") for record in pax)
         size = header.size if "size" not in pax else pax_size(pax["size"], header.size)
         offset = self._blocks.offset
-        content, behind = self._content(name, size, 0 if sparse else limit)
+        content, behind = self._content(name, size, -1 if sparse else limit)
         if limit:
             yield Member(key, extension, name, offset, size, content)
         elif len(name) > MAX_NAME:
@@ -132,29 +131,30 @@ class TarMembers:
             self._gap(kind, start, f"{name[:MAX_NAME]!r} claims {size} bytes, the file has {self._size - start} more")
             self._closed = found is None
             return None, found or NOTHING
-        content = blocks.take(size) if size <= MAX_HELD else b""
-        read = len(content) if size <= MAX_HELD else blocks.skip(size)
-        padding = blocks.take(-size % BLOCK) if read == size else b""
-        inside = header_inside(content)
-        if inside is not None and self._is_lie(name, start, content + padding, inside):
+        padded = size + -size % BLOCK
+        content = blocks.take(padded) if size <= MAX_HELD else b""
+        read = len(content) if size <= MAX_HELD else blocks.skip(padded)
+        inside = header_in(content)
+        if inside is not None and self._is_lie(name, size, content, inside):
             return None, NOTHING
         if read < size:
             self._gap(GapKind.TRUNCATED, start, f"{name[:MAX_NAME]!r} has {read} of {size} bytes{self._why()}")
             self._closed = True
             return None, NOTHING
-        return content if size <= min(limit, MAX_HELD) else None, NOTHING
+        return content[:size] if size <= min(limit, MAX_HELD) else None, NOTHING
 
-    def _is_lie(self, name: str, start: int, content: bytes, inside: int) -> bool:
-        """Names a member that holds the header of another. Where no header follows it, its size is a lie: reading goes on
-        with the header inside. Otherwise the archive says that these bytes are the member's own, and so they stay."""
-        if split_name(name)[1].endswith("tar") and inside == 0:
-            return False   # an archive in the archive
+    def _is_lie(self, name: str, size: int, content: bytes, inside: int) -> bool:
+        """Names a member that holds the header of another. Where no header follows it, its size is a lie (or bytes of it are
+        gone): reading goes on with the header inside. Otherwise the archive says that these bytes are its own: they stay."""
+        start = self._blocks.offset - len(content)
         following = self._blocks.take(BLOCK)
-        lie = parsed(following) is None and following != ZEROS and self._rewinds < MAX_REWINDS
+        lie = parsed(following) is None and (following != ZEROS or inside % BLOCK > 0) and self._rewinds < MAX_REWINDS
         self._rewinds += lie
         self._blocks.give_back(content[inside:] + following if lie else following)
+        if not lie and (inside % BLOCK or (inside == 0 and split_name(name)[1].endswith("tar"))):
+            return False   # not where tar would put it, or an archive in the archive
         doubt = "the header of another is among them" if lie else "among them what looks like the header of another"
-        self._gap(GapKind.CORRUPT_HEADER, start + inside, f"{name[:MAX_NAME]!r} claims {len(content)} bytes, {doubt}")
+        self._gap(GapKind.CORRUPT_HEADER, start + inside, f"{name[:MAX_NAME]!r} claims {size} bytes, {doubt}")
         return lie
 
     def _extension(self, header: Header) -> Found:
@@ -254,27 +254,20 @@ class TarMembers:
         return f"; the compressed stream is damaged: {self._blocks.damage}" if self._blocks.damage is not None else ""
 
 
-def header_inside(content: bytes) -> int | None:
-    """Where the first header is on a block's boundary of a member's content."""
-    return header_in(content, BLOCK)
-
-
-def header_in(content: bytes, step: int = 1) -> int | None:
-    """Where the first GNU or POSIX header is in these bytes, at a multiple of `step`."""
+def header_in(content: bytes) -> int | None:
+    """Where the first GNU or POSIX header is in these bytes, on a block's boundary or not."""
     at = content.find(MAGIC, MAGIC_AT)
     while at >= 0:
-        start = at - MAGIC_AT
-        block = content[start : start + BLOCK]
-        if start % step == 0 and len(block) == BLOCK and parsed(block) is not None:
-            return start
+        if parsed(content[at - MAGIC_AT : at - MAGIC_AT + BLOCK]) is not None:
+            return at - MAGIC_AT
         at = content.find(MAGIC, at + 1)
     return None
 
 
 def parsed(block: bytes) -> Header | None:
-    """The header in these 512 bytes, or None if they are none. Plain files are parsed here, the rest by tarfile."""
+    """The header in these 512 bytes, or None if they are none or fewer. Plain files are parsed here, the rest by tarfile."""
     stored = CHECKSUM.fullmatch(block, 148, 156)
-    if stored is None:
+    if stored is None or len(block) < BLOCK:
         return None
     size = OCTAL.fullmatch(block, 124, 136)
     plain = int(stored[1], 8) == sum(block) - sum(block[148:156]) + 8 * ord(" ")

@@ -194,12 +194,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def clear_local(root: Path) -> int:
-    """Removes what killed processes left below `.partial/`; returns how many files."""
+    """Removes what killed processes left below `.partial/`, not what this process writes now; returns how many files."""
     folder, count = root / PARTIAL, 0
     if folder.is_symlink() or not folder.is_dir():
         return 0
     for entry in list(os.scandir(folder)):
-        if not entry.is_dir(follow_symlinks=False):
+        if not entry.is_dir(follow_symlinks=False) and f".{os.getpid()}." not in entry.name:
             Path(entry.path).unlink(missing_ok=True)
             count += 1
     return count

@@ -2,6 +2,7 @@ import datetime
 import decimal
 import hashlib
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,18 @@ JPEG = b"\xff\xd8\xff..."
 def write(tmp_path, columns, **options):
     table = columns if isinstance(columns, pa.Table) else pa.table(columns)
     pq.write_table(table, tmp_path / "a.parquet", **options)
+    [shard] = discover([str(tmp_path / "a.parquet")])
+    return shard
+
+
+def damaged(tmp_path, *, group, column, start=0.0):
+    """The file with the bytes of one column chunk overwritten, from this share of it on."""
+    chunk = pq.read_metadata(tmp_path / "a.parquet").row_group(group).column(column)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    begin = chunk.data_page_offset + int(start * chunk.total_compressed_size)
+    stop = chunk.data_page_offset + chunk.total_compressed_size
+    content[begin:stop] = b"\x55" * (stop - begin)
+    (tmp_path / "a.parquet").write_bytes(content)
     [shard] = discover([str(tmp_path / "a.parquet")])
     return shard
 
@@ -107,18 +120,51 @@ def test_batches_are_bounded_in_rows_and_in_bytes(tmp_path):
 
 def test_a_row_group_that_cannot_be_decoded_is_named_and_costs_no_other(tmp_path):
     images = [bytes([i]) * 4000 for i in range(90)]
-    shard = write(tmp_path, {"image": images, "caption": ["c"] * 90}, row_group_size=30, compression="zstd", use_dictionary=False)
-    metadata = pq.read_metadata(shard.url)
-    start = metadata.row_group(1).column(0).data_page_offset
-    content = bytearray((tmp_path / "a.parquet").read_bytes())
-    content[start : start + metadata.row_group(1).column(0).total_compressed_size] = b"\x55" * metadata.row_group(
-        1
-    ).column(0).total_compressed_size
-    (tmp_path / "a.parquet").write_bytes(content)
+    write(tmp_path, {"image": images, "caption": ["c"] * 90}, row_group_size=30, compression="zstd", use_dictionary=False)
+    shard = damaged(tmp_path, group=1, column=0)
     rows, reader = rows_of(shard)
     assert [row["image_offset"] for row in rows] == [*range(30), *range(60, 90)]
     assert [row["image"] for row in rows] == images[:30] + images[60:]
-    assert [(gap.kind, gap.offset, gap.samples) for gap in reader.gaps] == [("corrupt_header", 30, 30)]
+    assert [(gap.kind, gap.offset, gap.samples) for gap in reader.gaps] == [("corrupt_data", 30, 30)]
+
+
+@pytest.mark.parametrize("column", [0, 2])
+def test_rows_before_a_damaged_page_are_read_and_can_be_fetched_again(tmp_path, column):
+    """Damage in a column that only the metadata object needs counts as well: otherwise export would meet it first."""
+    images = [bytes([i]) * 3000 for i in range(200)]
+    columns = {"image": images, "caption": ["c"] * 200, "score": [os.urandom(400) for _ in range(200)]}
+    write(tmp_path, columns, use_dictionary=False, compression="none", data_page_size=1000, write_batch_size=10)
+    shard = damaged(tmp_path, group=0, column=column, start=0.7)
+    rows, reader = rows_of(shard)
+    assert [(gap.kind, gap.offset, gap.samples) for gap in reader.gaps] == [("corrupt_data", 128, 72)]
+    assert [row["image"] for row in rows] == images[:128]
+    chosen = pa.Table.from_pylist(rows, SAMPLES).take(pa.array([5, 127]))
+    assert [image for image, _ in fetch(shard, chosen)] == [images[5], images[127]]
+
+
+def test_a_column_that_fills_the_memory_out_of_a_few_bytes_is_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.io.parquet.MAX_IMAGE", 1 << 20)
+    shard = write(tmp_path, {"image": [bytes(2 << 20)], "caption": ["c"]}, compression="zstd", use_dictionary=False)
+    rows, reader = rows_of(shard)
+    assert rows == []
+    assert [(gap.kind, gap.samples) for gap in reader.gaps] == [("corrupt_data", 1)]
+    assert "column image is a decompression bomb" in reader.gaps[0].detail
+
+
+def test_a_column_name_that_occurs_twice_names_no_column(tmp_path):
+    twice = pa.Table.from_arrays([pa.array([b"1"]), pa.array(["a"]), pa.array(["b"])], names=["image", "caption", "caption"])
+    rows, _ = rows_of(write(tmp_path, twice))
+    assert [(row["image"], row["samples_error"]) for row in rows] == [(b"1", "missing_caption")]
+
+
+def test_facts_of_an_odd_type_are_left_out(tmp_path):
+    sizes = pa.array([2**62], pa.timestamp("us"))
+    columns = {"image": [b"1"], "caption": ["c"], "original_width": sizes, "uid": [7], "day": pa.array([2**30], pa.date32())}
+    shard = write(tmp_path, columns)
+    rows, _ = rows_of(shard)
+    assert [(row["source_width"], row["source_uid"], row["samples_error"]) for row in rows] == [(None, None, None)]
+    [(_, found)] = fetch(shard, pa.Table.from_pylist(rows, SAMPLES))
+    assert json.loads(found) == {"caption": "c", "original_width": 2**62, "uid": 7, "day": 2**30}
 
 
 @pytest.mark.parametrize(("keep", "kind"), [(500, "truncated"), (0, "not_an_archive")])

@@ -11,10 +11,11 @@ import tarfile
 import pyarrow as pa
 import pytest
 
+from pipeline.io.entries import pax_records, split_name
 from pipeline.io.inputs import discover
-from pipeline.io.samples import MAX_TEXT, WINDOW_SAMPLES
+from pipeline.io.samples import MAX_DEPTH, MAX_TEXT, WINDOW_SAMPLES, depth
 from pipeline.io.shards import fetch, read, write_tar
-from pipeline.io.tar import MAX_EXTENSION, pax_records, split_name
+from pipeline.io.tar import MAX_EXTENSION
 
 
 def rows_of(path, **options):
@@ -143,6 +144,35 @@ def test_a_size_that_claims_less_than_there_is_is_reported_where_the_next_header
     assert outcomes(rows) == [("0", None), ("000", None)]
     assert len(rows[0]["image"]) == 600
     assert [(gap.kind, gap.offset) for gap in reader.gaps] == [("corrupt_header", 512 + 1024)]
+
+
+@pytest.mark.parametrize("lost", [1, 100, 512, 1000])
+def test_bytes_missing_from_a_member_cost_it_alone(archive, lost):
+    """Its size then reaches into the next sample, whose header is off its block."""
+    path = archive(("a.jpg", b"\1" * 5000), ("a.txt", b"a"), *samples(2))
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + content[1000 + lost :])
+    rows, reader = rows_of(path)
+    assert [key for key, _ in outcomes(rows)] == ["a", "000", "001"]
+    assert [error for _, error in outcomes(rows)[1:]] == [None, None]
+    assert set(kinds(reader)) == {"corrupt_header"}
+
+
+def test_an_image_may_hold_a_tar_but_not_its_samples(archive):
+    """A header inside a member whose size is right adds no sample; at a block's boundary it is named."""
+    inner = archive(*samples(1), name="inner.tar").read_bytes()
+    for lead, found in ((b"\xff" * 512, ["corrupt_header"]), (b"\xff" * 100, [])):
+        rows, reader = rows_of(archive(("a.jpg", lead + inner + b"\xff"), ("a.txt", b"a"), *samples(1, start=5)))
+        assert outcomes(rows) == [("a", None), ("005", None)]
+        assert rows[0]["image"] == lead + inner + b"\xff"
+        assert kinds(reader) == found
+
+
+def test_an_archive_among_the_members_is_no_damage(archive):
+    inner = archive(*samples(3), name="inner.tar").read_bytes()
+    rows, reader = rows_of(archive(("a.tar", inner), *samples(1)))
+    assert outcomes(rows) == [("000", None)]
+    assert (reader.gaps, reader.ignored) == ([], {"other extension": 1})
 
 
 def test_a_negative_size_is_no_header(archive):
@@ -505,3 +535,10 @@ def test_written_tars_are_the_same_bytes_each_time_and_webdataset_reads_them(tmp
     rows, reader = rows_of(path)
     assert [(row["key"], row["image"]) for row in rows] == [(key, image) for key, _, image, _, _ in made]
     assert reader.gaps == []
+
+
+def test_how_deep_json_nests_is_a_bound_of_ours_not_of_the_stack():
+    assert depth(b'{"a": [' * (MAX_DEPTH // 2) + b"1" + b"]}" * (MAX_DEPTH // 2)) == MAX_DEPTH
+    assert depth(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)) == MAX_DEPTH + 1
+    flat = json.dumps({"boxes": [[1, 2]] * 1000, "text": '[[[" \\' * 1000}).encode()
+    assert depth(flat) == 3
