@@ -19,7 +19,7 @@ demo: setup
 	@echo "  open $(DEMO)/report.html"
 
 test: setup check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,13 +55,12 @@ def wish(recipe: Recipe) -> "RouteWish":
 
 
 def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
-    """Runs or continues a curation on Ray; returns its result and the seconds it took."""
+    """Runs or continues a curation on Ray; returns its result and the seconds it took. A finished one starts no Ray."""
     started = time.monotonic()
     recipe = load(request.recipe, request.overrides)
     shards = shards_of(recipe, request.inputs)
     # Slow to import: a wrong recipe or input is said before.
     from pipeline.distributed import shards as ray_shards
-    from pipeline.evidence import write_report
     from pipeline.models.route import local_route
 
     for condition in recipe.conditions:
@@ -69,31 +68,45 @@ def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
     root = Store(absolute(request.output))
     if root.url.startswith("memory:"):
         raise InputError("--output memory://… is one process's memory, which workers do not see: give a folder or a shared store")
-    ray_shards.connect(request.address, request.workers)
-    stop_on_sigterm()
-    try:
-        wants_gpu = recipe.model.device == "cuda" or (recipe.model.device == "auto" and ray_shards.has_gpu())
-        gpus = 1.0 if wants_gpu else 0.0
-        # A cluster's workers may be another kind of machine than this one; on one machine the answer is at hand.
-        elsewhere = request.address or os.environ.get("RAY_ADDRESS")
-        route = ray_shards.ask(local_route, wish(recipe), gpus=gpus) if elsewhere else local_route(wish(recipe))
-        plan = Plan(root, recipe, shards, route)
-        found = finished(plan, retry=request.choices.retry_quarantined)
-        if found is not None:
-            return found, time.monotonic() - started
-        refuse_foreign(root)   # before a lock is written there
-        with held(root) as lock:
-            patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
-            executor = ray_shards.RayExecutor(request.workers, gpus=gpus, patience=patience)
-            driver = Driver(root, executor, tell, EventLog(root), lock.check)
-            result = curate(plan, driver, request.choices)
-            driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": executor.workers})
-            driver.events.flush()
-            write_report(result.plan)
-            succeed(result, driver)
-    finally:
-        ray_shards.disconnect()
+    # A cluster's workers may be another kind of machine than this one; on one machine the answer is at hand.
+    elsewhere = request.address or os.environ.get("RAY_ADDRESS")
+    plan = Plan(root, recipe, shards, "" if elsewhere else local_route(wish(recipe)))
+    result = None if elsewhere else finished(plan, retry=request.choices.retry_quarantined)
+    if result is None:
+        ray_shards.connect(request.address, request.workers)
+        stop_on_sigterm()
+        try:
+            result = _on_ray(request, plan, tell, started)
+        finally:
+            ray_shards.disconnect()
     return result, time.monotonic() - started
+
+
+def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Result:
+    """The run on the cluster that this process is connected to; a plan without a route gets that of its workers."""
+    from pipeline.distributed import shards as ray_shards
+    from pipeline.evidence import write_report
+    from pipeline.models.route import local_route
+
+    recipe, root = plan.recipe, plan.root
+    wants_gpu = recipe.model.device == "cuda" or (recipe.model.device == "auto" and ray_shards.has_gpu())
+    gpus = 1.0 if wants_gpu else 0.0
+    if not plan.route:
+        plan = replace(plan, route=ray_shards.ask(local_route, wish(recipe), gpus=gpus))
+    found = finished(plan, retry=request.choices.retry_quarantined)
+    if found is not None:
+        return found
+    refuse_foreign(root)   # before a lock is written there
+    with held(root) as lock:
+        patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
+        executor = ray_shards.RayExecutor(request.workers, gpus=gpus, patience=patience)
+        driver = Driver(root, executor, tell, EventLog(root), lock.check)
+        result = curate(plan, driver, request.choices)
+        driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": executor.workers})
+        driver.events.flush()
+        write_report(result.plan)
+        succeed(result, driver)
+    return result
 
 
 def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], workers: int) -> dict[str, Any]:

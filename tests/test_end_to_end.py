@@ -176,11 +176,9 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
         assert found["read"] == 28
         ((entry,),) = [found["quarantined"]]
         assert entry["shard_id"].startswith("bad-")
-        assert "403" in entry["error"]
+        assert f"not allowed to read: '{bad}'" in entry["error"]
         assert entry["shard_id"] in (root / "report.html").read_text()
         assert verify(str(root))["faults"] == []
-        again = shardmill(*command, check=3)   # nothing is tried again unless it is asked for
-        assert "finished before" in again.stdout
         Flaky.healed = True
         found = json.loads(shardmill(*command, "--retry-quarantined", "--json").stdout)
         assert found["quarantined"] == []

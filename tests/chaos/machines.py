@@ -99,3 +99,4 @@ def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
+    psutil.wait_procs(processes, timeout=5)   # those that this process started would stay as zombies

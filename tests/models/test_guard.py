@@ -34,7 +34,8 @@ def fault(check, data):
 
 
 def children():
-    return [child for child in psutil.Process().children() if "pipeline.models.guard" in " ".join(child.cmdline())]
+    alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
+    return [child for child in alive if "pipeline.models.guard" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("deadly", [killers.SEGFAULT, killers.ABORT, killers.ERROR, killers.MEMORY])
