@@ -19,7 +19,7 @@ demo: setup
 	@echo "  open $(DEMO)/report.html"
 
 test: setup check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .

@@ -45,4 +45,6 @@ class GapKind(StrEnum):
     CORRUPT_HEADER = "corrupt_header"
     CORRUPT_DATA = "corrupt_data"
     MISSING_VS_SIDECAR = "missing_vs_sidecar"
+    UNREADABLE_SIDECAR = "unreadable_sidecar"
+    """Whether samples are missing cannot be told."""
     UNSUPPORTED_COMPRESSION = "unsupported_compression"

@@ -154,6 +154,8 @@ CASES = [
     Broken("zeros_at_the_end.tar", lambda: whole()[: at("b.jpg")] + bytes(60_000), [("a", None)], ("truncated",)),
     Broken("fewer_than_promised.tar", lambda: tar(*members("a", "b")), GOOD[:2], ("missing_vs_sidecar",),
            side=("fewer_than_promised_stats.json", b'{"successes": 3}')),
+    Broken("promises_nothing.tar", lambda: tar(*members("a", "b")), GOOD[:2], ("unreadable_sidecar",),
+           side=("promises_nothing.parquet", b"PAR1 no parquet")),
     Broken("a_copy_is_no_other_sample.tar", lambda: tar(*members("a", "b"), *members("a")),
            [("a", None), ("b", None), ("a", "duplicate_key")], ("missing_vs_sidecar",),
            side=("a_copy_is_no_other_sample_stats.json", b'{"successes": 3}')),

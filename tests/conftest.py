@@ -34,3 +34,11 @@ def s3_server():
     with s3.s3_server() as endpoint:
         fsspec.filesystem("s3").mkdir("bucket")
         yield endpoint
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests say by `record_property("say", …)`: how many kills, how many mutated inputs, which seeds."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "say":
+                terminalreporter.write_line(value)

@@ -31,7 +31,7 @@ def cluster(s3_server):   # first: nodes inherit the environment by which worker
 
 @pytest.mark.parametrize(("where", "seed"), [("disk", 0), ("s3", 1)])
 def test_whatever_is_killed_in_whatever_pass_the_continued_run_writes_the_bytes_of_an_undisturbed_one(
-    where, seed, cluster, inputs, reference, tmp_path, capsys
+    where, seed, cluster, inputs, reference, tmp_path, record_property
 ):
     root = str(tmp_path / "root")
     if where == "s3":
@@ -42,8 +42,7 @@ def test_whatever_is_killed_in_whatever_pass_the_continued_run_writes_the_bytes_
         kills = list(trial.run([Shot(moment, victim, rng.uniform(0, LONGEST_DELAY[moment])) for moment, victim in SHOTS[where]]))
     finally:
         trial.close()
-    with capsys.disabled():
-        print(f"\n{len(kills)} kills, seed {seed}: {', '.join(f'{kill.victim} in {kill.moment}' for kill in kills)}")
+    record_property("say", f"{len(kills)} kills, seed {seed}: {', '.join(f'{kill.victim} in {kill.moment}' for kill in kills)}")
     assert len(kills) == len(SHOTS[where])
     found = damage(reference, root)
     assert (found.lost, found.duplicated, found.differing, found.faults) == (0, 0, [], [])

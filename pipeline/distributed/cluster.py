@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayTaskError
 
-from pipeline.errors import ShardmillError
+from pipeline.errors import InputError, ShardmillError
 
 Answer = TypeVar("Answer")
 
@@ -40,7 +40,10 @@ def connect(address: str | None, cpus: int | None = None) -> None:
     options: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING, "configure_logging": False}
     target = address or os.environ.get("RAY_ADDRESS")
     if target:
-        ray.init(address=target, **options)
+        try:
+            ray.init(address=target, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(f"no Ray cluster answers at {target!r} (--address or RAY_ADDRESS): {error}") from error
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")   # nothing is told to anybody unless the user asks for it
     try:

@@ -71,6 +71,9 @@ class ShardReader:
                 self.bytes_read = file.bytes_read
         _check_unchanged(self.shard)
         expected = expected_samples(self.shard)
+        if expected is None and (self.shard.stats or self.shard.sidecar):
+            detail = "what lies beside it does not say how many samples there should be"
+            self.gaps.append(Gap(GapKind.UNREADABLE_SIDECAR, self.shard.size, detail))
         if expected is not None and different < expected:
             detail = f"{different} samples of different keys, the side file says {expected}"
             self.gaps.append(Gap(GapKind.MISSING_VS_SIDECAR, self.shard.size, detail, expected - different))

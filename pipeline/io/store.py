@@ -50,7 +50,13 @@ def _resolved(url: str) -> tuple[Any, str]:
     """
     if "::" in url or url.startswith("pipe:"):
         raise InputError(f"{url!r}: give a plain path or URL; chains (a::b) and commands (pipe:) are never followed")
-    fs, path = url_to_fs(url, use_listings_cache=False, **_options(split_protocol(url)[0]))
+    protocol = split_protocol(url)[0]
+    try:
+        fs, path = url_to_fs(url, use_listings_cache=False, **_options(protocol))
+    except (ValueError, ImportError) as error:   # an unknown protocol, or one whose package is missing
+        if protocol is None:
+            raise
+        raise InputError(f"{url!r}: {error}") from error
     if s3.is_s3(fs):
         fs.retries = 1   # botocore tries again below it, `retried` above it
     return fs, path.rstrip("/") or "/"

@@ -63,7 +63,7 @@ def _intact(made: Mutant, rows: list[dict[str, Any]], gaps: list[dict[str, Any]]
             continue
         first, last = min(start for start, _ in there), max(stop for _, stop in there)
         before = max((offset for offset in begun if offset <= first), default=0)
-        if not any(before <= gap["offset"] <= last for gap in gaps if gap["kind"] != "missing_vs_sidecar"):
+        if not any(before <= gap["offset"] <= last for gap in gaps if not gap["kind"].endswith("_sidecar")):
             found.append(f"{one.key} is whole in the archive, but not in the account")
     return found
 
