@@ -59,7 +59,7 @@ class Image(BaseModel):
     model_config = STRICT
 
     allowed_formats: SomeNames = ("jpeg", "png", "webp")
-    """formats, as found in the bytes, that may be decoded, of jpeg, png, webp, gif, bmp, tiff, avif; open_clip reads the first three"""
+    """formats, as found in the bytes, that may be decoded: of jpeg, png, webp (what open_clip reads), gif, bmp, tiff, avif"""
     max_pixels: int = Field(default=89_478_485, ge=1)
     """larger images fail before they are decoded (Pillow's own limit)"""
 
