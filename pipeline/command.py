@@ -93,9 +93,9 @@ def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Res
     gpus = 1.0 if wants_gpu else 0.0
     if not plan.route:
         plan = replace(plan, route=ray_shards.ask(local_route, wish(recipe), gpus=gpus))
-    found = finished(plan, retry=request.choices.retry_quarantined)
-    if found is not None:
-        return found
+        found = finished(plan, retry=request.choices.retry_quarantined)
+        if found is not None:
+            return found
     refuse_foreign(root)   # before a lock is written there
     with held(root) as lock:
         patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)

@@ -44,20 +44,17 @@ class Choices:
     retry_quarantined: bool = False
 
 
-NOTHING_SPECIAL = Choices()
+DEFAULT_CHOICES = Choices()
 
 
-def curate(plan: Plan, driver: Driver, choices: Choices = NOTHING_SPECIAL) -> Result:
+def curate(plan: Plan, driver: Driver, choices: Choices = DEFAULT_CHOICES) -> Result:
     """Runs what is missing of a plan and publishes the export. Raises ShardmillError; Ctrl-C and SIGTERM come through as
     KeyboardInterrupt, and the same plan continues from there."""
     found = finished(plan, retry=choices.retry_quarantined)
     if found is not None:
         return found
-    try:
-        driver.fence()
-        claim(plan)
-    except OSError as error:
-        raise RootError(f"{plan.root.url} cannot be written: {error.strerror or error}; choose another --output") from error
+    driver.fence()
+    claim(plan)
     active = annotate(plan, driver, choices)
     run = gathered(active)
     find_duplicates(active, run)

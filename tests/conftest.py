@@ -1,4 +1,7 @@
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import fsspec
@@ -9,8 +12,8 @@ from tests.roots import shardmill
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")   # ray's own future default; silences its warning
 if "PYTEST_XDIST_WORKER" in os.environ:   # two test processes at once must not join each other's Ray
-    os.environ["RAY_TMPDIR"] = f"/tmp/shardmill-{os.environ['PYTEST_XDIST_WORKER']}"
-    os.makedirs(os.environ["RAY_TMPDIR"], exist_ok=True)
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")   # short: it has sockets
+    atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 SAMPLE = Path(__file__).parent.parent / "pipeline" / "assets" / "sample"
 

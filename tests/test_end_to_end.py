@@ -11,6 +11,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import psutil
 import pytest
 import webdataset
 
@@ -99,6 +100,8 @@ def test_explain_shows_every_rule_and_the_verdict(demo_root):
     (["run", "sample", "no/such/folder", "--output", "x"], ["no/such/folder"]),
     (["status", "no-such-root"], ["no-such-root", "run.json"]),
     (["run", "sample", "pipe:cat x", "--output", "x"], ["pipe:"]),
+    (["run", "sample", "--output", "nosuch://bucket/x"], ["nosuch"]),
+    (["run", "sample", "--output", "x", "--address", "127.0.0.1:9"], ["no Ray cluster answers at '127.0.0.1:9'", "--address"]),
 ])
 def test_bad_input_exits_2_and_names_what_is_wrong(arguments, words, tmp_path):
     done = shardmill(*[str(tmp_path / a) if a == "x" else a for a in arguments], check=2)
@@ -188,12 +191,21 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
         server.shutdown()
 
 
-def test_sigterm_stops_with_130_as_ctrl_c_does(tmp_path, sample_folder):
+def ray_starts(driver, root):
+    return any("gcs_server" in " ".join(child.cmdline()) for child in psutil.Process(driver.pid).children())
+
+
+def is_claimed(driver, root):
+    return (root / "run.json").exists()
+
+
+@pytest.mark.parametrize("moment", [ray_starts, is_claimed])
+def test_sigterm_stops_with_130_as_ctrl_c_does(tmp_path, sample_folder, moment):
     root = tmp_path / "out"
     arguments = ["run", "sample", str(sample_folder / "00008.tar"), "--output", str(root), "--workers", "1"]
     driver = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *arguments], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not (root / "run.json").exists() and time.monotonic() < deadline:
+    while not moment(driver, root) and time.monotonic() < deadline:
         time.sleep(0.05)
     driver.send_signal(signal.SIGTERM)
     _, said = driver.communicate(timeout=60)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from ray.exceptions import RayTaskError
 from pipeline.errors import InputError, ShardmillError
 
 Answer = TypeVar("Answer")
+
+KNOCK_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,19 @@ def connect(address: str | None, cpus: int | None = None) -> None:
     `cpus` CPUs (default: what it has)."""
     if ray.is_initialized():
         return
+    try:
+        _init(address or os.environ.get("RAY_ADDRESS"), cpus)
+    except SystemExit as stop:   # Ray's own handler of SIGTERM, which it sets while it starts
+        raise KeyboardInterrupt from stop
+
+
+def _init(target: str | None, cpus: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING, "configure_logging": False}
-    target = address or os.environ.get("RAY_ADDRESS")
     if target:
         try:
+            _knock(target)
             ray.init(address=target, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at {target!r} (--address or RAY_ADDRESS): {error}") from error
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")   # nothing is told to anybody unless the user asks for it
@@ -52,6 +62,13 @@ def connect(address: str | None, cpus: int | None = None) -> None:
         if cpus is None:
             raise
         ray.init(**options)   # a cluster that was started here by `ray start`: its CPUs are not ours to say
+
+
+def _knock(target: str) -> None:
+    """Raises OSError where nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = target.rpartition(":")
+    if port.isdecimal() and "://" not in target:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def disconnect() -> None:

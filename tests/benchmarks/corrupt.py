@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import SampleFailure
 from tests.benchmarks.end_to_end import Pass, Size, annotate_pass
 from tests.benchmarks.figures import Figure, median, ratio
-from tests.benchmarks.replicas import Members, decoded, samples
+from tests.benchmarks.replicas import Members, whole
 
 SHARE, SEED, BOUND = 0.01, 0, 0.95
 BOMB = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00\x5c\x1b\xd9\x9e"
@@ -25,19 +24,6 @@ KINDS = (
     "cut in half", "cut in the header", "no bytes", "a web page", "zeros", "wrong first bytes", "pixel bomb", "no image member",
     "no caption", "broken JSON", "one byte changed",
 )
-
-
-def whole() -> list[Members]:
-    """The bundled samples without a fault."""
-    found = []
-    for members in samples():
-        try:
-            decoded(members.get("jpg", b""))
-        except SampleFailure:
-            continue
-        if "txt" in members:
-            found.append(members)
-    return found
 
 
 def spoiled(members: Members, kind: str, rng: np.random.Generator) -> Members:
@@ -72,7 +58,7 @@ def write_pair(folder: Path, size: Size, seed: int = SEED) -> Counter[str]:
         for name, rows in (("clean", clean), ("corrupt", corrupt)):
             write_tar(folder / name / "shards" / f"{number:05d}.tar", rows)
     for name in ("clean", "corrupt"):
-        write_tar(folder / name / "warm" / "00000.tar", whole()[: size.warm])
+        write_tar(folder / name / "warm" / "00000.tar", list(whole()[: size.warm]))
     return damage
 
 

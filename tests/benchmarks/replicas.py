@@ -47,8 +47,8 @@ def decoded(data: bytes) -> Decoded:
 
 
 @cache
-def readable() -> tuple[tuple[bytes, str], ...]:
-    """(image bytes, caption) of the samples that get an embedding."""
+def whole() -> tuple[Members, ...]:
+    """The bundled samples that get an embedding."""
     found = []
     for members in samples():
         try:
@@ -56,5 +56,10 @@ def readable() -> tuple[tuple[bytes, str], ...]:
         except SampleFailure:
             continue
         if "txt" in members:
-            found.append((members["jpg"], members["txt"].decode()))
+            found.append(members)
     return tuple(found)
+
+
+def readable() -> tuple[tuple[bytes, str], ...]:
+    """(image bytes, caption) of the samples that get an embedding."""
+    return tuple((members["jpg"], members["txt"].decode()) for members in whole())

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.io.source import merged
 from pipeline.io.store import (
     Store,
@@ -234,3 +235,11 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_searched(tmp_path):
 
 def test_s3_and_https_are_known():
     assert {"s3", "https", "gs"} <= set(known_protocols())
+
+
+@pytest.mark.parametrize("url", ["simplecache::/etc/hostname", "pipe:cat /etc/hostname", "filecache::pipe:cat x", "nosuch://bucket/x"])
+def test_chains_commands_and_unknown_protocols_are_refused_whoever_names_them(url):
+    """A run.json of somebody else names inputs, too."""
+    for way_in in (open_url, exists, stat, files_in, absolute, Store):
+        with pytest.raises(InputError, match=r"never followed|nosuch"):
+            way_in(url)

@@ -100,7 +100,7 @@ def test_no_control_or_direction_character_of_an_input_reaches_the_terminal(atta
     shown.classes(class_rows(root))
     samples = pq.read_table(next(attacked.root.glob("columns/samples@*/_img*.parquet")), columns=["uid"]).column("uid").to_pylist()
     shown.explanation(explained(root, samples[16]))
-    text = capsys.readouterr().out
+    text = capsys.readouterr().out + shown.as_json([status(root), class_rows(root), explained(root, samples[16])])
     assert any(script in text for script in SCRIPTS), "the caption is shown"
     strange = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n"}
     assert strange == set()
