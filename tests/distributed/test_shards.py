@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.distributed.local import LocalExecutor
-from pipeline.distributed.shards import ATTEMPTS, RayExecutor
+from pipeline.distributed.shards import ATTEMPTS, Patience, RayExecutor
 from pipeline.errors import ShardmillError
 from tests.distributed.works import Squares
 
@@ -34,7 +34,7 @@ def test_an_item_that_raises_is_given_up_by_name_after_three_attempts_and_the_re
 
 def test_an_item_that_kills_its_worker_is_tried_in_three_processes_and_no_other_item_is_blamed(tmp_path):
     work = Squares(str(tmp_path), dies=(1,))
-    found = outcomes(RayExecutor(1), work, list(range(5)))
+    found = outcomes(RayExecutor(1, patience=Patience(detection=2.0)), work, list(range(5)))
     assert found[1].error is not None
     assert "died" in found[1].error
     pids = {name.split(".")[2] for name in work.attempts(1)}
