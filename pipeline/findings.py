@@ -69,7 +69,7 @@ def find_pairs(plan: Plan, rows: Iterable[RowId]) -> Pairs:
     with plan.root.open(f"{plan.duplicates}/duplicates.parquet") as file:
         table = pq.ParquetFile(file)
         total = int(table.metadata.num_rows)
-        for batch in table.iter_batches(BATCH):
+        for batch in table.iter_batches(BATCH, use_threads=False):
             is_near = pc.equal(batch.column("kind"), "near")
             doubtful = batch.filter(is_near).sort_by([("removed", "descending"), ("correlation", "ascending")])
             near = heapq.nsmallest(LIMITS["pairs"], [*near, *doubtful.slice(0, LIMITS["pairs"]).to_pylist()], key=_doubt)

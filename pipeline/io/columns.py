@@ -79,7 +79,21 @@ def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str,
 
 def read_table(store: Store, path: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
     with _opened(store, path) as file:
-        return pq.read_table(file, columns=None if columns is None else list(columns), filters=filters)
+        return parquet_table(file, columns, filters)
+
+
+def parquet_table(file: IO[bytes], columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+    """The table of an open parquet file; `filters` is an expression over `columns`.
+
+    Everything happens in the calling thread: pq.read_table lets Arrow's threads hold the Python file, and one that lets go of
+    it while the interpreter ends aborts the process.
+    """
+    opened = pq.ParquetFile(file, pre_buffer=False)
+    chosen = None if columns is None else list(columns)
+    if filters is None:
+        return opened.read(chosen, use_threads=False)
+    batches = [batch.filter(filters) for batch in opened.iter_batches(columns=chosen, use_threads=False)]
+    return pa.Table.from_batches(batches, None if batches else opened.schema_arrow)
 
 
 def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str] | None = None) -> pa.Table:

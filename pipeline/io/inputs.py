@@ -110,7 +110,7 @@ def _successes(sidecar: SourceFile) -> int | None:
         opened = pq.ParquetFile(sidecar)
         if "status" not in opened.schema_arrow.names:
             return int(opened.metadata.num_rows)
-        return int(pc.sum(pc.equal(opened.read(["status"]).column("status"), "success")).as_py() or 0)
+        return int(pc.sum(pc.equal(opened.read(["status"], use_threads=False).column("status"), "success")).as_py() or 0)
     except DAMAGE:
         if sidecar.failed:
             raise

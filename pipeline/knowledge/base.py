@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.io.columns import parquet_table
 from pipeline.io.store import open_url
 from schemas.tables import KNOWLEDGE_BASE
 
@@ -92,7 +92,7 @@ def _read(name: str) -> bytes:
 
 def _parsed(name: str, content: bytes) -> pa.Table:
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = parquet_table(io.BytesIO(content))
     except pa.ArrowInvalid as error:
         raise InputError(f"knowledge base {name!r} is not a parquet file: {error}") from error
     missing = [field.name for field in KNOWLEDGE_BASE if field.name not in table.column_names]
