@@ -42,6 +42,8 @@ Inputs = Annotated[
 ]
 Root = Annotated[str, typer.Argument(metavar="ROOT", help="output root of a run")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be repeated")]
+Workers = Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -50,9 +52,9 @@ def run(
     recipe: RecipeName,
     inputs: Inputs = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="ROOT", help="output root, a folder or URL")] = "",
-    workers: Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")] = None,
+    workers: Workers = None,
     threads: Annotated[int, typer.Option(min=1, help="batches that an actor has in work at once")] = 1,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")] = None,
+    address: Address = None,
     retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="try the shards in quarantine again")] = False,
     stall_timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=1, help="a shard without progress for so long is hung; default: 600")
@@ -78,13 +80,14 @@ def run(
 @app.command()
 def plan(
     recipe: RecipeName, inputs: Inputs = None, overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="actors to plan for")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="actors to plan for, in all")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="machines like this one that they are on")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
     from pipeline.command import planned
 
-    _print(as_json, planned(recipe, inputs or [], overrides or [], workers), shown.plan)
+    _print(as_json, planned(recipe, inputs or [], overrides or [], workers, nodes), shown.plan)
 
 
 @app.command()
@@ -142,11 +145,44 @@ def simulate(root: Root, overrides: Overrides = None, as_json: AsJson = False) -
 
 
 @app.command()
-def classes(root: Root, as_json: AsJson = False) -> None:
-    """List the pseudo-classes of a run: name, size, entities."""
-    from pipeline.labelling import class_rows
+def classes(
+    root: Root,
+    class_id: Annotated[int | None, typer.Argument(metavar="[CLASS]", help="id of a class: everything that is known of it")] = None,
+    level: Annotated[int, typer.Option(min=0, help="0: the classes that label samples; above: coarser ones")] = 0,
+    compare: Annotated[str, typer.Option(metavar="OTHER", help="root whose classes these are compared with")] = "",
+    suggest: Annotated[str, typer.Option(metavar="K,K,…", help="advise on the number of classes, from a sample")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """The pseudo-classes of a run: list them, show one, compare them with another run's, or advise how many there should be."""
+    from pipeline import class_advice, class_views
 
-    _print(as_json, class_rows(root), shown.classes)
+    if compare:
+        _print(as_json, class_views.compared(root, compare), shown.comparison)
+    elif suggest:
+        _print(as_json, class_advice.suggested(root, suggest), shown.suggestion)
+    elif class_id is not None:
+        _print(as_json, class_views.one_class(root, class_id, level), shown.one_class)
+    else:
+        _print(as_json, class_views.class_rows(root, level), shown.classes)
+
+
+@app.command()
+def label(
+    root: Root,
+    other: Annotated[str, typer.Option("--classes", metavar="OTHER", help="root whose published classes are used")],
+    workers: Workers = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label and export a run again with the classes of another root: same ids and names, nothing is fitted."""
+    from pipeline.command import Request, label_by
+    from pipeline.progress import Silent, reporter
+
+    request = Request("", [], root, workers=workers, address=address)
+    result, seconds = label_by(request, other, Silent() if as_json else reporter())
+    found = {"root": root, "seconds": seconds, **result.ledger.as_dict()}
+    _print(as_json, found, lambda _: shown.result(result, root, seconds))
+    raise typer.Exit(3 if result.ledger.quarantined else 0)
 
 
 @app.command()

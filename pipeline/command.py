@@ -12,6 +12,8 @@ from pipeline.errors import InputError
 from pipeline.io.inputs import Shard, discover
 from pipeline.io.store import Store, absolute
 from pipeline.lock import held
+from pipeline.opened import open_root
+from pipeline.others import named_folders
 from pipeline.passes import Driver, EventLog
 from pipeline.plan import Plan
 from pipeline.progress import Reporter
@@ -56,9 +58,21 @@ def wish(recipe: Recipe) -> "RouteWish":
 
 def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
     """Runs or continues a curation on Ray; returns its result and the seconds it took. A finished one starts no Ray."""
-    started = time.monotonic()
     recipe = load(request.recipe, request.overrides)
-    shards = shards_of(recipe, request.inputs)
+    return _curated(request, recipe, shards_of(recipe, request.inputs), tell)
+
+
+def label_by(request: Request, other: str, tell: Reporter) -> tuple[Result, float]:
+    """Runs the recipe of the root `request.output` again over its inputs, with the classes that the root `other` has
+    published: same ids, same names, nothing fitted. Raises RootError for what is no root."""
+    found = open_root(request.output)
+    classes = found.recipe.classes.model_dump(mode="json") | {"fit_on": absolute(other), "ids_from": None}
+    changed = Recipe.model_validate(found.recipe.model_dump(mode="json") | {"classes": classes})
+    return _curated(request, changed, found.shards, tell)
+
+
+def _curated(request: Request, recipe: Recipe, shards: tuple[Shard, ...], tell: Reporter) -> tuple[Result, float]:
+    started = time.monotonic()
     # Slow to import: a wrong recipe or input is said before.
     from pipeline.distributed import shards as ray_shards
     from pipeline.models.route import local_route
@@ -70,7 +84,8 @@ def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
         raise InputError("--output memory://… is one process's memory, which workers do not see: give a folder or a shared store")
     # A cluster's workers may be another kind of machine than this one; on one machine the answer is at hand.
     elsewhere = request.address or os.environ.get("RAY_ADDRESS")
-    plan = Plan(root, recipe, shards, "" if elsewhere else local_route(wish(recipe)))
+    others = named_folders(root, recipe, shards)
+    plan = Plan(root, recipe, shards, "" if elsewhere else local_route(wish(recipe)), others=others)
     result = None if elsewhere else finished(plan, retry=request.choices.retry_quarantined)
     if result is None:
         ray_shards.connect(request.address, request.workers)
@@ -109,11 +124,11 @@ def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Res
     return result
 
 
-def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], workers: int) -> dict[str, Any]:
+def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], workers: int, nodes: int) -> dict[str, Any]:
     """What a run would need, estimated on this machine."""
     recipe = load(recipe_name, overrides)
     shards = shards_of(recipe, inputs)
     from pipeline.models.route import local_route  # slow to import: a wrong recipe or input is said before
     from pipeline.probe import estimate
 
-    return estimate(Plan(Store("memory://unused"), recipe, shards, local_route(wish(recipe))), workers)
+    return estimate(Plan(Store("memory://unused"), recipe, shards, local_route(wish(recipe))), workers, nodes)

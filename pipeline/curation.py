@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import labelling, linking
+from pipeline import balancing, clustering, labelling, linking, naming
 from pipeline.errors import InputError, RootError
 from pipeline.export import Export, plan_export, side_files
 from pipeline.exported import ExportColumns
@@ -53,6 +53,7 @@ def curate(plan: Plan, driver: Driver, choices: Choices = DEFAULT_CHOICES) -> Re
     found = finished(plan, retry=choices.retry_quarantined)
     if found is not None:
         return found
+    clustering.refuse_what_cannot_fit(plan, driver)   # before hours of reading
     driver.fence()
     claim(plan)
     active = annotate(plan, driver, choices)
@@ -63,8 +64,10 @@ def curate(plan: Plan, driver: Driver, choices: Choices = DEFAULT_CHOICES) -> Re
     link(active, driver)
     linking.count(active, run)
     ledger = select(active, run, driver, tuple(s.shard_id for s in plan.shards if s not in active.shards))
-    labelling.fit(active, run)
+    clustering.fit(active, run, driver)
     labelling.label(active, run, driver)
+    naming.name(active, run)
+    balancing.draw(active, run, driver)
     export(active, run, driver, ledger)
     return Result(active, ledger)
 
@@ -211,7 +214,9 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
     """Writes the output shards, then the side files, then points `shards` and current.json at them."""
     root, settings = plan.root, plan.recipe.export
     seed = plan.recipe.seed if settings.shuffle else None
-    kept = {shard_id: counts.get("kept", 0) for shard_id, counts in ledger.shards.items()}
+    kept, account = {shard_id: counts.get("kept", 0) for shard_id, counts in ledger.shards.items()}, dict[str, int]()
+    if plan.balance is not None:
+        kept, account = balancing.taken(plan, run)
     planned = plan_export(plan.shards, kept, size=settings.shard_size, group=settings.group, seed=seed)
     names = set(root.names(plan.export))
     there = {item for item in planned if {f"{item.name}{end}" for end in (".tar", ".parquet", "_stats.json")} <= names}
@@ -219,12 +224,14 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
     classes = plan.classes and f"{plan.classes}/classes.parquet"
     columns = ExportColumns(plan.columns, plan.verdicts, plan.labels, classes, plan.frequent)
     digits = max(4, len(str(settings.shard_size - 1)))
-    driver.must("export", Export(columns, plan.export, seed, digits), todo, there=len(there))
-    side_files(root, plan.export, planned, export_facts(plan, ledger))
+    driver.must("export", Export(columns, plan.export, seed, digits, plan.balance), todo, there=len(there))
+    side_files(root, plan.export, planned, {**export_facts(plan, ledger), **account})
     driver.fence()
     root.point("shards", plan.export)
-    published = {"export": plan.export, "verdicts": plan.verdicts, "labels": plan.labels, "classes": plan.classes}
-    root.write_json("current.json", published)
+    root.write_json("current.json", {
+        "export": plan.export, "verdicts": plan.verdicts, "labels": plan.labels, "classes": plan.classes,
+        "centroids": plan.centroids, "balance": plan.balance,
+    })
 
 
 def export_facts(plan: Plan, ledger: Ledger) -> dict[str, Any]:

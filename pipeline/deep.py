@@ -61,7 +61,7 @@ class Deep:
         return ExportColumns(plan.columns, plan.verdicts, plan.labels, classes, plan.frequent)
 
     @cached_property
-    def _class_names(self) -> list[str]:
+    def _class_names(self) -> dict[int, str]:
         return self._columns.class_names()
 
     def faults(self) -> Iterator[str]:

@@ -70,6 +70,7 @@ def report_data(plan: Plan) -> ReportData:
         kept_pictures=tuple(pictures.picture(one.row, one.value) for one in seen.examples.get(KEPT, ())),
         gaps=tuple(gaps(plan, ledger)), quarantined=tuple(quarantined(plan, ledger)), histograms=seen.histograms,
         duplicates=pairs.cards(pictures), classes=classes.cards(pictures), entities=entities.cards(pictures),
+        class_facts=classes.facts, confusable=classes.confusable,
         stages=times.passes, shards=times.shards, retried=times.retried, recipe_yaml=recipe_yaml(plan),
         conditions=plan.recipe.conditions, notes=tuple(notes(plan, scanned, pictures)),
     )
@@ -161,8 +162,9 @@ def notes(plan: Plan, scanned: Sequence[Shard], pictures: Album) -> Iterator[str
            f"that correlate at {recipe.duplicates.correlation} or more. Crops and mirrored copies are not found; cosines are "
            "shown, not used.")
     if plan.classes is not None:
-        yield (f"Labels: the {recipe.classes.labels} nearest classes of each kept sample, weighted by a softmax of the cosines at "
-               f"temperature {recipe.classes.temperature}. Sizes count the nearest class alone.")
+        yield (f"Labels: the {recipe.classes.labels} nearest classes of each kept sample. Sizes count the nearest class alone. A "
+               "name is sure as far as it is likely that a fifth of the pictures that fall into its class, and twice as many as "
+               "of all, have the entity.")
     if len(scanned) < len(plan.shards):
         yield (f"Distributions, examples, mean z and label weights are of {len(scanned):,} of the {len(plan.shards):,} shards, "
                "evenly spread over the input; all counts of verdicts, classes and entities are of the whole run.")

@@ -1,8 +1,9 @@
 """Kept samples -> deterministic WebDataset shards with the side files that trainers look for.
 
 The plan is made before any work and from counts alone: input shards shuffled by seed, taken in groups of G, the kept rows
-of a group shuffled together, and the whole sequence cut into shards of a number of samples. So an output tar depends on
-verdicts, labels, seed and G, never on who wrote it or when. Image bytes and captions are copied, not re-encoded.
+of a group shuffled together (in a balanced export each as often as it is taken), and the whole sequence cut into shards of a
+number of samples. So an output tar depends on verdicts, labels, copies, seed and G, never on who wrote it or when. Image bytes
+and captions are copied, not re-encoded.
 """
 
 import hashlib
@@ -76,7 +77,7 @@ def plan_export(
 
 
 def part_rows(part: Part, kept: Mapping[str, NDArray[np.int32]], seed: int | None) -> list[tuple[str, int]]:
-    """(shard_id, row) of a part's samples in output order; `kept` gives the kept rows of each shard, ascending."""
+    """(shard_id, row) of a part's samples in output order; `kept` gives the rows of each shard that are exported, ascending."""
     rows = [(shard.shard_id, int(row)) for shard in part.shards for row in kept[shard.shard_id]]
     if seed is not None:
         order = np.random.default_rng([seed, 1, part.group]).permutation(len(rows))
@@ -93,6 +94,8 @@ class Export(Work[OutputShard]):
     seed: int | None
     digits: int = 4
     """Of a sample's number in its shard."""
+    copies: str | None = None
+    """Folder of how often each sample is taken; None: each kept one once."""
 
     def name(self, item: OutputShard) -> str:
         return item.name
@@ -102,7 +105,7 @@ class Export(Work[OutputShard]):
         label_names = self.columns.class_names()
         yield lambda item: self._run(item, label_names)
 
-    def _run(self, item: OutputShard, label_names: Sequence[str]) -> Facts:
+    def _run(self, item: OutputShard, label_names: Mapping[int, str]) -> Facts:
         started = time.monotonic()
         rows = [row for part in item.parts for row in part_rows(part, self._kept(part), self.seed)]
         if len(rows) != item.samples:
@@ -125,10 +128,10 @@ class Export(Work[OutputShard]):
 
     def _kept(self, part: Part) -> dict[str, NDArray[np.int32]]:
         store = self.columns.columns.store
-        return {shard.shard_id: kept_rows(store, self.columns.verdicts, shard.shard_id) for shard in part.shards}
+        return {shard.shard_id: taken_rows(store, self.columns.verdicts, self.copies, shard.shard_id) for shard in part.shards}
 
     def _members(
-        self, keys: list[str], table: pa.Table, shards: Mapping[str, Shard], label_names: Sequence[str]
+        self, keys: list[str], table: pa.Table, shards: Mapping[str, Shard], label_names: Mapping[int, str]
     ) -> Iterator[tuple[str, str, bytes, bytes, bytes]]:
         for key, sample in zip(keys, self.columns.bytes_of(table, shards), strict=True):
             if hashlib.sha256(sample.image).hexdigest() != sample.row["sha256"]:
@@ -149,6 +152,19 @@ def caption_bytes(sample: Sample) -> bytes:
 def kept_rows(store: Store, verdicts: str, shard_id: str) -> NDArray[np.int32]:
     verdict = read_columns(store, verdicts, shard_id, ["verdict"]).column("verdict")
     return np.flatnonzero(np.asarray(pa.compute.equal(verdict, "kept"))).astype(np.int32)
+
+
+def times_taken(store: Store, copies: str, shard_id: str) -> NDArray[np.int32]:
+    """i32[rows]: how often each sample of a shard is exported."""
+    return np.asarray(read_columns(store, copies, shard_id, ["copies"]).column("copies"), np.int32)
+
+
+def taken_rows(store: Store, verdicts: str, copies: str | None, shard_id: str) -> NDArray[np.int32]:
+    """Rows of a shard that are exported, ascending, each as often as it is."""
+    if copies is None:
+        return kept_rows(store, verdicts, shard_id)
+    times = times_taken(store, copies, shard_id)
+    return np.repeat(np.arange(len(times), dtype=np.int32), times)
 
 
 def export_table(keys: list[str], table: pa.Table, shards: Mapping[str, Shard]) -> pa.Table:

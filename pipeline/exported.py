@@ -20,7 +20,7 @@ from pipeline.io.inputs import Shard
 from pipeline.io.shards import fetch
 from pipeline.plan import Frequent
 from pipeline.runner import Columns
-from schemas.columns import ENTITY, SAMPLES
+from schemas.columns import ENTITY, LABELS, SAMPLES
 
 CHUNK = 256
 """Samples fetched together: bounds memory, and gives a remote store enough to read at once."""
@@ -52,12 +52,12 @@ class ExportColumns:
     classes: str | None
     frequent: Frequent
 
-    def class_names(self) -> list[str]:
+    def class_names(self) -> dict[int, str]:
         """Names by class id; empty without classes."""
         if self.classes is None:
-            return []
-        names: list[str] = read_table(self.columns.store, self.classes, ["name"]).column("name").to_pylist()
-        return names
+            return {}
+        table = read_table(self.columns.store, self.classes, ["class_id", "name", "level"], pc.field("level") == 0)
+        return dict(zip(table.column("class_id").to_pylist(), table.column("name").to_pylist(), strict=True))
 
     def samples(self, rows: Sequence[tuple[str, int]], shards: Mapping[str, Shard]) -> pa.Table:
         """The columns of these (shard_id, row) in this order."""
@@ -79,10 +79,9 @@ class ExportColumns:
             columns.update({name: table.column(name) for name in names})
         count = len(columns["uid"])
         if self.labels is None:
-            columns["labels"] = pa.nulls(count, pa.list_(pa.int32()))
-            columns["label_weights"] = pa.nulls(count, pa.list_(pa.float16()))
+            columns.update({name: pa.nulls(count, LABELS.field(name).type) for name in LABELS.names[1:]})
         else:
-            table = read_columns(store, self.labels, shard_id, ["labels", "label_weights"])
+            table = read_columns(store, self.labels, shard_id, LABELS.names[1:])
             columns.update({name: table.column(name) for name in table.column_names})
         columns["entities"] = self._confirmed(columns["entities"])
         columns["shard_id"] = pa.array([shard_id] * count)
@@ -149,7 +148,7 @@ def _positions(table: pa.Table, *, in_place: bool) -> Iterator[tuple[str, list[i
     yield from sorted(by_shard.items())
 
 
-def sample_json(sample: Sample, label_names: Sequence[str]) -> bytes:
+def sample_json(sample: Sample, label_names: Mapping[int, str]) -> bytes:
     """The original object unchanged plus our keys; an original key that ours would overwrite moves to `source`."""
     original = json.loads(sample.json) if sample.json else {}
     if not isinstance(original, dict):
@@ -166,6 +165,7 @@ def sample_json(sample: Sample, label_names: Sequence[str]) -> bytes:
         "labels": labels,
         "label_weights": [round(float(w), 4) for w in row["label_weights"] or []],
         "label_names": [label_names[i] for i in labels],
+        "label_levels": row["label_levels"] or [],
     }
     moved = {key: original.pop(key) for key in list(original) if key in ours}
     if moved:

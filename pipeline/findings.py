@@ -11,10 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.album import Album, RowId
+from pipeline.class_facts import confusable, facts
 from pipeline.io.columns import read_columns, read_table
 from pipeline.io.inputs import Shard
+from pipeline.naming import QUALITY
 from pipeline.plan import Plan
-from pipeline.report_data import LIMITS, ClassCard, ClassEntity, EntityRow, Pair, Top
+from pipeline.report_data import LIMITS, ClassCard, ClassEntity, Confusable, EntityRow, Pair, Top
 
 Row = Mapping[str, Any]
 EXACT = {"uid": "same image and caption", "sha256": "same image bytes, another caption"}
@@ -94,10 +96,14 @@ class Classes:
     labelled: Mapping[int, int] | None = None
     """Samples that carry a class among their labels; None where not every shard was counted."""
     weights: Mapping[int, float] | None = None
+    parents: Mapping[int, str] = field(default_factory=dict)
+    """Name of the class one level up, by its id."""
+    facts: tuple[tuple[str, str], ...] = ()
+    confusable: tuple[Confusable, ...] = ()
 
     @property
     def wanted(self) -> list[RowId]:
-        return [left(one) for row in self.rows for one in row["exemplars"]]
+        return [left(one) for row in self.rows for one in (*row["exemplars"], *row["outliers"])]
 
     def cards(self, pictures: Album) -> Top[ClassCard]:
         return Top(tuple(self._card(row, pictures) for row in self.rows), self.total)
@@ -108,6 +114,8 @@ class Classes:
             number, row["name"], row["named"], row["size"], row["mean_similarity"],
             tuple(ClassEntity(entity["name"], entity["lift"]) for entity in row["entities"]),
             tuple(pictures.picture(left(one)) for one in row["exemplars"]),
+            tuple(pictures.picture(left(one)) for one in row["outliers"]),
+            row["confidence"], self.parents.get(row["parent"]),
             None if self.labelled is None else self.labelled[number], None if self.weights is None else self.weights.get(number),
         )
 
@@ -116,23 +124,38 @@ def find_classes(plan: Plan, scanned: Sequence[Shard]) -> Classes:
     path = f"{plan.classes}/classes.parquet"
     if plan.classes is None or not plan.root.exists(path):
         return Classes()
-    sizes = read_table(plan.root, path, ["class_id", "size"])
+    finest = pc.field("level") == 0
+    sizes = read_table(plan.root, path, ["class_id", "size", "level"], finest)
     largest = sizes.sort_by([("size", "descending"), ("class_id", "ascending")]).slice(0, LIMITS["classes"])
     order = largest.column("class_id").to_pylist()
-    rows = {row["class_id"]: row for row in read_table(plan.root, path, filters=pc.field("class_id").isin(order)).to_pylist()}
+    table = read_table(plan.root, path, filters=finest & pc.field("class_id").isin(order))
+    rows = {row["class_id"]: row for row in table.to_pylist()}
     for row in rows.values():
         row["exemplars"] = row["exemplars"][: LIMITS["exemplars"]]
-    labels, weights = count_labels(plan, scanned, sizes.num_rows)
+        row["outliers"] = row["outliers"][: LIMITS["outliers"]]
+    above = read_table(plan.root, path, ["class_id", "name", "level"], pc.field("level") == 1)
+    labels, weights = count_labels(plan, scanned, pc.max(sizes.column("class_id")).as_py() + 1 if sizes.num_rows else 0)
     complete = len(scanned) == len(plan.shards)
     return Classes(
         tuple(rows[number] for number in order), sizes.num_rows,
         {number: int(labels[number]) for number in order} if complete else None,
         {number: float(weights[number] / labels[number]) for number in order if labels[number]},
+        dict(zip(above.column("class_id").to_pylist(), above.column("name").to_pylist(), strict=True)),
+        *quality_of(plan, path),
     )
 
 
+def quality_of(plan: Plan, path: str) -> tuple[tuple[tuple[str, str], ...], tuple[Confusable, ...]]:
+    """What is said of all classes, and the pairs easily taken for each other."""
+    quality = plan.root.read_json(f"{plan.classes}/{QUALITY}")
+    ids = [id for pair in quality.get("confusable", {}).get("pairs", ()) for id in pair["classes"]]
+    table = read_table(plan.root, path, ["class_id", "name", "level"], (pc.field("level") == 0) & pc.field("class_id").isin(ids))
+    names = dict(zip(table.column("class_id").to_pylist(), table.column("name").to_pylist(), strict=True))
+    return tuple(facts(quality)), tuple(confusable(quality, names))
+
+
 def count_labels(plan: Plan, scanned: Sequence[Shard], classes: int) -> tuple[Any, Any]:
-    """int64 and float64 [classes]: samples that have each class among their labels, and the sum of its weights there."""
+    """int64 and float64 [classes], by class id: samples that have each class among their labels, and the sum of its weights."""
     count, weight = np.zeros(classes, np.int64), np.zeros(classes)
     for shard in scanned if plan.labels is not None else ():
         table = read_columns(plan.root, plan.labels or "", shard.shard_id, ["labels", "label_weights"])

@@ -23,7 +23,7 @@ from pipeline.opened import open_root, readable
 from pipeline.plan import Plan
 
 TABLE = re.compile(r"[a-z_]+@[0-9a-f]{12}")
-RUN_TABLE = re.compile(r"(verdicts|labels)@[0-9a-f]{12}")
+RUN_TABLE = re.compile(r"(verdicts|labels|tallies|copies)@[0-9a-f]{12}")
 EXPORT = re.compile(r"[0-9a-f]{12}")
 OTHER, NO_INPUT, UNFINISHED = "of another recipe, model or input list", "of shards that are no longer inputs", "never finished"
 REMOVALS = 16

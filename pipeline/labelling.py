@@ -1,121 +1,157 @@
-"""From kept samples to classes and labels: fits or borrows centroids, names the classes, labels every kept sample."""
+"""Labels of every kept sample, and what the samples say of the classes: one pass over the stored embeddings."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.errors import RecipeError, RootError
+from pipeline import tallies, taxonomy
+from pipeline.clustering import Embeddings, sample
 from pipeline.export import kept_rows
 from pipeline.gather import Run
-from pipeline.io.columns import read_columns, read_table, read_vectors, write_table
-from pipeline.io.store import Store
-from pipeline.linking import linked_entities, vocabulary
-from pipeline.opened import open_root, readable
+from pipeline.io.columns import read_columns, read_vectors, write_table
+from pipeline.linking import hypernyms, linked_entities
 from pipeline.passes import Driver, stored_shards
 from pipeline.plan import Plan
-from pipeline.reduce import classes, kmeans, labels
-from pipeline.reduce.nearest import nearest, unit
-from pipeline.reductions import kept_mask, read_matrix, write_npy
-from pipeline.runner import Columns
+from pipeline.reduce import labels, quality
+from pipeline.reduce.approximate import EXACT, Search, gated
+from pipeline.reduce.label_tables import Naming, table
+from pipeline.reduce.labels import LabelRule
+from pipeline.reduce.lift import NamingRule
+from pipeline.reduce.nearest import Centres, nearest, unit
+from pipeline.reduce.presence import counted, presence
+from pipeline.reduce.weights import DEFAULT, calibrated
 from pipeline.work import Facts, Work
-from schemas.tables import CLASSES
+
+SEARCH = "search.json"
+MEASURED_ON = 10_000
+"""Samples that the search and the temperature are measured on, about."""
+PAIRS_ON = 1_000_000
+"""Samples that the pairs of easily mistaken classes are counted on, about."""
 
 
-def fit(plan: Plan, run: Run) -> None:
-    """`centroids.npy` and `classes.parquet`; nothing when the recipe asks for no classes."""
-    folder = plan.classes
-    if folder is None or plan.root.exists(f"{folder}/classes.parquet"):
+def label(plan: Plan, run: Run, driver: Driver) -> None:
+    """Writes `plan.labels` and `plan.tallies`; nothing when the recipe asks for no classes."""
+    if plan.labels is None or plan.tallies is None:
         return
-    members = np.flatnonzero(kept_mask(plan, run))
-    if not len(members):   # an empty export is a result, not an error
-        write_npy(plan.root, f"{folder}/centroids.npy", np.zeros((0, 0), np.float32))
-        write_table(plan.root, f"{folder}/classes.parquet", CLASSES.empty_table(), {"k": 0})
-        return
-    centroids = _centroids(plan, run, members)
-    write_npy(plan.root, f"{folder}/centroids.npy", centroids)
-    rows = unit(run.vectors("image_embedding", members))
-    ids, similarity = nearest(rows, centroids, 1)
-    found = classes.Members(members, ids[:, 0], similarity[:, 0], linked_entities(run, members))
-    table = classes.named(found, centroids, vocabulary(plan), run.rows)
-    write_table(plan.root, f"{folder}/classes.parquet", table, {"k": len(centroids)})
+    shard_ids = run.rows.shard_ids
+    if not plan.root.exists(f"{plan.labels}/{SEARCH}"):
+        driver.must("label search", Measure(plan, shard_ids), [SEARCH])
+    there = stored_shards(plan.root, [plan.labels, plan.tallies])
+    offsets = run.rows.offsets
+    todo = [(shard_id, int(offsets[i])) for i, shard_id in enumerate(shard_ids) if shard_id not in there]
+    driver.must("label", Label(plan, counting(plan)), todo, there=len(shard_ids) - len(todo))
 
 
-def _centroids(plan: Plan, run: Run, kept: NDArray[np.int64]) -> NDArray[np.float32]:
+def counting(plan: Plan) -> quality.Counting:
+    """What the tallies count."""
+    k = plan.root.read_json(f"{plan.centroids}/{taxonomy.FIT}")["k"]
+    kept = plan.root.read_json(f"{plan.verdicts}/ledger.json")["kept"]
+    return quality.Counting(k, share=min(1.0, PAIRS_ON / max(1, kept)), seed=plan.recipe.seed)
+
+
+def label_rule(plan: Plan) -> LabelRule:
     settings = plan.recipe.classes
-    if settings.fit_on not in ("kept", "all"):
-        return _borrowed(plan, settings.fit_on)
-    rows = kept if settings.fit_on == "kept" else embedded(run)
-    assert settings.k is not None
-    found = kmeans.fit(run.vectors("image_embedding", rows), settings.k, seed=plan.recipe.seed, iterations=settings.iterations)
-    return found.centroids
+    measured = plan.root.read_json(f"{plan.labels}/{SEARCH}")
+    return LabelRule(settings.labels, settings.floor, float(measured["weights"]["temperature"]))
 
 
-def embedded(run: Run) -> NDArray[np.int64]:
-    """Global rows that have an image embedding."""
-    return np.flatnonzero(np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid")))
-
-
-def _borrowed(plan: Plan, url: str) -> NDArray[np.float32]:
-    """Centroids of another root, if its embeddings are of the same model by the same route."""
-    other = Store(url)
-    if not other.exists("current.json") or other.read_json("current.json")["classes"] is None:
-        raise RecipeError(f"classes.fit_on: {url} is not a finished run with classes; give kept, all or such a root")
-    theirs = other.read_json("run.json")["outputs"]["columns"]["clip"]
-    if theirs != plan.columns.folders["clip"]:
-        raise RecipeError(f"classes.fit_on: {url} has embeddings of another model or numeric route ({theirs})")
-    return read_matrix(other, f"{other.read_json('current.json')['classes']}/centroids.npy")
+def search_of(plan: Plan) -> Search:
+    found: dict[str, Any] = plan.root.read_json(f"{plan.labels}/{SEARCH}")["search"]
+    return Search(**{**found, "tried": tuple((probes, recall) for probes, recall in found["tried"])})
 
 
 @dataclass(frozen=True)
-class Label(Work[str]):
-    """Writes the labels of one shard's kept samples."""
+class Measure(Work[str]):
+    """How labels are searched and weighed, from a sample of the labelled rows. One item, on a worker."""
 
-    columns: Columns
-    verdicts: str
-    classes: str
-    folder: str
-    rule: labels.LabelRule
+    plan: Plan
+    shard_ids: tuple[str, ...]
 
     def name(self, item: str) -> str:
         return item
 
     @contextmanager
     def open(self) -> Iterator[Callable[[str], Facts]]:
-        centroids = read_matrix(self.columns.store, f"{self.classes}/centroids.npy")
-        yield lambda shard_id: self._run(shard_id, centroids)
+        yield self._run
 
-    def _run(self, shard_id: str, centroids: NDArray[np.float32]) -> Facts:
+    def _run(self, _: str) -> Facts:
+        plan, settings = self.plan, self.plan.recipe.classes
+        centroids = np.asarray(taxonomy.read(plan.root, plan.centroids or "")[0].centroids)
+        blocks = [Embeddings(plan.root, plan.columns.folders["clip"], shard_id, plan.verdicts) for shard_id in self.shard_ids]
+        rows = sample(blocks, MEASURED_ON, plan.recipe.seed)
+        search, weight = EXACT, {"temperature": settings.temperature}
+        if len(rows) and len(centroids):
+            if settings.search == "auto":
+                search = gated(centroids, rows, min(settings.labels, len(centroids)), bound=settings.recall, seed=plan.recipe.seed)
+            if settings.temperature == "auto":
+                weight = asdict(calibrated(rows, centroids, settings.labels, plan.recipe.seed))
+        elif settings.temperature == "auto":
+            weight = {"temperature": DEFAULT}
+        plan.root.write_json(f"{plan.labels}/{SEARCH}", {"search": search.record(), "weights": weight})
+        return {}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What labelling one shard after another needs."""
+
+    centres: Centres | NDArray[np.float32]
+    naming: Naming
+    rule: LabelRule
+    parents: dict[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Label(Work[tuple[str, int]]):
+    """Writes the labels of one shard's kept samples, and what they say of the classes. An item is the shard id and the global
+    number of its first row."""
+
+    plan: Plan
+    counting: quality.Counting
+
+    def name(self, item: tuple[str, int]) -> str:
+        return item[0]
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[tuple[str, int]], Facts]]:
+        plan = self.plan
+        levels = taxonomy.read(plan.root, plan.centroids or "")
+        naming = Naming(levels[0].ids, taxonomy.ancestors(levels))
+        centroids = levels[0].centroids
+        ready = search_of(plan).centres(centroids) if len(centroids) else centroids   # without classes no sample was kept
+        opened = Opened(ready, naming, label_rule(plan), hypernyms(plan))
+        yield lambda item: self._run(*item, opened)
+
+    def _run(self, shard_id: str, first_row: int, opened: Opened) -> Facts:
         started = time.monotonic()
-        store, clip = self.columns.store, self.columns.folders["clip"]
-        kept = kept_rows(store, self.verdicts, shard_id).astype(np.int64)
+        plan, store = self.plan, self.plan.root
+        clip = plan.columns.folders["clip"]
+        kept = kept_rows(store, plan.verdicts, shard_id).astype(np.int64)
         uid: pa.Array = read_columns(store, clip, shard_id, ["uid"]).column("uid").combine_chunks()
-        rows = unit(np.asarray(read_vectors(store, clip, shard_id, "image_embedding")[kept]))
-        found = labels.labelled(rows, centroids, self.rule) if len(kept) else labels.NONE
+        found = labels.NONE
+        if len(kept):
+            rows = unit(np.asarray(read_vectors(store, clip, shard_id, "image_embedding")[kept]))
+            found = labels.labelled(rows, opened.centres, opened.rule)
+            self._tally((shard_id, first_row), rows, kept, opened)
+        else:
+            self._tally((shard_id, first_row), np.zeros((0, 1), np.float32), kept, opened)
         facts = {"rows": len(uid), "labelled": len(kept)}
-        write_table(store, f"{self.folder}/{shard_id}.parquet", labels.table(uid, found, kept), facts)
+        write_table(store, f"{plan.labels}/{shard_id}.parquet", table(uid, found, kept, opened.naming), facts)
         return {"rows": len(uid), "seconds": time.monotonic() - started}
 
-
-def label(plan: Plan, run: Run, driver: Driver) -> None:
-    if plan.labels is None or plan.classes is None:
-        return
-    settings = plan.recipe.classes
-    rule = labels.LabelRule(settings.labels, settings.floor, settings.temperature)
-    there = stored_shards(plan.root, [plan.labels])
-    todo = [shard_id for shard_id in run.rows.shard_ids if shard_id not in there]
-    driver.must("label", Label(plan.columns, plan.verdicts, plan.classes, plan.labels, rule), todo, there=len(there))
-
-
-def class_rows(url: str) -> list[dict[str, Any]]:
-    """The classes of a root, the largest first."""
-    plan = readable(open_root(url))
-    if plan.classes is None or not plan.root.exists(f"{plan.classes}/classes.parquet"):
-        raise RootError(f"{url} has no classes: its recipe has no classes.k, or its run is not finished")
-    rows: list[dict[str, Any]] = read_table(plan.root, f"{plan.classes}/classes.parquet").to_pylist()
-    return sorted(rows, key=lambda row: (-row["size"], row["class_id"]))
+    def _tally(self, item: tuple[str, int], rows: NDArray[np.float32], kept: NDArray[np.int64], opened: Opened) -> None:
+        """The two nearest classes whatever the rule for labels is, and the linked entities of the rows."""
+        plan, few, (shard_id, first_row) = self.plan, min(2, max(1, self.counting.k)), item
+        ids, cosines = np.zeros((0, few), np.int32), np.zeros((0, few), np.float32)
+        if len(rows):
+            ids, cosines = nearest(rows, opened.centres, few)
+        found = presence(linked_entities(plan, shard_id, kept), opened.parents, NamingRule().levels)
+        tallies.write(
+            plan.root, f"{plan.tallies}/{shard_id}.parquet", quality.tally(self.counting, first_row + kept, ids, cosines),
+            counted(found, ids[:, 0], self.counting.k))

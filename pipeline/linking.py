@@ -16,10 +16,12 @@ from pipeline.io.store import PARTIAL, Store
 from pipeline.knowledge.aliases import build
 from pipeline.knowledge.base import KnowledgeBase
 from pipeline.knowledge.linking import mentions_of
+from pipeline.knowledge.table import EntityTable
 from pipeline.passes import Driver
 from pipeline.plan import Plan
 from pipeline.reduce import entities
 from pipeline.reduce.lift import Vocabulary
+from pipeline.reduce.nearest import unit
 from pipeline.stage import digest
 from pipeline.work import Facts, Work
 
@@ -123,14 +125,23 @@ def count(plan: Plan, run: Run) -> None:
     write_table(plan.root, path, entities.entity_counts(columns), {"rows": run.rows.total})
 
 
-def linked_entities(run: Run, members: NDArray[np.int64]) -> list[tuple[str, ...]]:
-    """The linked entity ids of the given global rows, confirmed or not: a class is named by what many captions say together,
+def linked_entities(plan: Plan, shard_id: str, rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
+    """The linked entity ids of these rows of a shard, confirmed or not: a class is named by what many captions say together,
     and over many samples a single image's doubt matters less than silence (half of the classes would have no name)."""
-    column = run.table("entities", ["entities"]).column("entities").take(pa.array(members))
-    return [tuple(entity["id"] for entity in row or ()) for row in column.to_pylist()]
+    column = read_columns(plan.root, plan.columns.folders["entities"], shard_id, ["entities"]).column("entities")
+    return [tuple(entity["id"] for entity in row or ()) for row in column.take(pa.array(rows)).to_pylist()]
 
 
 def vocabulary(plan: Plan) -> Vocabulary:
-    """Names and hypernyms of the knowledge base, for naming classes."""
+    """Names and hypernyms of the knowledge base, and the texts of the entities that the run mentions, for naming classes."""
     base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
-    return Vocabulary(dict(zip(base.ids, base.hypernyms, strict=True)), {id: base.name(row) for row, id in enumerate(base.ids)})
+    table = EntityTable.load(plan.root, plan.calibration)
+    texts = {id: unit(table.confirming.embeddings[row : row + 1])[0] for row, id in enumerate(table.ids)}
+    names = {id: base.name(row) for row, id in enumerate(base.ids)}
+    return Vocabulary(hypernyms(plan), names, texts)
+
+
+def hypernyms(plan: Plan) -> dict[str, Sequence[str]]:
+    """By entity id."""
+    base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
+    return dict(zip(base.ids, base.hypernyms, strict=True))

@@ -20,7 +20,7 @@ def folders(plan: Plan) -> list[str]:
     """Every folder that this plan's outputs are in."""
     found = [
         *plan.columns.folders.values(), plan.run_columns, plan.duplicates, plan.calibration, plan.counts, plan.verdicts,
-        plan.classes, plan.labels, plan.export,
+        plan.centroids, plan.tallies, plan.classes, plan.labels, plan.balance, plan.export,
     ]
     return [folder for folder in found if folder is not None]
 
@@ -29,7 +29,7 @@ def files(plan: Plan) -> Iterator[str]:
     """Paths of the promised files of this plan that are there. Other inputs' columns may share a folder: they are not ours."""
     ours = tuple(f"{shard.shard_id}." for shard in plan.shards)
     for folder in folders(plan):
-        by_shard = folder.startswith(("columns/", "labels@")) or folder == plan.verdicts
+        by_shard = folder.startswith(("columns/", "labels@", "tallies@", "copies@")) or folder == plan.verdicts
         for name in plan.root.names(folder):
             if not by_shard or name.startswith(ours) or not is_shard_file(name):
                 yield f"{folder}/{name}"
@@ -37,7 +37,7 @@ def files(plan: Plan) -> Iterator[str]:
 
 
 def is_shard_file(name: str) -> bool:
-    return name.endswith((".parquet", ".npy")) and name not in ("subset.npy",)
+    return name.endswith((".parquet", ".npy")) and name not in ("subset.npy", "cuts.npy")
 
 
 def write_manifest(plan: Plan) -> str:

@@ -28,7 +28,7 @@ def open_root(url: str) -> Plan:
         strange = [name for name in [*columns, *columns.values(), *(s.shard_id for s in shards)] if not NAME.fullmatch(name)]
         if strange:
             raise ValueError(f"no shard or stage is named {strange[0]!r}")
-        plan = Plan(root, recipe, shards, stored["outputs"]["route"], columns)
+        plan = Plan(root, recipe, shards, stored["outputs"]["route"], columns, stored["outputs"].get("others", {}))
     except ValidationError as error:
         raise RootError(f"{url}: run.json is damaged or was written by another version of shardmill: {error}") from None
     except (ValueError, TypeError, KeyError) as error:

@@ -5,7 +5,7 @@ tables the fingerprints of what they read and the list of input shards with thei
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,18 @@ from pipeline import names
 from pipeline.io.columns import read_table
 from pipeline.io.inputs import Shard
 from pipeline.io.store import Store
-from pipeline.recipe import Recipe, classes_identity, export_identity, labels_identity, select_identity
+from pipeline.recipe import (
+    Recipe,
+    balance_identity,
+    classes_identity,
+    export_identity,
+    labels_identity,
+    names_identity,
+    select_identity,
+)
 from pipeline.rules import columns_read
 from pipeline.runner import Columns
+from pipeline.sections import FITTED_HERE
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
 from schemas.columns import SAMPLES
@@ -40,7 +49,8 @@ class Frequent:
 
 
 VERSIONS = {
-    "samples": 2, "duplicates": 1, "run": 1, "calibration": 2, "counts": 1, "verdicts": 1, "classes": 1, "labels": 1, "export": 1,
+    "samples": 2, "duplicates": 1, "run": 1, "calibration": 2, "counts": 1, "verdicts": 1, "centroids": 1, "tallies": 1,
+    "classes": 2, "labels": 2, "copies": 1, "export": 2,
 }
 """Raised whenever the same input would give another table."""
 
@@ -55,6 +65,8 @@ class Plan:
     route: str
     recorded: Mapping[str, str] | None = None
     """Fingerprints of the annotate pass as a run recorded them; None: made from the stages."""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Recipe key (fit_on, ids_from) -> the folder of centroids that the root named there had published when the run began."""
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -145,24 +157,45 @@ class Plan:
         return self._table("verdicts", select_identity(self.recipe), reads)
 
     @cached_property
-    def classes(self) -> str | None:
-        """Folder of the class tables; None when the recipe asks for no classes."""
+    def centroids(self) -> str | None:
+        """Folder of centroids, levels and ids; None when the recipe asks for no classes."""
         settings = self.recipe.classes
-        if settings.k is None and settings.fit_on in ("kept", "all"):
+        if settings.k is None and settings.fit_on in FITTED_HERE:
             return None
-        reads = [self.fingerprints["clip"], self.entities_fingerprint]
         fitted_on = self.verdicts if settings.fit_on == "kept" else settings.fit_on
-        return "tables/" + self._table("classes", classes_identity(self.recipe), reads, fitted_on)
+        return "tables/" + self._table(
+            "centroids", classes_identity(self.recipe), self.fingerprints["clip"], fitted_on, sorted(self.others.items()))
+
+    @cached_property
+    def tallies(self) -> str | None:
+        """Folder of what the kept samples of each shard say of each class."""
+        if self.centroids is None:
+            return None
+        return self._table("tallies", self.centroids, self.verdicts, self.entities_fingerprint)
+
+    @cached_property
+    def classes(self) -> str | None:
+        """Folder of the table of classes and of what is known of their quality."""
+        if self.tallies is None:
+            return None
+        return "tables/" + self._table("classes", names_identity(self.recipe), self.tallies)
 
     @cached_property
     def labels(self) -> str | None:
-        if self.classes is None:
+        if self.centroids is None:
             return None
-        return self._table("labels", labels_identity(self.recipe), self.classes, self.verdicts)
+        return self._table("labels", labels_identity(self.recipe), self.centroids, self.verdicts)
+
+    @cached_property
+    def balance(self) -> str | None:
+        """Folder of how often the export takes each sample; None when it takes all that are kept, once."""
+        if self.recipe.export.balance is None or self.labels is None:
+            return None
+        return self._table("copies", balance_identity(self.recipe), self.labels)
 
     @cached_property
     def export(self) -> str:
-        reads = [self.verdicts, self.labels, self.classes, self.recipe.entities.min_count]
+        reads = [self.verdicts, self.labels, self.classes, self.recipe.entities.min_count, self.balance]
         return "exports/" + digest(["export", VERSIONS["export"], export_identity(self.recipe), reads])
 
     @cached_property
@@ -184,5 +217,6 @@ class Plan:
         return {
             "route": self.route, "columns": dict(self.columns.folders), "duplicates": self.duplicates,
             "run_columns": self.run_columns, "calibration": self.calibration, "counts": self.counts, "verdicts": self.verdicts,
-            "classes": self.classes, "labels": self.labels, "export": self.export,
+            "centroids": self.centroids, "tallies": self.tallies, "classes": self.classes, "labels": self.labels,
+            "balance": self.balance, "export": self.export, "others": dict(self.others),
         }

@@ -1,21 +1,28 @@
 """How long a run would take and how much disk: from a probe of the first samples, in this process. Nothing is written."""
 
+import os
 import time
 from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.clustering import chosen_schedule
+from pipeline.errors import InputError
+from pipeline.fit_costs import fit_costs, in_words, measured_rate
 from pipeline.io.shards import read
 from pipeline.plan import Plan
+from pipeline.reduce.costs import Machines
 from pipeline.runner import BATCH_ROWS, annotate
+from pipeline.sections import FITTED_HERE
 
 PROBED = 2 * BATCH_ROWS
 """Samples; the first batch warms up and is not timed when there is a second one."""
 
 
-def estimate(plan: Plan, workers: int) -> dict[str, Any]:
-    """Counts and estimates, each also as text for people. The time assumes workers as fast as this process."""
+def estimate(plan: Plan, workers: int, nodes: int = 1) -> dict[str, Any]:
+    """Counts and estimates, each also as text for people. Times assume workers as fast as this process, on `nodes` machines like
+    this one."""
     opened = time.monotonic()
     with ExitStack() as stack:
         transforms = [stack.enter_context(stage.open()) for stage in plan.stages]
@@ -26,9 +33,11 @@ def estimate(plan: Plan, workers: int) -> dict[str, Any]:
     samples = probe["rows"] if probe["whole"] else max(guess, probe["rows"])
     seconds = start + samples / probe["rate"] / workers if probe["rate"] else start
     columns = round(samples * probe["column_bytes"] / max(probe["rows"], 1))
+    classes, said = _classes(plan, samples, nodes, workers)
     return {
         "shards": len(plan.shards), "bytes": total, "samples": samples, "rate": probe["rate"], "start_seconds": start,
         "seconds": seconds, "column_bytes": columns, "export_bytes_at_most": total, "conditions": list(plan.recipe.conditions),
+        "classes": classes,
         "text": {
             "recipe": plan.recipe.name,
             "model": plan.recipe.model.label,
@@ -41,8 +50,26 @@ def estimate(plan: Plan, workers: int) -> dict[str, Any]:
             "time": f"about {duration(seconds)} with {workers} worker{'s' * (workers > 1)}",
             "columns": f"about {size(columns)}",
             "export": f"at most {size(total)}",
+            **said,
         },
     }
+
+
+def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """What clustering would cost if every sample were kept; nothing where nothing is fitted."""
+    settings = plan.recipe.classes
+    if settings.k is None or settings.fit_on not in FITTED_HERE or not samples:
+        return None, {}
+    d = plan.clip.description.dimension
+    schedule, why = chosen_schedule(plan, samples, d)
+    machines = Machines(nodes, workers, measured_rate(d, settings.k), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    costs = fit_costs(schedule, (samples, d, settings.k), machines)
+    said = in_words(costs, why, plan)
+    try:
+        costs.check()
+    except InputError as error:
+        said["refused"] = str(error)
+    return {**costs.as_dict(), "why": why, "refused": said.get("refused")}, said
 
 
 def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:

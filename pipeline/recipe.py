@@ -13,7 +13,7 @@ from pipeline.errors import RecipeError
 from pipeline.expectations import problems
 from pipeline.overrides import Source, apply, parse
 from pipeline.rules import STRICT, Name, Rule
-from pipeline.sections import Caption, Classes, Duplicates, Entities, Export, Image, Model, Names
+from pipeline.sections import FITTED_HERE, Caption, Classes, Duplicates, Entities, Export, Image, Model, Names
 from pipeline.stage import digest
 
 
@@ -55,6 +55,14 @@ class Recipe(BaseModel):
         if not isinstance(rules, dict):
             return {} if rules is None else rules
         return {name: {"column": name, **rule} if isinstance(rule, dict) else rule for name, rule in rules.items()}
+
+    @field_validator("export", mode="after")
+    @classmethod
+    def _balance_has_classes(cls, export: Export, info: ValidationInfo) -> Export:
+        classes = info.data.get("classes")
+        if export.balance is not None and classes is not None and classes.k is None and classes.fit_on in FITTED_HERE:
+            raise ValueError("export.balance evens out classes, and there are none: set classes.k, or classes.fit_on to a root")
+        return export
 
     @field_validator("filters", mode="after")
     @classmethod
@@ -128,19 +136,36 @@ def _meaning(rule: Rule) -> dict[str, Any]:
 
 
 def classes_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the centroids of the same embeddings and verdicts."""
+    """Changes with whatever changes the centroids, levels and ids for the same embeddings and verdicts."""
     classes = recipe.classes
-    fitted_here = classes.fit_on in ("kept", "all")
-    return digest([classes.k, classes.k and [classes.fit_on, classes.iterations, recipe.seed]] if fitted_here else classes.fit_on)
+    if classes.fit_on not in FITTED_HERE:
+        return digest(classes.fit_on)
+    fitted = ("fit_on", "preset", "iterations", "min_size", "levels", "resampling", "ids_from")
+    return digest([classes.k, classes.k and [classes.model_dump(mode="json", include=set(fitted)), recipe.seed]])
+
+
+def names_identity(recipe: Recipe) -> str:
+    """Changes with whatever changes the names of the same classes, and what is reported of them."""
+    classes = recipe.classes
+    return digest([float(classes.text_weight), classes.reference_column, recipe.seed])
 
 
 def labels_identity(recipe: Recipe) -> str:
     """Changes with whatever changes the labels for the same centroids."""
     classes = recipe.classes
-    return digest([classes.labels, classes.floor, float(classes.temperature)])
+    searched = [classes.search, classes.search == "auto" and float(classes.recall)]
+    weight = "auto" if classes.temperature == "auto" else float(classes.temperature)
+    drawn = recipe.seed if "auto" in (classes.search, classes.temperature) else None
+    return digest([classes.labels, classes.floor, searched, weight, drawn])
+
+
+def balance_identity(recipe: Recipe) -> str:
+    """Changes with whatever changes how often each sample is exported, for the same labels."""
+    export = recipe.export
+    return digest([export.balance, export.balance and [export.multiplier, export.balance_order, recipe.seed]])
 
 
 def export_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the output shards for the same verdicts and labels."""
+    """Changes with whatever changes the output shards for the same verdicts, labels and copies."""
     export = recipe.export
     return digest([export.shard_size, [export.group, recipe.seed] if export.shuffle else None])

@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 # What is shown at most of each list, so that the page stays at a few MB however large the run is.
 LIMITS = {
-    "pictures": 12, "pairs": 48, "classes": 60, "exemplars": 6, "class_entities": 5, "entities": 60, "rows": 100,
+    "pictures": 12, "pairs": 48, "classes": 32, "exemplars": 16, "outliers": 16, "strip": 6, "confusable": 12,
+    "class_entities": 5, "entities": 60, "rows": 100,
     "inputs": 20,
 }
 
@@ -109,8 +110,25 @@ class ClassCard:
     mean_similarity: float
     entities: tuple[ClassEntity, ...] = ()
     exemplars: tuple[Picture, ...] = ()
+    """Nearest to the centroid, nearest first."""
+    outliers: tuple[Picture, ...] = ()
+    """Members farthest from it, farthest first."""
+    confidence: float | None = None
+    """Chance that the name describes the class; None without a name."""
+    parent: str | None = None
+    """Name of the coarser class it belongs to."""
     labelled: int | None = None
     mean_weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Confusable:
+    """Two classes, the share of their samples that are between them, and the cosine of their centres."""
+
+    name: str
+    other: str
+    share: float
+    cosine: float
 
 
 @dataclass(frozen=True)
@@ -174,6 +192,9 @@ class ReportData:
     """What the recipe's source asks for and nobody checked."""
     notes: tuple[str, ...] = ()
     """How the numbers were made."""
+    class_facts: tuple[tuple[str, str], ...] = ()
+    """Name and value: how good the classes are."""
+    confusable: tuple[Confusable, ...] = ()
 
     def removed(self, outcome: str) -> int:
         return sum(step.count for step in self.steps if step.outcome == outcome)

@@ -1,9 +1,11 @@
 """The sections of a recipe: each key with its type, limits, default and meaning."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from pipeline.rule_columns import column_named
 from pipeline.rules import STRICT
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -17,6 +19,11 @@ def _one_place(url: str) -> str:
     return url
 
 
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+JSON = "json."
+FITTED_HERE = ("kept", "all")
+"""What `classes.fit_on` says when it names no other root."""
+SELF = "self"
 Url = Annotated[str, AfterValidator(_one_place)]
 NAMES_ITS_WEIGHTS = (BUNDLED, "local-dir:", "hf-hub:")
 
@@ -109,16 +116,52 @@ class Classes(BaseModel):
     k: int | None = Field(default=None, ge=1)
     """number of classes; null: none, unless `fit_on` names a run that has some"""
     fit_on: Url = "kept"
-    """samples that the centroids are fitted on: `kept`, `all`, or the output root of another run whose centroids are used;
-    with the last two, classes survive a new threshold"""
+    """samples that the centroids are fitted on: `kept`, `all`, or the output root of another run whose centroids, names and ids
+    are used; with the last two, classes survive a new threshold"""
+    preset: Literal["auto", "full", "fast", "sample", "two_level"] = "auto"
+    """how the centroids are fitted: `full`: Lloyd's iterations over all samples; `fast`: two-level start, one full pass and a few
+    over near centroids; `sample`: iterations over 256 samples per class, then all samples once; `two_level`: within coarse cells;
+    `auto`: by number of samples, k and device"""
     iterations: int = Field(default=25, ge=1)
     """k-means iterations at most"""
+    min_size: int = Field(default=0, ge=0)
+    """a class with fewer samples is dissolved after the fit, and its samples go to the next nearest; 0: none is"""
+    levels: Sizes = ()
+    """numbers of coarser classes above the classes, descending: each level is k-means over the centroids below it, and every
+    class knows its parent"""
+    resampling: int = Field(default=10, ge=0)
+    """times that a coarser level is fitted again on the centroids nearest to each of its own, which evens out its classes"""
+    ids_from: Url | None = None
+    """output root whose class ids are kept where a class is found again: `self` (what this root has published) or another; null:
+    ids are numbered from 0"""
     labels: int = Field(default=8, ge=1)
     """nearest classes per sample (MLCD: 8)"""
     floor: float | None = Field(default=None, ge=-1, le=1)
     """labels are the classes at least this similar, `labels` at most; null: no floor"""
-    temperature: float = Field(default=0.1, gt=0)
-    """of the softmax over similarities that gives the label weights"""
+    search: Literal["auto", "exact"] = "auto"
+    """how labels are searched: `auto` takes an index where there are many classes and its recall on a sample reaches `recall`"""
+    recall: float = Field(default=0.95, ge=0, le=1)
+    """least recall of the labels by an index, against exact search on a sample; below it the search is exact"""
+    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """of the softmax over similarities that gives the label weights; `auto`: calibrated, so that a weight is the chance that the
+    sample most like this one is nearest to that class"""
+    text_weight: float = Field(default=0.0, ge=0)
+    """how much the similarity of an entity's text and the centroid counts for a class's name; at 0 it only breaks ties"""
+    reference_column: str | None = None
+    """what the classes are compared with in the report: a column that rules may read, or `json.KEY` of the samples' own metadata"""
+
+    @model_validator(mode="after")
+    def _levels_get_coarser(self) -> Self:
+        if any(above >= below for below, above in pairwise((self.k, *self.levels) if self.k else self.levels)):
+            raise ValueError(f"each level must have fewer classes than the one below it, and the first fewer than k ({self.k}): "
+                             f"give classes.levels in descending order, not {list(self.levels)}")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_is_known(self) -> Self:
+        if self.reference_column and not self.reference_column.startswith(JSON):
+            column_named(self.reference_column)
+        return self
 
 
 class Export(BaseModel):
@@ -132,3 +175,15 @@ class Export(BaseModel):
     """input shards that are shuffled together"""
     shuffle: bool = True
     """shuffle the input shards, then the samples within each group; by the seed"""
+    balance: int | None = Field(default=None, ge=1)
+    """samples to export, drawn top-down over the levels of classes, as evenly as the classes allow; null: all that are kept"""
+    multiplier: int = Field(default=1, ge=1)
+    """with `balance`: how often one sample may be exported, so that small classes keep up"""
+    balance_order: Literal["random", "closest"] = "random"
+    """with `balance`: which samples of a class are taken: drawn by the seed, or those nearest to its centroid"""
+
+    @model_validator(mode="after")
+    def _balance_is_asked_for(self) -> Self:
+        if self.balance is None and (self.multiplier > 1 or self.balance_order != "random"):
+            raise ValueError("multiplier and balance_order belong to a balanced export: set export.balance to the samples wanted")
+        return self

@@ -33,6 +33,8 @@ def account(found: Mapping[str, Any]) -> None:
     line("read", f"{read:,}")
     if found.get("kept") is not None:
         line("kept", f"{found['kept']:,}", share(found["kept"], read))
+    if found.get("balance"):
+        line("exported", f"{found['balance']['output_count']:,}", balanced(found["balance"]))
     for kind in ("rejected", "failed"):
         for reason, count in found[kind].items():
             line(f"{kind}:{reason}", f"{count:,}", share(count, read))
@@ -45,10 +47,14 @@ def account(found: Mapping[str, Any]) -> None:
         line("quarantined", "", entry if isinstance(entry, str) else f"{entry['shard_id']}: {entry['error']}")
 
 
+def balanced(drawn: Mapping[str, int]) -> str:
+    return f"balanced over the classes: {drawn['left_out']:,} of the kept are left out, {drawn['repeats']:,} are repeats"
+
+
 def result(done: Result, output: str, seconds: float) -> None:
     print(f"shardmill: {'finished before' if done.finished_before else 'finished'} in {seconds:,.1f} s")
-    account(done.ledger.as_dict())
     export = done.plan.root.read_json(f"{done.plan.export}/meta.json")
+    account({**done.ledger.as_dict(), "balance": done.plan.balance and export})
     print(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {output}/shards")
     print(f"  report: {output}/report.html")
 
@@ -121,8 +127,10 @@ def simulation(found: Mapping[str, Any]) -> None:
 
 
 def plan(found: Mapping[str, Any]) -> None:
-    for name in ("recipe", "model", "route", "shards", "input", "samples", "rate", "start", "time", "columns", "export"):
-        print(f"  {name:<10} {clean(found['text'][name])}")
+    for name in ("recipe", "model", "route", "shards", "input", "samples", "rate", "start", "time", "columns", "export",
+                 "classes", "work", "memory", "wire", "fit", "refused"):
+        if name in found["text"]:
+            print(f"  {name:<10} {clean(found['text'][name])}")
     for condition in found["conditions"]:
         print(f"  not checked here: {clean(condition)}")
 
@@ -131,3 +139,54 @@ def classes(found: list[dict[str, Any]]) -> None:
     for row in found:
         entities = ", ".join(f"{e['name']} ×{e['lift']:.1f}" for e in row["entities"][:4])
         line(f"{row['class_id']:>6} {row['name']}", f"{row['size']:,}", entities)
+
+
+def one_class(found: Mapping[str, Any]) -> None:
+    sure = "no entity stands out: the name is only a handle" if not found["named"] else f"confidence {found['confidence']:.2f}"
+    print(f"{found['class_id']} {clean(found['name'])} ({sure})")
+    line("samples", f"{found['size']:,}")
+    if found["mean_similarity"] is not None:
+        line("mean similarity to the centroid", f"{found['mean_similarity']:.3f}")
+    if found["parent"] is not None:
+        line("parent", found["parent"], found["parent_name"])
+    for child in found["children"]:
+        line("below it", child["class_id"], f"{child['name']} ({child['size']:,})")
+    for entity in found["entities"]:
+        says = f"{100 * entity['share']:.0f} % of its samples, ×{entity['lift']:.1f}, confidence {entity['confidence']:.2f}"
+        line(f"entity {entity['id']}", "", f"{entity['name']}: {says}")
+    for pair in found["confusable"]:
+        line("easily taken for", pair["class_id"], f"{pair['name']} (cosine {pair['cosine']:.3f})")
+    for kind, title in (("exemplars", "nearest"), ("outliers", "farthest")):
+        for one in found[kind]:
+            line(title, f"{one['similarity']:.3f}", f"{one['shard_id']} row {one['row']}")
+
+
+def comparison(found: Mapping[str, Any]) -> None:
+    line("classes matched", f"{found['matched']:,}")
+    line("samples in both", f"{found['common_samples']:,}")
+    for name in ("ari", "ami"):
+        if found[name] is not None:
+            line(f"{name.upper()} over them", f"{found[name]:.3f}", "1: the same classes, 0: no more than chance")
+    for row in found["classes"]:
+        one, other = (_side(row[id], row[size]) for id, size in (("class_id", "size"), ("other_id", "other_size")))
+        measures = [f"{name} {row[name]:.3f}" for name in ("cosine", "overlap") if row[name] is not None]
+        line(f"{one:>16} = {other}", "", ", ".join(measures) or "no partner")
+
+
+def _side(class_id: int | None, size: int | None) -> str:
+    return "-" if class_id is None else f"{class_id} ({size:,})"
+
+
+def suggestion(found: Mapping[str, Any]) -> None:
+    advice = found["advice"]
+    print(f"  {'k':>8} {'stability':>20} {'by chance':>10} {'evidence':>10} {'by chance':>10}   of {advice['rows']:,} samples")
+    for one in advice["judged"]:
+        stability = f"{one['stability']:.3f} ± {one['spread']:.3f}"
+        print(f"  {one['k']:>8,} {stability:>20} {one['stability_by_chance']:>10.3f} {one['evidence']:>10.3f} "
+              f"{one['evidence_by_chance']:>10.3f}")
+    print(f"advice: {advice['k'] or 'no number stands out'}" + (f", between {advice['between'][0]} and {advice['between'][1]}"
+                                                               if advice["between"] else "") + f". {advice['reason']}")
+    if found["estimate"]:
+        guess = found["estimate"]
+        print(f"estimate from {clean(found['reference_column'])}: {guess['k']} classes, {guess['known']} known and "
+              f"{guess['new']} new, of {guess['rows']:,} samples. {clean(guess['reason'])}")

@@ -25,7 +25,7 @@ def status(url: str) -> dict[str, Any]:
         account = {**account, **read_so_far(plan)}
     given_up = sorted(quarantined(root, whole.shards).items())
     return {
-        "root": url, "recipe": plan.recipe.name, **state(plan), **account,
+        "root": url, "recipe": plan.recipe.name, **state(plan), **account, "balance": drawn(plan),
         "quarantined": [{"shard_id": shard_id, "error": error} for shard_id, error in given_up],
         "passes": passes(plan), "columns": column_sets(plan), "outputs": dict(plan.describe()),
     }
@@ -64,6 +64,7 @@ def passes(plan: Plan) -> dict[str, dict[str, int | None]]:
     folders = {
         "annotate": [plan.columns.folders[name] for name in plan.annotated], "entities": [plan.columns.folders["entities"]],
         "select": [plan.verdicts], **({"label": [plan.labels]} if plan.labels else {}),
+        **({"balance": [plan.balance]} if plan.balance else {}),
     }
     ours = {shard.shard_id for shard in plan.shards}
     found: dict[str, dict[str, int | None]] = {
@@ -73,6 +74,14 @@ def passes(plan: Plan) -> dict[str, dict[str, int | None]]:
     meta = f"{plan.export}/meta.json"
     total = plan.root.read_json(meta)["output_shard_count"] if plan.root.exists(meta) else None
     return {**found, "export": {"done": len(written), "of": total}}
+
+
+def drawn(plan: Plan) -> dict[str, int] | None:
+    """What a balanced export made of the kept samples, once it is done: `output_count`, `left_out`, `repeats`. Else null."""
+    if plan.balance is None or not plan.root.exists(f"{plan.export}/meta.json"):
+        return None
+    meta = plan.root.read_json(f"{plan.export}/meta.json")
+    return {name: meta[name] for name in ("output_count", "left_out", "repeats")}
 
 
 def read_so_far(plan: Plan) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.balancing import balance_faults
 from pipeline.curation import SUCCESS, balance, gathered, identity
 from pipeline.deep import Deep
 from pipeline.errors import ConservationError
-from pipeline.export import kept_rows
+from pipeline.export import taken_rows
 from pipeline.gather import Run
 from pipeline.io.columns import read_facts, read_table
 from pipeline.io.inputs import discover
@@ -46,7 +47,7 @@ def verify(url: str, *, deep: bool = False) -> dict[str, Any]:
     given_up = [shard.shard_id for shard in whole.shards if shard not in plan.shards]
     faults = [
         *damaged, *column_faults(plan), *ledger_faults(plan, run, ledger), *account_faults(plan, run, given_up),
-        *export_faults(plan, run, ledger),
+        *balance_faults(plan, run, ledger.kept), *export_faults(plan, run, ledger),
     ]
     against = Deep(plan, run)
     if deep:
@@ -75,7 +76,7 @@ def marker_faults(plan: Plan) -> list[str]:
 
 def missing_files(plan: Plan) -> Iterator[str]:
     listed = read_manifest(plan.root)
-    for folder in [*plan.columns.folders.values(), plan.verdicts, *([plan.labels] if plan.labels else [])]:
+    for folder in [*plan.columns.folders.values(), plan.verdicts, *filter(None, [plan.labels, plan.balance])]:
         for shard in plan.shards:
             if f"{folder}/{shard.shard_id}.parquet" not in listed:
                 yield f"{folder}/{shard.shard_id}.parquet is not in the manifest"
@@ -157,7 +158,8 @@ def account_faults(plan: Plan, run: Run, given_up: Sequence[str]) -> Iterator[st
 
 
 def export_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
-    """kept = written: every tar against its hash, its members and its sidecar, and the sidecars against the verdicts."""
+    """kept = written (x copies, where the export is balanced): every tar against its members and its sidecar, and the sidecars
+    against the verdicts."""
     root, folder = plan.root, plan.export
     written: Counter[tuple[str, int]] = Counter()
     for tar, samples in root.read_json(f"{folder}/sizes.json").items():
@@ -170,14 +172,20 @@ def export_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
         elif found != wanted:
             yield f"{folder}/{tar}: keys or uids (made anew from its bytes) are not those of its sidecar"
         written.update(zip(sidecar.column("source_shard_id").to_pylist(), sidecar.column("source_row").to_pylist(), strict=True))
-    kept = {(s, int(row)) for s in run.rows.shard_ids for row in kept_rows(root, plan.verdicts, s)}
-    if len(kept) != ledger.kept:
-        yield f"ledger: {ledger.kept} samples kept, the verdicts say {len(kept)}"
-    lost, extra = kept - set(written), set(written) - kept
+    yield from written_faults(plan, run, ledger, written)
+
+
+def written_faults(plan: Plan, run: Run, ledger: Ledger, written: Counter[tuple[str, int]]) -> Iterator[str]:
+    """Every kept row once, or as often as the balance of the export takes it, and no other."""
+    rows = ((s, int(row)) for s in run.rows.shard_ids for row in taken_rows(plan.root, plan.verdicts, plan.balance, s))
+    wanted, of = Counter(rows), "to be exported" if plan.balance else "kept"
+    if plan.balance is None and wanted.total() != ledger.kept:
+        yield f"ledger: {ledger.kept} samples kept, the verdicts say {wanted.total()}"
+    lost, extra = wanted - written, written - wanted
     if lost:
-        yield f"{len(lost)} kept samples were not written, e.g. {sorted(lost)[0]}"
-    if extra:
-        yield f"{len(extra)} samples were written that were not kept, e.g. {sorted(extra)[0]}"
-    twice = [row for row, count in written.items() if count > 1]
+        yield f"{lost.total()} samples {of} were not written, e.g. {min(lost)}"
+    strangers, twice = extra.keys() - wanted.keys(), extra.keys() & wanted.keys()
+    if strangers:
+        yield f"{len(strangers)} samples were written that were not {of}, e.g. {min(strangers)}"
     if twice:
-        yield f"{len(twice)} samples were written more than once, e.g. {sorted(twice)[0]}"
+        yield f"{len(twice)} samples were written more often than {'wanted' if plan.balance else 'once'}, e.g. {min(twice)}"

@@ -8,7 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from pipeline.io.store import Store
+    from pipeline.reduce.fitting import Fleet
+    from pipeline.reduce.partition import Block
 
 Item = TypeVar("Item")
 Facts = dict[str, Any]
@@ -61,3 +66,12 @@ class Executor(Protocol):
     def workers(self) -> int: ...
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]: ...
+
+    def machines(self) -> tuple[int, int | None]:
+        """Nodes, and the bytes of memory that the smallest has for workers (None: not known)."""
+
+    def fleet(
+        self, blocks: "Sequence[Block]", store: "Store", scratch: str, *, alone: bool
+    ) -> "AbstractContextManager[Fleet[Any]]":
+        """What a clustering of these rows runs on. `scratch`: a folder of the store for it; `alone`: it is little work, which this
+        process may as well do. Where it runs changes no bit."""

@@ -26,6 +26,7 @@ def published() -> dict[str, pa.Schema]:
         "labels": columns.LABELS,
         "duplicates": tables.DUPLICATES,
         "classes": tables.CLASSES,
+        "class_ids": tables.CLASS_IDS,
         "knowledge_base": tables.KNOWLEDGE_BASE,
         "export": exports.EXPORT,
         "sample_json": exports.SAMPLE_JSON,

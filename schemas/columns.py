@@ -146,4 +146,6 @@ LABELS = pa.schema([
     UID,
     field("labels", pa.list_(pa.int32()), "ids of the nearest classes, best first; null for samples that are not labelled"),
     field("label_weights", pa.list_(pa.float16()), "weights of the labels, sum 1"),
+    field("label_levels", pa.list_(pa.list_(pa.int32())),
+          "per coarser level the classes above the labels, each once, by the sum of their weights"),
 ])

@@ -21,6 +21,7 @@ EXPORT = pa.schema([
     field("entity_ids", pa.list_(pa.string()), "confirmed entities"),
     field("labels", pa.list_(pa.int32()), "nearest classes, best first"),
     field("label_weights", pa.list_(pa.float16()), "their weights"),
+    field("label_levels", pa.list_(pa.list_(pa.int32())), "per coarser level the classes above the labels"),
 ])
 
 # What shardmill adds to the JSON object of each exported sample.
@@ -34,4 +35,5 @@ SAMPLE_JSON = pa.schema([
     field("labels", pa.list_(pa.int32()), "nearest classes, best first"),
     field("label_weights", pa.list_(pa.float32()), "their weights"),
     field("label_names", pa.list_(pa.string()), "their names"),
+    field("label_levels", pa.list_(pa.list_(pa.int32())), "per coarser level the classes above the labels"),
 ])

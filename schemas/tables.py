@@ -30,18 +30,33 @@ EXEMPLAR = pa.struct([
 CLASS_ENTITY = pa.struct([
     pa.field("id", pa.string()),
     pa.field("name", pa.string()),
-    pa.field("lift", pa.float32()),    # share in the class / share in all
-    pa.field("share", pa.float32()),   # of the class's members that have the entity or one below it
+    pa.field("lift", pa.float32()),         # share in the class / share in all
+    pa.field("share", pa.float32()),        # of the class's members that have the entity or one below it
+    pa.field("confidence", pa.float32()),   # chance that it describes the class
+    pa.field("closeness", pa.float32()),    # cosine of the centroid and the entity's text
 ])
 
 CLASSES = pa.schema([
-    field("class_id", pa.int32(), "row of the centroid"),
-    field("name", pa.string(), "human name, unique in the table"),
+    field("class_id", pa.int32(), "stable id; kept over refits where the recipe says so"),
+    field("level", pa.int32(), "0: the classes that label samples; above: coarser ones"),
+    field("parent", pa.int32(), "class_id one level up; null at the top"),
+    field("name", pa.string(), "human name, unique in its level"),
     field("named", pa.bool_(), "false: no entity stands out, the name is only a handle"),
-    field("size", pa.int64(), "samples whose nearest class this is"),
-    field("mean_similarity", pa.float32(), "mean cosine of those samples to the centroid"),
+    field("confidence", pa.float32(), "chance that the name describes the class; null without a name"),
+    field("size", pa.int64(), "samples whose nearest class this is, or one below it"),
+    field("mean_similarity", pa.float32(), "mean cosine of those samples to the centroid; null above level 0"),
     field("entities", pa.list_(CLASS_ENTITY), "entities that stand out, best first"),
-    field("exemplars", pa.list_(EXEMPLAR), "samples nearest to the centroid, best first"),
+    field("exemplars", pa.list_(EXEMPLAR), "samples nearest to the centroid, best first; none above level 0"),
+    field("outliers", pa.list_(EXEMPLAR), "members farthest from the centroid, farthest first; none above level 0"),
+])
+
+CLASS_IDS = pa.schema([
+    field("level", pa.int32(), "level of the class"),
+    field("old_id", pa.int32(), "class of the fit before; of a new class the one most like it (it may have split off), or null"),
+    field("class_id", pa.int32(), "class of this fit; of a retired class the one most like it (they may have merged), or null"),
+    field("cosine", pa.float32(), "of their centroids"),
+    field("overlap", pa.float32(), "Jaccard index of their samples among those in both fits; null when not known"),
+    field("status", pa.string(), "kept (old_id = class_id), new or retired; a retired id is never used again"),
 ])
 
 # A knowledge base: any one in this schema will do (WordNet is bundled; Wikidata QIDs fit as well).

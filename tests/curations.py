@@ -7,6 +7,7 @@ from pipeline.curation import Result, curate, succeed
 from pipeline.distributed.local import LocalExecutor
 from pipeline.io.store import Store
 from pipeline.models.route import local_route
+from pipeline.others import named_folders
 from pipeline.passes import Driver, EventLog
 from pipeline.plan import Plan
 from pipeline.progress import Silent
@@ -17,7 +18,8 @@ def curated(root: Path, inputs: list[Path], overrides: tuple[str, ...] = (), rec
     """Runs a recipe over these inputs into `root`."""
     chosen = load(recipe, overrides)
     store = Store(str(root))
-    plan = Plan(store, chosen, shards_of(chosen, [str(path) for path in inputs]), local_route(wish(chosen)))
+    shards = shards_of(chosen, [str(path) for path in inputs])
+    plan = Plan(store, chosen, shards, local_route(wish(chosen)), others=named_folders(store, chosen, shards))
     driver = Driver(store, LocalExecutor(), Silent(), EventLog(store))
     result = curate(plan, driver)
     if not result.finished_before:

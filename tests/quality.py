@@ -18,13 +18,11 @@ from pipeline.knowledge.linking import link, mentions_of
 from pipeline.linking import mentioned_aliases
 from pipeline.reduce import entities
 from pipeline.reduce.kmeans import fit
-from pipeline.reduce.lift import NamingRule, Presence, Vocabulary, presence, standing_out
+from pipeline.reduce.lift import RIGHT_LIFT, RIGHT_SHARE, NamingRule, Vocabulary, standing_out
 from pipeline.reduce.nearest import nearest, unit
+from pipeline.reduce.presence import Presence, counted, presence
 from pipeline.stages.mentions import alias_mentions
 from schemas.columns import MENTIONS
-
-RIGHT_SHARE = 0.2
-RIGHT_LIFT = 2.0
 
 
 def folder_agreement(x: NDArray[np.floating], folders: Sequence[str], k: int, seed: int) -> float:
@@ -49,6 +47,8 @@ class NameQuality:
     """Right among the first names."""
     coverage: float
     """Classes that have a name."""
+    confidence: float
+    """Mean of what the first names say of themselves; honest where it is near `precision_first`."""
 
 
 def linked_entities(
@@ -85,7 +85,7 @@ def name_quality(
     centroids = fit(x[learn], k, seed=seed).centroids
     assignment = nearest(unit(x), centroids, 1)[0][:, 0]
     found = presence(found_entities, vocabulary.parents, rule.levels)
-    names = standing_out(_part(found, learn), assignment[learn], centroids, rule, vocabulary)
+    names = standing_out(counted(_part(found, learn), assignment[learn], k), centroids, rule, vocabulary)
     held_out = _part(found, judge)
     has = np.zeros((len(judge), len(found.ids)), bool)
     has[held_out.sample, held_out.entity] = True
@@ -98,9 +98,10 @@ def name_quality(
         right.append((share >= RIGHT_SHARE) & (share >= RIGHT_LIFT * base[column]))
     named = [one for one in right if len(one)]
     if not named:
-        return NameQuality(0.0, 0.0, 0.0)
+        return NameQuality(0.0, 0.0, 0.0, 0.0)
     return NameQuality(
-        float(np.mean([one.mean() for one in named])), float(np.mean([one[0] for one in named])), len(named) / len(right)
+        float(np.mean([one.mean() for one in named])), float(np.mean([one[0] for one in named])), len(named) / len(right),
+        float(np.mean([some[0].confidence for some in names if some])),
     )
 
 

@@ -92,7 +92,7 @@ def test_a_deleted_file_is_found_by_verify_and_made_again_by_the_same_command(ro
 
 
 @pytest.mark.parametrize(
-    "pattern", ["columns/clip@*/*.npy", "exports/*/000001.tar", "tables/classes@*/centroids.npy", "labels@*/*.parquet"]
+    "pattern", ["columns/clip@*/*.npy", "exports/*/000001.tar", "tables/centroids@*/centroids.npy", "labels@*/*.parquet"]
 )
 def test_one_deleted_file_is_made_again_alone(root, inputs, finished, pattern):
     victim = sorted(root.glob(pattern))[0]
@@ -174,7 +174,7 @@ def test_classes_of_another_run_label_new_data_without_refitting(root, tmp_path,
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "new.tar", pairs[60:70])
     curated(tmp_path / "out", [tmp_path / "in"], (f"classes.fit_on={root}",))
-    ours, theirs = (next(r.glob("tables/classes@*/centroids.npy")).read_bytes() for r in (tmp_path / "out", root))
+    ours, theirs = (next(r.glob("tables/centroids@*/centroids.npy")).read_bytes() for r in (tmp_path / "out", root))
     assert ours == theirs
     labels = pq.read_table(next((tmp_path / "out").glob("labels@*/*.parquet"))).column("labels").to_pylist()
     assert all(len(found) == 4 for found in labels if found is not None)

@@ -43,7 +43,8 @@ def test_a_seed_shuffles_and_no_seed_keeps_the_input_order():
 
 
 def sample(original, **row):
-    values = {"uid": "u" * 32, "clip_similarity": 0.25, "sha256": "f" * 64, "entities": [], "labels": [1], "label_weights": [1.0]}
+    values = {"uid": "u" * 32, "clip_similarity": 0.25, "sha256": "f" * 64, "entities": [], "labels": [1], "label_weights": [1.0],
+              "label_levels": [[4]]}
     return Sample({**values, **row}, b"", original)
 
 
@@ -63,7 +64,7 @@ def test_no_value_is_lost_when_source_has_the_colliding_key_as_well():
 
 @pytest.mark.parametrize("original", [None, b"[1, 2]", b'"text"'])
 def test_an_object_that_is_none_still_gives_an_object(original):
-    found = json.loads(sample_json(sample(original, labels=None, label_weights=None), []))
+    found = json.loads(sample_json(sample(original, labels=None, label_weights=None), {}))
     assert found["labels"] == []
     if original is not None:
         assert found["source"] == json.loads(original)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import RecipeError
-from pipeline.recipe import classes_identity, export_identity, labels_identity, load, presets, select_identity
+from pipeline.recipe import classes_identity, export_identity, labels_identity, load, names_identity, presets, select_identity
 from pipeline.reference import rewritten
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "recipes.md"
@@ -78,6 +78,10 @@ def test_a_calibrated_bound_goes_with_any_model():
     ("seed=1.5", "expected a whole number"),
     ("classes.k=many", "classes.k: expected a whole number >= 1 or null, not 'many'"),
     ("classes.k='32'", "(that is text in YAML: write 32)"),
+    ("classes.levels=[8, 8]", "each level must have fewer classes than the one below it"),
+    ("classes.levels=[64]", "the first fewer than k (32)"),
+    ("classes.reference_column=lanuage", "did you mean language?"),
+    ("classes.temperature=warm", "classes.temperature"),
     ("duplicates.correlation=1e-5", "not '1e-5' (that is text in YAML: write 1.0e-05)"),
     ("export.shuffle=1", "export.shuffle: expected true or false, not 1"),
     ("inputs=x", "inputs: expected a list of text, not 'x'"),
@@ -184,7 +188,10 @@ def test_a_recipe_cannot_be_changed_and_travels():
     assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
-IDENTITIES = {"select": select_identity, "classes": classes_identity, "labels": labels_identity, "export": export_identity}
+IDENTITIES = {
+    "select": select_identity, "classes": classes_identity, "names": names_identity, "labels": labels_identity,
+    "export": export_identity,
+}
 
 
 @pytest.mark.parametrize(("overrides", "changed"), [
@@ -194,9 +201,17 @@ IDENTITIES = {"select": select_identity, "classes": classes_identity, "labels": 
     (["filters.tiny=null"], {"select"}),
     (["filters.wide={column: width, min: 3}"], {"select"}),
     (["filters.language.any_of=[en, de]"], {"select"}),
-    (["seed=1"], {"select", "classes", "export"}),
+    (["seed=1"], {"select", "classes", "names", "labels", "export"}),
     (["classes.k=16"], {"classes"}),
     (["classes.fit_on=all"], {"classes"}),
+    (["classes.preset=fast"], {"classes"}),
+    (["classes.min_size=2"], {"classes"}),
+    (["classes.levels=[8, 2]"], {"classes"}),
+    (["classes.ids_from=self"], {"classes"}),
+    (["classes.reference_column=language"], {"names"}),
+    (["classes.text_weight=1.0"], {"names"}),
+    (["classes.search=exact"], {"labels"}),
+    (["classes.recall=0.99"], {"labels"}),
     (["classes.labels=4"], {"labels"}),
     (["classes.temperature=0.2"], {"labels"}),
     (["export.group=2"], {"export"}),

@@ -33,6 +33,7 @@ from pipeline.report_data import (
     LIMITS,
     ClassCard,
     ClassEntity,
+    Confusable,
     EntityRow,
     Gap,
     Pair,
@@ -120,8 +121,8 @@ def full(pixels):
                Step("rejected:clip_similarity", 223, "cosine below 0.00", shots[:12])),
         kept_pictures=shots[:12], histograms=(replace(similarity, bounds=((0.0, "at least 0"),)),),
         duplicates=Top(tuple(Pair(shots[i], shots[i + 1], "near", "hamming 2") for i in range(10)), 12),
-        classes=Top(tuple(ClassCard(i, f"class name {i}", i > 0, 40 - i, 0.5, (ClassEntity("dog", 4.2),), shots[:6], 90, 0.2)
-                          for i in range(14)), 32),
+        classes=Top(tuple(ClassCard(i, f"class name {i}", i > 0, 40 - i, 0.5, (ClassEntity("dog", 4.2),), shots[:6], shots[:2],
+                                    0.7 if i > 0 else None, "animals", 90, 0.2) for i in range(14)), 32),
         entities=Top(tuple(EntityRow(f"n{i:08d}", f"entity {i}", 30 - i, 2.1, shots[i % 9]) for i in range(30)), 137),
         stages=(Timing("annotate: clip", 8.0, 828), Timing("select", 0.0, 828)),
         shards=Top((Timing("00000", 3.0, 100, 2),), 7), retried=1,
@@ -137,9 +138,10 @@ def hostile(text):
         (Step("rejected:" + text, 1, text, (shot,)), Step("failed:" + text, 1, text, (replace(shot, thumbnail=None),))),
         (shot,), (Gap(text, text, text),), (Quarantined(text, 3, text),),
         (Histogram(text, (0.0, 1.0), (1,), (2,), bounds=((0.5, text),)),),
-        Top((Pair(shot, shot, text, text),), 1), Top((ClassCard(0, text, True, 1, 0.5, (ClassEntity(text, 2.0),), (shot,)),), 1),
+        Top((Pair(shot, shot, text, text),), 1),
+        Top((ClassCard(0, text, True, 1, 0.5, (ClassEntity(text, 2.0),), (shot,), (shot,), 0.5, text),), 1),
         Top((EntityRow(text, text, 1, 2.0, shot),), 1), (Timing(text, 1.0, 3),), Top((Timing(text, 1.0, 3),), 1), 0, text, (text,),
-        (text,),
+        (text,), ((text, text),), (Confusable(text, text, 0.1, 0.5),),
     )
 
 
@@ -251,12 +253,12 @@ def test_a_huge_run_has_a_page_of_a_few_megabytes(pixels):
         (Gap("s", "truncated", "d" * 5000),) * 5000, (Quarantined("s", 3, "e" * 5000),) * 5000,
         duplicates=Top((Pair(shot, shot, "near", ""),) * 500, 10**7),
         entities=Top((EntityRow("n", "e", 1, 2.0, shot),) * 500, 10**6),
-        classes=Top((ClassCard(0, "c", True, 9, 0.5, (), (shot,) * 50),) * 500, 10**6),
+        classes=Top((ClassCard(0, "c", True, 9, 0.5, (), (shot,) * 50, (shot,) * 50),) * 500, 10**6),
         shards=Top((Timing("s", 1.0, 1),) * 500, 5000), recipe_yaml="a: b\n" * 100_000, notes=("n" * 5000,) * 500,
     )
     html = render(data)
-    assert len(html.encode()) < 8.2e6
-    assert len(Page(html).all("img")) <= 31 * LIMITS["pictures"] + 2 * LIMITS["pairs"] + 60 * 6 + 60
+    assert len(html.encode()) < 14e6   # every thumbnail at its largest; usually a third
+    assert len(Page(html).all("img")) <= 31 * LIMITS["pictures"] + 2 * LIMITS["pairs"] + 32 * (16 + 16) + 60
 
 
 def test_the_page_can_be_read_without_eyes_and_its_links_lead_somewhere(full):

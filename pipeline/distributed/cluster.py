@@ -26,6 +26,11 @@ class Nodes:
     def __contains__(self, node: object) -> bool:
         return node in self.resources
 
+    def least(self, name: str) -> int | None:
+        """The smallest amount of a resource on those nodes that have any; None where none has."""
+        found = [has[name] for has in self.resources.values() if has.get(name)]
+        return int(min(found)) if found else None
+
     def seats(self, cpus: float, gpus: float) -> int:
         """Actors of so many CPUs and GPUs that fit on them; at least 1."""
         wanted = {"CPU": cpus, "GPU": gpus}

@@ -1,7 +1,14 @@
 """The work in this process, one item after another: for tests, debugging and probes."""
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+from pipeline.io.store import Store
+from pipeline.reduce.fitting import Fleet
+from pipeline.reduce.inprocess import LocalFleet
+from pipeline.reduce.partition import Block
 from pipeline.work import Item, Outcome, Work
 
 
@@ -16,3 +23,11 @@ class LocalExecutor:
         with work.open() as run:
             for item in items:
                 yield Outcome(item, run(item))
+
+    def machines(self) -> tuple[int, int | None]:
+        return 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def fleet(
+        self, blocks: Sequence[Block], store: Store, scratch: str, *, alone: bool
+    ) -> AbstractContextManager[Fleet[Any]]:
+        return nullcontext(LocalFleet.of(blocks))

@@ -7,7 +7,7 @@ item, and who is blamed when something dies, is `dispatch.py`.
 import faulthandler
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import ray
@@ -16,6 +16,11 @@ from pipeline.distributed import cluster
 from pipeline.distributed.attempts import ATTEMPTS, Patience
 from pipeline.distributed.cluster import Nodes, ask, connect, disconnect, has_gpu
 from pipeline.distributed.dispatch import Dispatch
+from pipeline.distributed.partitions import RayFleet
+from pipeline.io.store import Store
+from pipeline.reduce.fitting import Fleet
+from pipeline.reduce.inprocess import LocalFleet
+from pipeline.reduce.partition import Block
 from pipeline.work import Facts, Item, Outcome, Work, beats
 
 __all__ = ["ATTEMPTS", "Patience", "RayExecutor", "ask", "connect", "disconnect", "has_gpu"]
@@ -102,6 +107,19 @@ class RayExecutor:
             dispatch.kill()
             raise
         self._idle += dispatch.release()
+
+    def machines(self) -> tuple[int, int | None]:
+        nodes = cluster.nodes()
+        return len(nodes.resources), nodes.least("memory")
+
+    def fleet(
+        self, blocks: Sequence[Block], store: Store, scratch: str, *, alone: bool
+    ) -> AbstractContextManager[Fleet[Any]]:
+        """Actors that hold the rows; they take the seats of the idle ones. `alone`: none, it is done here."""
+        if alone:
+            return nullcontext(LocalFleet.of(blocks))
+        self.close()
+        return RayFleet(blocks, store, scratch, workers=self._asked, cpus=max(1, int(self._cpus)))
 
     def seats(self, nodes: Nodes) -> int:
         return self._asked or nodes.seats(self._cpus, self._gpus)

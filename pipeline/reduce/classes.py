@@ -1,58 +1,91 @@
-"""The classes of a run: a unique human name, the entities behind it, and the samples nearest to the centroid."""
+"""The classes of a run: a unique human name, the entities behind it, and the samples nearest to and farthest from the centroid."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.reduce import RowIds
-from pipeline.reduce.lift import Candidate, NamingRule, Vocabulary, presence, standing_out
+from pipeline.reduce.lift import Candidate, NamingRule, Vocabulary, standing_out
 from pipeline.reduce.nearest import Floats
+from pipeline.reduce.presence import Counts
 from schemas.tables import CLASSES
 
-EXEMPLARS = 8
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Level:
+    """The classes of one level, in the order of their centroids."""
+
+    number: int
+    """0: the classes that label samples."""
+    ids: Ids
+    centroids: Floats
+    parents: Ids | None
+    """Class id one level up; None at the top."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Parallel to the classes of a level."""
+
+    names: list[str]
+    named: list[bool]
+    confidence: list[float | None]
+    entities: list[list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Members:
-    """n samples and the class that each is nearest to."""
+    """What the samples of level 0's classes say, by position of the class."""
 
-    rows: NDArray[np.int64]
-    """int64[n]: global row numbers, ascending."""
-    assignment: NDArray[np.int32]
     similarity: Floats
-    """f32[n]: cosine to the centroid of that class."""
-    entities: Sequence[Iterable[str]]
-    """Entity ids of each of the n samples."""
+    """Mean cosine to the centroid."""
+    exemplars: list[list[dict[str, Any]]]
+    """EXEMPLAR: nearest first."""
+    outliers: list[list[dict[str, Any]]]
+    """EXEMPLAR: farthest first."""
 
 
-def named(
-    members: Members, centroids: Floats, vocabulary: Vocabulary, ids: RowIds, rule: NamingRule = NamingRule()  # noqa: B008
-) -> pa.Table:
-    """schemas.tables.CLASSES, one row per centroid, in order."""
-    found = presence(members.entities, vocabulary.parents, rule.levels)
-    candidates = standing_out(found, members.assignment, centroids, rule, vocabulary)
-    sizes = np.bincount(members.assignment, minlength=len(candidates))
-    similarity = np.bincount(members.assignment, members.similarity.astype(np.float64), len(candidates))
+def named(counts: Counts, level: Level, vocabulary: Vocabulary, rule: NamingRule = NamingRule()) -> Names:  # noqa: B008 (frozen)
+    """Names by the entities that stand out."""
+    candidates = standing_out(counts, level.centroids, rule, vocabulary)
+    return Names(
+        unique_names(candidates, level.ids), [bool(some) for some in candidates],
+        [some[0].confidence if some else None for some in candidates], [[_entity(one) for one in some] for some in candidates],
+    )
+
+
+def _entity(one: Candidate) -> dict[str, Any]:
+    return {"id": one.id, "name": one.name, "lift": one.lift, "share": one.share, "confidence": one.confidence,
+            "closeness": one.closeness}
+
+
+def table(level: Level, names: Names, sizes: NDArray[np.int64], members: Members | None) -> pa.Table:
+    """schemas.tables.CLASSES of one level; `members` for level 0 alone."""
+    k = len(level.ids)
     return pa.Table.from_pydict({
-        "class_id": range(len(candidates)),
-        "name": unique_names(candidates),
-        "named": [bool(one) for one in candidates],
+        "class_id": level.ids,
+        "level": np.full(k, level.number, np.int32),
+        "parent": pa.nulls(k, pa.int32()) if level.parents is None else level.parents,
+        "name": names.names,
+        "named": names.named,
+        "confidence": names.confidence,
         "size": sizes,
-        "mean_similarity": (similarity / np.maximum(sizes, 1)).astype(np.float32),
-        "entities": [[{"id": e.id, "name": e.name, "lift": e.lift, "share": e.share} for e in one] for one in candidates],
-        "exemplars": exemplars(members, len(candidates), ids),
+        "mean_similarity": pa.nulls(k, pa.float32()) if members is None else members.similarity,
+        "entities": names.entities,
+        "exemplars": [[]] * k if members is None else members.exemplars,
+        "outliers": [[]] * k if members is None else members.outliers,
     }, schema=CLASSES)
 
 
-def unique_names(candidates: Sequence[Sequence[Candidate]]) -> list[str]:
+def unique_names(candidates: Sequence[Sequence[Candidate]], ids: Sequence[int] | Ids) -> list[str]:
     """A name per class, all different (case aside). Of two classes with one best entity X, the one where it stands out
     more is "X", the other "X (Y)" with its next entity Y; without any entity a class is called "class <id>"."""
-    names = [f"class {number}" for number in range(len(candidates))]
+    names = [f"class {id}" for id in ids]
     taken = {name.casefold() for name in names}
     strongest = sorted((c for c, some in enumerate(candidates) if some), key=lambda c: (-candidates[c][0].score, c))
     for c in strongest:
@@ -61,18 +94,3 @@ def unique_names(candidates: Sequence[Sequence[Candidate]]) -> list[str]:
         names[c] = next(name for name in options if name.casefold() not in taken)
         taken.add(names[c].casefold())
     return names
-
-
-def exemplars(members: Members, k: int, ids: RowIds, most: int = EXEMPLARS) -> list[list[dict[str, Any]]]:
-    """The samples of each class nearest to its centroid, best first, equal ones by row id."""
-    order = np.lexsort((members.rows, -members.similarity, members.assignment))
-    starts = np.searchsorted(members.assignment[order], np.arange(k + 1))
-    result = []
-    for start, end in pairwise(starts):
-        chosen = order[start : min(end, start + most)]
-        shard_ids, local = ids.ids(members.rows[chosen])
-        result.append([
-            {"shard_id": shard_id, "row": row, "similarity": similarity}
-            for shard_id, row, similarity in zip(shard_ids, local.tolist(), members.similarity[chosen].tolist(), strict=True)
-        ])
-    return result

@@ -6,12 +6,10 @@ MLCD itself treats its l = 8 labels alike; the weights are ours, for trainers th
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.reduce.nearest import Floats, nearest
-from schemas.columns import LABELS
+from pipeline.reduce.nearest import Centres, Floats, nearest
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,11 @@ NONE = Labels(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros
 """Of no samples."""
 
 
-def labelled(x: Floats, centroids: Floats, rule: LabelRule) -> Labels:
-    """Labels of unit rows x, f32[n, d]."""
-    ids, similarity = nearest(x, centroids, min(rule.most, len(centroids)))
+def labelled(x: Floats, centroids: Centres | Floats, rule: LabelRule) -> Labels:
+    """Labels of unit rows x, f32[n, d]: of the nearest centroids f32[k, d], or of those that a search made ready
+    (`approximate.Search.centres`) finds; worth making ready once for several x."""
+    k = len(centroids) if isinstance(centroids, np.ndarray) else len(centroids.vectors)
+    ids, similarity = nearest(x, centroids, min(rule.most, k))
     chosen = np.ones(ids.shape, bool) if rule.floor is None else similarity >= np.float32(rule.floor)
     chosen[:, 0] = True
     return Labels(ids, similarity, _weights(similarity, chosen, rule.temperature), chosen.sum(axis=1, dtype=np.int32))
@@ -63,23 +63,3 @@ def _weights(similarity: Floats, chosen: NDArray[np.bool_], temperature: float) 
     weights: NDArray[np.float16] = (raw / raw.sum(axis=1, keepdims=True)).astype(np.float16)
     weights[:, 0] = 1 - weights[:, 1:].sum(axis=1, dtype=np.float64)
     return weights
-
-
-def table(uid: pa.Array, labels: Labels, at: NDArray[np.int64]) -> pa.Table:
-    """schemas.columns.LABELS for all rows of `uid`: `labels` belong to the rows `at` (ascending), the others are null."""
-    count = np.zeros(len(uid), np.int64)
-    count[at] = labels.count
-    offsets = np.concatenate([[0], np.cumsum(count)])
-    has = np.zeros(len(uid), bool)
-    has[at] = True
-    inside = np.arange(labels.ids.shape[1])[None] < labels.count[:, None]
-    nulls = pa.array(~has)
-    return pa.Table.from_arrays([
-        uid,
-        _lists(offsets, labels.ids[inside], nulls),
-        _lists(offsets, labels.weights[inside], nulls),
-    ], schema=LABELS)
-
-
-def _lists(offsets: NDArray[np.int64], values: NDArray[np.int32] | NDArray[np.float16], nulls: pa.Array) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), mask=nulls)

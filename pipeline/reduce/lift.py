@@ -4,17 +4,23 @@ Standing out is Dunning's log-likelihood ratio G2 (1993) of "has the entity" aga
 an entity counts as present where a sample has it or one a few levels below it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.reduce.nearest import Floats
+from pipeline.reduce.presence import Counts, Ints, ancestry
 
-Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
+RIGHT_SHARE, RIGHT_LIFT = 0.2, 2.0
+"""What a name must hold for: this share of the class's pictures, and this many times the share among all."""
+PRIOR = 12.0
+"""Samples. The best of many entities is luck in part; with 12 the first names of the bundled sample are on average as right on a
+held-out half as they say (k = 16, 32, 64: .44 said and .42 right, .50 and .49, .56 and .64)."""
 HIGHEST = 64   # levels of a hierarchy that are counted; WordNet's nouns have 19
 
 
@@ -55,19 +61,6 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Presence:
-    """Which sample has which entity, hypernyms included: distinct (sample, entity) pairs."""
-
-    samples: int
-    ids: tuple[str, ...]
-    sample: Ints
-    entity: Ints
-    """Position in `ids`."""
-    hypernyms: frozenset[str]
-    """Those that stand above some sample's own entity."""
-
-
-@dataclass(frozen=True)
 class Candidate:
     """An entity that stands out in a class."""
 
@@ -78,38 +71,10 @@ class Candidate:
     lift: float
     share: float
     depth: int
+    confidence: float = 0.0
+    """See `confidence`."""
     closeness: float = 0.0
     """Cosine of the centroid and the entity's text; 0 without texts."""
-
-
-def presence(entities: Sequence[Iterable[str]], parents: Mapping[str, Sequence[str]], levels: int) -> Presence:
-    """Each sample's entities and everything up to `levels` above them."""
-    numbers: dict[str, int] = {}
-    above: dict[str, tuple[int, ...]] = {}
-    hypernyms: set[str] = set()
-    sample: list[int] = []
-    entity: list[int] = []
-    for row, found in enumerate(entities):
-        present: set[int] = set()
-        for id in found:
-            if id not in above:
-                line = ancestry(id, parents, levels)
-                above[id] = tuple(numbers.setdefault(one, len(numbers)) for one in line)
-                hypernyms.update(line[1:])
-            present.update(above[id])
-        sample += [row] * len(present)
-        entity += sorted(present)
-    rows, columns = np.array(sample, np.int64), np.array(entity, np.int64)
-    return Presence(len(entities), tuple(numbers), rows, columns, frozenset(hypernyms))
-
-
-def ancestry(id: str, parents: Mapping[str, Sequence[str]], levels: int) -> list[str]:
-    """The entity and what is up to `levels` above it, nearest first, each once."""
-    seen, edge = {id: None}, [id]
-    for _ in range(levels):
-        edge = [up for one in edge for up in parents.get(one, ()) if up not in seen]
-        seen.update(dict.fromkeys(edge))
-    return list(seen)
 
 
 def log_likelihood_ratio(both: Ints, entity: Ints, members: Ints, total: int) -> Reals:
@@ -132,28 +97,38 @@ def depth(id: str, parents: Mapping[str, Sequence[str]]) -> int:
     return steps
 
 
-def standing_out(
-    found: Presence, assignment: NDArray[np.int32], centroids: Floats, rule: NamingRule, vocabulary: Vocabulary
-) -> list[list[Candidate]]:
+def standing_out(counts: Counts, centroids: Floats, rule: NamingRule, vocabulary: Vocabulary) -> list[list[Candidate]]:
     """For each class its entities, best first (equal scores by id); an empty list where none is significant."""
-    k, kinds = len(centroids), len(found.ids)
-    members = np.bincount(assignment, minlength=k)
-    overall = np.bincount(found.entity, minlength=kinds)
-    cell, both = np.unique(assignment[found.sample].astype(np.int64) * kinds + found.entity, return_counts=True)
-    cls, entity = np.divmod(cell, max(kinds, 1))
-    ratio = log_likelihood_ratio(both, overall[entity], members[cls], found.samples)
-    share = both / members[cls]
-    lift = share / (overall[entity] / max(found.samples, 1))
+    cells = counts.cells
+    cls, both = np.asarray(cells.column("class")), np.asarray(cells.column("both"))
+    coded = cells.column("entity").combine_chunks().dictionary_encode()
+    ids, entity = coded.dictionary.to_pylist(), np.asarray(coded.indices)
+    overall = np.bincount(entity, both, len(ids)).astype(np.int64)
+    hypernyms = set(pc.unique(cells.filter(cells.column("above")).column("entity")).to_pylist())
+    ratio = log_likelihood_ratio(both, overall[entity], counts.sizes[cls], counts.samples)
+    share = both / counts.sizes[cls]
+    base = overall[entity] / max(counts.samples, 1)
+    lift, sure = share / base, confidence(both, counts.sizes[cls], base)
     good = (ratio >= rule.significance) & (both >= rule.least_members)
     good &= (share >= rule.least_share) & (lift >= rule.least_lift)
-    result: list[list[Candidate]] = [[] for _ in range(k)]
+    result: list[list[Candidate]] = [[] for _ in range(len(centroids))]
     for i in np.flatnonzero(good):
-        id = found.ids[entity[i]]
+        id = ids[entity[i]]
         level = depth(id, vocabulary.parents)
-        if level >= rule.least_depth or id not in found.hypernyms:
-            name = vocabulary.names.get(id, id)
-            result[cls[i]].append(Candidate(id, name, float(np.sqrt(ratio[i])), float(lift[i]), float(share[i]), level))
+        if level >= rule.least_depth or id not in hypernyms:
+            measures = (float(np.sqrt(ratio[i])), float(lift[i]), float(share[i]), level, float(sure[i]))
+            result[cls[i]].append(Candidate(id, vocabulary.names.get(id, id), *measures))
     return [_ordered(candidates, centroids[c], rule, vocabulary) for c, candidates in enumerate(result)]
+
+
+def confidence(both: Ints, members: Ints, base: Reals) -> Reals:
+    """The chance that an entity describes its class: that of all pictures that would fall into the class at least 20 %, and at
+    least twice its base rate, have it. Posterior of the share under a Beta prior at the base rate that weighs as much as
+    PRIOR samples."""
+    from scipy.special import betaincc  # a quarter of a second that only naming pays
+
+    bound = np.clip(np.maximum(RIGHT_SHARE, RIGHT_LIFT * base), 0, 1)
+    return np.asarray(betaincc(both + PRIOR * base, np.maximum(members - both + PRIOR * (1 - base), 1e-9), bound))
 
 
 def _ordered(candidates: list[Candidate], centroid: Floats, rule: NamingRule, vocabulary: Vocabulary) -> list[Candidate]:

@@ -1,24 +1,32 @@
 """Exact nearest centres by cosine, the same bits for any block size, number of threads or kernel.
 
-A fast kernel (here FAISS; any that returns candidates will do) proposes a few centres more than asked for; the winners
-are then measured again in float64, one pair at a time, and ranked by that value. Rows where the kernel's rounding could
-have hidden a winner are measured against every centre.
+A fast kernel (`kernels.py`) proposes a few centres more than asked for; the winners are measured again, one pair at a
+time, and ranked by that value: the inner product in float64 (by an exact sum where the order of summation could show),
+rounded to float32. Rows where the kernel's rounding could have hidden a winner are asked for again, with more
+candidates.
 """
 
-from collections.abc import Callable
+import math
+from dataclasses import dataclass
+from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Kernel = Callable[[Floats, Floats, int], tuple[NDArray[np.int64], Floats]]
-"""(rows f32[n, d], centres f32[k, d], m) -> (ids i64[n, m], inner products f32[n, m]), best first, m <= k."""
+from pipeline.reduce.kernels import Centres as Centres
+from pipeline.reduce.kernels import FlatCentres, leaders, tolerance
+from pipeline.reduce.kernels import Floats as Floats
+from pipeline.reduce.kernels import Kernel as Kernel
+from pipeline.reduce.kernels import kernel as kernel
 
-SPARE = 3          # candidates beyond those asked for
-KERNEL_ROWS = 4096
-PAIR_VALUES = 1 << 22   # float64 values in one re-ranking block: 32 MB
-ROUNDING = 2.0**-24     # unit roundoff of float32
+Ids = NDArray[np.int32]
+
+SPARE = 3            # candidates beyond those asked for
+ROWS = 8192          # searched at a time
+MEASURED = 64        # rows measured at a time: their candidates stay in the cache
+CANDIDATES = 1 << 20  # of all rows that are searched again at once
+CELL_ROWS = 16       # rows of one centre that share a product in `assigned_near`
+SMALL = 1 << 31      # multiplications below which a plain array of centres is not worth a faster kernel
 
 
 def unit(rows: NDArray[np.floating]) -> Floats:
@@ -28,54 +36,135 @@ def unit(rows: NDArray[np.floating]) -> Floats:
     return np.asarray(wide / np.where(length == 0, 1, length), np.float32)
 
 
-def flat_kernel(rows: Floats, centres: Floats, m: int) -> tuple[NDArray[np.int64], Floats]:
-    """FAISS's exhaustive inner-product search."""
-    index = faiss.IndexFlatIP(centres.shape[1])
-    index.add(centres)
-    parts = [index.search(rows[at : at + KERNEL_ROWS], m) for at in range(0, len(rows), KERNEL_ROWS)]
-    return np.concatenate([ids for _, ids in parts]), np.concatenate([values for values, _ in parts])
-
-
-def nearest(x: Floats, centres: Floats, l: int, kernel: Kernel = flat_kernel) -> tuple[NDArray[np.int32], Floats]:  # noqa: E741
+def nearest(x: Floats, centres: Centres | Floats, l: int) -> tuple[Ids, Floats]:  # noqa: E741
     """The l centres with the largest inner product for each row: ids i32[n, l] and values f32[n, l], best first.
 
     Equal float32 values rank by the lower id. Raises ValueError unless 1 <= l <= k and everything is finite.
     """
-    x, centres = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(centres, np.float32)
-    if not 1 <= l <= len(centres):
-        raise ValueError(f"asked for the {l} nearest of {len(centres)} centres")
-    if not (np.isfinite(x).all() and np.isfinite(centres).all()):
-        raise ValueError("rows and centres must be finite; leave out rows whose embedding is not valid")
-    if not len(x):
-        return np.empty((0, l), np.int32), np.empty((0, l), np.float32)
-    m = min(l + SPARE, len(centres))
-    candidates, rough = kernel(x, centres, m)
-    # Both ends of a comparison may be off by d * u * |x| * |c|; what lies farther below the l-th best cannot win.
-    tolerance = 4 * x.shape[1] * ROUNDING * _longest(x) * _longest(centres)
-    in_reach = rough >= rough[:, l - 1 : l] - tolerance
-    ids, values = _ranked(x, centres, candidates, in_reach, l)
-    unsure = np.flatnonzero(in_reach[:, -1]) if m < len(centres) else np.empty(0, np.int64)
-    step = max(1, PAIR_VALUES // len(centres))
-    for at in range(0, len(unsure), step):
-        rows = unsure[at : at + step]
-        every = np.broadcast_to(np.arange(len(centres)), (len(rows), len(centres)))
-        ids[rows], values[rows] = _ranked(x[rows], centres, every, np.ones(every.shape, bool), l)
+    x = np.ascontiguousarray(x, np.float32)
+    ready = _ready(centres, len(x)) if isinstance(centres, np.ndarray) else centres
+    if not 1 <= l <= len(ready.vectors):
+        raise ValueError(f"asked for the {l} nearest of {len(ready.vectors)} centres")
+    allowed = tolerance(x, ready.vectors)
+    ids, values = np.empty((len(x), l), np.int32), np.empty((len(x), l), np.float32)
+    for at in range(0, len(x), ROWS):
+        part = slice(at, at + ROWS)
+        ids[part], values[part] = _searched(x[part], ready, l, l + SPARE, allowed)
     return ids, values
 
 
-def _longest(rows: Floats) -> float:
-    return float(np.sqrt((rows * rows).sum(axis=1).max()))
+def assigned(x: Floats, centres: Centres) -> Ids:
+    """i32[n]: the nearest centre of each row, as `nearest` finds it, without its value; only near ties are measured again."""
+    x = np.ascontiguousarray(x, np.float32)
+    allowed = tolerance(x, centres.vectors)
+    found = np.empty(len(x), np.int32)
+    for at in range(0, len(x), ROWS):
+        rows = x[at : at + ROWS]
+        ids, lead = leaders(centres, rows)
+        found[at : at + ROWS] = ids
+        close = np.flatnonzero(lead <= allowed)
+        if len(close):
+            found[at + close] = _searched(rows[close], centres, 1, 1 + SPARE, allowed)[0][:, 0]
+    return found
 
 
-def _ranked(
-    x: Floats, centres: Floats, candidates: NDArray[np.int64], measured: NDArray[np.bool_], l: int,  # noqa: E741
-) -> tuple[NDArray[np.int32], Floats]:
-    """The best l of each row's measured candidates, one pair at a time in float64 (so that blocks change no bit)."""
+def neighbours(centres: Centres, m: int) -> Ids:
+    """i32[k, m]: the m centres nearest to each, best first; one of unit length leads its own."""
+    return nearest(centres.vectors, centres, m)[0]
+
+
+def assigned_near(x: Floats, centres: Centres, neighbours: Ids, previous: Ids) -> Ids:
+    """i32[n]: the nearest of the centres `neighbours[previous[i]]` (i32[k, m]) for each row i, by the rule of `nearest`.
+
+    Rows of one previous centre are multiplied with its neighbours together. Beside x a few megabytes are held.
+    """
+    x, vectors = np.ascontiguousarray(x, np.float32), centres.vectors
+    allowed = tolerance(x, vectors)
+    found = np.empty(len(x), np.int32)
+    cells, members = _cells(previous, len(vectors))
+    step = max(1, CANDIDATES // (max(CELL_ROWS, neighbours.shape[1]) * x.shape[1]))
+    for at in range(0, len(cells), step):
+        rows, near = members[at : at + step], neighbours[cells[at : at + step]]
+        values = x[rows] @ vectors[near].transpose(0, 2, 1)
+        best = values.argmax(axis=2)
+        found[rows] = np.take_along_axis(near, best, 1)
+        cell, column = np.nonzero((values >= values.max(axis=2, keepdims=True) - allowed).sum(axis=2) > 1)
+        if len(cell):
+            close, candidates = rows[cell, column], near[cell].astype(np.int64)
+            found[close] = _ranked(_Pairs(x[close], vectors, allowed), candidates, np.ones(candidates.shape, bool), 1)[0][:, 0]
+    return found
+
+
+def _cells(previous: Ids, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows by their previous centre, CELL_ROWS at a time: that centre, i64[c], and the rows, i64[c, CELL_ROWS]. The last
+    rows of a centre are filled up with its last one."""
+    order = np.argsort(previous, kind="stable")
+    counts = np.bincount(previous, minlength=k)
+    blocks = -(-counts // CELL_ROWS)
+    cells = np.repeat(np.arange(k), blocks)
+    number = np.arange(len(cells)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+    within = number[:, None] * CELL_ROWS + np.arange(CELL_ROWS)
+    start = np.cumsum(counts) - counts
+    return cells, order[start[cells][:, None] + np.minimum(within, counts[cells][:, None] - 1)]
+
+
+def _ready(centres: Floats, n: int) -> Centres:
+    vectors = np.ascontiguousarray(centres, np.float32)
+    return FlatCentres(vectors) if n * vectors.size < SMALL else kernel()(vectors)
+
+
+def _searched(x: Floats, centres: Centres, l: int, m: int, allowed: float) -> tuple[Ids, Floats]:  # noqa: E741
+    """The best l of each row's m candidates, and of ever more where the last of them may be better than it looks."""
+    m = min(m, len(centres.vectors))
+    candidates, rough = centres.candidates(x, m)
+    in_reach = rough >= rough[:, l - 1 : l] - allowed
+    ids, values = _ranked(_Pairs(x, centres.vectors, allowed), candidates, in_reach, l)
+    unsure = np.flatnonzero(in_reach[:, -1]) if m < len(centres.vectors) else np.empty(0, np.int64)
+    step = max(1, CANDIDATES // (8 * m))
+    for at in range(0, len(unsure), step):
+        rows = unsure[at : at + step]
+        ids[rows], values[rows] = _searched(x[rows], centres, l, 8 * m, allowed)
+    return ids, values
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Rows and centres to measure pairs of; `allowed` is their tolerance."""
+
+    x: Floats
+    vectors: Floats
+    allowed: float
+
+    def measured(self, rows: Any, ids: NDArray[np.int64]) -> Floats:
+        """Inner products of x[rows], broadcast against the centres of these ids: the exact ones, rounded to float64, then float32.
+
+        Products of two float32 are exact in float64; their sum is off by less than d * 2^-53 * |x| * |c|, which is less than
+        the tolerance * 2^-29. Where that could decide how the sum is rounded, it is formed exactly.
+        """
+        wide, other = self.x[rows].astype(np.float64), self.vectors[ids].astype(np.float64)
+        sums, error = np.vecdot(wide, other), self.allowed * 2.0**-29
+        found: Floats = sums.astype(np.float32)
+        close = ((sums - error).astype(np.float32) != (sums + error).astype(np.float32)) & wide.any(axis=-1)
+        if close.any():
+            products = np.broadcast_to(wide, other.shape)[close] * other[close]
+            found[close] = [math.fsum(row) for row in products]
+        return found
+
+
+def _ranked(pairs: _Pairs, candidates: NDArray[np.int64], in_reach: NDArray[np.bool_], l: int) -> tuple[Ids, Floats]:  # noqa: E741
+    """The best l of each row's candidates, of which the first l and those in reach are measured."""
     values = np.full(candidates.shape, -np.inf, np.float32)
-    rows, columns = np.nonzero(measured)
-    step = max(1, PAIR_VALUES // x.shape[1])
-    for at in range(0, len(rows), step):
-        row, column = rows[at : at + step], columns[at : at + step]
-        values[row, column] = (x[row].astype(np.float64) * centres[candidates[row, column]]).sum(axis=1)
-    order = np.lexsort((candidates, -values), axis=1)[:, :l]
-    return np.take_along_axis(candidates, order, 1).astype(np.int32), np.take_along_axis(values, order, 1)
+    for at in range(0, len(values), MEASURED):
+        some = np.arange(at, min(at + MEASURED, len(values)))
+        values[some, :l] = pairs.measured(some[:, None], candidates[some, :l])
+    rows, columns = np.nonzero(in_reach[:, l:])
+    for at in range(0, len(rows), MEASURED * 8):
+        row, column = rows[at : at + MEASURED * 8], columns[at : at + MEASURED * 8] + l
+        values[row, column] = pairs.measured(row, candidates[row, column])
+    ids, best = candidates[:, :l].astype(np.int32), values[:, :l].copy()
+    falling = (best[:, 1:] < best[:, :-1]).all(axis=1)
+    moved = np.flatnonzero(~falling | in_reach[:, l:].any(axis=1))
+    order = np.lexsort((candidates[moved], -values[moved]), axis=1)[:, :l]
+    ids[moved] = np.take_along_axis(candidates[moved], order, 1)
+    best[moved] = np.take_along_axis(values[moved], order, 1)
+    return ids, best

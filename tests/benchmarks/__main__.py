@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.distributed import cluster
 from pipeline.models.allocator import settle
 from pipeline.models.weights import RANDOM, ModelSpec
-from tests.benchmarks import corrupt, end_to_end, many_shards, model_step, where_time_goes
+from tests.benchmarks import clustering, corrupt, end_to_end, many_shards, model_step, nearest_centres, where_time_goes
 from tests.benchmarks.figures import ROUNDS, Figure, machine, table, write_json
 
 VIT = "ViT-B-32"
@@ -56,6 +56,11 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             "Annotate with 1 % corrupt samples, bundled model, 2 actors",
             lambda: on_ray(lambda: corrupt.measure(corrupt_size, 2 if quick else 4)),
         ),
+        "nearest": (
+            "Nearest centres, all threads",
+            lambda: nearest_centres.measure(*((2_048, 256, 2_000) if quick else (65_536, 4_096, 65_536)), rounds),
+        ),
+        "clustering": ("Spherical k-means, 2 threads", lambda: on_ray(lambda: clustering.measure(quick, rounds))),
     }
 
 

@@ -1,10 +1,12 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from pipeline.reduce.classes import Members, exemplars, named, unique_names
+from pipeline.reduce.classes import Level, Members, named, table, unique_names
 from pipeline.reduce.kmeans import fit
 from pipeline.reduce.lift import Candidate, Vocabulary
 from pipeline.reduce.nearest import unit
+from pipeline.reduce.presence import counted, merged_cells, presence
 from schemas.tables import CLASSES
 from tests.quality import folder_agreement, linked_entities, name_quality, raw_pixels
 
@@ -24,33 +26,47 @@ def test_names_are_unique_and_the_strongest_class_gets_the_plain_name():
         [],
         [candidate("class 4", 9)],
     ]
-    assert unique_names(found) == ["dog (pet)", "dog", "Dog (class 2)", "dog (class 3)", "class 4", "class 4 (class 5)"]
+    assert unique_names(found, range(6)) == ["dog (pet)", "dog", "Dog (class 2)", "dog (class 3)", "class 4", "class 4 (class 5)"]
 
 
-def test_exemplars_are_the_nearest_rows_and_ties_go_to_the_smaller_row_id(ids):
-    members = Members(
-        rows=np.array([3, 105, 207, 208, 309]), assignment=np.array([1, 0, 1, 1, 1], np.int32),
-        similarity=np.array([0.5, 0.9, 0.7, 0.7, 0.1], np.float32), entities=[[]] * 5,
-    )
-    found = exemplars(members, 3, ids, most=3)
-    assert [[(one["shard_id"], one["row"]) for one in some] for some in found] == [
-        [("shard1", 5)], [("shard2", 7), ("shard2", 8), ("shard0", 3)], [],
-    ]
+def level(centroids, *, ids=None, parents=None, number=0):
+    chosen = np.arange(len(centroids)) if ids is None else np.array(ids)
+    return Level(number, chosen.astype(np.int32), centroids, None if parents is None else np.array(parents, np.int32))
 
 
-def test_the_table_describes_every_class(ids):
-    members = Members(
-        rows=np.arange(30), assignment=np.repeat(np.array([0, 1], np.int32), [10, 20]),
-        similarity=np.repeat(np.array([0.5, 0.25], np.float32), [10, 20]), entities=[["dog"]] * 10 + [[]] * 20,
-    )
-    table = named(members, np.eye(3, dtype=np.float32), Vocabulary({}, {"dog": "domestic dog"}), ids)
-    assert table.schema.equals(CLASSES)
-    first, second, third = table.to_pylist()
-    assert (first["name"], first["named"], first["size"], first["mean_similarity"]) == ("domestic dog", True, 10, 0.5)
-    assert first["entities"] == [{"id": "dog", "name": "domestic dog", "lift": 3.0, "share": 1.0}]
-    assert len(first["exemplars"]) == 8
-    assert (second["name"], second["named"], second["size"]) == ("class 1", False, 20)
-    assert (third["name"], third["size"], third["mean_similarity"], third["exemplars"]) == ("class 2", 0, 0.0, [])
+def test_the_table_describes_every_class_by_its_stable_id():
+    found = presence([["dog"]] * 10 + [[]] * 20, {}, 4)
+    counts = counted(found, np.repeat(np.array([0, 1], np.int32), [10, 20]), 3)
+    classes = level(np.eye(3, dtype=np.float32), ids=[7, 2, 9], parents=[1, 1, 0])
+    nearest = [{"shard_id": "a", "row": 3, "similarity": 0.75}]
+    members = Members(np.array([0.5, 0.25, 0], np.float32), [nearest, [], []], [[], [], []])
+    made = table(classes, named(counts, classes, Vocabulary({}, {"dog": "domestic dog"})), counts.sizes, members)
+    assert made.schema.equals(CLASSES)
+    first, second, third = made.to_pylist()
+    assert (first["class_id"], first["name"], first["named"], first["size"]) == (7, "domestic dog", True, 10)
+    assert (first["parent"], first["mean_similarity"], first["level"]) == (1, 0.5, 0)
+    (entity,) = first["entities"]
+    assert (entity["id"], entity["name"], entity["lift"], entity["share"]) == ("dog", "domestic dog", 3.0, 1.0)
+    assert entity["confidence"] == first["confidence"] > 0.3
+    assert first["exemplars"] == [{"shard_id": "a", "row": 3, "similarity": 0.75}]
+    assert (second["name"], second["named"], second["confidence"], second["size"]) == ("class 2", False, None, 20)
+    assert (third["name"], third["size"], third["exemplars"]) == ("class 9", 0, [])
+
+
+def test_counts_of_shards_add_up_to_those_of_the_run_and_those_of_classes_to_their_parents():
+    rng = np.random.default_rng(0)
+    kinds = ["dog", "cat", "car"]
+    entities = [[kinds[i] for i in np.flatnonzero(rng.random(3) < 0.4)] for _ in range(300)]
+    assignment = rng.integers(6, size=300).astype(np.int32)
+    parents = {"dog": ["pet"], "cat": ["pet"]}
+    whole = counted(presence(entities, parents, 4), assignment, 6)
+    runs = (slice(200, None), slice(0, 7), slice(7, 200))
+    parts = [counted(presence(entities[run], parents, 4), assignment[run], 6).cells for run in runs]
+    assert merged_cells(pa.concat_tables(parts)).equals(whole.cells)
+    above = np.array([0, 0, 1, 1, 1, 0], np.int32)
+    coarse = whole.grouped(above, 2)
+    assert coarse.cells.equals(counted(presence(entities, parents, 4), above[assignment], 2).cells)
+    assert coarse.sizes.tolist() == np.bincount(above[assignment]).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +92,8 @@ def test_names_hold_on_the_other_half_of_the_sample(embeddings, vocabulary_and_e
     found = [name_quality(embeddings, entities, vocabulary, k=32, seed=seed) for seed in SEEDS]
     assert np.mean([one.precision for one in found]) >= 0.38
     assert np.mean([one.coverage for one in found]) >= 0.55
+    said, held = np.mean([one.confidence for one in found]), np.mean([one.precision_first for one in found])
+    assert abs(said - held) <= 0.15
 
 
 def test_names_of_shuffled_captions_do_not_hold(embeddings, vocabulary_and_entities):
@@ -86,14 +104,13 @@ def test_names_of_shuffled_captions_do_not_hold(embeddings, vocabulary_and_entit
     assert np.mean([one.precision * one.coverage for one in found]) < 0.05
 
 
-def test_the_sample_gets_names_with_entities_and_unique_handles(embeddings, vocabulary_and_entities, ids):
+def test_the_sample_gets_names_with_entities_and_unique_handles(embeddings, vocabulary_and_entities):
     vocabulary, entities = vocabulary_and_entities
     found = fit(unit(embeddings), 32, seed=0)
-    members = Members(np.arange(len(embeddings)), found.assignment, found.similarity, entities)
-    table = named(members, found.centroids, vocabulary, ids)
-    assert table.equals(named(members, found.centroids, vocabulary, ids))
-    rows = table.to_pylist()
-    assert len({row["name"].casefold() for row in rows}) == 32
-    assert all(row["named"] == bool(row["entities"]) for row in rows)
-    assert all(row["name"] == f"class {row['class_id']}" for row in rows if not row["named"])
-    assert sum(row["size"] for row in rows) == len(embeddings)
+    counts = counted(presence(entities, vocabulary.parents, 4), found.assignment, 32)
+    names = named(counts, level(found.centroids), vocabulary)
+    assert names == named(counts, level(found.centroids), vocabulary)
+    assert len({name.casefold() for name in names.names}) == 32
+    assert names.named == [bool(some) for some in names.entities] == [sure is not None for sure in names.confidence]
+    assert all(name == f"class {c}" for c, name in enumerate(names.names) if not names.named[c])
+    assert counts.samples == len(embeddings)

@@ -4,17 +4,13 @@ import pytest
 from sklearn.metrics import normalized_mutual_info_score
 
 from pipeline.errors import InputError
-from pipeline.reduce.kmeans import close, farthest_rows, fit, iterate, partial_sums, refilled
+from pipeline.reduce.kmeans import fit, iterate
 from pipeline.reduce.nearest import nearest, unit
+from pipeline.reduce.owner import Owner
+from pipeline.reduce.partition import Partition, Rows, Share
 from pipeline.reduce.seeding import seeds
-
-
-def planted(seed, n=20_000, d=64, k=50, noise=0.5):
-    """n rows around k random directions (noise of that norm), and which direction each belongs to."""
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(k, size=n)
-    centres = unit(rng.standard_normal((k, d)))
-    return unit(centres[truth] + noise * rng.standard_normal((n, d)) / np.sqrt(d)), truth
+from pipeline.reduce.sums import SCALE, Sums, close
+from tests.reduce.planted import planted
 
 
 def majority(assignment, truth):
@@ -61,16 +57,19 @@ def test_partitions_change_no_bit(rows_and_truth):
         assert split.objective == whole.objective
 
 
-def test_sums_of_shuffled_partitions_close_to_the_same_bits(rows_and_truth):
+def test_sums_are_those_of_rounded_integers_however_the_rows_are_parted(rows_and_truth):
     x, _ = rows_and_truth
-    start = seeds(x, 50, seed=3)
-    assignment = nearest(x, start, 1)[0][:, 0]
-    whole = close(*partial_sums(x, assignment, 50), start)
+    assignment = np.random.default_rng(1).integers(3, 53, len(x)).astype(np.int32)
+    assignment[:5000] = 7   # far more than add up exactly in float32 at once
+    expected = np.zeros((53, 64), np.int64)
+    np.add.at(expected, assignment, np.rint(x.astype(np.float64) * SCALE).astype(np.int64))
     order = np.random.default_rng(0).permutation(len(x))
-    for parts in (1, 2, 3, 8):
-        sums = [partial_sums(x[part], assignment[part], 50) for part in np.array_split(order, parts)]
-        total = close(sum(counts for counts, _ in sums), sum(vectors for _, vectors in sums), start)
-        assert np.array_equal(total, whole)
+    for parts in (1, 3, 8):
+        total = Sums.zero(53, 64)
+        for part in np.array_split(order, parts):
+            total.add_rows(x[part], assignment[part])
+        assert np.array_equal(total.vectors, expected)
+        assert np.array_equal(total.counts, np.bincount(assignment, minlength=53))
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(rows_and_truth):
@@ -139,19 +138,25 @@ def test_no_clusters_are_refused():
 
 
 def test_rows_that_cancel_out_leave_their_centroid_in_place():
-    x = np.array([[1, 0], [-1, 0], [0, 1]], np.float32)
+    sums = Sums.zero(2, 2)
+    sums.add_rows(np.array([[1, 0], [-1, 0], [0, 1]], np.float32), np.array([0, 0, 1], np.int32))
     previous = np.array([[0.6, 0.8], [0, 1]], np.float32)
-    moved = close(*partial_sums(x, np.array([0, 0, 1], np.int32), 2), previous)
-    assert np.array_equal(moved, previous)
+    assert np.array_equal(close(sums, previous), previous)
 
 
-def test_empty_clusters_move_to_different_rows_far_from_their_centroid():
+@pytest.mark.parametrize("window", [8, 1 << 20])
+def test_empty_clusters_move_to_different_rows_far_from_their_centroid(window):
     x = unit(np.array([[1, 0], [0, 1], [0, 1], [-1, 0.1], [1, 1]]))
-    similarity = np.array([1, 0, 0, -0.99, 0.7], np.float32)
-    spare = farthest_rows(x, similarity, 3)
-    assert np.array_equal(spare, x[[3, 1, 4]])
-    centroids = refilled(np.repeat(x[:1], 3, axis=0), np.array([5, 0, 0]), spare[:2])
-    assert np.array_equal(centroids, x[[0, 3, 1]])
+    one = Partition([Rows(x)], first_row=10, window_bytes=window)
+    one.assign(lambda rows, before: np.zeros(len(rows), np.int32), 3, Share(0))
+    centres = np.repeat(x[:1], 3, axis=0)
+    far = one.farthest(centres, 3, Share(0))
+    assert far.rows.tolist() == [13, 11, 14]
+    assert np.array_equal(far.vectors, x[[3, 1, 4]])
+    assert far.rows.tolist() == one.farthest(centres, 9, Share(0)).rows.tolist()   # the first is on its centre: no help
+    owner = Owner(1, 3)
+    owner.begin(0, centres)
+    assert np.array_equal(owner.moved(np.array([0, 2]), far.vectors[:2]), x[[0, 1]])
 
 
 def test_labels_recover_several_planted_concepts_that_one_label_cannot():

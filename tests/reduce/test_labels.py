@@ -1,12 +1,10 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from pipeline.errors import InputError
 from pipeline.reduce.kmeans import fit
-from pipeline.reduce.labels import LabelRule, labelled, table
+from pipeline.reduce.labels import LabelRule, labelled
 from pipeline.reduce.nearest import unit
-from schemas.columns import LABELS
 
 AXES = np.eye(4, dtype=np.float32)
 
@@ -64,18 +62,3 @@ def test_fewer_classes_than_labels_give_fewer_labels():
 def test_a_rule_that_labels_nothing_is_refused(wrong):
     with pytest.raises(InputError, match="at least one class and a positive temperature"):
         LabelRule(**wrong)
-
-
-def test_the_table_has_every_row_and_null_where_a_sample_is_not_labelled():
-    found = labelled(rows([3, 2, 1, 0], [0, 0, 0, 1]), AXES, LabelRule(most=4, floor=0.5))
-    result = table(pa.array(["a", "b", "c", "d"]), found, np.array([1, 3]))
-    assert result.schema.equals(LABELS)
-    assert result.column("uid").to_pylist() == ["a", "b", "c", "d"]
-    assert result.column("labels").to_pylist() == [None, [0, 1], None, [3]]
-    assert [w and round(sum(map(float, w)), 2) for w in result.column("label_weights").to_pylist()] == [None, 1, None, 1]
-    result.validate(full=True)
-
-
-def test_no_labelled_row_gives_a_table_of_nulls():
-    found = labelled(np.empty((0, 4), np.float32), AXES, LabelRule())
-    assert table(pa.array(["a"]), found, np.empty(0, np.int64)).column("labels").to_pylist() == [None]

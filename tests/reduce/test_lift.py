@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from pipeline.reduce.lift import NamingRule, Vocabulary, ancestry, depth, log_likelihood_ratio, presence, standing_out
+from pipeline.reduce.lift import NamingRule, Vocabulary, confidence, depth, log_likelihood_ratio, standing_out
+from pipeline.reduce.presence import ancestry, counted, presence
 
 PARENTS = {
     "poodle": ["dog"], "dog": ["canine", "pet"], "canine": ["carnivore"], "carnivore": ["mammal"], "mammal": ["animal"],
@@ -16,7 +17,7 @@ def standing(entities, assignment, rule=ANY, texts=None, parents=PARENTS):
     assignment = np.array(assignment, np.int32)
     centroids = np.eye(assignment.max() + 1, dtype=np.float32)
     found = presence(entities, parents, rule.levels)
-    return standing_out(found, assignment, centroids, rule, Vocabulary(parents, NAMES, texts or {}))
+    return standing_out(counted(found, assignment, len(centroids)), centroids, rule, Vocabulary(parents, NAMES, texts or {}))
 
 
 def test_an_entity_counts_for_everything_up_to_four_levels_above_it():
@@ -104,3 +105,14 @@ def test_text_breaks_ties_and_its_weight_can_decide():
     near = {"one": texts["cat"], "two": texts["car"]}
     assert standing(tied, [0] * 6 + [1] * 20, parents=flat)[0][0].id == "one"
     assert standing(tied, [0] * 6 + [1] * 20, NamingRule(), near, flat)[0][0].id == "two"
+
+
+def test_a_name_is_the_surer_the_more_members_bear_it_out():
+    both, members = np.array([3, 30, 30, 6]), np.array([3, 30, 300, 30])
+    few, many, rare, doubtful = confidence(both, members, np.full(4, 0.02))
+    assert many > 0.99
+    assert 0.2 < few < 0.8         # three members, even if all have it, are few
+    assert rare < 0.001            # 10 % of the class: it may stand out, but describes nobody
+    assert 0.05 < doubtful < 0.6   # 20 % of the members, right at the bound
+    assert confidence(np.array([30]), np.array([30]), np.array([0.6])) < 0.01   # everybody has it: no class stands out by it
+    assert confidence(np.array([30]), np.array([30]), np.array([1.0])) == 0

@@ -1,17 +1,48 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from pipeline.reduce.nearest import flat_kernel, nearest, unit
+from pipeline.reduce.kernels import FlatCentres, PackedCentres
+from pipeline.reduce.nearest import Floats, assigned, assigned_near, nearest, neighbours, unit
+
+NEAR_TIES = 60
 
 
 def rows(n, d, seed=0):
     return unit(np.random.default_rng(seed).standard_normal((n, d)))
 
 
+def exactly(x, centres):
+    """Every inner product in float64, rounded once."""
+    return (x.astype(np.float64) @ centres.astype(np.float64).T).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RoughCentres:
+    """A kernel that rounds as badly as float32 may."""
+
+    vectors: Floats
+    error: float = 1e-6
+
+    def candidates(self, x, m):
+        values = x @ self.vectors.T
+        values += np.random.default_rng(2).uniform(-self.error, self.error, values.shape).astype(np.float32)
+        ids = np.argsort(-values, axis=1)[:, :m]
+        return ids, np.take_along_axis(values, ids, 1)
+
+
+def ties():
+    """Rows, and centres of which twelve at a time differ by less than float32's rounding can tell."""
+    centres = np.tile(rows(5, 64, seed=1), (NEAR_TIES // 5, 1))
+    centres[NEAR_TIES // 2:, 0] += np.float32(3e-8)
+    return rows(1000, 64), centres
+
+
 @pytest.mark.parametrize(("n", "d", "k", "l"), [(500, 64, 50, 8), (300, 256, 400, 1), (7, 3, 5, 5), (40, 16, 1, 1)])
 def test_equals_a_float64_search_of_every_centre(n, d, k, l):  # noqa: E741
     x, centres = rows(n, d), rows(k, d, seed=1)
-    every = (x.astype(np.float64) @ centres.astype(np.float64).T).astype(np.float32)
+    every = exactly(x, centres)
     expected = np.argsort(-every, axis=1, kind="stable")[:, :l]
     ids, values = nearest(x, centres, l)
     assert ids.dtype == np.int32
@@ -29,19 +60,54 @@ def test_block_size_changes_no_bit(block):
     assert np.array_equal(np.concatenate([values for _, values in parts]), whole[1])
 
 
-def test_rounding_of_the_kernel_changes_no_bit():
-    x, centres = rows(1000, 64), np.tile(rows(5, 64, seed=1), (12, 1))   # more equal centres than spare candidates
-    jitter = np.random.default_rng(2)
+@pytest.mark.parametrize("kernel", [FlatCentres, PackedCentres, RoughCentres])
+def test_rounding_of_the_kernel_changes_no_bit(kernel):
+    x, centres = ties()
+    every = exactly(x, centres)
+    expected = np.argsort(-every, axis=1, kind="stable")[:, :4]
+    ids, values = nearest(x, kernel(centres), 4)
+    assert np.array_equal(ids, expected)
+    assert np.array_equal(values, np.take_along_axis(every, expected, 1))
+    assert np.array_equal(assigned(x, kernel(centres)), expected[:, 0])
+    assert not np.array_equal(kernel(centres).candidates(x, 4)[0], expected), "the kernel alone would have done"
 
-    def rough(x, centres, m):
-        values = x @ centres.T + jitter.uniform(-1e-6, 1e-6, (len(x), len(centres))).astype(np.float32)
-        ids = np.argsort(-values, axis=1)[:, :m]
-        return ids, np.take_along_axis(values, ids, 1)
 
-    exact, other = nearest(x, centres, 4), nearest(x, centres, 4, rough)
-    assert np.array_equal(exact[0], other[0])
-    assert np.array_equal(exact[1], other[1])
-    assert not np.array_equal(flat_kernel(x, centres, 4)[0], rough(x, centres, 4)[0])
+@pytest.mark.parametrize("kernel", [FlatCentres, PackedCentres, RoughCentres])
+@pytest.mark.parametrize(("n", "d", "k"), [(3000, 64, 900), (5, 256, 2), (40, 16, 1)])
+def test_assignment_is_the_first_of_the_nearest(kernel, n, d, k):
+    x, centres = rows(n, d), kernel(rows(k, d, seed=1))
+    assert np.array_equal(assigned(x, centres), nearest(x, centres, 1)[0][:, 0])
+    assert len(assigned(x[:0], centres)) == 0
+
+
+def test_the_neighbours_of_a_unit_centre_begin_with_itself():
+    centres = FlatCentres(rows(200, 32))
+    found = neighbours(centres, 8)
+    assert found.shape == (200, 8)
+    assert np.array_equal(found[:, 0], np.arange(200))
+    assert np.array_equal(found, nearest(centres.vectors, centres.vectors, 8)[0])
+
+
+@pytest.mark.parametrize("m", [1, 7, 60])
+def test_a_look_at_the_neighbours_finds_the_nearest_of_them(m):
+    x, centres = ties()
+    every, previous = exactly(x, centres), np.random.default_rng(3).integers(0, 40, len(x)).astype(np.int32)
+    near = neighbours(FlatCentres(centres), m)
+    found = assigned_near(x, FlatCentres(centres), near, previous)
+    values = np.full(every.shape, -np.inf, np.float32)
+    np.put_along_axis(values, near[previous], np.take_along_axis(every, near[previous], 1), 1)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, values.argmax(axis=1))
+    assert np.array_equal(found[100:103], assigned_near(x[100:103], FlatCentres(centres), near, previous[100:103]))
+    assert len(assigned_near(x[:0], FlatCentres(centres), near, previous[:0])) == 0
+
+
+def test_values_do_not_depend_on_the_order_of_a_sum():
+    """1 + 2^-24 is halfway between two float32; 2^-51 more, in terms that float64 may lose one by one, decide it."""
+    x = np.array([1, 2.0**-12] + [2.0**-27] * 8 + [0] * 22, np.float32)
+    shuffled = np.stack([np.random.default_rng(seed).permutation(x) for seed in range(100)])
+    for row in shuffled:
+        assert nearest(row[None], row[None], 1)[1][0, 0] == np.nextafter(np.float32(1), np.float32(2))
 
 
 def test_equal_centres_rank_by_the_lower_id():

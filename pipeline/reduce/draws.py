@@ -1,0 +1,29 @@
+"""Draws that depend on nothing but what is drawn: a hash of a key, a seed and what the draw is for. So neither partitions nor the
+order of the work change a sample."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Draws = NDArray[np.uint64]
+
+ROOT, SAMPLE, PAIRS = -1, -2, -3
+"""Streams: rows of a balanced sample, of a sample to fit on, of pairs to count. Levels of a hierarchy are 0, 1, …"""
+
+
+def drawn(keys: NDArray[np.integer], seed: int, stream: int, part: float) -> NDArray[np.bool_]:
+    """Which keys belong to a part of them (0..1, expected); those of a smaller part are among those of a larger one."""
+    return np.asarray((draws(keys, seed, stream) >> np.uint64(11)) < part * 2.0**53)
+
+
+def draws(keys: NDArray[np.integer], seed: int, stream: int) -> Draws:
+    """A uniform u64 for each key, seed and stream: one pass of SplitMix64's output function (Steele, Lea and Flood 2014) over each.
+    A bijection of the keys, so different keys never tie."""
+    start = _mixed(_mixed(np.array([seed], np.int64).view(np.uint64)) + np.array([stream], np.int64).view(np.uint64))
+    return _mixed(np.ascontiguousarray(keys).astype(np.uint64) ^ start)
+
+
+def _mixed(value: Draws) -> Draws:
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

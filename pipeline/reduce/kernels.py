@@ -1,0 +1,196 @@
+"""Kernels that propose the nearest centres, by inner product in float32, each with its own rounding."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pipeline.models.centres import PackedMatrix
+
+Floats = NDArray[np.float32]
+Found = tuple[NDArray[np.int64], Floats]
+
+ROUNDING = 2.0**-24   # unit roundoff of float32
+GPU_MOST = 2048       # candidates that FAISS can give on a GPU
+
+
+class Centres(Protocol):
+    """Centres f32[k, d] made ready for search by one kernel."""
+
+    @property
+    def vectors(self) -> Floats:
+        """As given."""
+
+    def candidates(self, rows: Floats, m: int) -> Found:
+        """The m <= k centres with the largest inner product for each row of f32[n, d], by the kernel's own rounding, best
+        first: ids i64[n, m] and inner products f32[n, m]. Nothing of size n x k is held."""
+
+
+Kernel = Callable[[Floats], Centres]
+
+
+def leaders(centres: Centres, rows: Floats) -> Found:
+    """The nearest centre of each row and how far it leads the next, by the kernel's rounding: i64[n] and f32[n]."""
+    if isinstance(centres, PackedCentres):
+        return centres.leaders(rows)
+    if len(centres.vectors) == 1:
+        return np.zeros(len(rows), np.int64), np.full(len(rows), np.inf, np.float32)
+    ids, values = centres.candidates(rows, 2)
+    return ids[:, 0], values[:, 0] - values[:, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class FlatCentres:
+    """FAISS's exhaustive search: the reference, and what is left where nothing faster is."""
+
+    vectors: Floats
+
+    @cached_property
+    def index(self) -> Any:
+        index = faiss.IndexFlatIP(self.vectors.shape[1])
+        index.add(self.vectors)
+        return index
+
+    def candidates(self, rows: Floats, m: int) -> Found:
+        values, ids = self.index.search(rows, m)
+        return ids, values
+
+
+@dataclass(frozen=True, eq=False)
+class GpuCentres:
+    """FAISS's exhaustive search on the first visible GPU."""
+
+    vectors: Floats
+    resources: Any = field(default_factory=lambda: faiss.StandardGpuResources())
+
+    @cached_property
+    def index(self) -> Any:
+        index = faiss.GpuIndexFlatIP(self.resources, self.vectors.shape[1])
+        index.add(self.vectors)
+        return index
+
+    def candidates(self, rows: Floats, m: int) -> Found:
+        if m > GPU_MOST:
+            return FlatCentres(self.vectors).candidates(rows, m)
+        values, ids = self.index.search(rows, m)
+        return ids, values
+
+
+@dataclass(frozen=True, eq=False)
+class Heaps:
+    """The m largest values seen of each of n rows."""
+
+    ids: NDArray[np.int64]
+    values: Floats
+    arrays: Any
+    """FAISS's view of both."""
+
+    @classmethod
+    def of(cls, n: int, m: int) -> "Heaps":
+        ids, values = np.empty((n, m), np.int64), np.empty((n, m), np.float32)
+        arrays: Any = faiss.float_minheap_array_t()
+        arrays.k, arrays.nh, arrays.val, arrays.ids = m, n, faiss.swig_ptr(values), faiss.swig_ptr(ids)
+        arrays.heapify()
+        return cls(ids, values, arrays)
+
+    def add(self, values: Floats, first: int = 0, row: int = 0) -> None:
+        """Values f32[some, width], C-contiguous, of the rows from `row` on; their ids count from `first`."""
+        self.arrays.addn(values.shape[1], faiss.swig_ptr(values), first, row, len(values))
+
+    def best(self) -> Found:
+        """Largest first; id -1 where a row has seen fewer than m. Nothing can be added after."""
+        self.arrays.reorder()
+        return self.ids, self.values
+
+
+@dataclass(frozen=True, eq=False)
+class PackedCentres:
+    """oneDNN's products, a block of rows and a tile of centres at a time, and FAISS's heaps to choose from them."""
+
+    vectors: Floats
+
+    @cached_property
+    def matrix(self) -> "PackedMatrix":
+        from pipeline.models.centres import PackedMatrix  # torch takes seconds to import
+
+        return PackedMatrix.of(self.vectors)
+
+    def candidates(self, rows: Floats, m: int) -> Found:
+        from pipeline.models.centres import ROWS, WIDTH
+
+        heaps = Heaps.of(len(rows), m)
+        block = np.zeros((ROWS, rows.shape[1]), np.float32)   # always full: what a row gets does not depend on the others
+        for at in range(0, len(rows), ROWS):
+            size = min(ROWS, len(rows) - at)
+            block[:size] = rows[at : at + size]
+            for part in range(len(self.matrix.parts)):
+                products = self.matrix.products(block, part)
+                heaps.add(products[:size], part * WIDTH, at)
+        return heaps.best()
+
+    def leaders(self, rows: Floats) -> Found:
+        """See `leaders`. numpy finds a row's largest product ten times as fast as a heap, and its second as the largest without
+        it."""
+        from pipeline.models.centres import ROWS, WIDTH
+
+        ids = np.zeros(len(rows), np.int64)
+        first, second = (np.full(len(rows), -np.inf, np.float32) for _ in range(2))
+        block, line = np.zeros((ROWS, rows.shape[1]), np.float32), np.arange(ROWS)
+        for at in range(0, len(rows), ROWS):
+            size = min(ROWS, len(rows) - at)
+            part, numbers = slice(at, at + size), line[:size]
+            block[:size] = rows[part]
+            for tile in range(len(self.matrix.parts)):
+                products = self.matrix.products(block, tile)[:size]
+                best = products.argmax(axis=1)
+                values = products[numbers, best]
+                products[numbers, best] = -np.inf
+                others = products.max(axis=1)
+                second[part] = np.maximum(np.minimum(first[part], values), np.maximum(second[part], others))
+                ids[part] = np.where(values > first[part], best + tile * WIDTH, ids[part])
+                first[part] = np.maximum(first[part], values)
+        return ids, first - second
+
+
+@cache
+def kernel() -> Kernel:
+    """The fastest exact float32 kernel of this process; one that does not agree with FAISS's on a small problem is none."""
+    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0 and agrees(GpuCentres):
+        return GpuCentres
+    from pipeline.models.centres import can_multiply
+
+    return PackedCentres if can_multiply() and agrees(PackedCentres) else FlatCentres
+
+
+def agrees(other: Kernel, n: int = 300, k: int = 700, d: int = 96) -> bool:
+    """Whether a kernel finds, up to float32's rounding, the inner products that FAISS finds, for the centres it names."""
+    random = np.random.default_rng(0)
+    rows, vectors = random.standard_normal((n, d), np.float32), random.standard_normal((k, d), np.float32)
+    ids, values = other(vectors).candidates(rows, 8)
+    named = np.vecdot(vectors[ids].astype(np.float64), rows[:, None].astype(np.float64))
+    allowed = tolerance(rows, vectors)
+    expected = FlatCentres(vectors).candidates(rows, 8)[1]
+    return bool((np.abs(values - expected) <= allowed).all() and (np.abs(values - named) <= allowed).all())
+
+
+def tolerance(rows: Floats, vectors: Floats) -> float:
+    """How far apart two inner products in float32 may lie and yet be in the other order, for any order of summation.
+
+    Each is off by at most about d * u * |x| * |c|. Raises ValueError where a row or centre is not finite.
+    """
+    reach = longest(rows) * longest(vectors)
+    if not math.isfinite(reach):
+        raise ValueError("rows and centres must be finite; leave out rows whose embedding is not valid")
+    return float(2.01 * (rows.shape[1] + 4) * ROUNDING * reach)
+
+
+def longest(rows: Floats) -> float:
+    """The largest length of a row; not finite where a value is not."""
+    squares: Floats = np.einsum("nd,nd->n", rows, rows)
+    return math.sqrt(float(squares.max(initial=0)))

@@ -1,0 +1,79 @@
+"""Two clusterings of the same samples: how many samples each pair of classes shares, and how far the clusterings agree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+AMI_CELLS = 1 << 22      # pairs of classes, and
+AMI_SAMPLES = 1 << 24    # samples, beyond which the chance level of mutual information takes minutes
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Samples present in both fits, counted by their two classes: parallel arrays, each pair of positions once."""
+
+    old: Ints
+    """positions (not ids) among the old centroids"""
+    new: Ints
+    rows: Ints
+    """how many samples have these two classes; at least 1"""
+
+    @staticmethod
+    def of(old: NDArray[np.integer], new: NDArray[np.integer]) -> "Overlap":
+        """From the classes of the same samples in both fits, parallel arrays; samples without a class (< 0) do not count."""
+        both = (old >= 0) & (new >= 0)
+        return _tallied(old[both].astype(np.int64), new[both].astype(np.int64), np.ones(int(both.sum()), np.int64))
+
+    @staticmethod
+    def joined(parts: "Sequence[Overlap]") -> "Overlap":
+        """Of disjoint sets of samples together; the order of the parts makes no difference."""
+        nothing = np.zeros(0, np.int64)
+        return _tallied(*(np.concatenate([nothing, *(getattr(part, f.name) for part in parts)]) for f in fields(Overlap)))
+
+    def totals(self, side: Ints, k: int) -> Ints:
+        """Samples of each of the k classes of one side, `self.old` or `self.new`."""
+        result = np.zeros(k, np.int64)
+        np.add.at(result, side, self.rows)
+        return result
+
+
+def _tallied(old: Ints, new: Ints, rows: Ints) -> Overlap:
+    width = int(new.max(initial=0)) + 1
+    pair, place = np.unique(old * width + new, return_inverse=True)
+    result = Overlap(pair // width, pair % width, np.zeros(len(pair), np.int64))
+    np.add.at(result.rows, place, rows)
+    return result
+
+
+def agreement(overlap: Overlap | None) -> tuple[float | None, float | None]:
+    """Adjusted Rand index and adjusted mutual information of two fits over their common samples; (None, None) without any.
+
+    The first is exact for any size. The second is None beyond AMI_CELLS pairs of classes or AMI_SAMPLES samples.
+    """
+    if overlap is None or not len(overlap.rows):
+        return None, None
+    from sklearn.metrics import adjusted_mutual_info_score  # takes a second to import
+
+    old, new = (np.unique(side, return_inverse=True)[1] for side in (overlap.old, overlap.new))
+    count = int(overlap.rows.sum())
+    ami = None
+    if (int(old.max()) + 1) * (int(new.max()) + 1) <= AMI_CELLS and count <= AMI_SAMPLES:
+        ami = float(adjusted_mutual_info_score(np.repeat(old, overlap.rows), np.repeat(new, overlap.rows)))
+    return _rand_index(overlap, count), ami
+
+
+def _rand_index(overlap: Overlap, count: int) -> float:
+    """Hubert and Arabie 1985, in whole numbers."""
+    def twos(counts: Ints) -> int:
+        return sum(one * (one - 1) // 2 for one in counts.tolist())
+
+    together = twos(overlap.rows)
+    old, new = (twos(overlap.totals(side, int(side.max()) + 1)) for side in (overlap.old, overlap.new))
+    pairs = count * (count - 1) // 2
+    chance = old * new
+    most = (old + new) * pairs
+    return 1.0 if most == 2 * chance else 2 * (together * pairs - chance) / (most - 2 * chance)

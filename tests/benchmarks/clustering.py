@@ -1,0 +1,228 @@
+"""Spherical k-means against FAISS's: one exact iteration, whole fits, sums, memory of an actor, and how the cost grows."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import psutil
+import ray
+import torch
+from numpy.typing import NDArray
+
+from pipeline.distributed.holders import PartitionActor
+from pipeline.distributed.partitions import RayFleet
+from pipeline.io.store import Store
+from pipeline.reduce.fitting import Look
+from pipeline.reduce.inprocess import LocalFleet
+from pipeline.reduce.nearest import assigned, kernel, nearest, unit
+from pipeline.reduce.partition import Partition, Rows, Share, exact
+from pipeline.reduce.schedule import EXACT, PRESETS, Schedule
+from pipeline.reduce.sums import Sums
+from tests.benchmarks import embeddings
+from tests.benchmarks.figures import Figure, interleaved, median, ratio
+
+Floats = NDArray[np.float32]
+THREADS = 2
+FAISS_ITERATIONS = 10
+LOSS = 0.001   # of the objective, at most
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows to cluster and what the fit must reach."""
+
+    name: str
+    rows: Callable[[], Floats]
+    k: int
+    bound: float | None = None
+    """Times as fast as FAISS's ten iterations."""
+
+
+def planted(n: int, k: int, bound: float) -> Case:
+    return Case(f"planted, {n:,} x 256, k = {k:,}", lambda: embeddings.planted(n, 256, 0), k, bound)
+
+
+def theirs(x: Floats, k: int, iterations: int, start: Floats | None = None) -> Any:
+    """FAISS's k-means over all rows."""
+    found = faiss.Kmeans(x.shape[1], k, niter=iterations, spherical=True, max_points_per_centroid=len(x), seed=1)
+    found.train(x, init_centroids=start)
+    return found
+
+
+def objective(x: Floats, centres: Floats) -> float:
+    """Mean cosine to the nearest centre, exact."""
+    ready = kernel()(unit(centres))
+    return sum(float(nearest(x[at : at + 8192], ready, 1)[1].sum(dtype=np.float64)) for at in range(0, len(x), 8192)) / len(x)
+
+
+def fits(case: Case, rounds: int) -> list[Figure]:
+    """The `fast` schedule, seeding included, beside ten iterations of FAISS. Both end with their last centres: neither makes the
+    closing pass, in which FAISS's rows would still have to find their own."""
+    x = np.ascontiguousarray(case.rows(), np.float32)
+    schedule = replace(PRESETS["fast"], closing=False)
+    kept: dict[str, Floats] = {}
+
+    def ours() -> None:
+        fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, THREADS)], partitions=THREADS, threads=THREADS)
+        kept["ours"] = fleet.fit(schedule, case.k, 1).centres
+
+    def faiss_fit() -> None:
+        kept["faiss"] = theirs(x, case.k, FAISS_ITERATIONS).centroids
+
+    seconds = interleaved({"ours": ours, "faiss": faiss_fit}, rounds)
+    mine, other = objective(x, kept["ours"]), objective(x, kept["faiss"])
+    return [
+        ratio(f"fit, {case.name}, x FAISS", seconds["faiss"], seconds["ours"], case.bound),
+        Figure("  seconds", median(seconds["ours"]), "s", rounds=tuple(seconds["ours"])),
+        Figure("  objective above FAISS's", 100 * (mine / other - 1), "%", -100 * LOSS),
+        Figure("  classes", len(kept["ours"]), ""),
+    ]
+
+
+def iteration(n: int, k: int, rounds: int) -> list[Figure]:
+    """One exact iteration from the same centres, and what its sums cost beside its assignment."""
+    x = embeddings.planted(n, 256, 0)
+    start = unit(x[np.random.default_rng(0).choice(n, k, replace=False)])
+    labels: dict[str, NDArray[np.int32]] = {}
+
+    def ours() -> None:
+        fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, THREADS)], partitions=THREADS, threads=THREADS)
+        look = Look(0, EXACT, start, k, Share(0))
+        fleet.look(look)
+        fleet.moved(look, np.empty(0, np.int64), None)
+        labels["ours"] = fleet.assignment()
+
+    seconds = interleaved({"ours": ours, "faiss": lambda: theirs(x, k, 1, start)}, rounds)
+    index = faiss.IndexFlatIP(256)
+    index.add(start)
+    same = (index.search(x[:50_000], 1)[1][:, 0] == labels["ours"][:50_000]).mean()
+    return [
+        ratio(f"one exact iteration, {n:,} x 256, k = {k:,}, x FAISS", seconds["faiss"], seconds["ours"], 1.4),
+        Figure("  labels as FAISS's (near ties differ by rounding)", float(same), "", 0.9999),
+        *sums_beside_assignment(x[:98_304], start, rounds),
+    ]
+
+
+def sums_beside_assignment(x: Floats, centres: Floats, rounds: int) -> list[Figure]:
+    ready, k = kernel()(centres), len(centres)
+    labels = assigned(x, ready)
+    sums = Sums.zero(k, x.shape[1])
+    scratch = x.copy()   # sums round their rows in place
+    seconds = interleaved({"sums": lambda: sums.add_rows(scratch, labels), "assign": lambda: assigned(x, ready)}, rounds)
+    share = median(seconds["sums"]) / median(seconds["assign"])
+    return [Figure("  sums, of the assignment's time", share, "", 0.20, at_most=True)]
+
+
+def growth(rounds: int, sizes: tuple[tuple[int, int], ...]) -> list[Figure]:
+    """Seconds of an exact pass against 2 n k d / R, with R of the first size."""
+    figures, rate = [], 0.0
+    for n, k in sizes:
+        x = embeddings.planted(n, 256, 0)
+        centres = unit(x[:k])
+        one = Partition([Rows(x)])
+        assigner = exact(kernel()(centres))
+        taken = median(interleaved({"pass": lambda: one.assign(assigner, k, Share(0))}, rounds)["pass"])   # noqa: B023
+        work = 2.0 * n * k * 256
+        rate = rate or work / taken
+        figures.append(Figure(f"exact pass, {n:,} x 256, k = {k:,}: measured / predicted", taken * rate / work, "x"))
+    return [Figure("rate of the first, one process", rate / 1e9, "GFLOP/s"), *figures]
+
+
+class Weighed(PartitionActor):
+    """Knows how much memory is its own, and the most it was."""
+
+    def level(self) -> int:
+        self._process = psutil.Process()
+        kernel()
+        self._level = self._own()
+        return self._level
+
+    def _own(self) -> int:
+        """Resident bytes that map neither a file nor the object store."""
+        now = self._process.memory_info()
+        return int(now.rss - now.shared)
+
+    def most(self, look: Look[None], centres: Floats, bounds: list[tuple[int, int]]) -> int:
+        """Bytes above the level, at most, while it makes a pass; asked a hundred times a second."""
+        import threading
+
+        found, over = [0], threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.01):
+                found[0] = max(found[0], self._own() - self._level)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        self.look(look, centres, None, None, bounds)
+        over.set()
+        watcher.join()
+        return found[0]
+
+
+def memory(n: int, k: int, d: int) -> list[Figure]:
+    """Of one actor in an exact pass over mapped rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.npy"
+        np.save(path, embeddings.planted(n, d, 0, np.float16))
+        actor = ray.remote(num_cpus=1)(Weighed).remote([File(str(path))], 1)
+        ray.get(actor.level.remote())
+        centres = ray.put(unit(np.random.default_rng(0).standard_normal((k, d))))
+        most = ray.get(actor.most.remote(Look(0, EXACT, None, k, Share(0)), centres, [(0, k)]))
+        ray.kill(actor)
+    allowed = (3 * k * d * 4 + 300e6) / 1e6
+    return [Figure(f"an actor's own memory, k = {k:,}, d = {d}", most / 1e6, "MB", allowed, at_most=True)]
+
+
+@dataclass(frozen=True)
+class File:
+    """A mapped .npy file of rows."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+    def open(self) -> tuple[Any, None]:
+        return np.load(self.path, mmap_mode="r"), None
+
+
+def actors(n: int, k: int, rounds: int) -> list[Figure]:
+    """Two actors of one thread each against two threads of one process: the same fit."""
+    with tempfile.TemporaryDirectory() as folder:
+        x = embeddings.planted(n, 256, 0, np.float16)
+        files = []
+        for i, part in enumerate(np.array_split(x, THREADS)):
+            np.save(f"{folder}/part{i}.npy", part)
+            files.append(File(f"{folder}/part{i}.npy"))
+        schedule = Schedule(exact=3, near=0, cells=True, tolerance=-1, changed=-1)
+        with RayFleet(files, Store(folder), "scratch", workers=THREADS) as fleet:
+            seconds = interleaved({
+                "ray": lambda: fleet.fit(schedule, k, 1),
+                "local": lambda: LocalFleet.of(files, partitions=THREADS, threads=THREADS).fit(schedule, k, 1),
+            }, rounds)
+    return [ratio(f"fit on 2 Ray actors, {n:,} x 256, k = {k:,}, x in process", seconds["local"], seconds["ray"], None)]
+
+
+def measure(quick: bool, rounds: int) -> list[Figure]:
+    torch.set_num_threads(THREADS)
+    faiss.omp_set_num_threads(THREADS)
+    if quick:
+        return [*iteration(5_000, 64, 1), *fits(planted(5_000, 64, 0), 1), *growth(1, ((2_000, 32), (4_000, 32))),
+                *memory(4_000, 64, 64), *actors(4_000, 32, 1)]
+    return [
+        *iteration(250_000, 1024, rounds),
+        *iteration(250_000, 4096, rounds),
+        *fits(planted(250_000, 1024, 4), rounds),
+        *fits(planted(1_000_000, 4096, 6), 1),
+        *fits(Case("glosses, 82,115 x 256, k = 1,024", embeddings.glosses, 1024), rounds),
+        *fits(Case("crops, 52,672 x 256, k = 1,024", embeddings.crops, 1024), rounds),
+        *growth(rounds, ((100_000, 1024), (200_000, 2048), (200_000, 4096))),
+        *memory(200_000, 65_536, 256),
+        *actors(250_000, 1024, rounds),
+    ]

@@ -1,0 +1,94 @@
+"""Nearest centres against FAISS's exhaustive search: same rows, same threads; making the centres ready is in every time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import faiss
+import numpy as np
+import torch
+
+from pipeline.reduce.approximate import LEAST, Search, gated, recall
+from pipeline.reduce.kernels import Floats, kernel
+from pipeline.reduce.nearest import Ids, assigned, nearest
+from tests.benchmarks.embeddings import glosses, planted
+from tests.benchmarks.figures import Figure, interleaved, median, ratio
+
+DIMENSION, LABELS = 256, 8
+SAMPLE = 4_096   # rows that the gate measures recall on
+RECALL = 0.985
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads in FAISS and torch, whatever they had before; numpy's BLAS keeps what the environment says."""
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    torch.set_num_threads(count)
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        faiss.omp_set_num_threads(before[1])
+
+
+def measure(n: int, k: int, many: int, rounds: int) -> list[Figure]:
+    """Exact search of n rows among k centres; search of n / 4 rows among `many` centres, planted and real."""
+    with threads(os.cpu_count() or 1):
+        rows = np.asarray(planted(n + max(k, many) + SAMPLE, DIMENSION, 0), np.float32)
+        x, others = rows[:n], rows[n:]
+        found = exact(x, others[:k], rounds)
+        found += approximate(x[: n // 4], others[:many], others[-SAMPLE:], f"top-8, k = {many:,}", 4.0, rounds)
+        real = glosses(None if many > LEAST else many + SAMPLE + n)
+        real = real[np.random.default_rng(0).permutation(len(real))]
+        rest = real[many:]
+        found += approximate(rest[SAMPLE:][: n // 4], real[:many], rest[:SAMPLE], f"top-8, k = {many:,} glosses", None, rounds)
+    return found
+
+
+def exact(x: Floats, centres: Floats, rounds: int) -> list[Figure]:
+    ours, theirs = nearest(x, kernel()(centres), LABELS)[0], flat(x, centres, LABELS)   # warm-up
+    firsts = assigned(x, kernel()(centres))
+    seconds = interleaved({
+        "flat 1": lambda: flat(x, centres, 1), "assigned": lambda: assigned(x, kernel()(centres)),
+        "flat 8": lambda: flat(x, centres, LABELS), "top 8": lambda: nearest(x, kernel()(centres), LABELS),
+    }, rounds)
+    work = 2 * x.size * len(centres) / 1e9
+    size = f"{len(x):,} x {len(centres):,} x {x.shape[1]}"
+    return [
+        ratio(f"exact assignment / faiss Flat, {size}", seconds["flat 1"], seconds["assigned"], 1.4),
+        Figure("exact assignment", work / median(seconds["assigned"]), "GF/s"),
+        Figure("same first centre as faiss", float((firsts == theirs[:, 0]).mean()), ""),
+        ratio(f"exact top-8 / faiss Flat, {size}", seconds["flat 8"], seconds["top 8"], 1.4),
+        Figure("exact top-8", work / median(seconds["top 8"]), "GF/s"),
+        Figure("recall@8 of the exact top-8, by faiss's ids", float(recall(ours, theirs).mean()), ""),
+        Figure("faiss Flat top-8", work / median(seconds["flat 8"]), "GF/s"),
+    ]
+
+
+def approximate(x: Floats, centres: Floats, sample: Floats, name: str, bound: float | None, rounds: int) -> list[Figure]:
+    """By the search that the gate takes. Its lists are made once for all rows of a run, so they have a figure of their own."""
+    search = gated(centres, sample, LABELS, bound=RECALL)
+    ready = search.centres(centres)
+    ours, theirs = nearest(x, ready, LABELS)[0], flat(x, centres, LABELS)
+    seconds = interleaved({
+        "flat": lambda: flat(x, centres, LABELS), "ours": lambda: nearest(x, ready, LABELS),
+        "lists": lambda: nearest(x[:1], search.centres(centres), LABELS),
+    }, rounds)
+    return [
+        ratio(f"{name} / faiss Flat", seconds["flat"], seconds["ours"], bound),
+        Figure(f"{name}, recall@8", float(recall(ours, theirs).mean()), "", RECALL),
+        Figure(f"{name}, {chosen(search)}: rows", len(x) / median(seconds["ours"]), "rows/s"),
+        Figure(f"{name}, making the lists", median(seconds["lists"]), "s"),
+    ]
+
+
+def chosen(search: Search) -> str:
+    return "exact" if search.probes is None else f"{search.probes} of {search.lists} lists"
+
+
+def flat(x: Floats, centres: Floats, l: int) -> Ids:  # noqa: E741
+    index = faiss.IndexFlatIP(centres.shape[1])
+    index.add(centres)
+    ids: Ids = index.search(x, l)[1].astype(np.int32)
+    return ids

@@ -1,0 +1,118 @@
+"""The fleet on Ray gives the bits of the fleet in one process, whatever dies."""
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from pipeline.distributed import partitions
+from pipeline.distributed.partitions import RayFleet
+from pipeline.errors import ShardmillError
+from pipeline.io.store import Store
+from pipeline.reduce.checkpoint import Checkpoint
+from pipeline.reduce.fitting import Seeded
+from pipeline.reduce.inprocess import LocalFleet
+from pipeline.reduce.schedule import Schedule
+from tests.reduce.planted import planted
+
+pytestmark = pytest.mark.usefixtures("at_three")
+
+PLANS = {
+    "full": Schedule(exact=3, tolerance=0),
+    "two-level": Schedule(coarse=1, exact=1, near=2, cells=True, tolerance=0, min_size=20, neighbours=8),
+}
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The rows of one .npy file that another names. `deaths` openings, from the fourth on, end the process: in the second
+    pass."""
+
+    folder: str
+    name: str
+    deaths: int = 0
+
+    def open(self):
+        opened = Path(self.folder, f"{self.name}.opened")
+        with opened.open("a") as file:
+            file.write("x")
+        if 4 <= opened.stat().st_size < 4 + self.deaths:
+            Path(self.folder, f"{self.name}.killed.{os.getpid()}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.load(f"{self.folder}/{self.name}.npy", mmap_mode="r"), np.load(f"{self.folder}/{self.name}.rows.npy")
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    """Five files of float16 rows, of which every third does not count."""
+    folder = tmp_path_factory.mktemp("blocks")
+    x = planted(1, n=4500, d=32)[0].astype(np.float16)
+    for i, part in enumerate(np.array_split(x, [700, 1400, 3000, 3100])):
+        np.save(folder / f"part{i}.npy", part)
+        np.save(folder / f"part{i}.rows.npy", np.flatnonzero(np.arange(len(part)) % 3 < 2))
+    return [Mapped(str(folder), f"part{i}") for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def alone(blocks, tmp_path_factory):
+    """What the fleet of one process and one partition says, by plan."""
+    checkpoint = Checkpoint(Store(str(tmp_path_factory.mktemp("alone"))), "fit")
+    return {plan: told(LocalFleet.of(blocks), checkpoint, plan, blocks) for plan in PLANS}
+
+
+def told(fleet, checkpoint, plan, blocks):
+    """Everything a fit says, and the files it leaves."""
+    found = fleet.fit(PLANS[plan], 60, 3, checkpoint=checkpoint)
+    fleet.save(checkpoint, 99, Seeded(found.centres, len(found.sizes)))
+    said = [found.sizes.tolist(), found.objective, found.story, found.dropped, checkpoint.centres(99).tobytes()]
+    assignment = [checkpoint.read_assignment(99, block.name).tobytes() for block in blocks]
+    checkpoint.clear()
+    return [*said, *assignment]
+
+
+class Losing(RayFleet):
+    """Loses an owner of centres with all that it has added up."""
+
+    lost = 0
+
+    def moved(self, look, ids, rows):
+        if look.turn in (0, 2):
+            ray.kill(self._owners[look.turn // 2])
+            self.lost += 1
+        return super().moved(look, ids, rows)
+
+
+def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path):
+    store = Store(str(tmp_path))
+    dying = [replace(block, deaths=1) if block.name == "part3" else block for block in blocks]
+    Path(blocks[3].folder, "part3.opened").unlink()
+    with RayFleet(dying, store, "scratch", workers=2) as fleet:
+        assert told(fleet, Checkpoint(store, "fit"), "full", blocks) == alone["full"]
+    assert killed(dying[3]) == 1
+
+
+def test_an_owner_that_dies_changes_no_bit_of_a_two_level_fit(blocks, alone, tmp_path):
+    store = Store(str(tmp_path))
+    with Losing(blocks, store, "scratch", workers=2) as fleet:
+        assert told(fleet, Checkpoint(store, "fit"), "two-level", blocks) == alone["two-level"]
+        assert fleet.lost == 2
+    assert alone["two-level"][3] > 0    # clusters under 20 rows were dropped
+    assert not store.names("scratch/seeds")
+
+
+def test_a_partition_that_dies_again_and_again_is_named(blocks, tmp_path, monkeypatch):
+    monkeypatch.setattr(partitions, "ATTEMPTS", 0)
+    Path(blocks[4].folder, "part4.opened").write_text("x")
+    dying = replace(blocks[4], deaths=9)
+    fleet = RayFleet([dying], Store(str(tmp_path)), "scratch", workers=1)
+    with fleet, pytest.raises(ShardmillError, match="holds part4 to part4 died 1 times"):
+        fleet.fit(PLANS["full"], 5, 3)
+
+
+def killed(block):
+    """How often its file was opened by a process that then ended."""
+    return len(list(Path(block.folder).glob(f"{block.name}.killed.*")))

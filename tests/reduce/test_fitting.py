@@ -1,0 +1,206 @@
+"""AT-14 through the state machine, its samples, schedules and checkpoints."""
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError, RecipeError
+from pipeline.io.store import Store
+from pipeline.reduce.checkpoint import Checkpoint
+from pipeline.reduce.inprocess import LocalFleet
+from pipeline.reduce.kmeans import fit, scheduled
+from pipeline.reduce.nearest import nearest
+from pipeline.reduce.owner import Owner, slices
+from pipeline.reduce.partition import Rows, Share
+from pipeline.reduce.schedule import PRESETS, Schedule, schedule_for
+from pipeline.reduce.seeding import allotted
+from pipeline.reduce.sums import Sums
+from tests.reduce.planted import planted
+
+FULL = Schedule(exact=3, tolerance=0)
+CELLS = Schedule(coarse=1, exact=1, near=2, neighbours=8, cells=True, tolerance=-1, changed=-1, min_size=300)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return planted(0, noise=1.2)[0].astype(np.float16)
+
+
+def blocks(x, parts=24):
+    return [Rows(some, f"part{i:02d}") for i, some in enumerate(np.array_split(x, parts))]
+
+
+def everything(fleet, found):
+    return (found.centres.tobytes(), found.sizes.tobytes(), found.objective, found.story, fleet.assignment().tobytes())
+
+
+@pytest.mark.parametrize("schedule", [FULL, CELLS], ids=["full", "cells"])
+def test_partitions_owners_and_threads_change_no_bit(x, schedule):
+    fits = []
+    for partitions, owners, threads in [(1, 1, 1), (2, 3, 2), (3, 8, 1), (8, 2, 1)]:
+        fleet = LocalFleet.of(blocks(x), partitions=partitions, owners=owners, threads=threads)
+        assert len(fleet.partitions) == partitions
+        fits.append(everything(fleet, fleet.fit(schedule, 50, 7)))
+    assert fits[1:] == fits[:1] * 3
+
+
+def test_rows_that_do_not_count_and_unequal_windows_change_no_bit(x):
+    """Blocks with a choice of rows, and windows that end inside of them, give the bits of the same rows alone."""
+    keep = np.flatnonzero(np.random.default_rng(0).random(len(x)) < 0.4)
+    alone, chosen = LocalFleet.of([Rows(x[keep])]), LocalFleet.of([Chosen(x, keep[:3000]), Chosen(x, keep[3000:])])
+    for one in chosen.partitions:
+        one.window_bytes = 4 * 64 * 700
+    assert everything(alone, alone.fit(CELLS, 50, 7)) == everything(chosen, chosen.fit(CELLS, 50, 7))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    matrix: np.ndarray
+    rows: np.ndarray
+    name: str = "chosen"
+
+    def open(self):
+        return self.matrix, self.rows
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_ends_with_an_exact_assignment_near_the_objective_of_exact_passes(x, preset):
+    schedule = replace(PRESETS[preset], sample_rows=64)
+    found = scheduled(x, 50, schedule, seed=1)
+    ids, values = nearest(x.astype(np.float32), found.centroids, 1)
+    assert (ids[:, 0] == found.assignment).mean() > 0.9999   # the fit's rows have unit length, these almost
+    assert found.objective[-1] == pytest.approx(float(values.mean()), abs=1e-3)
+    assert found.objective[-1] >= 0.98 * fit(x, 50, seed=1).objective[-1]
+
+
+def test_the_objective_of_passes_over_all_centres_never_falls_without_repairs(x):
+    found = scheduled(x, 50, Schedule(exact=8, cells=True, tolerance=-1), seed=3)
+    repaired = np.array(found.refilled) > 0
+    assert not repaired.any()
+    assert len(found.objective) == 9
+    assert (np.diff(found.objective) >= -1e-6).all()
+
+
+def test_a_pass_that_changes_few_rows_is_the_last_of_its_kind(x):
+    story = LocalFleet.of([Rows(x)]).fit(Schedule(exact=20, changed=0.005, tolerance=-1), 50, 1).story
+    assert len(story.changed) < 20
+    assert story.changed[-1] <= 0.005 < min(story.changed[:-1])
+
+
+def test_small_clusters_are_dropped_and_their_rows_find_others(x):
+    few = x[:3000]
+    whole, found = (scheduled(few, 60, Schedule(exact=3, min_size=least), seed=2) for least in (0, 30))
+    assert whole.sizes.min() < 30 <= found.sizes.min()
+    assert found.sizes.sum() == len(few)
+    assert np.array_equal(found.sizes, np.bincount(found.assignment))
+    assert "had fewer than 30 rows" in found.reason
+    left = whole.centroids[whole.sizes >= 30]
+    assert np.array_equal(found.centroids, left)
+    assert np.array_equal(found.assignment, nearest(few.astype(np.float32), left, 1)[0][:, 0])
+
+
+def test_a_share_of_rows_is_seeded_and_grows():
+    rows = np.arange(50_000)
+    some, more = Share(1, 0.1).chosen(rows), Share(1, 0.2).chosen(rows)
+    assert len(some) == pytest.approx(5000, rel=0.05)
+    assert set(some) < set(more)
+    assert np.array_equal(np.concatenate([Share(1, 0.1).chosen(part) for part in np.array_split(rows, 7)]), some)
+    assert len(set(some) & set(Share(2, 0.1).chosen(rows))) == pytest.approx(500, rel=0.2)
+
+
+def test_seeds_are_allotted_in_proportion_and_never_more_than_rows():
+    assert allotted(np.array([10, 20, 0, 70]), 10).tolist() == [1, 2, 0, 7]
+    assert allotted(np.array([11, 19, 70]), 10).tolist() == [1, 2, 7]
+    assert allotted(np.array([1, 1, 1]), 2).tolist() == [1, 1, 0]
+    assert allotted(np.array([3, 1]), 9).tolist() == [3, 1]
+
+
+def test_an_owner_adds_each_partition_once_and_only_in_its_pass():
+    owner, sums = Owner(1, 3), Sums(np.array([4, 5]), np.array([[2**20, 0], [0, 2**20]]))
+    owner.begin(6, np.eye(4, 2, dtype=np.float32))
+    for turn, partition in [(6, 0), (6, 0), (5, 1), (6, 2)]:
+        owner.add(turn, partition, sums)
+    assert owner.heard == 2
+    assert owner.counted()[0].tolist() == [8, 10]
+    assert slices(10, 3) == [(0, 3), (3, 6), (6, 10)]
+    assert slices(2, 8) == [(0, 1), (1, 2)]
+
+
+def test_a_row_without_direction_is_named_by_its_block(x):
+    bad = x[:100].copy()
+    bad[42] = 0
+    with pytest.raises(InputError, match="row 42 of part1 is not"):
+        LocalFleet.of([Rows(x[:9], "part0"), Rows(bad, "part1")]).fit(Schedule(), 3, 1)
+    with pytest.raises(InputError, match="part1 has rows of 8 values, the others have 64"):
+        LocalFleet.of([Rows(x[:9], "part0"), Rows(bad[:, :8], "part1")])
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_bits(x, tmp_path):
+    """Stopped in its third pass; then continued by another number of partitions."""
+    whole = LocalFleet.of(blocks(x), partitions=2)
+    expected = everything(whole, whole.fit(CELLS, 50, 7))
+    script = f"""
+import os, signal, numpy as np
+from pipeline.io.store import Store
+from pipeline.reduce.checkpoint import Checkpoint
+from pipeline.reduce.inprocess import LocalFleet
+from tests.reduce.test_fitting import CELLS, blocks, planted
+class Dying(LocalFleet):
+    def moved(self, look, ids, rows):
+        if look.turn == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().moved(look, ids, rows)
+Dying.of(blocks(planted(0, noise=1.2)[0].astype(np.float16)), partitions=3, owners=2).fit(
+    CELLS, 50, 7, checkpoint=Checkpoint(Store({str(tmp_path)!r}), "fit", {{"seed": 7}}))
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    checkpoint = Checkpoint(Store(str(tmp_path)), "fit", {"seed": 7})
+    assert checkpoint.latest().turns == 2
+    assert checkpoint.store.folders("fit") == ["00002"]
+    again = Counting.of(blocks(x), partitions=8)
+    assert everything(again, again.fit(CELLS, 50, 7, checkpoint=checkpoint)) == expected
+    assert again.turns[0] == 2
+
+
+class Counting(LocalFleet):
+    def look(self, look):
+        self.turns = [*getattr(self, "turns", []), look.turn]
+        return super().look(look)
+
+
+def test_a_checkpoint_of_another_identity_is_not_continued(x, tmp_path):
+    store = Store(str(tmp_path))
+    LocalFleet.of([Rows(x[:2000])]).fit(FULL, 20, 7, checkpoint=Checkpoint(store, "fit", {"seed": 7}))
+    assert Checkpoint(store, "fit", {"seed": 8}).latest() is None
+    fleet = Counting.of([Rows(x[:2000])])
+    fleet.fit(FULL, 20, 8, checkpoint=Checkpoint(store, "fit", {"seed": 8}))
+    assert fleet.turns[0] == 0
+
+
+@pytest.mark.parametrize(("n", "k", "gpus", "preset"), [
+    (20_000, 50, 0, "full"), (1_000_000, 4096, 0, "fast"), (10**9, 10**6, 64, "sample"), (10**9, 10**6, 0, "two_level"),
+])
+def test_the_preset_suits_the_size_and_says_why(n, k, gpus, preset):
+    chosen, why = schedule_for(n, k, 768, gpus)
+    assert chosen == preset
+    assert f"{n:,} rows x {k:,} classes" in why
+
+
+def test_schedules_that_cannot_run_are_refused():
+    with pytest.raises(RecipeError, match="pass counts of 0 or more"):
+        Schedule(exact=-1)
+    with pytest.raises(RecipeError, match="near passes need"):
+        Schedule(exact=0, near=2)
+
+
+def test_a_fit_without_its_closing_pass_ends_with_the_last_centres(x):
+    schedule = Schedule(exact=2, near=1, neighbours=8, tolerance=-1, changed=-1)
+    closed = LocalFleet.of(blocks(x)).fit(schedule, 50, 0)
+    open_end = LocalFleet.of(blocks(x)).fit(replace(schedule, closing=False), 50, 0)
+    assert open_end.centres.tobytes() == closed.centres.tobytes()
+    assert open_end.story.kinds == closed.story.kinds[:-1] == ("exact", "exact", "near")
+    with pytest.raises(RecipeError, match="only after a closing pass"):
+        Schedule(closing=False, min_size=2)
