@@ -34,6 +34,16 @@ class Part:
     """Rows of each cell."""
 
 
+@dataclass(frozen=True)
+class Seats:
+    """How many actors, and what each gets."""
+
+    workers: int | None = None
+    """None: as many as fit."""
+    cpus: int = 1
+    gpus: float = 0
+
+
 class PartitionActor:
     """Holds one partition in its own process."""
 

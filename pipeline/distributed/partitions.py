@@ -19,6 +19,7 @@ from pipeline.distributed.cluster import nodes
 from pipeline.distributed.holders import (
     OwnerActor,
     PartitionActor,
+    Seats,
     cell_runs,
     coarse_centres,
     joined,
@@ -46,25 +47,27 @@ NO_CPU = 0
 
 
 class RayFleet(Fleet[Ref]):
-    """As many partitions as actors of `cpus` CPUs fit on the cluster (or `workers`). Their number changes no bit of a fit.
+    """As many partitions as there are seats on the cluster. Their number changes no bit of a fit.
 
     `scratch` is a folder in a store that all nodes reach, for the sample of two-level seeding. `close` ends the actors.
     """
 
-    def __init__(self, blocks: Sequence[Block], store: Store, scratch: str, *, workers: int | None = None, cpus: int = 1) -> None:
+    def __init__(self, blocks: Sequence[Block], store: Store, scratch: str, seats: Seats = Seats()) -> None:  # noqa: B008 (frozen)
         self._store, self._scratch = store, scratch
-        self._runs = runs(blocks, workers or nodes().seats(cpus, 0))
-        options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        self._runs = runs(blocks, seats.workers or nodes().seats(seats.cpus, seats.gpus))
+        options: dict[str, Any] = {
+            "num_cpus": seats.cpus, "num_gpus": seats.gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD",
+        }
         self._partition: Any = ray.remote(**options)(PartitionActor)
         self._owner: Any = ray.remote(num_cpus=NO_CPU, max_restarts=0, scheduling_strategy="SPREAD")(OwnerActor)
-        self._threads = cpus
+        self._threads = seats.cpus
         self._owners: list[Any] = []
         self._bounds: list[tuple[int, int]] = []
         self._saved: tuple[Checkpoint, int] | None = None
         self._since: list[tuple[Look[None], Ref, Ref, Ref]] = []
         self._first_rows: list[int] = []
         self._deaths = [0] * len(self._runs)   # of each partition's processes, since it last made a pass
-        self._actors = [self._partition.remote(run, cpus) for run in self._runs]
+        self._actors = [self._partition.remote(run, seats.cpus) for run in self._runs]
         sizes = self._all(lambda actor: actor.size.remote())
         self._rows: int = sum(n for n, _ in sizes)
         self._dimension: int = next((d for n, d in sizes if n), 0)

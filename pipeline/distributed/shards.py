@@ -16,6 +16,7 @@ from pipeline.distributed import cluster
 from pipeline.distributed.attempts import ATTEMPTS, Patience
 from pipeline.distributed.cluster import Nodes, ask, connect, disconnect, has_gpu
 from pipeline.distributed.dispatch import Dispatch
+from pipeline.distributed.holders import Seats
 from pipeline.distributed.partitions import RayFleet
 from pipeline.io.store import Store
 from pipeline.reduce.fitting import Fleet
@@ -119,7 +120,7 @@ class RayExecutor:
         if alone:
             return nullcontext(LocalFleet.of(blocks))
         self.close()
-        return RayFleet(blocks, store, scratch, workers=self._asked, cpus=max(1, int(self._cpus)))
+        return RayFleet(blocks, store, scratch, Seats(self._asked, max(1, int(self._cpus)), self._gpus))
 
     def seats(self, nodes: Nodes) -> int:
         return self._asked or nodes.seats(self._cpus, self._gpus)

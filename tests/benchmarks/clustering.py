@@ -13,7 +13,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from pipeline.distributed.holders import PartitionActor
+from pipeline.distributed.holders import PartitionActor, Seats
 from pipeline.distributed.partitions import RayFleet
 from pipeline.io.store import Store
 from pipeline.reduce.fitting import Look
@@ -201,7 +201,7 @@ def actors(n: int, k: int, rounds: int) -> list[Figure]:
             np.save(f"{folder}/part{i}.npy", part)
             files.append(File(f"{folder}/part{i}.npy"))
         schedule = Schedule(exact=3, near=0, cells=True, tolerance=-1, changed=-1)
-        with RayFleet(files, Store(folder), "scratch", workers=THREADS) as fleet:
+        with RayFleet(files, Store(folder), "scratch", Seats(THREADS)) as fleet:
             seconds = interleaved({
                 "ray": lambda: fleet.fit(schedule, k, 1),
                 "local": lambda: LocalFleet.of(files, partitions=THREADS, threads=THREADS).fit(schedule, k, 1),

@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from pipeline.distributed import partitions
+from pipeline.distributed.holders import Seats
 from pipeline.distributed.partitions import RayFleet
 from pipeline.errors import ShardmillError
 from pipeline.io.store import Store
@@ -90,7 +91,7 @@ def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path)
     store = Store(str(tmp_path))
     dying = [replace(block, deaths=1) if block.name == "part3" else block for block in blocks]
     Path(blocks[3].folder, "part3.opened").unlink()
-    with RayFleet(dying, store, "scratch", workers=2) as fleet:
+    with RayFleet(dying, store, "scratch", Seats(2)) as fleet:
         assert told(fleet, Checkpoint(store, "fit"), "full", blocks) == alone["full"]
     assert killed(dying[3]) == 1
 
@@ -108,7 +109,7 @@ def test_a_partition_that_dies_again_and_again_is_named(blocks, tmp_path, monkey
     monkeypatch.setattr(partitions, "ATTEMPTS", 0)
     Path(blocks[4].folder, "part4.opened").write_text("x")
     dying = replace(blocks[4], deaths=9)
-    fleet = RayFleet([dying], Store(str(tmp_path)), "scratch", workers=1)
+    fleet = RayFleet([dying], Store(str(tmp_path)), "scratch", Seats(workers=1))
     with fleet, pytest.raises(ShardmillError, match="holds part4 to part4 died 1 times"):
         fleet.fit(PLANS["full"], 5, 3)
 
