@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce import kmeans
+from pipeline.reduce.overlap import Overlap, rand_index
 
 Ids = NDArray[np.int32]
 
@@ -84,13 +85,6 @@ def purity(classes: NDArray[np.int64], values: NDArray[np.int64]) -> float:
     return float(best.sum() / len(classes))
 
 
-def rand_index(one: Ids, other: Ids) -> float:
-    """Adjusted for chance."""
-    from sklearn.metrics import adjusted_rand_score  # more than a second
-
-    return float(adjusted_rand_score(one, other))
-
-
 def reseeded(x: NDArray[np.floating], k: int, seed: int) -> Stability:
     """The agreement of two fits of k classes on a seeded sample of at most 20,000 rows of x (read by row number, so it may be
     a memory map)."""
@@ -100,4 +94,4 @@ def reseeded(x: NDArray[np.floating], k: int, seed: int) -> Stability:
         return Stability(None, len(rows), k, reason)
     drawn = np.asarray(x[rows])
     one, other = (kmeans.fit(drawn, k, seed=s, iterations=ITERATIONS).assignment for s in (seed, seed + 1))
-    return Stability(rand_index(one, other), len(rows), k, None)
+    return Stability(rand_index(Overlap.of(one, other)), len(rows), k, None)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.reduce import kmeans
-from pipeline.reduce.agreement import rand_index, sampled
+from pipeline.reduce.agreement import sampled
 from pipeline.reduce.mixture import Prior, log_weight, moments
 from pipeline.reduce.nearest import Floats, nearest, unit
+from pipeline.reduce.overlap import Overlap, rand_index
 from pipeline.reduce.projection import MAX_ROWS, dimensions, on_grid, projected
 
 ROWS_PER_CLASS = 20     # in the sample; a k that leaves fewer is not judged
@@ -111,7 +112,7 @@ def _stability(rows: Floats, k: int, seed: int) -> tuple[float, float]:
         halves = [np.sort(half) for half in np.array_split(order, 2)]
         one, other = (nearest(rows, kmeans.fit(rows[half], k, seed=seed + at, iterations=ITERATIONS).centroids, 1)[0][:, 0]
                       for at, half in enumerate(halves))
-        found.append(rand_index(one, other))
+        found.append(rand_index(Overlap.of(one, other)))
     return float(np.mean(found)), float(np.std(found))
 
 

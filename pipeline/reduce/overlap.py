@@ -63,16 +63,17 @@ def agreement(overlap: Overlap | None) -> tuple[float | None, float | None]:
     ami = None
     if (int(old.max()) + 1) * (int(new.max()) + 1) <= AMI_CELLS and count <= AMI_SAMPLES:
         ami = float(adjusted_mutual_info_score(np.repeat(old, overlap.rows), np.repeat(new, overlap.rows)))
-    return _rand_index(overlap, count), ami
+    return rand_index(overlap), ami
 
 
-def _rand_index(overlap: Overlap, count: int) -> float:
-    """Hubert and Arabie 1985, in whole numbers."""
+def rand_index(overlap: Overlap) -> float:
+    """Adjusted for chance (Hubert and Arabie 1985), in whole numbers."""
     def twos(counts: Ints) -> int:
         return sum(one * (one - 1) // 2 for one in counts.tolist())
 
     together = twos(overlap.rows)
     old, new = (twos(overlap.totals(side, int(side.max()) + 1)) for side in (overlap.old, overlap.new))
+    count = int(overlap.rows.sum())
     pairs = count * (count - 1) // 2
     chance = old * new
     most = (old + new) * pairs

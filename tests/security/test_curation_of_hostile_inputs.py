@@ -9,7 +9,7 @@ import unicodedata
 import pyarrow.parquet as pq
 
 from pipeline import shown
-from pipeline.labelling import class_rows
+from pipeline.class_views import class_rows
 from pipeline.report import render
 from pipeline.status import status
 from pipeline.verify import verify
