@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pipeline.io.columns import npy_bytes, read_npy
 from pipeline.io.store import Store
-from pipeline.models.allocator import limit_threads, tune
 from pipeline.reduce import seeding
 from pipeline.reduce.checkpoint import Checkpoint
 from pipeline.reduce.fitting import Look
@@ -48,6 +47,8 @@ class PartitionActor:
     """Holds one partition in its own process."""
 
     def __init__(self, blocks: Sequence[Block], threads: int) -> None:
+        from pipeline.models.allocator import limit_threads, tune  # torch: only who holds rows pays for it
+
         tune()
         limit_threads(threads)
         self._held = Partition(blocks)

@@ -98,7 +98,7 @@ def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path)
 
 def test_an_owner_that_dies_changes_no_bit_of_a_two_level_fit(blocks, alone, tmp_path):
     store = Store(str(tmp_path))
-    with Losing(blocks, store, "scratch", workers=2) as fleet:
+    with Losing(blocks, store, "scratch", Seats(2)) as fleet:
         assert told(fleet, Checkpoint(store, "fit"), "two-level", blocks) == alone["two-level"]
         assert fleet.lost == 2
     assert alone["two-level"][3] > 0    # clusters under 20 rows were dropped
