@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import taxonomy
-from pipeline.cuts import RANKED, Cuts, Ranked, content_keys, copies, cuts, farther, positions
+from pipeline.cuts import RANKED, Cuts, Ranked, content_keys, copies, cuts, farther
 from pipeline.export import kept_rows, times_taken
 from pipeline.gather import Run
 from pipeline.io.columns import npy_bytes, read_columns, read_many_facts, read_npy, read_vectors, write_table
@@ -25,7 +25,7 @@ from pipeline.labelled import first_labels
 from pipeline.passes import Driver, stored_shards
 from pipeline.plan import Plan
 from pipeline.reduce.balance import allocate
-from pipeline.reduce.classes import Level
+from pipeline.reduce.classes import Level, positions
 from pipeline.reduce.draws import ROOT, draws
 from pipeline.reduce.nearest import unit
 from pipeline.work import Facts, Work

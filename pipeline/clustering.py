@@ -107,8 +107,8 @@ def _fitted(plan: Plan, rows: Sequence[Embeddings], driver: Driver, folder: str)
     """Fits and writes `centroids.npy`; what there is to say about it."""
     settings, seed = plan.recipe.classes, plan.recipe.seed
     assert settings.k is not None
-    kept = plan.root.read_json(f"{plan.verdicts}/ledger.json")["read"]
-    with driver.executor.fleet(rows, plan.root, f"{folder}/{FITTING}", alone=kept * settings.k <= ALONE) as fleet:
+    read = plan.root.read_json(f"{plan.verdicts}/ledger.json")["read"]
+    with driver.executor.fleet(rows, plan.root, f"{folder}/{FITTING}", alone=read * settings.k <= ALONE) as fleet:
         if not fleet.rows:   # an empty export is a result, not an error
             plan.root.write(taxonomy.path(folder, 0), npy_bytes(np.zeros((0, 0), np.float32)))
             return {"k": 0, "rows": 0, "reason": "no sample was kept"}

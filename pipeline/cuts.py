@@ -16,12 +16,6 @@ Ranked = NDArray[Any]
 Cuts = NDArray[Any]
 
 
-def positions(ids: Ids, among: Ids) -> NDArray[np.int32]:
-    """i32: where these class ids stand among all of a level."""
-    order = np.argsort(among)
-    return order[np.searchsorted(among, ids, sorter=order)].astype(np.int32)
-
-
 def cuts(parts: Callable[[], Iterable[Ranked]], ids: Ids, share: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Cuts:
     """CUT of every class, by position. `parts` iterates the samples anew with each call, in pieces whose order changes nothing
     but which rows tie; `share` says how many to take of each class, given its sizes. Held: 8 bytes per sample of a class that

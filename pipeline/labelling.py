@@ -23,11 +23,13 @@ from pipeline.reduce.approximate import EXACT, Search, gated
 from pipeline.reduce.label_tables import Naming, table
 from pipeline.reduce.labels import LabelRule
 from pipeline.reduce.lift import NamingRule
-from pipeline.reduce.nearest import Centres, nearest, unit
+from pipeline.reduce.nearest import Centres, Floats, nearest, unit
 from pipeline.reduce.presence import counted, presence
 from pipeline.reduce.weights import DEFAULT, calibrated
 from pipeline.work import Facts, Work
 
+Nearest = tuple[NDArray[np.int32], Floats]
+"""Classes of n rows by position, best first, and the cosines to them."""
 SEARCH = "search.json"
 MEASURED_ON = 10_000
 """Samples that the search and the temperature are measured on, about."""
@@ -138,20 +140,24 @@ class Label(Work[tuple[str, int]]):
         if len(kept):
             rows = unit(np.asarray(read_vectors(store, clip, shard_id, "image_embedding")[kept]))
             found = labels.labelled(rows, opened.centres, opened.rule)
-            self._tally((shard_id, first_row), rows, kept, opened)
+            self._tally((shard_id, first_row), kept, self._two_nearest(rows, found, opened), opened)
         else:
-            self._tally((shard_id, first_row), np.zeros((0, 1), np.float32), kept, opened)
+            few = min(2, max(1, self.counting.k))
+            self._tally((shard_id, first_row), kept, (np.zeros((0, few), np.int32), np.zeros((0, few), np.float32)), opened)
         facts = {"rows": len(uid), "labelled": len(kept)}
         write_table(store, f"{plan.labels}/{shard_id}.parquet", table(uid, found, kept, opened.naming), facts)
         return {"rows": len(uid), "seconds": time.monotonic() - started}
 
-    def _tally(self, item: tuple[str, int], rows: NDArray[np.float32], kept: NDArray[np.int64], opened: Opened) -> None:
-        """The two nearest classes whatever the rule for labels is, and the linked entities of the rows."""
-        plan, few, (shard_id, first_row) = self.plan, min(2, max(1, self.counting.k)), item
-        ids, cosines = np.zeros((0, few), np.int32), np.zeros((0, few), np.float32)
-        if len(rows):
-            ids, cosines = nearest(rows, opened.centres, few)
-        found = presence(linked_entities(plan, shard_id, kept), opened.parents, NamingRule().levels)
+    def _two_nearest(self, rows: Floats, found: labels.Labels, opened: Opened) -> Nearest:
+        """Of labels that are one class per sample, the runner-up is asked for."""
+        if found.ids.shape[1] >= min(2, self.counting.k):
+            return found.ids, found.similarity
+        return nearest(rows, opened.centres, 2)
+
+    def _tally(self, item: tuple[str, int], kept: NDArray[np.int64], found: Nearest, opened: Opened) -> None:
+        """Of the kept rows: their nearest classes, and their linked entities."""
+        plan, (shard_id, first_row), (ids, cosines) = self.plan, item, found
+        entities = presence(linked_entities(plan, shard_id, kept), opened.parents, NamingRule().levels)
         tallies.write(
             plan.root, f"{plan.tallies}/{shard_id}.parquet", quality.tally(self.counting, first_row + kept, ids, cosines),
-            counted(found, ids[:, 0], self.counting.k))
+            counted(entities, ids[:, 0], self.counting.k))

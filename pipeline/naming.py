@@ -63,16 +63,9 @@ def _tables(plan: Plan, levels: Sequence[Level], counts: Counts, lowest: Members
     for level, above in zip(levels, [*levels[1:], None], strict=True):
         names = _same_names(level, borrowed) if words is None else named(counts, level, words, rule)
         found.append(classes.table(level, names, counts.sizes, lowest if level.number == 0 else None))
-        if above is not None:
-            counts = counts.grouped(_positions(level, above), len(above.ids))
+        if above is not None and level.parents is not None:
+            counts = counts.grouped(classes.positions(level.parents, above.ids), len(above.ids))
     return found
-
-
-def _positions(level: Level, above: Level) -> Any:
-    """i32[k]: where the parent of each class stands among the classes above."""
-    assert level.parents is not None
-    order = np.argsort(above.ids)
-    return order[np.searchsorted(above.ids[order], level.parents)].astype(np.int32)
 
 
 def _borrowed_names(plan: Plan) -> dict[tuple[int, int], dict[str, Any]]:

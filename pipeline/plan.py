@@ -168,10 +168,10 @@ class Plan:
 
     @cached_property
     def tallies(self) -> str | None:
-        """Folder of what the kept samples of each shard say of each class."""
-        if self.centroids is None:
+        """Folder of what the kept samples of each shard say of each class, as the search behind their labels finds it."""
+        if self.labels is None:
             return None
-        return self._table("tallies", self.centroids, self.verdicts, self.entities_fingerprint)
+        return self._table("tallies", self.labels, self.entities_fingerprint)
 
     @cached_property
     def classes(self) -> str | None:

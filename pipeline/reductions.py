@@ -4,7 +4,6 @@ What is computed is in `reduce/`; here is what is read, and where it is written.
 and the file named last in each function is written last: its existence means done.
 """
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -95,11 +94,6 @@ def kept_mask(plan: Plan, run: Run) -> NDArray[np.bool_]:
 
 def write_npy(store: Store, path: str, array: NDArray[np.generic]) -> None:
     store.write(path, npy_bytes(array))
-
-
-def read_matrix(store: Store, path: str) -> NDArray[np.float32]:
-    loaded: NDArray[np.float32] = np.load(io.BytesIO(store.read(path)), allow_pickle=False)
-    return loaded
 
 
 def uids_of(run: Run, mask: NDArray[np.bool_]) -> Sequence[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.io.columns import npy_bytes, read_npy, read_table, write_table
 from pipeline.io.store import Store
-from pipeline.reduce.classes import Level
+from pipeline.reduce.classes import Level, positions
 from pipeline.reduce.hierarchy import NO_RESAMPLING, Resampling, hierarchical
 from pipeline.reduce.identity import Known, first, matched
 from pipeline.reduce.nearest import Floats
@@ -125,10 +125,9 @@ def all_known(store: Store, folder: str) -> list[Known]:
 def ancestors(levels: Sequence[Level]) -> NDArray[np.int32]:
     """i32[k, T]: per class of level 0 (by position) the id of its ancestor in each level above."""
     found = np.empty((len(levels[0].ids), len(levels) - 1), np.int32)
-    place = np.arange(len(levels[0].ids))
+    place = np.arange(len(levels[0].ids), dtype=np.int32)
     for column, (level, above) in enumerate(pairwise(levels)):
         assert level.parents is not None
-        order = np.argsort(above.ids)
-        place = order[np.searchsorted(above.ids[order], level.parents[place])]
+        place = positions(level.parents[place], above.ids)
         found[:, column] = above.ids[place]
     return found

@@ -94,3 +94,9 @@ def unique_names(candidates: Sequence[Sequence[Candidate]], ids: Sequence[int] |
         names[c] = next(name for name in options if name.casefold() not in taken)
         taken.add(names[c].casefold())
     return names
+
+
+def positions(ids: Ids, among: Ids) -> NDArray[np.int32]:
+    """i32: where these class ids stand among all of a level."""
+    order = np.argsort(among)
+    return order[np.searchsorted(among, ids, sorter=order)].astype(np.int32)

@@ -133,7 +133,6 @@ class Fitted(Generic[H]):
     """Centres, and what the fit says about itself; the rows' exact assignment is with the fleet."""
 
     centres: H
-    last: Look[H]
     sizes: NDArray[np.int64]
     """i64[k], none below the schedule's `min_size`, none empty."""
     objective: float
@@ -179,7 +178,7 @@ class Fit(Generic[H]):
                 return self._finished(look, seen, state, converged=stop)
             now, moved = self._moved(look, seen, state)
             if not self.schedule.closing and closing:
-                return Fitted(now.centres, look, seen.counts, seen.objective, moved, stop, 0, self._reason(look, 0, 0))
+                return Fitted(now.centres, seen.counts, seen.objective, moved, stop, 0, self._reason(look, 0, 0))
             if again and not moved.refilled[-1]:
                 return self._finished(look, seen, state, converged=False)
             if again:
@@ -248,7 +247,7 @@ class Fit(Generic[H]):
             look = Look(look.turn + 1, EXACT, centres, int(keep.sum()), look.share, keep=keep)
             emptied = int((seen.counts == 0).sum())
             seen = self.fleet.look(look)
-        return Fitted(look.centres, look, seen.counts, seen.objective, state, converged, dropped,
+        return Fitted(look.centres, seen.counts, seen.objective, state, converged, dropped,
                       self._reason(look, dropped, emptied if dropped else 0))
 
     def _reason(self, look: Look[H], dropped: int, emptied: int) -> str | None:

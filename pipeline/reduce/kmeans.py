@@ -15,7 +15,6 @@ from pipeline.reduce.inprocess import LocalFleet
 from pipeline.reduce.nearest import Floats
 from pipeline.reduce.partition import WINDOW_BYTES, Partition, Rows
 from pipeline.reduce.schedule import Schedule
-from pipeline.reduce.sums import fixed as fixed
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.reduce.agreement import Agreement, Stability, sampled
 from pipeline.reduce.draws import PAIRS as PAIR_STREAM
 from pipeline.reduce.draws import drawn
-from pipeline.reduce.members import Members, Ranked, members
+from pipeline.reduce.members import Members, members
 from pipeline.reduce.nearest import Floats, nearest
 
 Ids = NDArray[np.int32]
@@ -173,12 +173,6 @@ def _confusable(found: Tally, centroids: Floats) -> dict[str, Any]:
             for at, c in zip(order, cosine, strict=True)
         ],
     }
-
-
-def card(found: Ranked, c: int) -> list[tuple[int, float]]:
-    """(row, cosine) of a class's members, in their order."""
-    own = found.of(c)
-    return list(zip(own.rows.tolist(), own.similarity.tolist(), strict=True))
 
 
 def _quantiles(values: NDArray[np.generic]) -> dict[str, float]:

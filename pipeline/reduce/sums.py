@@ -21,11 +21,6 @@ CACHED_ROWS = 1024
 RUNS = 1024   # added up at a time: megabytes, however many centres there are
 
 
-def fixed(values: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Values in [-1, 1] in units of 1 / SCALE."""
-    return np.rint(np.asarray(values, np.float64) * SCALE).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Sums:
     """What rows add to k centres. Those of two parts of the rows add up to those of both."""

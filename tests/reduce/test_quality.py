@@ -8,7 +8,7 @@ import pytest
 from pipeline.reduce.agreement import agreement, purity, reseeded
 from pipeline.reduce.members import MOST, members
 from pipeline.reduce.nearest import nearest, unit
-from pipeline.reduce.quality import Counting, Measured, card, class_means, record, sizes, tally
+from pipeline.reduce.quality import Counting, Measured, class_means, record, sizes, tally
 
 K = 30
 
@@ -93,9 +93,9 @@ def test_nearest_and_farthest_members_are_the_ends_of_the_ranking_and_ties_go_to
     found = members(rows, classes, similarity)
     for c in range(5):
         own = sorted((-float(s), int(r)) for s, r, k in zip(similarity, rows, classes, strict=True) if k == c)
-        assert card(found.nearest, c) == [(row, -s) for s, row in own[:MOST]]
+        assert listed(found.nearest.of(c)) == [(row, -s) for s, row in own[:MOST]]
         far = sorted((-s, row) for s, row in own)[:MOST]
-        assert card(found.farthest, c) == [(row, s) for s, row in far]
+        assert listed(found.farthest.of(c)) == [(row, s) for s, row in far]
 
 
 def test_a_class_without_rows_and_a_single_class_are_recorded():
@@ -158,3 +158,7 @@ def test_a_refit_on_too_few_rows_is_not_attempted(clouds):
     few = reseeded(clouds[0][:100], K, seed=0)
     assert few.ari is None
     assert "at least 10 per class" in few.reason
+
+
+def listed(ranked):
+    return list(zip(ranked.rows.tolist(), ranked.similarity.tolist(), strict=True))
