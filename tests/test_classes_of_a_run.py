@@ -217,3 +217,14 @@ def test_the_fit_says_what_it_did(finished):
     assert facts["why"].startswith("full: ")
     assert facts["objective"] == sorted(facts["objective"])
     assert not list(finished.glob("tables/*/fitting"))
+
+
+def test_other_weights_and_a_single_label_are_told_of_and_move_no_sample(root, shards):
+    before = {row["class_id"]: row["size"] for row in class_rows(str(root))}
+    curated(root, [shards[0]], (*WISHES, "classes.temperature=0.2", "classes.labels=1"))
+    plan = open_root(str(root))
+    quality = plan.root.read_json(f"{plan.classes}/quality.json")
+    assert quality["weights"]["temperature"] == 0.2
+    assert {row["class_id"]: row["size"] for row in class_rows(str(root))} == before
+    assert {len(row["labels"]) for row in labelled(root).values()} == {1}
+    assert quality["confusable"]["share"] is not None
