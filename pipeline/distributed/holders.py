@@ -129,8 +129,8 @@ class OwnerActor:
             raise ValueError(f"sums of {self._held.heard} partitions came, not of {partitions}")
         return self._held.counted()
 
-    def moved(self, ids: NDArray[np.int64], rows: Floats | None) -> Floats:
-        return self._held.moved(ids, rows)
+    def moved(self, ids: NDArray[np.int64], rows: Floats | None, beyond: float) -> Floats:
+        return self._held.moved(ids, rows, beyond)
 
 
 def cell_runs(many: NDArray[np.int64], runs: int) -> list[list[tuple[int, int]]]:

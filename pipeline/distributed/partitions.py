@@ -167,8 +167,11 @@ class RayFleet(Fleet[Ref]):
         parts: list[Far] = self._all(lambda actor: actor.farthest.remote(look.centres, m, look.share))
         return Far.joined(parts).first(m)
 
-    def moved(self, look: Look[Ref], ids: NDArray[np.int64], rows: Floats | None) -> Ref:
-        pieces = [self._of_owner(i, look, lambda owner: owner.moved.remote(ids, rows), keep=True) for i in range(len(self._bounds))]
+    def moved(self, look: Look[Ref], ids: NDArray[np.int64], rows: Floats | None, beyond: float = 0.0) -> Ref:
+        def ask(owner: Any) -> Ref:
+            return owner.moved.remote(ids, rows, beyond)
+
+        pieces = [self._of_owner(i, look, ask, keep=True) for i in range(len(self._bounds))]
         return _task(joined, 1, *pieces)
 
     def without(self, centres: Ref, keep: NDArray[np.bool_]) -> Ref:

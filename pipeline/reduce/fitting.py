@@ -103,8 +103,8 @@ class Fleet(ABC, Generic[H]):
         """The m rows least like their centre after this look."""
 
     @abstractmethod
-    def moved(self, look: Look[H], ids: NDArray[np.int64], rows: Floats | None) -> H:
-        """The next centres: means, and these rows as those of `ids`."""
+    def moved(self, look: Look[H], ids: NDArray[np.int64], rows: Floats | None, beyond: float = 0.0) -> H:
+        """The next centres: means, overshot by `beyond` (see `sums.overshot`), and these rows as those of `ids`."""
 
     @abstractmethod
     def without(self, centres: H, keep: NDArray[np.bool_]) -> H: ...
@@ -176,7 +176,7 @@ class Fit(Generic[H]):
             again = self.schedule.closing and closing and empty > 0 and state.extra < EXTRA
             if self.schedule.closing and ((closing and not again) or (stop and look.kind == EXACT)):
                 return self._finished(look, seen, state, converged=stop)
-            now, moved = self._moved(look, seen, state)
+            now, moved = self._moved(look, seen, state, self.schedule.beyond(at, stop))
             if not self.schedule.closing and closing:
                 return Fitted(now.centres, seen.counts, seen.objective, moved, stop, 0, self._reason(look, 0, 0))
             if again and not moved.refilled[-1]:
@@ -231,11 +231,11 @@ class Fit(Generic[H]):
         gain = state.objective[-1] - state.objective[-2]
         return gain <= self.schedule.tolerance * abs(state.objective[-1]) or state.changed[-1] <= self.schedule.changed, empty
 
-    def _moved(self, look: Look[H], seen: Seen, state: State) -> tuple[Seeded[H], State]:
+    def _moved(self, look: Look[H], seen: Seen, state: State, beyond: float) -> tuple[Seeded[H], State]:
         empty = np.flatnonzero(seen.counts == 0)[:REPAIRS]
         rows = self.fleet.farthest(look, len(empty)).vectors if len(empty) else None
         filled = 0 if rows is None else len(rows)
-        centres = self.fleet.moved(look, empty[:filled], rows)
+        centres = self.fleet.moved(look, empty[:filled], rows, beyond)
         return Seeded(centres, look.k), replace(state, refilled=(*state.refilled, filled))
 
     def _finished(self, look: Look[H], seen: Seen, state: State, *, converged: bool) -> Fitted[H]:

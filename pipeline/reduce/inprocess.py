@@ -1,20 +1,24 @@
 """A fleet in this process: for rows that fit one machine, for arrays, and for tests of what the distributed one must equal."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from pipeline.io.store import Store
 from pipeline.reduce import partition as looks
 from pipeline.reduce import seeding
 from pipeline.reduce.checkpoint import Checkpoint
 from pipeline.reduce.fitting import Fleet, Look, Seeded, Seen
-from pipeline.reduce.nearest import Centres, Floats, kernel, nearest, neighbours, unit
+from pipeline.reduce.nearest import Centres, Floats, kernel, nearest, unit
 from pipeline.reduce.owner import Owner, slices
 from pipeline.reduce.partition import Assigner, Block, Far, Partition, Share
 from pipeline.reduce.schedule import COARSE, NEAR, Schedule
@@ -80,14 +84,13 @@ class LocalFleet(Fleet[Floats]):
     def _map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         if self.threads == 1:
             return [function(item) for item in items]
-        from threadpoolctl import threadpool_limits  # comes with scikit-learn
-
         # numpy's BLAS has one number of threads for the process; two callers with two threads each wait for each other
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(self.threads, initializer=single_threaded) as pool:
+        one_thread = loaded_libraries().limit(limits=1, user_api="blas")
+        with one_thread, eager_switches(), ThreadPoolExecutor(self.threads, initializer=single_threaded) as pool:
             return list(pool.map(function, items))
 
     def look(self, look: Look[Floats]) -> Seen:
-        assigner = assigner_of(look, kernel()(look.centres), self._alone(lambda: lists_of(look)))
+        assigner = assigner_of(look, kernel()(look.centres), self._lists(look))
         self._slices = [Owner(*part) for part in slices(look.k, self.owners)]
         for owner in self._slices:
             owner.begin(look.turn, look.centres)
@@ -100,11 +103,19 @@ class LocalFleet(Fleet[Floats]):
         counted = [owner.counted() for owner in self._slices]
         return Seen(np.concatenate([counts for counts, _ in counted]), sum(total for _, total in counted), changed, looked)
 
+    def _lists(self, look: Look[Floats]) -> NDArray[np.int32] | None:
+        """The centres that a pass which is not exact looks at: i32[cells, m] or i32[k, m]."""
+        of = look.cells if look.kind == COARSE else look.centres
+        if look.kind not in (COARSE, NEAR) or of is None:
+            return None
+        ready, m = kernel()(look.centres), min(look.neighbours, look.k)
+        return np.concatenate(self._map(lambda part: nearest(of[slice(*part)], ready, m)[0], slices(len(of), self.threads)))
+
     def farthest(self, look: Look[Floats], m: int) -> Far:
         return Far.joined(self._map(lambda one: one.farthest(look.centres, m, look.share), self.partitions)).first(m)
 
-    def moved(self, look: Look[Floats], ids: NDArray[np.int64], rows: Floats | None) -> Floats:
-        return np.concatenate([owner.moved(ids, rows) for owner in self._slices])
+    def moved(self, look: Look[Floats], ids: NDArray[np.int64], rows: Floats | None, beyond: float = 0.0) -> Floats:
+        return np.concatenate([owner.moved(ids, rows, beyond) for owner in self._slices])
 
     def without(self, centres: Floats, keep: NDArray[np.bool_]) -> Floats:
         return centres[keep]
@@ -127,6 +138,23 @@ class LocalFleet(Fleet[Floats]):
     def assignment(self) -> NDArray[np.int32]:
         """i32[n]"""
         return np.concatenate([one.assignment for one in self.partitions if one.assignment is not None])
+
+
+@cache
+def loaded_libraries() -> ThreadpoolController:
+    """numpy's and FAISS's, both loaded by now; to look for them takes milliseconds, as long as a small pass."""
+    return ThreadpoolController()
+
+
+@contextmanager
+def eager_switches() -> Iterator[None]:
+    """Threads of short numpy calls hand the interpreter over after half a millisecond instead of five: they wait less."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-4)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def single_threaded() -> None:
@@ -158,14 +186,6 @@ def coarse_share(cells: int, seed: int, rows: int) -> Share:
 
 def cell_sizes(parts: Sequence[seeding.Cells]) -> NDArray[np.int64]:
     return sum((np.diff(part.ends, prepend=0) for part in parts), np.zeros(1, np.int64))
-
-
-def lists_of(look: Look[Floats]) -> NDArray[np.int32] | None:
-    """The centres that a pass which is not exact looks at: i32[cells, m] or i32[k, m]."""
-    m = min(look.neighbours, look.k)
-    if look.kind == COARSE and look.cells is not None:
-        return nearest(look.cells, look.centres, m)[0]
-    return neighbours(kernel()(look.centres), m) if look.kind == NEAR else None
 
 
 def assigner_of(look: Look[Floats], centres: Centres, lists: NDArray[np.int32] | None) -> Assigner:

@@ -23,6 +23,7 @@ Ids = NDArray[np.int32]
 
 SPARE = 3            # candidates beyond those asked for
 ROWS = 8192          # searched at a time
+CACHED = 1024       # rows made wider at a time
 MEASURED = 64        # rows measured at a time: their candidates stay in the cache
 CANDIDATES = 1 << 20  # of all rows that are searched again at once
 CELL_ROWS = 16       # rows of one centre that share a product in `assigned_near`
@@ -31,9 +32,12 @@ SMALL = 1 << 31      # multiplications below which a plain array of centres is n
 
 def unit(rows: NDArray[np.floating]) -> Floats:
     """Rows at length 1, float32, computed in float64 (stored float16 embeddings are only nearly unit). Zero rows stay zero."""
-    wide = np.asarray(rows, np.float64)
-    length = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
-    return np.asarray(wide / np.where(length == 0, 1, length), np.float32)
+    result = np.empty(rows.shape, np.float32)
+    for at in range(0, len(rows), CACHED):
+        wide = np.asarray(rows[at : at + CACHED], np.float64)
+        length = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+        result[at : at + CACHED] = wide / np.where(length == 0, 1, length)
+    return result
 
 
 def nearest(x: Floats, centres: Centres | Floats, l: int) -> tuple[Ids, Floats]:  # noqa: E741
@@ -68,11 +72,6 @@ def assigned(x: Floats, centres: Centres) -> Ids:
     return found
 
 
-def neighbours(centres: Centres, m: int) -> Ids:
-    """i32[k, m]: the m centres nearest to each, best first; one of unit length leads its own."""
-    return nearest(centres.vectors, centres, m)[0]
-
-
 def assigned_near(x: Floats, centres: Centres, neighbours: Ids, previous: Ids) -> Ids:
     """i32[n]: the nearest of the centres `neighbours[previous[i]]` (i32[k, m]) for each row i, by the rule of `nearest`.
 
@@ -86,9 +85,12 @@ def assigned_near(x: Floats, centres: Centres, neighbours: Ids, previous: Ids) -
     for at in range(0, len(cells), step):
         rows, near = members[at : at + step], neighbours[cells[at : at + step]]
         values = x[rows] @ vectors[near].transpose(0, 2, 1)
-        best = values.argmax(axis=2)
-        found[rows] = np.take_along_axis(near, best, 1)
-        cell, column = np.nonzero((values >= values.max(axis=2, keepdims=True) - allowed).sum(axis=2) > 1)
+        best = values.argmax(axis=2)[:, :, None]
+        found[rows] = np.take_along_axis(near, best[:, :, 0], 1)
+        lead = np.take_along_axis(values, best, 2)[:, :, 0]
+        np.put_along_axis(values, best, -np.inf, 2)
+        lead -= values.max(axis=2)
+        cell, column = np.nonzero(lead <= allowed)
         if len(cell):
             close, candidates = rows[cell, column], near[cell].astype(np.int64)
             found[close] = _ranked(_Pairs(x[close], vectors, allowed), candidates, np.ones(candidates.shape, bool), 1)[0][:, 0]

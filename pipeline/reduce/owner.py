@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.nearest import Floats
-from pipeline.reduce.sums import Sums, close, objective
+from pipeline.reduce.sums import Sums, close, objective, overshot
 
 
 @dataclass
@@ -42,9 +42,10 @@ class Owner:
         """Rows of each centre of the slice, and their summed similarity (`sums.OBJECTIVE_SCALE`)."""
         return self._sums.counts, objective(self._sums, self._centres)
 
-    def moved(self, ids: NDArray[np.int64], rows: Floats | None) -> Floats:
-        """The slice's next centres; those of `ids` (of all centres) become these rows."""
-        result = close(self._sums, self._centres)
+    def moved(self, ids: NDArray[np.int64], rows: Floats | None, beyond: float = 0.0) -> Floats:
+        """The slice's next centres: the means, overshot by `beyond` of the way to them; those of `ids` (of all centres) become
+        these rows."""
+        result = overshot(close(self._sums, self._centres), self._centres, beyond)
         if rows is not None:
             own = (ids >= self.start) & (ids < self.stop)
             result[ids[own] - self.start] = rows[own]

@@ -219,18 +219,23 @@ class Partition:
 
     def _fill(self, out: Floats, stored: Matrix, where: NDArray[np.int64]) -> None:
         """Unit rows from stored ones. A row's reciprocal length is float32, so that its bits depend on nothing but the row."""
-        out[:] = stored
+        from pipeline.models.bags import widen  # torch takes a second to import
+
         known = self._reciprocal[where]
-        if not known.all():
-            known = self._measured(out, where)
-            self._reciprocal[where] = known
-        out *= known[:, None]
+        for at in range(0, len(out), CACHED_ROWS):
+            part = slice(at, at + CACHED_ROWS)
+            if stored.dtype == np.float16:
+                widen(stored[part], out[part])
+            else:
+                out[part] = stored[part]
+            if not known[part].all():
+                known[part] = self._measured(out[part], where[part])
+            out[part] *= known[part, None]
+        self._reciprocal[where] = known
 
     def _measured(self, rows: Floats, where: NDArray[np.int64]) -> Floats:
-        squares = np.empty(len(rows))
-        for at in range(0, len(rows), CACHED_ROWS):
-            wide = rows[at : at + CACHED_ROWS].astype(np.float64)
-            squares[at : at + CACHED_ROWS] = np.einsum("nd,nd->n", wide, wide)
+        wide = rows.astype(np.float64)
+        squares = np.einsum("nd,nd->n", wide, wide)
         bad = np.flatnonzero(~(np.isfinite(squares) & (squares > 0)))
         if len(bad):
             row = int(where[bad[0]])
@@ -240,7 +245,8 @@ class Partition:
                 f"clustering needs finite, non-zero embeddings; row {inside} of {self.blocks[block].name} is not: "
                 "leave out rows whose embedding is not valid"
             )
-        return (1 / np.sqrt(squares)).astype(np.float32)
+        reciprocal: Floats = (1 / np.sqrt(squares)).astype(np.float32)
+        return reciprocal
 
 
 def exact(centres: Centres) -> Assigner:

@@ -30,6 +30,9 @@ class Schedule:
     """A phase ends when a pass gains at most this share of the objective,"""
     changed: float = 0.0
     """or when at most this share of the rows changed their centre."""
+    relaxation: float = 0.0
+    """How far centres move beyond their means between passes, of the way to them; 1 doubles each step. Not at the end of a phase,
+    so that centres which are kept are means."""
     closing: bool = True
     """End with an exact pass that moves nothing, so that sizes and assignment are exact and no cluster is empty. Without it a
     fit ends with its last centres, as FAISS's does."""
@@ -38,6 +41,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         counts = (self.sample, self.coarse, self.exact, self.near)
+        if not 0 <= self.relaxation <= 1:
+            raise RecipeError(f"centres may overshoot by 0 to 1 of their way, not {self.relaxation}")
         if min(counts) < 0 or self.neighbours < 1 or self.seed_rows < 1 or self.sample_rows < 1:
             raise RecipeError(f"a schedule of k-means needs pass counts of 0 or more, and samples of 1 or more, not {self}")
         if self.near and not (self.exact or self.coarse):
@@ -56,13 +61,18 @@ class Schedule:
         kinds = self.kinds
         return next((i for i in range(position, len(kinds)) if kinds[i] != kinds[position]), len(kinds) - 1)
 
+    def beyond(self, position: int, stop: bool) -> float:
+        """How far the centres overshoot after this pass, which `stop` says is the last of its phase."""
+        moving = len(self.kinds) - self.closing
+        return 0.0 if stop or position >= moving - 1 else self.relaxation
+
     def describe(self) -> dict[str, Any]:
         return asdict(self)
 
 
 PRESETS: dict[str, Schedule] = {
     "full": Schedule(changed=0.005),
-    "fast": Schedule(exact=1, near=4, cells=True),
+    "fast": Schedule(exact=1, near=3, neighbours=48, cells=True, relaxation=1.0),
     "sample": Schedule(sample=20, exact=0, cells=True, changed=0.005),
     "two_level": Schedule(coarse=1, exact=0, near=0, cells=True),
 }

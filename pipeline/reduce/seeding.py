@@ -1,8 +1,9 @@
 """Seeds of k-means on the unit sphere: greedy k-means++ (Arthur and Vassilvitskii 2007, and the greedy form of their section 7),
 and the same within coarse cells, for thousands of centres and more.
 
-Rows are rounded to 2^-26: products of two are then multiples of 2^-52, and their sums below 2 exact in float64 whatever the order
-(partial sums are at most the product of the lengths). So no BLAS, block or thread count changes a bit of a draw.
+Rows are rounded to 2^-11, a few per cent of a value of a unit row of hundreds: products of two are then multiples of 2^-22, and
+their sums below 2 exact in float32 whatever the order (partial sums are at most the product of the lengths). So no BLAS, block or
+thread count changes a bit of a draw or a centre. Seeds are a start: the passes over all rows work with the rows as they are.
 """
 
 import math
@@ -12,56 +13,67 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reduce.nearest import Centres, Floats, assigned, kernel, unit
+from pipeline.reduce.nearest import Centres, Floats, assigned, unit
 from pipeline.reduce.partition import Matrix
-from pipeline.reduce.sums import Sums, close
+from pipeline.reduce.sums import CACHED_ROWS, overshot
 
-COORDINATE = 2.0**26
-GRID = 2.0**36
-"""Of squared distances: 2^24 of the largest (4) add up in an int64."""
+GRID = np.float32(2**11)
+SAME = np.float32(2**22)
+"""Rows are the same when they are so in every value, rounded to 2^-22."""
 ROWS_PER_SEED = 64    # enough for the far corners of a cluster; a larger x is sampled
 MIN_ROWS = 20_000
-CELL_STEPS = 3
+CELL_ROWS_PER_SEED = 16
+"""k-means++ within a cell looks at every second or third row where there are more; the steps after it at all."""
+CELL_STEPS = 4
 """Lloyd steps within a cell: its k-means++ seeds are rows, its centres means."""
 COARSE_STEPS = 5
+OVERSHOOT = 0.7
 
 
 def seeds(rows: Floats, k: int, *, seed: int) -> Floats:
     """At most k different rows (f32[k, d], unit length), spread out; fewer where there are fewer different directions.
 
     Each round draws 2 + ln k candidates with probability proportional to the squared distance to the nearest seed and
-    takes the one that lowers the sum of squared distances most. More than 64 k rows (and 20,000) are sampled first.
+    takes the one that lowers the sum of squared distances most. More than 64 k rows (and 20,000) are sampled first. Rows
+    that are the same to 2^-12 in every value are drawn only when nothing else is left, the first ones first.
     """
     rng = np.random.default_rng(seed)
     limit = max(MIN_ROWS, ROWS_PER_SEED * k)
     pool = rows if len(rows) <= limit else rows[np.sort(rng.choice(len(rows), limit, replace=False))]
-    wide = np.rint(pool * COORDINATE).astype(np.float64) / COORDINATE
-    squares = np.einsum("nd,nd->n", wide, wide)
+    whole = np.rint(pool * GRID)
+    half = np.einsum("nd,nd->n", whole, whole) / 2
     chosen = [int(rng.integers(len(pool)))]
-    distance = _distances(wide, squares, chosen)[0]
-    tries = 2 + int(np.log(k))
+    distance = _half_squares(whole, half, np.array(chosen))[0]
+    draws = rng.random((k, 2 + int(np.log(k))))
     while len(chosen) < k:
-        reach = np.cumsum(distance)
+        reach = np.cumsum(distance, dtype=np.float64)
         if reach[-1] == 0:
+            chosen += _left(pool, chosen)[: k - len(chosen)]
             break
-        drawn = np.searchsorted(reach, rng.integers(reach[-1], size=tries), side="right")
-        options = np.minimum(distance, _distances(wide, squares, drawn))
-        best = int(options.sum(axis=1).argmin())
+        drawn = np.minimum(np.searchsorted(reach, draws[len(chosen)] * reach[-1], side="right"), len(pool) - 1)
+        options = np.minimum(distance, _half_squares(whole, half, drawn))
+        best = int(options.sum(axis=1, dtype=np.float64).argmin())
         chosen.append(int(drawn[best]))
         distance = options[best]
     return pool[chosen]
 
 
-def _distances(
-    wide: NDArray[np.float64], squares: NDArray[np.float64], chosen: NDArray[np.int64] | list[int]
-) -> NDArray[np.int64]:
-    """Squared distances of every row to the chosen ones, as integers; int64[len(chosen), n]."""
-    products = wide[chosen] @ wide.T
-    products *= -2
-    products += squares
-    products += squares[chosen, None]   # equal rows are at 0 exactly
-    products *= GRID
-    return np.rint(products, out=products).astype(np.int64)
+def _half_squares(whole: Floats, half: Floats, chosen: NDArray[np.int64]) -> Floats:
+    """Half the squared distance of every row to the chosen ones, f32[len(chosen), n]; 0 for equal rows."""
+    products = whole[chosen] @ whole.T
+    np.subtract(half, products, out=products)
+    products += half[chosen, None]
+    return products
+
+
+def _left(pool: Floats, chosen: list[int]) -> list[int]:
+    """The first of each of the rows that differ from the chosen ones, and from each other."""
+    lines = [row.tobytes() for row in np.rint(pool * SAME) + np.float32(0)]   # -0 is 0
+    first: dict[bytes, int] = {}
+    for at, line in enumerate(lines):
+        first.setdefault(line, at)
+    taken = {lines[at] for at in chosen}
+    return [at for line, at in first.items() if line not in taken]
 
 
 def cells_for(k: int) -> int:
@@ -75,12 +87,20 @@ def coarse_cells(rows: Floats, cells: int, *, seed: int) -> Floats:
 
 
 def steps(rows: Floats, centres: Floats, count: int) -> Floats:
-    """The centres after so many of Lloyd's steps."""
-    make = kernel()
-    for _ in range(count):
-        sums = Sums.zero(*centres.shape)
-        sums.add_rows(rows.copy(), assigned(rows, make(centres)))
-        centres = close(sums, centres)
+    """The centres after so many of Lloyd's steps, all but the last of which overshoot.
+
+    Two products of matrices per block leave little for the interpreter to do, so that cells in several threads do not wait for it.
+    """
+    whole = np.rint(rows * GRID)
+    for number in range(count):
+        other, sums = np.rint(centres * GRID), np.zeros(centres.shape)
+        for at in range(0, len(whole), CACHED_ROWS):
+            some = whole[at : at + CACHED_ROWS]
+            member = np.zeros((len(centres), len(some)), np.float32)
+            member[(some @ other.T).argmax(axis=1), np.arange(len(some))] = 1
+            sums += member @ some
+        means = np.where(sums.any(axis=1, keepdims=True), unit(sums), centres)
+        centres = overshot(means, centres, OVERSHOOT if number < count - 1 else 0)
     return centres
 
 
@@ -97,8 +117,8 @@ class Cells:
     def parted(cls, rows: Matrix, coarse: Centres) -> "Cells":
         """Rows sorted by their coarse cell."""
         cell = np.empty(len(rows), np.int32)
-        for at in range(0, len(rows), MIN_ROWS):
-            cell[at : at + MIN_ROWS] = assigned(unit(rows[at : at + MIN_ROWS]), coarse)
+        for at in range(0, len(rows), CACHED_ROWS):
+            cell[at : at + CACHED_ROWS] = assigned(unit(rows[at : at + CACHED_ROWS]), coarse)
         order = np.argsort(cell, kind="stable")
         ends = np.cumsum(np.bincount(cell, minlength=len(coarse.vectors)))
         return cls(rows[order], ends)
@@ -120,5 +140,6 @@ def cell_seeds(parts: Sequence[Cells], cell: int, count: int | np.int64, *, seed
     """`count` centres of one cell: k-means++ and a few steps. Parts come in the order of their rows. Where the cell has fewer
     different rows, the last centre is repeated, and the repair of empty clusters will move it."""
     rows = unit(np.concatenate([part.rows[part.of(cell)] for part in parts]))
-    found = steps(rows, seeds(rows, int(count), seed=seed + cell), CELL_STEPS)
+    thin = max(1, round(len(rows) / (int(count) * CELL_ROWS_PER_SEED)))
+    found = steps(rows, seeds(rows[::thin], int(count), seed=seed + cell), CELL_STEPS)
     return np.concatenate([found, np.repeat(found[-1:], count - len(found), axis=0)])

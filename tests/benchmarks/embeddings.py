@@ -27,7 +27,7 @@ TOPICS, MODES, ZIPF = 120, 2_000, 0.9
 TOPIC_SPREAD, MODE_SPREAD = 0.9, 0.7   # length of the deviation from the unit vector above
 DECAY = 0.35                            # the j-th direction deviates with j^-DECAY of the first
 
-CROPS = 64         # of each picture: 52,000 rows of the bundled sample
+CROPS = 304        # of each picture: 250,000 rows of the bundled sample
 CROP_SIZE = 128    # the bundled model's input
 LEAST_SIDE = 0.4   # of a crop, as a share of the picture's
 LEAST_GAIN = 0.7   # of brightness
@@ -72,8 +72,8 @@ def glosses(most: int | None = None) -> NDArray[np.float32]:
 
 
 def crops(pictures: int | None = None) -> NDArray[np.float32]:
-    """Image embeddings of 64 seeded crops, half of them mirrored, of other brightness, of each picture of the bundled
-    sample: f32[52,000 or so, 256], a picture's in a row; minutes when not cached."""
+    """Image embeddings of 304 seeded crops, half of them mirrored, of other brightness, of each picture of the bundled
+    sample: f32[250,000 or so, 256], a picture's in a row; ten minutes when not cached."""
     contents = [data for data, _ in readable()[:pictures]]
     return _cached(f"crops-{CROPS}-{len(contents)}", lambda encoder: (
         encoder.encode_images(_augmented(decoded(data).pixels, seed)) for seed, data in enumerate(contents)

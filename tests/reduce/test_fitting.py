@@ -16,12 +16,12 @@ from pipeline.reduce.nearest import nearest
 from pipeline.reduce.owner import Owner, slices
 from pipeline.reduce.partition import Rows, Share
 from pipeline.reduce.schedule import PRESETS, Schedule, schedule_for
-from pipeline.reduce.seeding import allotted
-from pipeline.reduce.sums import Sums
+from pipeline.reduce.seeding import allotted, seeds
+from pipeline.reduce.sums import Sums, overshot
 from tests.reduce.planted import planted
 
 FULL = Schedule(exact=3, tolerance=0)
-CELLS = Schedule(coarse=1, exact=1, near=2, neighbours=8, cells=True, tolerance=-1, changed=-1, min_size=300)
+CELLS = Schedule(coarse=1, exact=1, near=2, neighbours=8, cells=True, tolerance=-1, changed=-1, min_size=300, relaxation=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,53 @@ def test_a_share_of_rows_is_seeded_and_grows():
     assert len(set(some) & set(Share(2, 0.1).chosen(rows))) == pytest.approx(500, rel=0.2)
 
 
+def test_centres_that_overshoot_get_further_in_as_many_passes():
+    """Rows without structure, where centres drift for long."""
+    x = np.random.default_rng(0).standard_normal((4000, 32)).astype(np.float32)
+    plain, relaxed = (
+        scheduled(x, 40, Schedule(exact=8, tolerance=-1, changed=-1, relaxation=beyond), seed=1).objective for beyond in (0, 1)
+    )
+    assert relaxed[0] == plain[0]
+    assert relaxed[-1] > plain[-1] + 0.002
+
+
+def test_centres_that_are_kept_are_means(x):
+    """The last pass, and one that ends its phase, do not overshoot."""
+    schedule = Schedule(exact=3, near=2, neighbours=8, tolerance=-1, changed=-1, relaxation=1)
+    assert [schedule.beyond(at, stop=False) for at in range(5)] == [1, 1, 1, 1, 0]
+    assert schedule.beyond(1, stop=True) == 0
+    fleet = LocalFleet.of([Rows(x)])
+    found = fleet.fit(replace(schedule, closing=False), 50, 1)
+    wide = x.astype(np.float64)
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    means = np.stack([wide[fleet.assignment() == cluster].sum(axis=0) for cluster in range(50)])
+    assert np.allclose(found.centres, means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_overshooting_goes_on_in_the_same_direction():
+    before, now = np.array([[1, 0], [0, 1]], np.float32), np.array([[0.8, 0.6], [0, 1]], np.float32)
+    assert np.allclose(overshot(now, before, 0.5), [[0.7 / np.hypot(0.7, 0.9), 0.9 / np.hypot(0.7, 0.9)], [0, 1]])
+    assert overshot(now, before, 0) is now
+
+
+@pytest.mark.filterwarnings("error")
+def test_stored_as_float16_the_same_values_give_the_same_bits(x, tmp_path):
+    np.save(tmp_path / "rows.npy", x)
+    stored = LocalFleet.of([Rows(np.load(tmp_path / "rows.npy", mmap_mode="r"))])
+    wide = LocalFleet.of([Rows(x.astype(np.float32))])
+    assert everything(stored, stored.fit(CELLS, 50, 7)) == everything(wide, wide.fit(CELLS, 50, 7))
+
+
+def test_rows_too_close_for_the_draw_become_seeds_last():
+    apart = np.eye(16, dtype=np.float32)[:4]
+    close = apart[:1] + np.float32(1e-5) * np.arange(1, 6)[:, None] * apart[1:2]   # of one value on the grid of the draws
+    rows = np.concatenate([apart, close, close, np.where(apart == 0, np.float32(-0.0), apart)])
+    found = seeds(rows, 12, seed=0)
+    assert len(found) == len(np.unique(found, axis=0)) == 9
+    assert set(found[:4].argmax(axis=1)) == {0, 1, 2, 3}
+    assert len(seeds(rows, 6, seed=0)) == 6
+
+
 def test_seeds_are_allotted_in_proportion_and_never_more_than_rows():
     assert allotted(np.array([10, 20, 0, 70]), 10).tolist() == [1, 2, 0, 7]
     assert allotted(np.array([11, 19, 70]), 10).tolist() == [1, 2, 7]
@@ -149,10 +196,10 @@ from pipeline.reduce.checkpoint import Checkpoint
 from pipeline.reduce.inprocess import LocalFleet
 from tests.reduce.test_fitting import CELLS, blocks, planted
 class Dying(LocalFleet):
-    def moved(self, look, ids, rows):
+    def moved(self, look, *how):
         if look.turn == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().moved(look, ids, rows)
+        return super().moved(look, *how)
 Dying.of(blocks(planted(0, noise=1.2)[0].astype(np.float16)), partitions=3, owners=2).fit(
     CELLS, 50, 7, checkpoint=Checkpoint(Store({str(tmp_path)!r}), "fit", {{"seed": 7}}))
 """

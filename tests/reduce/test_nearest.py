@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.reduce.kernels import FlatCentres, PackedCentres
-from pipeline.reduce.nearest import Floats, assigned, assigned_near, nearest, neighbours, unit
+from pipeline.reduce.nearest import Floats, assigned, assigned_near, nearest, unit
 
 NEAR_TIES = 60
 
@@ -80,19 +80,11 @@ def test_assignment_is_the_first_of_the_nearest(kernel, n, d, k):
     assert len(assigned(x[:0], centres)) == 0
 
 
-def test_the_neighbours_of_a_unit_centre_begin_with_itself():
-    centres = FlatCentres(rows(200, 32))
-    found = neighbours(centres, 8)
-    assert found.shape == (200, 8)
-    assert np.array_equal(found[:, 0], np.arange(200))
-    assert np.array_equal(found, nearest(centres.vectors, centres.vectors, 8)[0])
-
-
 @pytest.mark.parametrize("m", [1, 7, 60])
 def test_a_look_at_the_neighbours_finds_the_nearest_of_them(m):
     x, centres = ties()
     every, previous = exactly(x, centres), np.random.default_rng(3).integers(0, 40, len(x)).astype(np.int32)
-    near = neighbours(FlatCentres(centres), m)
+    near = nearest(centres, FlatCentres(centres), m)[0]
     found = assigned_near(x, FlatCentres(centres), near, previous)
     values = np.full(every.shape, -np.inf, np.float32)
     np.put_along_axis(values, near[previous], np.take_along_axis(every, near[previous], 1), 1)
