@@ -92,12 +92,12 @@ class Dispatch(Generic[Item]):
         before, self._now = self._now, time.monotonic()
         passed = min(self._now - before, 3 * self._tick)
         for worker in self._workers:
-            worker.still += passed
+            worker.pulse.still += passed
         if self._now - self._looked >= self._period:
             self._looked = self._now
             self._nodes = cluster.nodes()
             for worker in self._workers:
-                worker.listen()
+                worker.pulse.listen(ask=bool(worker.tasks))
             self._say_if_no_room()
         for worker in [worker for worker in self._workers if worker.overdue(self._patience)]:
             self._end_hung(worker)
@@ -193,7 +193,7 @@ class Dispatch(Generic[Item]):
 
     def _greeted(self, worker: Worker[Item]) -> None:
         try:
-            worker.node, worker.still = str(ray.get(worker.greeting)), 0.0
+            worker.node, worker.pulse.still = str(ray.get(worker.greeting)), 0.0
         except RayError as error:
             if worker.reused:   # it died while nothing was asked of it
                 self._lose(worker)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
+from pipeline.distributed.workers import WATCH
 from pipeline.io.columns import npy_bytes, read_npy
 from pipeline.io.store import Store
 from pipeline.reduce import seeding
@@ -17,7 +19,10 @@ from pipeline.reduce.nearest import Floats, kernel, nearest, unit
 from pipeline.reduce.owner import Owner, slices
 from pipeline.reduce.partition import Assigner, Block, Far, Matrix, Partition, Share
 from pipeline.reduce.sums import Sums
+from pipeline.work import beat, beats
 
+BEAT_ROWS = 8192
+"""Searched between two signs of life."""
 PART_BYTES = 64 << 20
 """Of sampled rows in one file."""
 
@@ -53,6 +58,11 @@ class PartitionActor:
         limit_threads(threads)
         self._held = Partition(blocks)
 
+    @ray.method(concurrency_group=WATCH)
+    def beats(self) -> int:
+        """How often this process got somewhere."""
+        return beats()
+
     def size(self) -> tuple[int, int]:
         """Rows, and values of each."""
         return len(self._held), self._held.dimension
@@ -69,6 +79,7 @@ class PartitionActor:
         store, folder = where
         cells, found = kernel()(coarse), []
         for i, rows in enumerate(self._held.samples(share, PART_BYTES)):
+            beat()
             sorted_rows, name = seeding.Cells.parted(rows, cells), f"{self._held.first_row:012d}-{i:05d}"
             for kind, array in (("rows", sorted_rows.rows), ("ends", sorted_rows.ends)):
                 store.write(f"{folder}/{name}.{kind}.npy", npy_bytes(array))
@@ -80,10 +91,18 @@ class PartitionActor:
         store, folder = where
         opened = [seeding.Cells(*(read_npy(store, f"{folder}/{name}.{kind}.npy") for kind in ("rows", "ends")))
                   for name in parts]
-        return np.concatenate([seeding.cell_seeds(opened, cell, count, seed=seed) for cell, count in run])
+        found = []
+        for cell, count in run:
+            found.append(seeding.cell_seeds(opened, cell, count, seed=seed))
+            beat()
+        return np.concatenate(found)
 
     def neighbours(self, of: Floats, part: tuple[int, int], centres: Floats, m: int) -> NDArray[np.int32]:
-        return nearest(of[slice(*part)], kernel()(centres), m)[0]
+        ready, found = kernel()(centres), []
+        for start in range(*part, BEAT_ROWS):
+            found.append(nearest(of[start : min(start + BEAT_ROWS, part[1])], ready, m)[0])
+            beat()
+        return np.concatenate(found)
 
     def look(
         self, look: Look[None], centres: Floats, cells: Floats | None, lists: NDArray[np.int32] | None,

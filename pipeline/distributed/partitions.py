@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
-from pipeline.distributed.attempts import ATTEMPTS
+from pipeline.distributed.attempts import ATTEMPTS, Patience
 from pipeline.distributed.cluster import nodes
+from pipeline.distributed.crew import Crew, Ref, answer
 from pipeline.distributed.holders import (
     OwnerActor,
     PartitionActor,
@@ -29,7 +30,7 @@ from pipeline.distributed.holders import (
     write_centres,
     write_slice,
 )
-from pipeline.distributed.workers import reason
+from pipeline.distributed.workers import WATCH, reason
 from pipeline.errors import ShardmillError
 from pipeline.io.store import Store
 from pipeline.reduce import seeding
@@ -41,7 +42,6 @@ from pipeline.reduce.owner import slices
 from pipeline.reduce.partition import Block, Far
 from pipeline.reduce.schedule import COARSE, NEAR, Schedule
 
-Ref = Any   # ray.ObjectRef: Ray ships no types for what it refers to
 NO_CPU = 0
 """What works for moments between the passes holds no CPU: the partitions hold them all."""
 
@@ -52,28 +52,32 @@ class RayFleet(Fleet[Ref]):
     `scratch` is a folder in a store that all nodes reach, for the sample of two-level seeding. `close` ends the actors.
     """
 
-    def __init__(self, blocks: Sequence[Block], store: Store, scratch: str, seats: Seats = Seats()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self, blocks: Sequence[Block], store: Store, scratch: str, seats: Seats = Seats(),   # noqa: B008 (frozen)
+        patience: Patience = Patience(),   # noqa: B008
+    ) -> None:
         self._store, self._scratch = store, scratch
         self._runs = runs(blocks, seats.workers or nodes().seats(seats.cpus, seats.gpus))
         options: dict[str, Any] = {
             "num_cpus": seats.cpus, "num_gpus": seats.gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD",
+            "concurrency_groups": {WATCH: 1},
         }
-        self._partition: Any = ray.remote(**options)(PartitionActor)
+        partition: Any = ray.remote(**options)(PartitionActor)
         self._owner: Any = ray.remote(num_cpus=NO_CPU, max_restarts=0, scheduling_strategy="SPREAD")(OwnerActor)
-        self._threads = seats.cpus
         self._owners: list[Any] = []
         self._bounds: list[tuple[int, int]] = []
         self._saved: tuple[Checkpoint, int] | None = None
         self._since: list[tuple[Look[None], Ref, Ref, Ref]] = []
         self._first_rows: list[int] = []
-        self._deaths = [0] * len(self._runs)   # of each partition's processes, since it last made a pass
-        self._actors = [self._partition.remote(run, seats.cpus) for run in self._runs]
-        sizes = self._all(lambda actor: actor.size.remote())
+        self._crew = Crew(
+            len(self._runs), lambda number: partition.remote(self._runs[number], seats.cpus), self._recalled, self._name, patience,
+        )
+        sizes = self._crew.all(lambda actor: actor.size.remote())
         self._rows: int = sum(n for n, _ in sizes)
         self._dimension: int = next((d for n, d in sizes if n), 0)
         self._first_rows = [sum(n for n, _ in sizes[:i]) for i in range(len(sizes))]
-        for actor, first in zip(self._actors, self._first_rows, strict=True):
-            actor.number.remote(first)
+        for seat, first in zip(self._crew.seats, self._first_rows, strict=True):
+            seat.actor.number.remote(first)
 
     @property
     def rows(self) -> int:
@@ -84,9 +88,9 @@ class RayFleet(Fleet[Ref]):
         return self._dimension
 
     def close(self) -> None:
-        for actor in (*self._actors, *self._owners):
-            ray.kill(actor)
-        self._actors, self._owners = [], []
+        self._crew.close()
+        for owner in self._owners:
+            ray.kill(owner)
 
     def __enter__(self) -> "RayFleet":
         return self
@@ -102,13 +106,13 @@ class RayFleet(Fleet[Ref]):
     def seeded(self, k: int, schedule: Schedule, seed: int) -> Seeded[Ref]:
         if not schedule.cells:
             share = plain_share(k, schedule, seed, self.rows)
-            found, many = _task(plain_seeds, 2, k, seed, *self._all(lambda actor: actor.sample.remote(share), keep=True))
-            return Seeded(found, _got(many))
+            found, many = _task(plain_seeds, 2, k, seed, *self._crew.all(lambda actor: actor.sample.remote(share), keep=True))
+            return Seeded(found, answer(many))
         share, coarse = cell_share(k, schedule, seed, self.rows), self.coarse(k, seed)
         where = (self._store, f"{self._scratch}/seeds")
-        parts = [part for found in self._all(lambda actor: actor.part.remote(where, share, coarse)) for part in found]
+        parts = [part for found in self._crew.all(lambda actor: actor.part.remote(where, share, coarse)) for part in found]
         many = seeding.allotted(sum((part.sizes for part in parts), np.zeros(1, np.int64)), k)
-        pieces = self._each(cell_runs(many, 4 * len(self._actors)), lambda actor, run: actor.cell_seeds.remote(
+        pieces = self._crew.each(cell_runs(many, 4 * self._crew.count), lambda actor, run: actor.cell_seeds.remote(
             where, [part.name for part in parts], run, seed))
         self._store.remove(where[1])
         return Seeded(_task(joined, 1, *pieces), int(many.sum()))
@@ -116,7 +120,7 @@ class RayFleet(Fleet[Ref]):
     def coarse(self, k: int, seed: int) -> Ref:
         cells = seeding.cells_for(k)
         share = coarse_share(cells, seed, self.rows)
-        return _task(coarse_centres, 1, cells, seed, *self._all(lambda actor: actor.sample.remote(share), keep=True))
+        return _task(coarse_centres, 1, cells, seed, *self._crew.all(lambda actor: actor.sample.remote(share), keep=True))
 
     # --- passes
 
@@ -140,17 +144,18 @@ class RayFleet(Fleet[Ref]):
             self._owners.append(self._owner.remote())
         for owner, bounds in zip(self._owners, self._bounds, strict=False):
             owner.begin.remote(bounds, look.turn, look.centres)
-        told: list[tuple[int, int]] = [(0, 0)] * len(self._actors)
+        told: list[tuple[int, int]] = [(0, 0)] * self._crew.count
 
         def send(number: int, answers: list[Ref]) -> None:
-            told[number] = _got(answers[0])
-            self._deaths[number] = 0
+            told[number] = answer(answers[0])
+            self._crew.seats[number].deaths = 0
             for owner, sums in zip(self._owners, answers[1:], strict=False):
                 owner.add.remote(look.turn, number, sums)
 
-        self._all(lambda actor: actor.look.options(num_returns=1 + len(self._bounds)).remote(*turn, self._bounds), done=send)
+        self._crew.each(range(self._crew.count), lambda actor, _: actor.look.options(num_returns=1 + len(self._bounds)).remote(
+            *turn, self._bounds), done=send)
         self._since.append(turn)
-        counted = [self._of_owner(i, look, lambda owner: owner.counted.remote(len(self._actors))) for i in range(len(self._bounds))]
+        counted = [self._of_owner(i, look, lambda owner: owner.counted.remote(self._crew.count)) for i in range(len(self._bounds))]
         counts = np.concatenate([counts for counts, _ in counted])
         return Seen(counts, sum(total for _, total in counted), sum(one for one, _ in told), sum(one for _, one in told))
 
@@ -159,12 +164,12 @@ class RayFleet(Fleet[Ref]):
         if look.kind not in (COARSE, NEAR) or look.keep is not None:
             return None
         of, many = (look.cells, seeding.cells_for(look.k)) if look.kind == COARSE else (look.centres, look.k)
-        pieces = self._each(slices(many, len(self._actors)), lambda actor, part: actor.neighbours.remote(
+        pieces = self._crew.each(slices(many, self._crew.count), lambda actor, part: actor.neighbours.remote(
             of, part, look.centres, min(look.neighbours, look.k)))
         return _task(joined, 1, *pieces)
 
     def farthest(self, look: Look[Ref], m: int) -> Far:
-        parts: list[Far] = self._all(lambda actor: actor.farthest.remote(look.centres, m, look.share))
+        parts: list[Far] = self._crew.all(lambda actor: actor.farthest.remote(look.centres, m, look.share))
         return Far.joined(parts).first(m)
 
     def moved(self, look: Look[Ref], ids: NDArray[np.int64], rows: Floats | None, beyond: float = 0.0) -> Ref:
@@ -181,81 +186,31 @@ class RayFleet(Fleet[Ref]):
 
     def save(self, checkpoint: Checkpoint, turn: int, now: Seeded[Ref]) -> None:
         written = [_task(write_slice, 1, checkpoint, turn, part, now.centres) for part in slices(now.k, len(self._runs))]
-        self._all(lambda actor: actor.save.remote(checkpoint, turn))
+        self._crew.all(lambda actor: actor.save.remote(checkpoint, turn))
         for one in written:
-            _got(one)
+            answer(one)
         self._saved, self._since = (checkpoint, turn), []
 
     def restore(self, checkpoint: Checkpoint, turn: int) -> Seeded[Ref]:
         centres, k = _task(joined_slices, 2, checkpoint, turn)
         self._saved, self._since = (checkpoint, turn), []
-        self._all(lambda actor: actor.restore.remote(checkpoint, turn))
-        return Seeded(centres, _got(k))
+        self._crew.all(lambda actor: actor.restore.remote(checkpoint, turn))
+        return Seeded(centres, answer(k))
 
     def write(self, centres: Ref, store: Store, path: str) -> None:
-        _got(_task(write_centres, 1, centres, store, path))
+        answer(_task(write_centres, 1, centres, store, path))
 
-    # --- processes that die
+    # --- what dies
 
-    def _all(self, ask: Callable[[Any], Any], *, keep: bool = False, done: Callable[[int, Any], None] | None = None) -> list[Any]:
-        """What every partition answers to `ask(actor)` (references with `keep`), by partition; `done` hears each as it comes."""
-        return self._each(range(len(self._actors)), lambda actor, _: ask(actor), keep=keep or done is not None, done=done)
+    def _name(self, number: int) -> str:
+        return f"{self._runs[number][0].name} to {self._runs[number][-1].name}"
 
-    def _each(
-        self, items: Sequence[Any], ask: Callable[[Any, Any], Any], *, keep: bool = True,
-        done: Callable[[int, Any], None] | None = None,
-    ) -> list[Any]:
-        """The same for items; partition i takes the items i, i + partitions, …"""
-        answers: list[Any] = [None] * len(items)
-        waiting: dict[Ref, int] = {}
-
-        def start(i: int) -> None:
-            answers[i] = ask(self._actors[i % len(self._actors)], items[i])
-            waiting[_first(answers[i])] = i
-
-        for i in range(len(items)):
-            start(i)
-        while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1)
-            i = waiting.pop(ready[0])
-            try:
-                value = ray.get(ready[0])
-            except RayTaskError as error:
-                raise _cause(error) from None
-            except RayActorError as error:
-                self._replace(i % len(self._actors), error)
-                for other in [i, *(j for ref, j in waiting.items() if j % len(self._actors) == i % len(self._actors))]:
-                    waiting = {ref: j for ref, j in waiting.items() if j != other}
-                    start(other)
-                continue
-            if done is not None:
-                done(i, answers[i])
-            if not keep:
-                answers[i] = value
-        return answers
-
-    def _replace(self, number: int, error: RayActorError) -> None:
-        """A fresh process for a partition, with the assignment that the one before had."""
-        while True:
-            self._deaths[number] += 1
-            if self._deaths[number] > ATTEMPTS:
-                first, last = self._runs[number][0].name, self._runs[number][-1].name
-                times = f"died {self._deaths[number]} times"
-                raise ShardmillError(f"clustering stopped: the process that holds {first} to {last} {times}: {reason(error)}")
-            actor = self._partition.remote(self._runs[number], self._threads)
-            self._actors[number] = actor
-            made = [] if not self._first_rows else [actor.number.remote(self._first_rows[number])]
-            if self._saved is not None:
-                made.append(actor.restore.remote(*self._saved))
-            made += [actor.again.remote(*turn) for turn in self._since]
-            try:
-                ray.get(made)
-            except RayTaskError as failed:
-                raise _cause(failed) from None
-            except RayActorError as again:
-                error = again
-                continue
-            return
+    def _recalled(self, number: int, actor: Any) -> list[Ref]:
+        """A fresh process for a partition gets the assignment that the one before had."""
+        made = [] if not self._first_rows else [actor.number.remote(self._first_rows[number])]
+        if self._saved is not None:
+            made.append(actor.restore.remote(*self._saved))
+        return made + [actor.again.remote(*turn) for turn in self._since]
 
     def _of_owner(self, i: int, look: Look[Ref], ask: Callable[[Any], Ref], *, keep: bool = False) -> Any:
         """What the owner of slice i answers; where it, or what was sent to it, is lost, everything is sent again."""
@@ -275,26 +230,11 @@ class RayFleet(Fleet[Ref]):
         ray.kill(self._owners[i])
         owner = self._owners[i] = self._owner.remote()
         owner.begin.remote(self._bounds[i], look.turn, look.centres)
-        for number, sums in enumerate(self._all(lambda actor: actor.sums.remote(look.k, look.share, self._bounds[i]), keep=True)):
+        again = self._crew.all(lambda actor: actor.sums.remote(look.k, look.share, self._bounds[i]), keep=True)
+        for number, sums in enumerate(again):
             owner.add.remote(look.turn, number, sums)
-
-
-def _first(answer: Any) -> Ref:
-    return answer[0] if isinstance(answer, list) else answer
 
 
 def _task(function: Callable[..., Any], returns: int, *arguments: Any) -> Any:
     """References to what a task on the cluster returns; Ray runs it again where its process dies."""
     return ray.remote(function).options(num_cpus=NO_CPU, num_returns=returns).remote(*arguments)
-
-
-def _got(ref: Ref) -> Any:
-    try:
-        return ray.get(ref)
-    except RayTaskError as error:
-        raise _cause(error) from None
-
-
-def _cause(error: RayTaskError) -> Exception:
-    """What it raised, if it was for people."""
-    return error.cause if isinstance(error.cause, ShardmillError) else error

@@ -18,6 +18,7 @@ from pipeline.distributed.cluster import Nodes, ask, connect, disconnect, has_gp
 from pipeline.distributed.dispatch import Dispatch
 from pipeline.distributed.holders import Seats
 from pipeline.distributed.partitions import RayFleet
+from pipeline.distributed.workers import WATCH
 from pipeline.io.store import Store
 from pipeline.reduce.fitting import Fleet
 from pipeline.reduce.inprocess import LocalFleet
@@ -26,8 +27,6 @@ from pipeline.work import Facts, Item, Outcome, Work, beats
 
 __all__ = ["ATTEMPTS", "Patience", "RayExecutor", "ask", "connect", "disconnect", "has_gpu"]
 
-WATCH = "watch"
-"""Ray's concurrency group of the one method that answers while an item runs."""
 CONFESSION = 0.9
 """The part of the patience after which a process that gets nowhere writes where it is to its log, before it is ended."""
 
@@ -120,7 +119,7 @@ class RayExecutor:
         if alone:
             return nullcontext(LocalFleet.of(blocks))
         self.close()
-        return RayFleet(blocks, store, scratch, Seats(self._asked, max(1, int(self._cpus)), self._gpus))
+        return RayFleet(blocks, store, scratch, Seats(self._asked, max(1, int(self._cpus)), self._gpus), self.patience)
 
     def seats(self, nodes: Nodes) -> int:
         return self._asked or nodes.seats(self._cpus, self._gpus)

@@ -11,8 +11,31 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from pipeline.distributed.attempts import Attempt, Patience
 from pipeline.work import Item
 
+WATCH = "watch"
+"""Ray's concurrency group of an actor's method `beats`, which answers while another one runs."""
 DETAIL = "Worker exit detail:"
 """In what Ray says of a dead actor, before the sentence that matters."""
+
+
+@dataclass(eq=False)
+class Pulse:
+    """Whether an actor gets somewhere."""
+
+    actor: Any
+    still: float = 0.0
+    """Seconds without a sign of progress, counted while the driver looked."""
+    _question: Any = None
+    _beats: int = -1
+
+    def listen(self, *, ask: bool) -> None:
+        """Hears how far it is, and asks again; never waits."""
+        if self._question is not None and ray.wait([self._question], timeout=0)[0]:
+            beats = _answer(self._question)
+            if beats != self._beats:
+                self.still, self._beats = 0.0, beats
+            self._question = None
+        if self._question is None and ask:
+            self._question = self.actor.beats.remote()
 
 
 @dataclass(eq=False)
@@ -32,10 +55,10 @@ class Worker(Generic[Item]):
     tasks: deque[tuple[Any, Attempt[Item]]] = field(default_factory=deque)
     """(answer, attempt), the oldest first: Ray runs an actor's calls in order."""
     started: float = field(default_factory=time.monotonic)
-    still: float = 0.0
-    """Seconds without a sign of progress, counted while the driver looked."""
-    _question: Any = None
-    _beats: int = -1
+    pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.actor)
 
     def awaited(self) -> Any:
         """The answer that comes next; None when it has nothing to do."""
@@ -50,30 +73,20 @@ class Worker(Generic[Item]):
 
     def give(self, attempt: Attempt[Item]) -> None:
         if not self.tasks:
-            self.still = 0.0
+            self.pulse.still = 0.0
         self.tasks.append((self.actor.run.remote(attempt.item), attempt))
 
     def take(self) -> Attempt[Item]:
         """The oldest attempt, which is over; the next one's time begins."""
-        self.still = 0.0
+        self.pulse.still = 0.0
         return self.tasks.popleft()[1]
-
-    def listen(self) -> None:
-        """Hears how far it is, and asks again; never waits."""
-        if self._question is not None and ray.wait([self._question], timeout=0)[0]:
-            beats = _answer(self._question)
-            if beats != self._beats:
-                self.still, self._beats = 0.0, beats
-            self._question = None
-        if self._question is None and self.tasks:
-            self._question = self.actor.beats.remote()
 
     def overdue(self, patience: Patience) -> bool:
         if self.node is None:
-            return self.reused and self.still > patience.stall
+            return self.reused and self.pulse.still > patience.stall
         if not self.ready:
-            return self.still > patience.opening
-        return bool(self.tasks) and self.still > patience.stall
+            return self.pulse.still > patience.opening
+        return bool(self.tasks) and self.pulse.still > patience.stall
 
 
 def _answer(question: Any) -> int:

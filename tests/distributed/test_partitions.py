@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 import ray
 
-from pipeline.distributed import partitions
+from pipeline.distributed import crew
+from pipeline.distributed.attempts import Patience
 from pipeline.distributed.holders import Seats
 from pipeline.distributed.partitions import RayFleet
 from pipeline.errors import ShardmillError
@@ -36,6 +39,8 @@ class Mapped:
     folder: str
     name: str
     deaths: int = 0
+    hangs: bool = False
+    """It does not end the process but stops it there, once."""
 
     def open(self):
         opened = Path(self.folder, f"{self.name}.opened")
@@ -43,7 +48,7 @@ class Mapped:
             file.write("x")
         if 4 <= opened.stat().st_size < 4 + self.deaths:
             Path(self.folder, f"{self.name}.killed.{os.getpid()}").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSTOP if self.hangs else signal.SIGKILL)
         return np.load(f"{self.folder}/{self.name}.npy", mmap_mode="r"), np.load(f"{self.folder}/{self.name}.rows.npy")
 
 
@@ -96,6 +101,18 @@ def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path)
     assert killed(dying[3]) == 1
 
 
+def test_a_partition_that_hangs_is_replaced_and_changes_no_bit(blocks, alone, tmp_path):
+    """Its process is stopped: it answers nobody and does not die."""
+    store = Store(str(tmp_path))
+    hanging = [replace(block, deaths=1, hangs=True) if block.name == "part1" else block for block in blocks]
+    Path(blocks[1].folder, "part1.opened").unlink(missing_ok=True)
+    with RayFleet(hanging, store, "scratch", Seats(2), Patience(stall=3)) as fleet:
+        assert told(fleet, Checkpoint(store, "fit"), "full", blocks) == alone["full"]
+    for left in Path(blocks[1].folder).glob("part1.killed.*"):
+        os.kill(int(left.suffix[1:]), signal.SIGKILL)
+    assert killed(hanging[1]) == 1
+
+
 def test_an_owner_that_dies_changes_no_bit_of_a_two_level_fit(blocks, alone, tmp_path):
     store = Store(str(tmp_path))
     with Losing(blocks, store, "scratch", Seats(2)) as fleet:
@@ -105,8 +122,32 @@ def test_an_owner_that_dies_changes_no_bit_of_a_two_level_fit(blocks, alone, tmp
     assert not store.names("scratch/seeds")
 
 
+def test_a_driver_that_is_killed_leaves_what_another_goes_on_with(blocks, alone, tmp_path):
+    """Killed between two passes of a fit on the cluster; then a fleet of this process takes over."""
+    script = f"""
+import os, signal, ray
+from pipeline.distributed.holders import Seats
+from pipeline.distributed.partitions import RayFleet
+from pipeline.io.store import Store
+from pipeline.reduce.checkpoint import Checkpoint
+from tests.distributed.test_partitions import PLANS, Mapped
+class Dying(RayFleet):
+    def moved(self, look, *how):
+        if look.turn == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().moved(look, *how)
+ray.init(address={ray.get_runtime_context().gcs_address!r}, log_to_driver=False)
+store = Store({str(tmp_path)!r})
+Dying({blocks!r}, store, "scratch", Seats(2)).fit(PLANS["two-level"], 60, 3, checkpoint=Checkpoint(store, "fit"))
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    checkpoint = Checkpoint(Store(str(tmp_path)), "fit")
+    assert checkpoint.latest().turns == 2
+    assert told(LocalFleet.of(blocks), checkpoint, "two-level", blocks) == alone["two-level"]
+
+
 def test_a_partition_that_dies_again_and_again_is_named(blocks, tmp_path, monkeypatch):
-    monkeypatch.setattr(partitions, "ATTEMPTS", 0)
+    monkeypatch.setattr(crew, "ATTEMPTS", 0)
     Path(blocks[4].folder, "part4.opened").write_text("x")
     dying = replace(blocks[4], deaths=9)
     fleet = RayFleet([dying], Store(str(tmp_path)), "scratch", Seats(workers=1))
