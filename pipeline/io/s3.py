@@ -13,6 +13,9 @@ all. It is what a part of an upload relies on; around whole operations come the 
 CONNECT_SECONDS = 10
 READ_SECONDS = 20
 """A connection that brings nothing for so long is broken."""
+IN_ONE_REQUEST = {"max_concurrency": 1}
+"""For s3fs's `cat_file`: an object that another replaces meanwhile is read whole, the old one or the new one. By itself it reads
+large ones in several requests at once, and so could mix them."""
 WRITER = "shardmill-writer"
 
 log = logging.getLogger(__name__)

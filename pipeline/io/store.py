@@ -150,7 +150,9 @@ class Store:
         return io.BufferedReader(SourceFile(opener(fs, full, READ_AHEAD), partial(self._asked, path)))
 
     def read(self, path: str) -> bytes:
-        return self._asked(path, lambda: bytes(self._target[0].cat_file(self._path(path))))
+        fs, full = self._target[0], self._path(path)
+        how = s3.IN_ONE_REQUEST if s3.is_s3(fs) else {}
+        return self._asked(path, lambda: bytes(fs.cat_file(full, **how)))
 
     def read_json(self, path: str) -> Any:
         return json.loads(self.read(path))

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.reduce.schedule import COARSE, EXACT, SAMPLE, Schedule
-from pipeline.reduce.seeding import CELL_STEPS, COARSE_STEPS, MIN_ROWS, ROWS_PER_SEED, cells_for
+from pipeline.reduce.seeding import CELL_ROWS_PER_SEED, CELL_STEPS, COARSE_STEPS, MIN_ROWS, ROWS_PER_SEED, cells_for
 
 ACTOR_BYTES = 300 << 20
 """Of an actor beside its centres: windows of rows, score tiles, allocator."""
@@ -47,16 +47,17 @@ def passes(schedule: Schedule, rows: int, k: int) -> tuple[Pass, ...]:
 
 
 def _seeding(schedule: Schedule, rows: int, k: int) -> list[Pass]:
-    """Greedy k-means++ compares every sampled row with 2 + ln k candidates per seed."""
+    """Greedy k-means++ compares every row that it looks at with 2 + ln k candidates per seed; a step multiplies rows and centres
+    twice, to find the nearest and to add up."""
     if not schedule.cells:
         return [Pass("seeds", min(rows, max(MIN_ROWS, ROWS_PER_SEED * k)), k * (2 + int(math.log(k))), spread=False)]
     cells, sample = cells_for(k), min(rows, schedule.seed_rows * k)
     each = max(1, k // cells)
     few = min(rows, ROWS_PER_SEED * cells)
     return [
-        Pass("coarse cells", few, cells * (2 + int(math.log(cells)) + COARSE_STEPS), spread=False),
+        Pass("coarse cells", few, cells * (2 + int(math.log(cells)) + 2 * COARSE_STEPS), spread=False),
         Pass("cell of each sampled row", sample, cells),
-        Pass("seeds", sample, each * (2 + int(math.log(each)) + CELL_STEPS)),
+        Pass("seeds", sample, each * ((2 + int(math.log(each))) * CELL_ROWS_PER_SEED // schedule.seed_rows + 2 * CELL_STEPS)),
     ]
 
 

@@ -343,6 +343,13 @@ def test_a_file_that_was_given_up_begins_no_upload_when_it_is_collected(store, s
         assert uploads(store) == []
 
 
+def test_a_whole_file_is_read_in_one_request(proxy, remote, urls):
+    """Parts of an object that is replaced meanwhile could be of two versions."""
+    remote._target[0].default_block_size = len(CONTENT) // 4
+    assert remote.read("in/a.tar") == CONTENT
+    assert len([line for line in proxy.asked if line.startswith("GET ") and "a.tar" in line]) == 1
+
+
 def test_a_reader_sees_the_old_file_or_the_new_one_and_nothing_else(store):
     def see():
         try:
