@@ -60,7 +60,9 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             "Nearest centres, all threads",
             lambda: nearest_centres.measure(*((2_048, 256, 2_000) if quick else (65_536, 4_096, 65_536)), rounds),
         ),
-        "clustering": ("Spherical k-means, 2 threads", lambda: on_ray(lambda: clustering.measure(quick, rounds))),
+        "clustering": ("Spherical k-means, 2 threads", lambda: [
+            *clustering.measure(quick, rounds), *on_ray(lambda: clustering.on_actors(quick, rounds)),
+        ]),
     }
 
 

@@ -216,8 +216,7 @@ def measure(quick: bool, rounds: int) -> list[Figure]:
     torch.set_num_threads(THREADS)
     faiss.omp_set_num_threads(THREADS)
     if quick:
-        return [*iteration(5_000, 64, 1), *fits(planted(5_000, 64, 0), 1), *growth(1, ((2_000, 32), (4_000, 32))),
-                *memory(4_000, 64, 64), *actors(4_000, 32, 1)]
+        return [*iteration(5_000, 64, 1), *fits(planted(5_000, 64, 0), 1), *growth(1, ((2_000, 32), (4_000, 32)))]
     return [
         *iteration(250_000, 1024, rounds),
         *iteration(250_000, 4096, rounds),
@@ -226,6 +225,11 @@ def measure(quick: bool, rounds: int) -> list[Figure]:
         *fits(Case("glosses, 82,115 x 256, k = 1,024", embeddings.glosses, 1024, 4), rounds),
         *fits(Case("crops, 250,192 x 256, k = 1,024", embeddings.crops, 1024, 4), rounds),
         *growth(rounds, ((100_000, 1024), (200_000, 2048), (200_000, 4096))),
-        *memory(200_000, 65_536, 256),
-        *actors(250_000, 1024, rounds),
     ]
+
+
+def on_actors(quick: bool, rounds: int) -> list[Figure]:
+    """What needs Ray, whose processes disturb the rest."""
+    if quick:
+        return [*memory(4_000, 64, 64), *actors(4_000, 32, 1)]
+    return [*memory(200_000, 65_536, 256), *memory(100_000, 16_384, 768), *actors(250_000, 1024, rounds)]
