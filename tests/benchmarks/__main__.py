@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks [--only NAME] [--quick] [--json FILE]`: measures this machine and prints one table.
 
-Run it on a machine that does nothing else; it takes about ten minutes on 2 cores. Exit code 1: a bound is not met.
+Run it on a machine that does nothing else; it takes half an hour on 2 cores, and ten minutes more the first time, for embeddings
+that are kept in the folder for temporary files. Exit code 1: a bound is not met.
 """
 
 import argparse
