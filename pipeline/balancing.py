@@ -29,10 +29,9 @@ from pipeline.reduce.classes import Level, positions
 from pipeline.reduce.draws import ROOT, draws
 from pipeline.reduce.nearest import unit
 from pipeline.work import Facts, Work
-from schemas.columns import UID, field
+from schemas.columns import COPIES
 
 CUTS = "cuts.npy"
-COPIES = pa.schema([UID, field("copies", pa.int32(), "how often the export takes the sample; 0: not kept, or left out")])
 CHUNK = 4096
 """Embeddings in float64 at a time."""
 Item = tuple[str, int]

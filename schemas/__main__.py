@@ -24,6 +24,7 @@ def published() -> dict[str, pa.Schema]:
         "entities": columns.ENTITIES,
         "verdicts": columns.VERDICTS,
         "labels": columns.LABELS,
+        "copies": columns.COPIES,
         "duplicates": tables.DUPLICATES,
         "classes": tables.CLASSES,
         "class_ids": tables.CLASS_IDS,

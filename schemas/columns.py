@@ -149,3 +149,5 @@ LABELS = pa.schema([
     field("label_levels", pa.list_(pa.list_(pa.int32())),
           "per coarser level the classes above the labels, each once, by the sum of their weights"),
 ])
+
+COPIES = pa.schema([UID, field("copies", pa.int32(), "how often the export takes the sample; 0: not kept, or left out")])
