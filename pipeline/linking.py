@@ -26,7 +26,7 @@ from pipeline.stage import digest
 from pipeline.work import Facts, Work
 
 if TYPE_CHECKING:
-    from pipeline.models.clip import Encoder
+    from pipeline.models.clip import Embedder
     from pipeline.stages.clip import ClipStage
 
 CALIBRATED_ON = 20_000
@@ -59,11 +59,11 @@ class EmbedTexts(Work[Texts]):
         from pipeline.models.clip import open_encoder
 
         settle()
-        with open_encoder(self.stage.spec, self.stage.route, self.stage.micro_batch) as encoder:
-            yield lambda item: self._run(item, encoder)
+        with open_encoder(self.stage.spec, self.stage.route, self.stage.micro_batch) as embedder:
+            yield lambda item: self._run(item, embedder)
 
-    def _run(self, item: Texts, encoder: "Encoder") -> Facts:
-        self.store.write(item.path, npy_bytes(encoder.encode_texts(item.texts)))
+    def _run(self, item: Texts, embedder: "Embedder") -> Facts:
+        self.store.write(item.path, npy_bytes(embedder.encode_texts(item.texts)))
         return {"rows": len(item.texts)}
 
 

@@ -90,10 +90,12 @@ class Plan:
 
     @cached_property
     def clip(self) -> "ClipStage":
+        from pipeline.models.route import parse
         from pipeline.stages.clip import ClipStage
 
-        model = self.recipe.model
-        return ClipStage(model.name, model.pretrained, model.precision, self.route, model.micro_batch)
+        model, route = self.recipe.model, parse(self.route)
+        micro_batch = route.micro_batch if model.micro_batch == "auto" else model.micro_batch
+        return ClipStage(model.name, model.pretrained, route.precision, self.route, micro_batch)
 
     @property
     def ner(self) -> bool:

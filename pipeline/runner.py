@@ -64,14 +64,19 @@ class Annotate(Work[Shard]):
         settle()
         with ExitStack() as stack:
             transforms = [stack.enter_context(stage.open()) for stage in self.stages]
-            pool = stack.enter_context(ThreadPoolExecutor(self.threads, "stages"))
+            pool = stack.enter_context(ThreadPoolExecutor(self.overlap, "stages"))
             yield lambda shard: self._run(shard, transforms, pool)
+
+    @property
+    def overlap(self) -> int:
+        """Batches in work at once."""
+        return max([self.threads, *(stage.overlap for stage in self.stages)])
 
     def _run(self, shard: Shard, transforms: list[Transform], pool: ThreadPoolExecutor) -> Facts:
         started = time.monotonic()
         reader = read(shard, batch_rows=self.batch_rows, caption_keys=self.caption_keys)
         parts: dict[str, list[pa.RecordBatch]] = {"samples": [], **{s.contract.name: [] for s in self.stages}}
-        for added in ahead(pool, lambda batch: annotate(self.stages, transforms, batch), reader, self.threads + 1):
+        for added in ahead(pool, lambda batch: annotate(self.stages, transforms, batch), reader, self.overlap + 1):
             for name, batch in added.items():
                 parts[name].append(batch)
             beat()

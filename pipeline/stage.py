@@ -53,6 +53,12 @@ class Stage(ABC):
         (a model's folder) and its content is what matters."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    @property
+    def overlap(self) -> int:
+        """Batches that a worker should have in work at once, so that its processor has something to do while one of them waits for
+        another device."""
+        return 1
+
     def careful(self) -> "Stage":
         """The same stage with every precaution against its input, whatever they cost. Same fingerprint, same columns, but for
         samples that would end the process."""

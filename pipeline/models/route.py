@@ -1,12 +1,14 @@
 """The numeric route: everything about a machine and its settings that may change a bit of an embedding.
 
-It reads `<device>-<instructions>-<precision>-<form>`, e.g. `cpu-avx512-fp32-packed` or `cuda-sm90-fp16-eager`. The driver
-settles it once; it is part of the fingerprint of every column that a model makes, and a worker that cannot provide it
-says so instead of mixing two arithmetics in one column. The number of threads is not in it: with micro-batches of a
-fixed shape it changes no bit.
+It reads `<device>-<instructions>-<precision>-<form>`, e.g. `cpu-avx512-fp32-packed` or
+`cuda-sm90.nvidia_h100_80gb_hbm3.torch2.14.1_cu130-bf16-eager`. A worker settles it once; it is part of the fingerprint of
+every column that a model makes, and a worker that cannot provide it says so instead of mixing two arithmetics in one
+column. Of a GPU it names the card and the library too: cuBLAS takes other kernels on an H200 than on an H100, though both
+are sm90. The number of threads is not in it: with micro-batches of a fixed shape it changes no bit.
 """
 
 import platform
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +16,13 @@ import torch
 
 from pipeline.errors import InputError
 
-Precision = Literal["fp32", "bf16", "fp16"]
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
+}
 PACKABLE = ("fp32", "bf16")
+MICRO_BATCHES = {"cpu": 16, "cuda": 256}
+"""Rows per call of a tower where the recipe leaves it open: what fills the machine without waiting long for its rows."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class RouteWish:
     """What a recipe asks for; "auto" takes the fastest that the machine has."""
 
     precision: Precision = "fp32"
+    """"auto" is fp32 on the CPU; on a GPU `precision.settled` tries the fast ones before it comes here"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     packed: Literal["auto"] | bool = "auto"
     """towers as graphs of packed oneDNN operators (`packing.py`); only on the CPU"""
@@ -43,7 +50,13 @@ class Route:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the products' factors. A GPU keeps weights and sums in float32 (`towers`)."""
         return DTYPES[self.precision]
+
+    @property
+    def micro_batch(self) -> int:
+        """Where the recipe leaves it open."""
+        return MICRO_BATCHES[self.device]
 
 
 def local_route(wish: RouteWish) -> str:
@@ -53,9 +66,12 @@ def local_route(wish: RouteWish) -> str:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("model.device is cuda, but no GPU answers here: set it to cpu or auto")
-    packable = device == "cpu" and wish.precision in PACKABLE and can_pack(wish.precision)
+    precision = "fp32" if wish.precision == "auto" else wish.precision
+    if precision == "tf32" and device == "cpu":
+        raise InputError("model.precision is tf32, which only NVIDIA GPUs compute: set it to auto or fp32")
+    packable = device == "cpu" and precision in PACKABLE and can_pack(precision)
     packed = packable if wish.packed == "auto" else wish.packed and device == "cpu"
-    route = Route(device, instructions(device), wish.precision, "packed" if packed else "eager")
+    route = Route(device, instructions(device), precision, "packed" if packed else "eager")
     require(route)
     return str(route)
 
@@ -83,10 +99,11 @@ def require(route: Route) -> None:
 
 
 def instructions(device: str) -> str:
-    """The instruction set that kernels are chosen by: avx512, avx2, sm90, ..."""
+    """What kernels are chosen by: avx512 or avx2 of a CPU; generation, card and library of a GPU."""
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
-        return f"sm{major}{minor}"
+        card, library = (re.sub(r"[^a-z0-9.]+", "_", name.lower()) for name in (torch.cuda.get_device_name(), torch.__version__))
+        return f"sm{major}{minor}.{card}.torch{library}"
     found = torch.backends.cpu.get_cpu_capability().lower()
     return found if found != "default" else platform.machine().lower().replace("-", "_")
 

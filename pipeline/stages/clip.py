@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.models.clip import Encoder, Vectors, open_encoder
+from pipeline.models.clip import Embedder, Vectors, open_encoder
 from pipeline.models.images import Pixels, reopened
 from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
@@ -31,7 +31,7 @@ from schemas.reasons import ClipFault
 class ClipStage(Stage):
     """Embeds the samples that have both a readable picture and a caption; the others failed before and get nulls.
 
-    `route` is settled by the driver (`models.route.local_route`). Threads are not a field: they change no bit.
+    `route` is settled by a worker (`models.route.local_route`). Threads are not a field: they change no bit.
     """
 
     contract = Contract("clip", version=1, reads=("image", "caption", *PIXELS.names), writes=clip_schema(1))
@@ -41,6 +41,11 @@ class ClipStage(Stage):
     precision: str
     route: str
     micro_batch: int = 16
+
+    @property
+    def overlap(self) -> int:
+        """While one batch is with the GPU, another one is decoded and a third one comes back."""
+        return 3 if parse(self.route).device == "cuda" else 1
 
     @property
     def spec(self) -> ModelSpec:
@@ -65,17 +70,17 @@ class ClipStage(Stage):
     def open(self) -> Iterator[Transform]:
         if parse(self.route).precision != self.precision:
             raise InputError(f"the route {self.route} is not one of precision {self.precision}")
-        with open_encoder(self.spec, self.route, self.micro_batch) as encoder:
-            yield partial(clip_columns, encoder)
+        with open_encoder(self.spec, self.route, self.micro_batch) as embedder:
+            yield partial(clip_columns, embedder)
 
 
-def clip_columns(encoder: Encoder, batch: pa.RecordBatch) -> pa.RecordBatch:
+def clip_columns(embedder: Embedder, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of `clip_schema`."""
     pictures, captions, encoded = pixel_arrays(batch), batch["caption"], batch["image"]
     whole = np.array([picture is not None and captions[row].is_valid for row, picture in enumerate(pictures)], bool)
     rows = np.flatnonzero(whole).tolist()
-    images = encoder.encode_images(encoder.preprocess(seen(pictures, batch["pixels_plain"].to_pylist(), encoded, rows)))
-    texts = encoder.encode_texts([captions[row].as_py() for row in rows])
+    pixels = embedder.preprocess(seen(pictures, batch["pixels_plain"].to_pylist(), encoded, rows))
+    images, texts = embedder.encode_pairs(pixels, [captions[row].as_py() for row in rows])
     return columns_of(batch["uid"], whole, images, texts)
 
 

@@ -1,0 +1,184 @@
+"""The two towers of an open_clip model for one numeric route: inputs of one fixed shape to unit vectors.
+
+Every call has exactly `micro_batch` rows, padded where there are fewer: the kernels then do the same arithmetic for a row
+whatever its neighbours are and however many samples came in, so embeddings do not depend on how samples were batched.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import InputError
+from pipeline.models.packing import Tower, checked_tower, packed
+from pipeline.models.preprocess import Preprocess
+from pipeline.models.route import Route, require
+from pipeline.models.tokens import Tokenizer, tokenizer
+from pipeline.models.weights import ModelSpec, load_model
+
+NO_MEMORY = ("DefaultCPUAllocator", "could not create a memory", "std::bad_alloc")
+"""What torch's and oneDNN's errors say when memory for a tensor or for scratch is not to be had on the CPU."""
+EXAMPLES = ("a photo of a dog", "a red flag")
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A loaded model: uint8 pixels [micro_batch, 3, S, S] or token ids [micro_batch, context], on the route's device, to unit
+    vectors float32 [micro_batch, dimension] there."""
+
+    transform: Preprocess
+    config: Mapping[str, Any]
+    """What `transform` is made from."""
+    tokenizer: Tokenizer
+    image: Tower
+    text: Tower
+    dimension: int
+    context: int
+    """Tokens of a caption."""
+    micro_batch: int
+    route: Route
+
+    def images(self, pixels: Tensor) -> Tensor:
+        with arithmetic(self.route):
+            return self.image(self.transform.normalised(pixels, input_type(self.route)))
+
+    def texts(self, tokens: Tensor) -> Tensor:
+        with arithmetic(self.route):
+            return self.text(tokens)
+
+
+def open_towers(spec: ModelSpec, route: Route, micro_batch: int) -> Towers:
+    """Raises InputError if this machine cannot provide the route or the model cannot be had or packed."""
+    require(route)
+    with memory(micro_batch, route):
+        model, config = load_model(spec, loaded_precision(route), route.device)
+    transform, tokens = Preprocess.of(config), tokenizer(spec.resolved)
+    with torch.inference_mode(), memory(micro_batch, route), arithmetic(route):
+        pixels, captions = sketch(micro_batch, transform.size), filled(tokens(EXAMPLES), micro_batch)
+        image_example = transform.normalised(pixels.to(route.device), input_type(route))
+        text_example = captions.to(route.device)
+        image = _tower(ImageTower(model).to(memory_format=torch.channels_last), image_example, route)
+        text = _tower(TextTower(model), text_example, route)
+        dimension = text(text_example).shape[1]
+    return Towers(transform, config, tokens, image, text, dimension, captions.shape[1], micro_batch, route)
+
+
+def loaded_precision(route: Route) -> str:
+    """open_clip's name for the weights' type. A GPU keeps float32 weights and rounds factors as it multiplies (autocast)."""
+    if route.device == "cuda":
+        return "fp32"
+    return {"bf16": "pure_bf16", "fp16": "pure_fp16"}.get(route.precision, "fp32")
+
+
+def input_type(route: Route) -> torch.dtype:
+    return torch.float32 if route.device == "cuda" else route.dtype
+
+
+class ImageTower(nn.Module):
+    """Normalised pixels to unit vectors.
+
+    With autocast the residual sum of a transformer is kept in float32: its first value is made wider, and what is added to
+    float32 stays float32. In half precision its rounding, once per block, would be most of the error.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: Any = model
+        first = getattr(model.visual, "ln_pre", None)
+        if isinstance(first, nn.Module):
+            first.register_forward_hook(widened)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return unit(self.model.encode_image(pixels, normalize=False))
+
+
+class TextTower(nn.Module):
+    """Token ids to unit vectors."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return unit(self.model.encode_text(tokens, normalize=False))
+
+
+def widened(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.float() if torch.is_autocast_enabled("cuda") else output
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """As open_clip normalises; after autocast in float32."""
+    if torch.is_autocast_enabled("cuda"):
+        vectors = vectors.float()
+    return nn.functional.normalize(vectors, dim=-1)
+
+
+def _tower(plain: nn.Module, example: Tensor, route: Route) -> Tower:
+    if route.form == "eager":
+        return plain
+    return checked_tower(packed(plain, example), plain, example)
+
+
+@contextmanager
+def arithmetic(route: Route) -> Iterator[None]:
+    """Of a GPU: TF32 only where the route says so, factors rounded as it says, and no choice of kernels by timing, which would
+    change bits from run to run. A CPU's is the default."""
+    if route.device == "cpu":
+        yield
+        return
+    tf32 = route.precision == "tf32"
+    with ExitStack() as stack:
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32))
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        if route.dtype is not torch.float32:
+            stack.enter_context(torch.autocast("cuda", route.dtype))
+        yield
+
+
+class ModelOutOfMemory(MemoryError):
+    """The model needs more memory than there is. Nothing smaller is tried: it could be other bits."""
+
+
+@contextmanager
+def memory(micro_batch: int, route: Route) -> Iterator[None]:
+    """Raises ModelOutOfMemory where torch, on whatever device, finds no memory; every other error as it is."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, InputError) as error:   # CUDA's is a RuntimeError; packing wraps the CPU's in an InputError
+        if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in NO_MEMORY)):
+            raise
+        detail = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise ModelOutOfMemory(
+            f"the model ran out of memory on {route.device} with model.micro_batch {micro_batch}: give each worker more (run "
+            f"fewer workers), or lower model.micro_batch, which makes new columns ({detail})"
+        ) from error
+
+
+def filled(part: Tensor, rows: int) -> Tensor:
+    """`part` with rows of zeros behind it up to `rows`, channels last in memory for images."""
+    if len(part) < rows:
+        part = torch.cat([part, part.new_zeros((rows - len(part), *part.shape[1:]))])
+    return part.contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part.contiguous()
+
+
+def sketch(count: int, size: tuple[int, int]) -> Tensor:
+    """Pictures with structure at every scale, to try a tower on: uint8 [count, 3, rows, columns]."""
+    rows, columns = size
+    y, x = torch.arange(rows)[:, None], torch.arange(columns)[None, :]
+    planes = [((x * (i % 7 + 1)) ^ (y * (i % 5 + 1))) + 31 * i for i in range(3 * count)]
+    return torch.stack(planes).reshape(count, 3, rows, columns).to(torch.uint8)
+
+
+def independent(call: Callable[[Tensor], Tensor], inputs: Tensor) -> bool:
+    """Whether the bits of a row are the same at another place of the batch and beside other rows."""
+    with torch.inference_mode():
+        expected = call(inputs)
+        turned = call(inputs.roll(1, 0)).roll(-1, 0)
+        other = inputs.flip(0)
+        other[0] = inputs[0]
+        beside = call(other)[0]
+    return bool(torch.equal(expected, turned) and torch.equal(expected[0], beside))
