@@ -7,7 +7,6 @@ comes back is what `reduce.nearest` defines, bit for bit, whatever the device. L
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,22 +30,12 @@ SINGLE = 2.0**-24         # of float32
 TINY = 2.0**-23           # two roundings of a product below float16's normal range
 
 
-@contextmanager
-def full_sums(device: torch.device) -> Iterator[None]:
-    """Products of float16 are added in float32 to the end, and those of float32 are not TF32: torch's settings may allow both."""
-    if device.type != "cuda":
-        yield
-        return
-    settings = torch.backends.cuda.matmul
-    names = ("allow_fp16_reduced_precision_reduction", "allow_fp16_accumulation", "allow_tf32")
-    before = [getattr(settings, name) for name in names]
-    try:
-        for name in names:
-            setattr(settings, name, False)
-        yield
-    finally:
-        for name, value in zip(names, before, strict=True):
-            setattr(settings, name, value)
+def add_in_full(device: torch.device) -> None:
+    """From now on this process adds products of float16 in float32 to the end, and multiplies float32 as float32. It stays so:
+    settings are the process's, and other threads may be multiplying."""
+    if device.type == "cuda":
+        settings = torch.backends.cuda.matmul
+        settings.allow_fp16_reduced_precision_reduction = settings.allow_fp16_accumulation = settings.allow_tf32 = False
 
 
 def powers(length: Tensor) -> Tensor:
@@ -92,6 +81,7 @@ class DeviceMatrix:
     def of(cls, vectors: Floats, device: str) -> "DeviceMatrix":
         """Raises ValueError where a centre is not finite."""
         placed = torch.tensor(vectors, dtype=torch.float32, device=device)
+        add_in_full(placed.device)
         length = lengths(placed).max()
         if not math.isfinite(float(length)):
             raise ValueError("centres must be finite")
@@ -128,8 +118,7 @@ class DeviceMatrix:
     def products(self, half: Tensor, number: int) -> Tensor:
         """f16[n, width of the tile]; -inf where the tile is only filled up."""
         tile = self.tiles[number]
-        with full_sums(self.device):
-            found = half @ tile.T if self.device.type == "cuda" else (half.float() @ tile.float().T).half()
+        found = half @ tile.T if self.device.type == "cuda" else (half.float() @ tile.float().T).half()
         found[:, len(self) - number * TILE :] = -torch.inf
         return found
 
@@ -166,15 +155,14 @@ class DeviceMatrix:
     def nearest(self, x: Tensor, l: int, m: int | None = None) -> tuple[Tensor, Tensor]:  # noqa: E741
         """The l nearest centres of rows f32[n, d] on the device: ids i32[n, l] and their exact values f32[n, l]."""
         m = min(len(self), m or l + SPARE)
-        made = [(self.candidates(rough.half, m), rough) for _, rough in self.blocks(x)]
-        if not made:
-            return torch.empty((0, l), dtype=torch.int32, device=self.device), torch.empty((0, l), device=self.device)
-        candidates, products = (torch.cat([found[i] for found, _ in made]) for i in range(2))
-        reach = torch.cat([rough.reach(found[1][:, l - 1]) for found, rough in made])
-        wanted = products >= (products[:, l - 1] - reach)[:, None]
-        wanted[:, :l] = True
+        candidates = torch.empty((len(x), m), dtype=torch.long, device=self.device)
+        wanted = torch.ones((len(x), m), dtype=torch.bool, device=self.device)
+        for part, rough in self.blocks(x):
+            candidates[part], products = self.candidates(rough.half, m)
+            last = products[:, l - 1]
+            wanted[part, l:] = products[:, l:] >= (last - rough.reach(last))[:, None]
         ids, values = ranked(x, self.vectors, candidates, wanted, self._reach(x), l)
-        unsure = torch.nonzero(wanted[:, -1])[:, 0] if m < len(self) else wanted.new_empty(0, dtype=torch.long)
+        unsure = torch.nonzero(wanted[:, -1])[:, 0] if m < len(self) else candidates.new_empty(0)
         step = max(1, CANDIDATES // (8 * m))
         for at in range(0, len(unsure), step):
             rows = unsure[at : at + step]
@@ -203,8 +191,7 @@ class DeviceMatrix:
         step = max(1, PAIR_BYTES // (4 * x.shape[1] * max(CELL_ROWS, lists.shape[1])))
         for at in range(0, len(cells), step):
             rows, close_to = members[at : at + step], lists[cells[at : at + step]]
-            with full_sums(self.device):
-                values = x[rows] @ self.vectors[close_to].transpose(1, 2)
+            values = x[rows] @ self.vectors[close_to].transpose(1, 2)
             first, best = values.max(2, keepdim=True)
             found[rows] = close_to.gather(1, best[:, :, 0]).int()
             in_reach = values >= first - allowed[rows][:, :, None]

@@ -1,4 +1,4 @@
-"""Inner products of chosen pairs on a device, as exact as on the CPU: float64, and an exact sum where the order of it could show."""
+"""Inner products of chosen pairs on a device, as exact as on the CPU: float64, and an exact sum where its order could show."""
 
 import math
 
@@ -14,7 +14,8 @@ FLOOR = 2.0**-60
 
 def lengths(x: Tensor) -> Tensor:
     """f32[n]: at least the length of each row, but for its own rounding; not finite where a value is not."""
-    return torch.linalg.vector_norm(x, dim=1) + FLOOR
+    found: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return found + FLOOR
 
 
 def pair_sums(x: Tensor, rows: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:
