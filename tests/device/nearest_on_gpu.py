@@ -16,7 +16,8 @@ import faiss
 import numpy as np
 import torch
 
-from pipeline.models.device_centres import PRODUCT_BYTES, DeviceMatrix, add_in_full
+from pipeline.models.device_centres import GROUP, PRODUCT_BYTES, DeviceMatrix, add_in_full
+from pipeline.models.device_ranking import ranked
 from pipeline.reduce.device import Accelerator
 from pipeline.reduce.device_centres import DeviceCentres
 from pipeline.reduce.kernels import FlatCentres, GpuCentres, PackedCentres, give, kernel
@@ -82,11 +83,12 @@ def same(device: str, case: str, n: int, d: int, k: int) -> dict[str, Any]:
     previous = np.random.default_rng(3).integers(0, len(lists), len(few)).astype(np.int32)
     stored = x.astype(np.float16)
     here, away = Partition([Rows(stored)]), Partition([Rows(stored)], accelerator=Accelerator(device, KEPT))
+    wanted = here.assign(exact(flat), k, ALL)
     passes = []
-    for again in range(2):
-        got, wanted = away.assign(exact(there), k, ALL), here.assign(exact(flat), k, ALL)
+    for changed in (len(x), 0):
+        got = away.assign(exact(there), k, ALL)
         passes.append({
-            "assignment": bool(np.array_equal(here.assignment, away.assignment)), "changed": got[1:] == wanted[1:],
+            "assignment": bool(np.array_equal(here.assignment, away.assignment)), "changed": got[1:] == (changed, len(x)),
             "counts": bool(np.array_equal(got[0].counts, wanted[0].counts)),
             "sums": bool(np.array_equal(got[0].vectors, wanted[0].vectors)),
             "reciprocals": bool(np.array_equal(here.reciprocal, away.reciprocal)),
@@ -118,7 +120,8 @@ def planted(n: int, d: int, k: int, device: str, noise: float = 1) -> tuple[torc
     for at in range(0, n, 65_536):
         some = rows[at : at + 65_536]
         own = centres[torch.randint(0, k, (len(some),), generator=generator, device=device)]
-        some.copy_(torch.nn.functional.normalize(own + torch.randn(own.shape, generator=generator, device=device) * (noise / d**0.5)))
+        own += torch.randn(own.shape, generator=generator, device=device) * (noise / d**0.5)
+        some.copy_(torch.nn.functional.normalize(own))
     return rows, centres
 
 
@@ -183,6 +186,12 @@ def steps(device: str, stored: np.ndarray, centres: np.ndarray, counts: np.ndarr
     found["half-precision product alone (the ceiling), s"] = times * seconds(device, lambda: [
         torch.mm(rough.half, tile.T) if device != "cpu" else rough.half.float() @ tile.float().T
         for _, rough in halves for tile in matrix.tiles])
+    some = matrix.products(halves[0][1].half, 0)
+    parts, shape = len(stored) / len(some) * len(matrix.tiles), (len(some), -1, GROUP)
+    found["group maxima, s"] = parts * seconds(device, lambda: some.view(len(some), GROUP, -1).amax(1))
+    found["group maxima of neighbours instead, s"] = parts * seconds(device, lambda: some.view(shape).amax(2))
+    most = some.view(len(some), GROUP, -1).amax(1)
+    found["8 groups of all, s"] = parts * seconds(device, lambda: most.topk(min(8, most.shape[1]), dim=1, sorted=False))
     close = sum(float((first - second <= rough.reach(first)).sum())
                 for _, rough in halves for _, first, second in [matrix.leaders(rough.half)])
     found["share of rows that are measured"] = close / len(x)
@@ -201,6 +210,11 @@ def labels(device: str, n: int, d: int, k: int) -> dict[str, Any]:
     found["rows from the CPU and answers back, s"] = seconds(device, lambda: nearest(host, ready, LABELS), 1)
     halves = [rough for _, rough in ready.matrix.blocks(x[:65_536])]
     times = n / min(n, 65_536)
+    ids = torch.randint(0, k, (min(n, 65_536), LABELS), device=device)
+    every = torch.ones(ids.shape, dtype=torch.bool, device=device)
+    reach = torch.ones(len(ids), device=device)
+    found["ranking 8 of each row, s"] = times * seconds(
+        device, lambda: ranked(x[: len(ids)], ready.matrix.vectors, ids, every, reach, LABELS))
     found["proposing, s"] = times * seconds(device, lambda: [ready.matrix.candidates(rough.half, LABELS + 8) for rough in halves])
     found["TFLOP/s"] = 2 * n * d * k / found["rows on the device, s"] / 1e12
     some = np.random.default_rng(0).integers(0, n, 20 if device == "cpu" else 500)

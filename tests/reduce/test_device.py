@@ -113,9 +113,12 @@ def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share, kept_byte
     lists, keep = nearest(centres, FlatCentres(centres), 12)[0], np.arange(300) % 7 > 0
     there = Partition(stored(kind), first_row=50, accelerator=Accelerator("cpu", kept_bytes, window_bytes=4 * 40 * 70))
     here = Partition(stored(kind), first_row=50)
-    steps = [exact, exact, lambda c: near(c, lists)]
-    for step in [*steps, lambda c: remaining(type(c)(c.vectors[keep]) if isinstance(c, FlatCentres) else on_cpu(c.vectors[keep]), keep)]:
-        found, expected = there.assign(step(on_cpu(centres)), 300, share), here.assign(step(FlatCentres(centres)), 300, share)
+    fewer = centres[keep]
+    for step in [
+        lambda kind: exact(kind(centres)), lambda kind: exact(kind(centres)), lambda kind: near(kind(centres), lists),
+        lambda kind: remaining(kind(fewer), keep),
+    ]:
+        found, expected = there.assign(step(on_cpu), 300, share), here.assign(step(FlatCentres), 300, share)
         assert found[1:] == expected[1:]
         assert np.array_equal(there.assignment, here.assignment)
         assert np.array_equal(found[0].counts, expected[0].counts)
