@@ -13,8 +13,10 @@ from pipeline.io.columns import npy_bytes, read_npy
 from pipeline.io.store import Store
 from pipeline.reduce import seeding
 from pipeline.reduce.checkpoint import Checkpoint
+from pipeline.reduce.device import Accelerator
 from pipeline.reduce.fitting import Look
 from pipeline.reduce.inprocess import assigner_of, restore_assignment, save_assignment, write_matrix
+from pipeline.reduce.kernels import give
 from pipeline.reduce.nearest import Floats, kernel, nearest, unit
 from pipeline.reduce.owner import Owner, slices
 from pipeline.reduce.partition import Assigner, Block, Far, Matrix, Partition, Share
@@ -51,12 +53,13 @@ class Seats:
 class PartitionActor:
     """Holds one partition in its own process."""
 
-    def __init__(self, blocks: Sequence[Block], threads: int) -> None:
+    def __init__(self, blocks: Sequence[Block], threads: int, device: str | None = None) -> None:
+        """`device` is the actor's own, as torch names it, if it has one; others may be visible, and are left alone."""
         from pipeline.models.allocator import limit_threads, tune  # torch: only who holds rows pays for it
 
         tune()
         limit_threads(threads)
-        self._held = Partition(blocks)
+        self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and give(device) else None)
 
     @ray.method(concurrency_group=WATCH)
     def beats(self) -> int:

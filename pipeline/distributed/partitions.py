@@ -70,7 +70,8 @@ class RayFleet(Fleet[Ref]):
         self._since: list[tuple[Look[None], Ref, Ref, Ref]] = []
         self._first_rows: list[int] = []
         self._crew = Crew(
-            len(self._runs), lambda number: partition.remote(self._runs[number], seats.cpus), self._recalled, self._name, patience,
+            len(self._runs), lambda number: partition.remote(self._runs[number], seats.cpus, "cuda" if seats.gpus else None),
+            self._recalled, self._name, patience,
         )
         sizes = self._crew.all(lambda actor: actor.size.remote())
         self._rows: int = sum(n for n, _ in sizes)

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.reduce.device_centres import DeviceCentres
 
 if TYPE_CHECKING:
     from pipeline.models.centres import PackedMatrix
@@ -64,14 +66,13 @@ class FlatCentres:
 
 @dataclass(frozen=True, eq=False)
 class GpuCentres:
-    """FAISS's exhaustive search on the first visible GPU."""
+    """FAISS's exhaustive search on the first visible GPU, in float32."""
 
     vectors: Floats
-    resources: Any = field(default_factory=lambda: faiss.StandardGpuResources())
 
     @cached_property
     def index(self) -> Any:
-        index = faiss.GpuIndexFlatIP(self.resources, self.vectors.shape[1])
+        index = faiss.GpuIndexFlatIP(gpu_resources(), self.vectors.shape[1])
         index.add(self.vectors)
         return index
 
@@ -80,6 +81,12 @@ class GpuCentres:
             return FlatCentres(self.vectors).candidates(rows, m)
         values, ids = self.index.search(rows, m)
         return ids, values
+
+
+@cache
+def gpu_resources() -> Any:
+    """FAISS's scratch memory on a GPU, 1.5 GB of it: one for the process."""
+    return faiss.StandardGpuResources()
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,13 +165,33 @@ class PackedCentres:
         return ids, first - second
 
 
+GIVEN: list[str] = []
+"""The device that this process was given. Without one it leaves every GPU alone: others' GPUs may be visible to it."""
+
+
+def give(device: str | None) -> bool:
+    """Searches of this process run on this device (torch's name of it) from now on. False where they stay on the CPU."""
+    GIVEN[:] = [] if device is None else [device]
+    kernel.cache_clear()
+    return kernel() not in (PackedCentres, FlatCentres)
+
+
 @cache
 def kernel() -> Kernel:
-    """The fastest exact float32 kernel of this process; one that does not agree with FAISS's on a small problem is none."""
-    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0 and agrees(GpuCentres):
-        return GpuCentres
-    from pipeline.models.centres import can_multiply
+    """The fastest exact kernel of this process; one that does not agree with FAISS's on a small problem is none.
 
+    On a device torch's matrix units propose in half precision and the device itself ranks exactly: FAISS's flat search
+    there is float32, at a tenth of their speed, and leaves the ranking to the CPU. It stays for what torch's gets wrong.
+    """
+    from pipeline.models.centres import can_multiply
+    from pipeline.models.device_rows import there
+
+    for device in GIVEN:
+        on_device = partial(DeviceCentres, device=device)
+        if there(device) and agrees(on_device):
+            return on_device
+        if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0 and agrees(GpuCentres):
+            return GpuCentres
     return PackedCentres if can_multiply() and agrees(PackedCentres) else FlatCentres
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.reduce.device_centres import DeviceCentres, Window
 from pipeline.reduce.kernels import Centres as Centres
 from pipeline.reduce.kernels import FlatCentres, leaders, tolerance
 from pipeline.reduce.kernels import Floats as Floats
@@ -40,15 +41,17 @@ def unit(rows: NDArray[np.floating]) -> Floats:
     return result
 
 
-def nearest(x: Floats, centres: Centres | Floats, l: int) -> tuple[Ids, Floats]:  # noqa: E741
+def nearest(x: Window, centres: Centres | Floats, l: int) -> tuple[Ids, Floats]:  # noqa: E741
     """The l centres with the largest inner product for each row: ids i32[n, l] and values f32[n, l], best first.
 
     Equal float32 values rank by the lower id. Raises ValueError unless 1 <= l <= k and everything is finite.
     """
-    x = np.ascontiguousarray(x, np.float32)
     ready = _ready(centres, len(x)) if isinstance(centres, np.ndarray) else centres
     if not 1 <= l <= len(ready.vectors):
         raise ValueError(f"asked for the {l} nearest of {len(ready.vectors)} centres")
+    if isinstance(ready, DeviceCentres):
+        return ready.nearest(x, l)
+    x = np.ascontiguousarray(x, np.float32)
     allowed = tolerance(x, ready.vectors)
     ids, values = np.empty((len(x), l), np.int32), np.empty((len(x), l), np.float32)
     for at in range(0, len(x), ROWS):
@@ -57,8 +60,10 @@ def nearest(x: Floats, centres: Centres | Floats, l: int) -> tuple[Ids, Floats]:
     return ids, values
 
 
-def assigned(x: Floats, centres: Centres) -> Ids:
+def assigned(x: Window, centres: Centres) -> Ids:
     """i32[n]: the nearest centre of each row, as `nearest` finds it, without its value; only near ties are measured again."""
+    if isinstance(centres, DeviceCentres):
+        return centres.assigned(x)
     x = np.ascontiguousarray(x, np.float32)
     allowed = tolerance(x, centres.vectors)
     found = np.empty(len(x), np.int32)
@@ -72,11 +77,13 @@ def assigned(x: Floats, centres: Centres) -> Ids:
     return found
 
 
-def assigned_near(x: Floats, centres: Centres, neighbours: Ids, previous: Ids) -> Ids:
+def assigned_near(x: Window, centres: Centres, neighbours: Ids, previous: Ids) -> Ids:
     """i32[n]: the nearest of the centres `neighbours[previous[i]]` (i32[k, m]) for each row i, by the rule of `nearest`.
 
     Rows of one previous centre are multiplied with its neighbours together. Beside x a few megabytes are held.
     """
+    if isinstance(centres, DeviceCentres):
+        return centres.assigned_near(x, neighbours, previous)
     x, vectors = np.ascontiguousarray(x, np.float32), centres.vectors
     allowed = tolerance(x, vectors)
     found = np.empty(len(x), np.int32)

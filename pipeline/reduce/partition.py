@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.reduce.device import Accelerator
+from pipeline.reduce.device_centres import Window
 from pipeline.reduce.draws import SAMPLE, drawn
 from pipeline.reduce.nearest import Centres, Floats, assigned, assigned_near
 from pipeline.reduce.sums import CACHED_ROWS, Sums
@@ -17,7 +19,7 @@ WINDOW_BYTES = 32 << 20
 """Of float32 rows in memory at a time."""
 
 Matrix = NDArray[np.floating]
-Assigner = Callable[[Floats, NDArray[np.int32]], NDArray[np.int32]]
+Assigner = Callable[[Window, NDArray[np.int32]], NDArray[np.int32]]
 """Unit rows f32[n, d] and the centre of each until now -> its centre."""
 
 
@@ -103,8 +105,10 @@ class Partition:
     window_bytes: int = WINDOW_BYTES
     assignment: NDArray[np.int32] | None = None
     """i32[n]: null until the first pass."""
+    accelerator: Accelerator | None = None
+    """Where passes run, if not on the CPU: the partition's own, with centres that are there too."""
     ends: NDArray[np.int64] = field(init=False)
-    _reciprocal: Floats = field(init=False)
+    reciprocal: Floats = field(init=False)
     """1 / length of each row; 0 where it was not seen yet."""
 
     def __post_init__(self) -> None:
@@ -116,24 +120,26 @@ class Partition:
             if matrix.shape[1] != self.dimension:
                 raise InputError(f"{block.name} has rows of {matrix.shape[1]} values, the others have {self.dimension}")
         self.ends = np.cumsum(np.array(sizes, np.int64))
-        self._reciprocal = np.zeros(len(self), np.float32)
+        self.reciprocal = np.zeros(len(self), np.float32)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def assign(self, assigner: Assigner, k: int, share: Share) -> tuple[Sums, int, int]:
         """Gives the rows of the share their centre: what they add up to, how many changed theirs, how many were looked at."""
-        sums, changed, looked = Sums.zero(k, self.dimension), 0, 0
+        changed, looked = 0, 0
         if self.assignment is None:
             self.assignment = np.full(len(self), -1, np.int32)
-        for where, rows in self.windows(share):
+        here = self.accelerator
+        sums = here.sums(k, self.dimension) if here else Sums.zero(k, self.dimension)
+        for where, rows in here.windows(self, share) if here else self.windows(share):
             before = self.assignment[where]
             found = assigner(rows, before)
             self.assignment[where] = found
             changed += int((found != before).sum())
             looked += len(where)
             sums.add_rows(rows, found)
-        return sums, changed, looked
+        return sums.added(), changed, looked
 
     def sums(self, k: int, share: Share) -> Sums:
         """Those of the last pass over the share once more."""
@@ -172,7 +178,7 @@ class Partition:
     def samples(self, share: Share, most: int) -> Iterator[Matrix]:
         """The same in parts of about so many bytes, or a block where that has more."""
         held: list[Matrix] = []
-        for _, matrix, at in self._pieces(share):
+        for _, matrix, at in self.pieces(share):
             held.append(np.asarray(matrix[at]))
             if sum(some.nbytes for some in held) >= most:
                 yield np.concatenate(held)
@@ -186,7 +192,7 @@ class Partition:
         buffer = np.empty((min(size, max(1, len(self))), self.dimension), np.float32)
         held: list[NDArray[np.int64]] = []
         filled = 0
-        for where, matrix, at in self._pieces(share):
+        for where, matrix, at in self.pieces(share):
             taken = 0
             while taken < len(where):
                 some = where[taken : taken + size - filled]
@@ -203,25 +209,27 @@ class Partition:
             yield np.concatenate(held), buffer[:filled]
             beat()
 
-    def _pieces(self, share: Share) -> Iterator[tuple[NDArray[np.int64], Matrix, slice | NDArray[np.int64]]]:
-        """(row numbers in the partition, matrix, the same rows in it) per block."""
+    def pieces(self, share: Share, after: int = 0) -> Iterator[tuple[NDArray[np.int64], Matrix, slice | NDArray[np.int64]]]:
+        """(row numbers in the partition, matrix, the same rows in it) per block, from row number `after` on."""
         start = 0
         for block, end in zip(self.blocks, self.ends, strict=True):
-            where = share.chosen(np.arange(self.first_row + start, self.first_row + end)) - self.first_row
-            matrix, rows = block.open()
-            if rows is not None:
-                yield where, matrix, rows[where - start]
-            elif len(where) == end - start:
-                yield where, matrix, slice(0, len(where))
-            else:
-                yield where, matrix, where - start
+            first = max(start, after)
+            if first < end or first == start:
+                where = share.chosen(np.arange(self.first_row + first, self.first_row + end)) - self.first_row
+                matrix, rows = block.open()
+                if rows is not None:
+                    yield where, matrix, rows[where - start]
+                elif len(where) == end - first:
+                    yield where, matrix, slice(first - start, end - start)
+                else:
+                    yield where, matrix, where - start
             start = int(end)
 
     def _fill(self, out: Floats, stored: Matrix, where: NDArray[np.int64]) -> None:
         """Unit rows from stored ones. A row's reciprocal length is float32, so that its bits depend on nothing but the row."""
         from pipeline.models.bags import widen  # torch takes a second to import
 
-        known = self._reciprocal[where]
+        known = self.reciprocal[where]
         for at in range(0, len(out), CACHED_ROWS):
             part = slice(at, at + CACHED_ROWS)
             if stored.dtype == np.float16:
@@ -229,11 +237,11 @@ class Partition:
             else:
                 out[part] = stored[part]
             if not known[part].all():
-                known[part] = self._measured(out[part], where[part])
+                known[part] = self.measured(out[part], where[part])
             out[part] *= known[part, None]
-        self._reciprocal[where] = known
+        self.reciprocal[where] = known
 
-    def _measured(self, rows: Floats, where: NDArray[np.int64]) -> Floats:
+    def measured(self, rows: Floats, where: NDArray[np.int64]) -> Floats:
         wide = rows.astype(np.float64)
         squares = np.einsum("nd,nd->n", wide, wide)
         bad = np.flatnonzero(~(np.isfinite(squares) & (squares > 0)))
@@ -268,7 +276,7 @@ def remaining(centres: Centres, keep: NDArray[np.bool_]) -> Assigner:
     """After the centres not in `keep` (bool [k before]) are gone: their rows go to the nearest of `centres`, the others stay."""
     renumbered = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
 
-    def assigner(rows: Floats, before: NDArray[np.int32]) -> NDArray[np.int32]:
+    def assigner(rows: Window, before: NDArray[np.int32]) -> NDArray[np.int32]:
         found = renumbered[before]
         homeless = np.flatnonzero(found < 0)
         if len(homeless):

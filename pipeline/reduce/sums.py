@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.reduce.device_centres import Window
 from pipeline.reduce.nearest import Floats, unit
 
 SCALE = 2**20
@@ -42,10 +43,15 @@ class Sums:
         self.counts[:] += other.counts
         self.vectors[:] += other.vectors
 
-    def add_rows(self, rows: Floats, assignment: NDArray[np.int32]) -> None:
+    def added(self) -> "Sums":
+        """All of it, in this process's memory."""
+        return self
+
+    def add_rows(self, rows: Window, assignment: NDArray[np.int32]) -> None:
         """Adds unit rows f32[n, d] to their centres. **The rows are rounded in place**: they are no use after it."""
         from pipeline.models.bags import bag_sums  # torch takes a second to import
 
+        rows = np.asarray(rows)
         for at in range(0, len(rows), CACHED_ROWS):
             some = rows[at : at + CACHED_ROWS]
             some += GRID

@@ -1,0 +1,203 @@
+"""A device must give the bits of the CPU's kernels; here torch's CPU is the device."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.models import device_centres
+from pipeline.models.device_rows import DeviceRows
+from pipeline.reduce import kernels
+from pipeline.reduce.device import Accelerator
+from pipeline.reduce.device_centres import DeviceCentres
+from pipeline.reduce.inprocess import LocalFleet
+from pipeline.reduce.kernels import FlatCentres, agrees, give, kernel
+from pipeline.reduce.nearest import assigned, assigned_near, nearest
+from pipeline.reduce.partition import Partition, Rows, Share, exact, near, remaining
+from tests.reduce.hard_rows import CASES, rows
+from tests.reduce.test_fitting import CELLS, blocks, everything
+
+
+def on_cpu(centres):
+    return DeviceCentres(centres, "cpu")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("n", "d", "k"), [(700, 96, 2000), (150, 33, 40), (10, 5, 1)])
+def test_a_device_finds_the_bits_of_the_flat_search(case, n, d, k, monkeypatch):
+    monkeypatch.setattr(device_centres, "TILE", 640)   # several tiles, the last one narrow
+    x, centres = CASES[case](n, d, k)
+    flat, l = FlatCentres(centres), min(8, k)  # noqa: E741
+    expected, found = nearest(x, flat, l), nearest(x, on_cpu(centres), l)
+    assert found[0].dtype == np.int32
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1], expected[1])
+    assert np.array_equal(assigned(x, on_cpu(centres)), expected[0][:, 0])
+    lists = nearest(centres, flat, min(9, k))[0]
+    previous = np.random.default_rng(3).integers(0, k, n).astype(np.int32)
+    assert np.array_equal(assigned_near(x, on_cpu(centres), lists, previous), assigned_near(x, flat, lists, previous))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_half_precision_errs_by_less_than_its_bound(case):
+    x, centres = CASES[case](300, 200, 500)
+    matrix = on_cpu(centres).matrix
+    rough = matrix.rough(device_centres.torch.from_numpy(x))
+    products = matrix.products(rough.half, 0)[:, : len(centres)].double().numpy()
+    length = np.asarray(device_centres.powers(device_centres.lengths(device_centres.torch.from_numpy(x))), np.float64)
+    true = x.astype(np.float64) @ centres.T.astype(np.float64) * length[:, None] * matrix.scale
+    reach = rough.reach(device_centres.torch.from_numpy(np.abs(products).max(1))).numpy()
+    off = 2 * np.abs(products - true).max(1)
+    assert (off <= reach).all()
+    assert off.max() > reach.min() / 50, "the bound says nothing"
+
+
+def test_a_device_gives_exact_values_as_candidates_and_agrees():
+    assert agrees(partial(DeviceCentres, device="cpu"))
+
+
+def test_without_a_wider_search_half_precision_would_have_hidden_winners(monkeypatch):
+    x, centres = CASES["near ties"](200, 64, 600)
+    monkeypatch.setattr(device_centres, "SPARE", 0)
+    monkeypatch.setattr(device_centres.Rough, "reach", lambda rough, value: 0 * value - 1)
+    assert not np.array_equal(nearest(x, on_cpu(centres), 4)[0], nearest(x, FlatCentres(centres), 4)[0])
+
+
+def test_values_do_not_depend_on_the_order_of_a_sum_on_a_device():
+    x = np.array([1, 2.0**-12] + [2.0**-27] * 8 + [0] * 22, np.float32)
+    for seed in range(40):
+        row = np.random.default_rng(seed).permutation(x)
+        assert nearest(row[None], on_cpu(row[None]), 1)[1][0, 0] == np.nextafter(np.float32(1), np.float32(2))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_rows_and_centres_that_are_not_finite_are_refused(bad):
+    x, centres = rows(5, 4), rows(3, 4)
+    x[3, 2] = bad
+    with pytest.raises(ValueError, match="finite"):
+        nearest(x, on_cpu(centres), 1)
+    with pytest.raises(ValueError, match="finite"):
+        assigned(centres, on_cpu(x))
+
+
+def test_no_rows_give_no_ids():
+    ids, values = nearest(np.empty((0, 4), np.float32), on_cpu(rows(3, 4)), 2)
+    assert ids.shape == values.shape == (0, 2)
+    assert len(assigned(np.empty((0, 4), np.float32), on_cpu(rows(3, 4)))) == 0
+
+
+def stored(kind, n=900, d=40):
+    """Blocks of both kinds of float, of which one has a choice of rows."""
+    x = np.random.default_rng(5).standard_normal((n, d)) * 3
+    parts = [Rows(some.astype(kind if i != 1 else np.float32), f"part{i}") for i, some in enumerate(np.array_split(x, 5))]
+    return [*parts, Chosen(x[:200].astype(kind), np.arange(0, 200, 3))]
+
+
+class Chosen:
+    name = "chosen"
+
+    def __init__(self, matrix, chosen):
+        self.matrix, self.chosen = matrix, chosen
+
+    def open(self):
+        return self.matrix, self.chosen
+
+
+@pytest.mark.parametrize("share", [Share(0), Share(4, 0.3)], ids=["all", "some"])
+@pytest.mark.parametrize("kept_bytes", [0, 20_000, 1 << 30])
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share, kept_bytes, kind):
+    centres = rows(300, 40, seed=1)
+    lists, keep = nearest(centres, FlatCentres(centres), 12)[0], np.arange(300) % 7 > 0
+    there = Partition(stored(kind), first_row=50, accelerator=Accelerator("cpu", kept_bytes, window_bytes=4 * 40 * 70))
+    here = Partition(stored(kind), first_row=50)
+    fewer = centres[keep]
+    for step in [
+        lambda kind: exact(kind(centres)), lambda kind: exact(kind(centres)), lambda kind: near(kind(centres), lists),
+        lambda kind: remaining(kind(fewer), keep),
+    ]:
+        found, expected = there.assign(step(on_cpu), 300, share), here.assign(step(FlatCentres), 300, share)
+        assert found[1:] == expected[1:]
+        assert np.array_equal(there.assignment, here.assignment)
+        assert np.array_equal(found[0].counts, expected[0].counts)
+        assert np.array_equal(found[0].vectors, expected[0].vectors)
+        assert np.array_equal(there.reciprocal, here.reciprocal)
+    if kept_bytes and share.part == 1:
+        assert 0 < sum(sent.bytes for _, sent in there.accelerator._kept) <= kept_bytes
+
+
+def test_kept_rows_are_not_read_again():
+    class Once(Rows):
+        def open(self):
+            assert opened.append(1) is None
+            return super().open()
+
+    opened = []
+    one = Partition([Once(rows(300, 16))], accelerator=Accelerator("cpu", 1 << 20, window_bytes=4 * 16 * 100))
+    first = one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, Share(0))[0]
+    seen = len(opened)
+    again = one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, Share(0))[0]
+    assert len(opened) == seen
+    assert np.array_equal(first.vectors, again.vectors)
+
+
+@pytest.mark.parametrize("bad", [0, np.nan])
+def test_a_row_without_a_direction_is_named(bad):
+    x = rows(300, 16)
+    x[217] = bad
+    one = Partition([Rows(x[:200], "a"), Rows(x[200:], "b")], accelerator=Accelerator("cpu"))
+    with pytest.raises(InputError, match="row 17 of b"):
+        one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, Share(0))
+
+
+def test_a_doubtful_reciprocal_is_that_of_the_cpu(monkeypatch):
+    """With a bound so wide that every row is doubtful, all come from the CPU; without one they would be what the device says."""
+    monkeypatch.setattr("pipeline.models.device_rows.ULP64", 1.0)
+    one = Partition([Rows(rows(300, 16))], accelerator=Accelerator("cpu"))
+    monkeypatch.setattr(one, "measured", lambda some, where: np.full(len(some), 0.5, np.float32))
+    list(one.accelerator.windows(one, Share(0)))
+    assert (one.reciprocal == 0.5).all()
+
+
+@pytest.fixture
+def given():
+    assert give("cpu")
+    yield
+    assert not give(None)
+
+
+def test_a_whole_fit_on_a_device_gives_the_same_bits(given):
+    x = (np.random.default_rng(2).standard_normal((4000, 24)) + 2 * np.repeat(np.eye(8, 24), 500, axis=0)).astype(np.float16)
+    schedule = replace(CELLS, min_size=60)
+    fleet = LocalFleet.of(blocks(x), partitions=2)
+    for one in fleet.partitions:
+        one.accelerator = Accelerator("cpu", 1 << 17, window_bytes=4 * 24 * 300)
+    found = everything(fleet, fleet.fit(schedule, 30, 7))
+    give(None)
+    plain = LocalFleet.of(blocks(x), partitions=2)
+    assert found == everything(plain, plain.fit(schedule, 30, 7))
+    give("cpu")
+
+
+def test_a_process_searches_on_a_device_only_when_it_was_given_one(given):
+    assert kernel().keywords == {"device": "cpu"}
+    assert isinstance(kernel()(rows(3, 4)), DeviceCentres)
+    give(None)
+    assert kernel() in (kernels.PackedCentres, FlatCentres)
+    assert not give("cuda:99"), "there is no such device"
+    give("cpu")
+
+
+def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch):
+    monkeypatch.setattr("pipeline.models.device_centres.ranked", lambda x, vectors, candidates, *_: (
+        candidates[:, :8].int(), candidates[:, :8].float()))
+    assert not give("cpu")
+    monkeypatch.undo()
+    give(None)
+
+
+def test_rows_on_a_device_are_an_array_to_the_cpu():
+    x = rows(10, 4)
+    assert np.array_equal(np.asarray(DeviceRows.of(x, "cpu")[np.array([3, 1])]), x[[3, 1]])
