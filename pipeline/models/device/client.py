@@ -202,7 +202,8 @@ def locked(path: str) -> Iterator[None]:
 def start(settings: Settings) -> None:
     """Starts a server and waits until it listens."""
     # Our own package is found wherever it lies, and nothing else that lies in the working folder.
-    environment = {**os.environ, "PYTHONPATH": str(Path(pipeline.__file__).parents[1])}
+    places = [str(Path(pipeline.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     with open(log_of(settings), "w") as log:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline.models.device.server", settings.text()],
