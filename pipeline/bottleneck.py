@@ -78,8 +78,8 @@ class Usage:
 
     @property
     def reading_cpu(self) -> float | None:
-        """The share of the reader's time that it was on a CPU; at least, where the computing thread reads for itself: it waited for
-        nothing but its reader, if it waited. None where that was not measured."""
+        """The share of the reader's time that it was on a CPU; None where that was not measured. A computing thread that reads for
+        itself is taken to wait only there, so its share is a lower bound."""
         if self.beside[READING] > 0:
             return self.beside[READING_CPU] / self.beside[READING]
         if self.spent[READ] > 0 and COMPUTING_CPU in self.beside:
@@ -180,10 +180,10 @@ def _reading(means: Means, measures: Measures, more: str) -> str:
 
 def _decoding(shares: Shares, means: Means, measures: Measures) -> str:
     largest = word(max((name for name in shares if kind(name) == DECODE), key=lambda name: shares[name]))
-    what = DOING.get(largest, f"`{largest}`")
+    what = DOING.get(largest, largest)
     if means.device != "cpu":
-        return (f"{what} keeps the GPU waiting: --actors-per-gpu {means.actors_per_gpu + 1}, --threads {2 * max(means.threads, 1)}, or "
-                "nodes with more CPUs per GPU")
+        actors, threads = means.actors_per_gpu + 1, 2 * max(means.threads, 1)
+        return f"{what} keeps the GPU waiting: --actors-per-gpu {actors}, --threads {threads}, or nodes with more CPUs per GPU"
     if measures.computing_cpu is not None and measures.computing_cpu < MOSTLY:
         return (f"{what} is the bottleneck, but on a CPU for {100 * measures.computing_cpu:.0f} % of its time only: fewer workers "
                 "or --threads for each CPU")

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from itertools import chain, groupby
 from typing import Any
 
-from pipeline.bottleneck import Means, Usage, advised
+from pipeline.bottleneck import LEAST, WORTH_A_LINE, Means, Usage, advised, word
 from pipeline.io.store import Store
-from pipeline.report_data import LIMITS, Timing, Top
+from pipeline.report_data import LIMITS, Spending, Timing, Top
 
 Event = Mapping[str, Any]
 REST = "start of Ray, reductions"
@@ -73,6 +73,21 @@ def usages(root: Store) -> dict[str, PassUsage]:
                 if isinstance(event.get("pass"), str):
                     _use(found.setdefault(event["pass"], PassUsage()), event)
     return {name: one for name, one in found.items() if one.usage.total > 0 or one.at_work}
+
+
+def spendings(root: Store) -> tuple[Spending, ...]:
+    """For the report: of the passes that took a second at least, the longest first."""
+    told = {name: one for name, one in usages(root).items() if one.usage.total >= WORTH_A_LINE}
+    longest = heapq.nlargest(LIMITS["spendings"], told, key=lambda name: told[name].usage.total)
+    return tuple(Spending(name, told[name].usage.total, tuple(_shares(told[name])), told[name].advice) for name in longest)
+
+
+def _shares(one: PassUsage) -> Iterator[tuple[str, float]]:
+    shares = list(one.usage.shares.items())
+    yield from [(word(name), share) for name, share in shares if share >= LEAST][:LIMITS["activities"]]
+    busy = one.usage.device(one.means)
+    if busy is not None:
+        yield "GPU busy", busy
 
 
 def _use(one: PassUsage, event: Event) -> None:
