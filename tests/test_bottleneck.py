@@ -50,7 +50,7 @@ def test_passes_without_threads_are_not_advised_to_have_two():
 
 def test_a_pass_is_one_line_with_the_largest_shares_first():
     usage = Usage()
-    usage.add({"threads": 2, "spent": {"model": 6.0, "image": 1.8, "read": 0.6, "other": 0.01}})
+    usage.add({"threads": 2, "spent": {"read": 0.6, "other": 0.01, "image": 1.8, "model": 6.0}})
     usage.add({"threads": 2, "spent": {"model": 1.1, "write": 0.2}})
     assert usage.seconds == pytest.approx(9.71 / 2)
     assert in_words(usage, CPU).startswith("model 73 %, decode 19 %, read 6 %, write 2 %; the model is the bottleneck: a GPU")

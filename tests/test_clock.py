@@ -231,7 +231,7 @@ def test_a_pass_says_what_it_computes_with(tmp_path, sample_folder):
 
 def test_a_log_that_somebody_else_wrote_gives_no_figures_and_no_error(tmp_path):
     store = Store(str(tmp_path))
-    lines = [b"\xff\xfe", b"[]", b"{}", b'{"time": "x", "pass": "p"}', b'{"time": 1, "pass": ["p"], "item": 1}',
+    lines = [b"\xff\xfe", b"[]", b"{}", b'{"time": "x", "pass": "p", "begun": true}', b'{"time": 1, "pass": ["p"], "item": 1}',
              b'{"time": 1, "pass": "p", "item": "a", "spent": {"a": "b"}}', b'{"time": 1, "pass": "q", "begun": 1, "means": 3}',
              b'{"time": 1, "pass": "q", "begun": true, "means": {"threads": "2", "device": "cuda", "x": 1}}', b'{"time": 1, "pa']
     store.write("log/1.jsonl", b"\n".join(lines))
