@@ -23,7 +23,7 @@ from pipeline.rules import Rule
 from pipeline.select import FAILED, KEPT, REJECTED
 from pipeline.survey import Survey, survey
 from pipeline.thresholds import Threshold
-from pipeline.timings import Clock, clock
+from pipeline.timings import Clock, clock, spendings
 from pipeline.whatif import stored_thresholds
 from schemas.reasons import ClipFault, ImageFault, SampleFault
 
@@ -72,7 +72,7 @@ def report_data(plan: Plan) -> ReportData:
         duplicates=pairs.cards(pictures), classes=classes.cards(pictures), entities=entities.cards(pictures),
         class_facts=classes.facts, confusable=classes.confusable,
         stages=times.passes, shards=times.shards, retried=times.retried, recipe_yaml=recipe_yaml(plan),
-        conditions=plan.recipe.conditions, notes=tuple(notes(plan, scanned, pictures)),
+        spendings=spendings(plan.root), conditions=plan.recipe.conditions, notes=tuple(notes(plan, scanned, pictures)),
     )
 
 

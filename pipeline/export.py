@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.clock import OTHER, READ, WRITE, each, spent
 from pipeline.errors import ConservationError
 from pipeline.exported import ExportColumns, Sample, sample_json
 from pipeline.io.columns import read_columns, write_table
@@ -114,7 +115,7 @@ class Export(Work[OutputShard]):
         table = self.columns.samples(rows, shards)
         keys = [f"{item.name}{i:0{self.digits}d}" for i in range(len(rows))]
         store = self.columns.columns.store
-        with store.create(f"{self.folder}/{item.name}.tar") as file:
+        with spent(WRITE), store.create(f"{self.folder}/{item.name}.tar") as file:
             hashed = _Hashing(file)
             written = write_tar(cast(IO[bytes], hashed), self._members(keys, table, shards, label_names))
             if written != len(rows):   # inside the block: nothing is committed
@@ -133,15 +134,17 @@ class Export(Work[OutputShard]):
     def _members(
         self, keys: list[str], table: pa.Table, shards: Mapping[str, Shard], label_names: Mapping[int, str]
     ) -> Iterator[tuple[str, str, bytes, bytes, bytes]]:
-        for key, sample in zip(keys, self.columns.bytes_of(table, shards), strict=True):
-            if hashlib.sha256(sample.image).hexdigest() != sample.row["sha256"]:
-                raise ConservationError(
-                    f"input shard {shards[sample.row['shard_id']].url} changed since it was read: sample "
-                    f"{sample.row['key']!r} has other bytes now; run again to read it anew"
-                )
+        for key, sample in zip(keys, each(READ, self.columns.bytes_of(table, shards)), strict=True):
+            with spent(OTHER):
+                if hashlib.sha256(sample.image).hexdigest() != sample.row["sha256"]:
+                    raise ConservationError(
+                        f"input shard {shards[sample.row['shard_id']].url} changed since it was read: sample "
+                        f"{sample.row['key']!r} has other bytes now; run again to read it anew"
+                    )
+                extension = sample.row["image_extension"] or sample.row["image_format"]
+                made = key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names)
             beat()
-            extension = sample.row["image_extension"] or sample.row["image_format"]
-            yield key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names)
+            yield made
 
 
 def caption_bytes(sample: Sample) -> bytes:

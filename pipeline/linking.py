@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.bottleneck import MODEL, Means
+from pipeline.clock import WRITE, spent
 from pipeline.gather import Run
 from pipeline.io.columns import npy_bytes, read_columns, read_npy, write_table
 from pipeline.io.store import PARTIAL, Store
@@ -53,6 +55,9 @@ class EmbedTexts(Work[Texts]):
     def name(self, item: Texts) -> str:
         return item.path
 
+    def means(self) -> Means:
+        return Means.by_route([self.stage.route])
+
     @contextmanager
     def open(self) -> Iterator[Callable[[Texts], Facts]]:
         from pipeline.models.allocator import settle  # they bring torch, which only a worker needs
@@ -63,7 +68,10 @@ class EmbedTexts(Work[Texts]):
             yield lambda item: self._run(item, embedder)
 
     def _run(self, item: Texts, embedder: "Embedder") -> Facts:
-        self.store.write(item.path, npy_bytes(embedder.encode_texts(item.texts)))
+        with spent(MODEL):
+            vectors = embedder.encode_texts(item.texts)
+        with spent(WRITE):
+            self.store.write(item.path, npy_bytes(vectors))
         return {"rows": len(item.texts)}
 
 

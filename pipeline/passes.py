@@ -4,36 +4,54 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pipeline.bottleneck import WORTH_A_LINE, Usage, in_words
 from pipeline.errors import ShardmillError
 from pipeline.io.inputs import Shard
 from pipeline.io.store import Store
 from pipeline.progress import Reporter
-from pipeline.work import Executor, Item, Outcome, Work
+from pipeline.work import Accounted, Executor, Item, Outcome, Work
 
-LOGGED = ("rows", "seconds", "bytes_read", "bytes")
+LOGGED = ("rows", "seconds", "bytes_read", "bytes", "threads", "spent", "beside")
+FLUSHED = 60.0
+"""Seconds after which an object store gets the lines that it has not: what `status` sees of a run is at most so old."""
+SEGMENT = 1 << 20
+"""Bytes of a log file on an object store, which has no append: beyond them the next line begins another file, so that no flush
+writes more than that again."""
 
 
 class EventLog:
-    """`log/<start>.jsonl`, one file per driver. Clocks, attempts and throughput are in no other file."""
+    """`log/<start>.jsonl`, one file per driver; on an object store `log/<start>.0002.jsonl` and so on after it. Clocks, attempts
+    and throughput are in no other file."""
 
     def __init__(self, root: Store) -> None:
         self._root = root
-        self._path = f"log/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}.jsonl"
+        self._name = f"log/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
         self._lines: list[str] = []
+        self._segment, self._unsaved, self._flushed = 1, False, time.monotonic()
 
     def add(self, event: Mapping[str, Any]) -> None:
         line = json.dumps({"time": round(time.time(), 3), **event})
         if self._root.local is not None:
-            self._root.append_line(self._path, line)
-        else:
-            self._lines.append(line)   # an object store has no append
+            self._root.append_line(f"{self._name}.jsonl", line)
+            return
+        self._lines.append(line)
+        self._unsaved = True
+        if time.monotonic() - self._flushed >= FLUSHED:
+            self.flush()
 
     def flush(self) -> None:
-        if self._lines:
-            self._root.write(self._path, "".join(f"{line}\n" for line in self._lines).encode())
+        self._flushed = time.monotonic()
+        if not self._unsaved:
+            return
+        content = "".join(f"{line}\n" for line in self._lines).encode()
+        number = "" if self._segment == 1 else f".{self._segment:04d}"
+        self._root.write(f"{self._name}{number}.jsonl", content)
+        self._unsaved = False
+        if len(content) >= SEGMENT:
+            self._lines, self._segment = [], self._segment + 1
 
 
 def unguarded() -> None:
@@ -57,10 +75,14 @@ class Driver:
         if not items:
             return []
         self.reporter.start(title, len(items) + there, there)
-        given_up, samples = [], 0
+        means = replace(work.means(), actors_per_gpu=self.executor.actors_per_gpu)
+        self.events.add({"pass": title, "begun": True, "shards": len(items), "means": asdict(means)})
+        self.events.flush()
+        given_up, samples, usage = [], 0, Usage()
         began = time.monotonic()
         try:
-            for outcome in self.executor.run(work, items):
+            for outcome in self.executor.run(Accounted(work), items):
+                usage.add(outcome.facts)
                 rows = int(outcome.facts.get("rows", 0))
                 samples += rows
                 if outcome.error is not None:
@@ -71,9 +93,11 @@ class Driver:
             self.reporter.finish()
         self.events.add({
             "pass": title, "done": True, "seconds": time.monotonic() - began, "shards": len(items), "samples": samples,
-            "workers": self.executor.workers,
+            "workers": self.executor.workers, **usage.as_dict(),
         })
         self.events.flush()
+        if usage.total >= WORTH_A_LINE:
+            self.reporter.note(f"{title}: {in_words(usage, means)}")
         return given_up
 
     def must(self, title: str, work: Work[Item], items: Sequence[Item], *, there: int = 0) -> None:
@@ -87,7 +111,6 @@ class Driver:
     def _log(self, title: str, name: str, outcome: Outcome[Any]) -> None:
         facts: dict[str, Any] = {key: outcome.facts[key] for key in LOGGED if key in outcome.facts}
         self.events.add({"pass": title, "item": name, "attempts": outcome.attempts, "error": outcome.error, **facts})
-
 
 
 def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:

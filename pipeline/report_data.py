@@ -12,7 +12,7 @@ T = TypeVar("T")
 LIMITS = {
     "pictures": 12, "pairs": 48, "classes": 32, "exemplars": 16, "outliers": 16, "strip": 6, "confusable": 12,
     "class_entities": 5, "entities": 60, "rows": 100,
-    "inputs": 20,
+    "inputs": 20, "spendings": 6, "activities": 12,
 }
 
 
@@ -153,6 +153,16 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Spending:
+    """Where the seconds of a pass went: the share of each activity, largest first, and what to change."""
+
+    name: str
+    thread_seconds: float
+    shares: tuple[tuple[str, float], ...]
+    advice: str
+
+
+@dataclass(frozen=True)
 class Run:
     """The facts of a run that stand at the head of its report."""
 
@@ -195,6 +205,8 @@ class ReportData:
     class_facts: tuple[tuple[str, str], ...] = ()
     """Name and value: how good the classes are."""
     confusable: tuple[Confusable, ...] = ()
+    spendings: tuple[Spending, ...] = ()
+    """Of the passes that took longest."""
 
     def removed(self, outcome: str) -> int:
         return sum(step.count for step in self.steps if step.outcome == outcome)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from pipeline.bottleneck import Means
+from pipeline.clock import WRITE, Account, spent
 from pipeline.errors import ConservationError
 from pipeline.io.columns import read_columns, read_vectors, write_columns
 from pipeline.io.inputs import Shard
@@ -57,6 +59,9 @@ class Annotate(Work[Shard]):
     def careful(self) -> "Annotate":
         return replace(self, stages=tuple(stage.careful() for stage in self.stages))
 
+    def means(self) -> Means:
+        return Means.by_route((getattr(stage, "route", "") for stage in self.stages), self.threads)
+
     @contextmanager
     def open(self) -> Iterator[Callable[[Shard], Facts]]:
         from pipeline.models.allocator import settle  # brings torch, which only a worker needs
@@ -73,10 +78,15 @@ class Annotate(Work[Shard]):
         return max([self.threads, *(stage.overlap for stage in self.stages)])
 
     def _run(self, shard: Shard, transforms: list[Transform], pool: ThreadPoolExecutor) -> Facts:
-        started = time.monotonic()
+        started, account = time.monotonic(), Account(self.overlap)
         reader = read(shard, batch_rows=self.batch_rows, caption_keys=self.caption_keys)
+
+        def computed(batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
+            with account.computing():
+                return annotate(self.stages, transforms, batch)
+
         parts: dict[str, list[pa.RecordBatch]] = {"samples": [], **{s.contract.name: [] for s in self.stages}}
-        for added in ahead(pool, lambda batch: annotate(self.stages, transforms, batch), reader, self.overlap + 1):
+        for added in ahead(pool, computed, account.reading(reader), self.overlap + 1):
             for name, batch in added.items():
                 parts[name].append(batch)
             beat()
@@ -89,8 +99,9 @@ class Annotate(Work[Shard]):
             "bytes_read": reader.bytes_read, "ignored": dict(sorted(reader.ignored.items())),
         }
         schemas = {"samples": SAMPLES, **{s.contract.name: s.writes for s in self.stages}}
-        rows = commit(self.columns, shard.shard_id, parts, schemas, facts)
-        return {**facts, "rows": rows, "seconds": time.monotonic() - started}
+        with account.feeding(WRITE):
+            rows = commit(self.columns, shard.shard_id, parts, schemas, facts)
+        return {**facts, **account.facts(), "rows": rows, "seconds": time.monotonic() - started}
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,8 @@ def annotate(
     """What the source and each stage say of one batch; transient columns are left out."""
     added = {"samples": batch.select([name for name in SAMPLES.names if name in batch.schema.names])}
     for stage, transform in zip(stages, transforms, strict=True):
-        after = checked(stage, batch, transform(batch))
+        with spent(stage.contract.name):
+            after = checked(stage, batch, transform(batch))
         added[stage.contract.name] = after.select(stage.writes.names)
         batch = joined(batch, after)
     return added

@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.bottleneck import LEAST, word
 from pipeline.curation import Result
 
 COLUMN = 34
+PURPOSE = {"read": "waiting for the reader", "write": "committing", "wait": "for each other", "other": "computing of no stage"}
 
 
 def clean(value: Any) -> str:
@@ -66,11 +68,27 @@ def status(found: Mapping[str, Any]) -> None:
     account(found)
     for name, count in found["passes"].items():
         line(f"pass {name}", f"{count['done']:,} of {'?' if count['of'] is None else format(count['of'], ',')}", "shards")
+    time_spent(found["time"])
     for columns in found["columns"]:
         note = megabytes(columns["bytes"]) + ("" if columns["current"] else ", of another recipe or model")
         line(f"columns {columns['name']}", f"{columns['shards']:,}", f"shards, {note}")
     if not all(columns["current"] for columns in found["columns"]):
         print(f"  shardmill gc {clean(found['root'])} --dry-run lists what this recipe does not need")
+
+
+def time_spent(found: list[dict[str, Any]]) -> None:
+    """Of the pass at work; when none is, of the one that took most."""
+    told = [one for one in found if one["at_work"]] or sorted(found, key=lambda one: -one["thread_seconds"])[:1]
+    for one in told:
+        if not one["shares"]:
+            line(f"time {one['pass']}", "", "at work; no shard is done yet")
+        for activity, part in one["shares"].items():
+            if part >= LEAST:
+                line(f"time {one['pass']}: {word(activity)}", f"{100 * part:.1f} %", PURPOSE.get(activity, ""))
+        if one["gpu_busy"] is not None:
+            line(f"time {one['pass']}: GPU busy", f"{100 * one['gpu_busy']:.1f} %")
+        if one["advice"]:
+            print(f"  {clean(one['advice'])}")
 
 
 def megabytes(size: int) -> str:

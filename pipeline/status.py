@@ -1,15 +1,18 @@
-"""How far a run is, and its account so far. Reads listings and footers only."""
+"""How far a run is, its account so far, and where its time goes. Reads listings, footers and the log only."""
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.curation import SUCCESS, identity
 from pipeline.io.columns import read_facts
+from pipeline.io.store import Store
 from pipeline.ledger import from_dict
 from pipeline.lock import seen
 from pipeline.opened import open_root, readable
 from pipeline.passes import quarantined, stored_shards
 from pipeline.plan import Plan
+from pipeline.timings import usages
 
 
 def status(url: str) -> dict[str, Any]:
@@ -24,11 +27,25 @@ def status(url: str) -> dict[str, Any]:
     else:
         account = {**account, **read_so_far(plan)}
     given_up = sorted(quarantined(root, whole.shards).items())
+    standing = state(plan)
     return {
-        "root": url, "recipe": plan.recipe.name, **state(plan), **account, "balance": drawn(plan),
+        "root": url, "recipe": plan.recipe.name, **standing, **account, "balance": drawn(plan),
         "quarantined": [{"shard_id": shard_id, "error": error} for shard_id, error in given_up],
         "passes": passes(plan), "columns": column_sets(plan), "outputs": dict(plan.describe()),
+        "time": time_spent(root, running=standing["holder"] is not None),
     }
+
+
+def time_spent(root: Store, *, running: bool) -> list[dict[str, Any]]:
+    """By pass, in the order in which they ran: thread-seconds and their shares by activity, what was measured beside them
+    (`gpu_busy` null: not), and what to change. Of the shards that are done; an object store has the log of a minute ago."""
+    return [
+        {"pass": name, "at_work": running and one.at_work, "thread_seconds": round(one.usage.total, 3),
+         "shares": {activity: round(share, 4) for activity, share in one.usage.shares.items()},
+         "beside": one.usage.as_dict()["beside"], "gpu_busy": one.usage.device(one.means), "means": asdict(one.means),
+         "advice": one.advice}
+        for name, one in usages(root).items()
+    ]
 
 
 def state(plan: Plan) -> dict[str, Any]:

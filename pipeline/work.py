@@ -6,9 +6,12 @@ The unit of work, retry and commit is one item (an input shard, an output shard)
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from pipeline.bottleneck import Means
+from pipeline.clock import accounted
 
 if TYPE_CHECKING:
     from pipeline.io.store import Store
@@ -48,6 +51,31 @@ class Work(ABC, Generic[Item]):
         """The same work with every precaution, whatever they cost: what the last try of an item runs."""
         return self
 
+    def means(self) -> Means:
+        """What it computes with, for advice."""
+        return Means()
+
+
+@dataclass(frozen=True)
+class Accounted(Work[Item]):
+    """A work that also says where the seconds of each item went."""
+
+    work: Work[Item]
+
+    def name(self, item: Item) -> str:
+        return self.work.name(item)
+
+    def careful(self) -> "Accounted[Item]":
+        return Accounted(self.work.careful())
+
+    def means(self) -> Means:
+        return self.work.means()
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Item], Facts]]:
+        with self.work.open() as run:
+            yield lambda item: accounted(run, item)
+
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item]):
@@ -64,6 +92,10 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int: ...
+
+    @property
+    def actors_per_gpu(self) -> int:
+        """How many workers share a GPU; 1 where none has one."""
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]: ...
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections import Counter
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline import shown
 from pipeline.album import spread, thumbnails
 from pipeline.charts import histogram
 from pipeline.curation import curate, ledger_of
@@ -27,6 +29,7 @@ from pipeline.io.columns import read_columns, read_table
 from pipeline.io.inputs import discover
 from pipeline.io.shards import read
 from pipeline.io.store import Store
+from pipeline.lock import held
 from pipeline.models.route import RouteWish, local_route
 from pipeline.passes import Driver, EventLog
 from pipeline.plan import Plan
@@ -34,11 +37,13 @@ from pipeline.progress import Silent
 from pipeline.recipe import load
 from pipeline.report_data import LIMITS, Timing
 from pipeline.rules import Rule
+from pipeline.status import status
 from pipeline.survey import Example, Examples, in_words
 from pipeline.thresholds import Threshold
 from pipeline.timings import REST, clock
 from pipeline.work import Outcome
 from schemas.columns import ENTITY
+from tests.roots import hashes
 from tests.test_report import Page
 
 
@@ -367,3 +372,45 @@ def test_the_note_on_entities_says_which_null_was_used():
     few = entity_note({"threshold": 1.64, "facts": {**facts, "null": "normal", "confirmed_share": None}}, 3)
     assert "too few mentions" in few
     assert few.endswith("Entities of fewer than 3 samples are dropped.")
+
+
+def test_the_page_and_status_say_where_the_time_went_and_no_promised_file_does(plan, data, capsys):
+    annotate = next(one for one in data.spendings if one.name == "annotate")
+    assert "decode" in dict(annotate.shares)
+    assert 0.5 < sum(share for _, share in annotate.shares) < 1.0001
+    write_report(plan)
+    page = Page(plan.root.read("report.html").decode())
+    assert "Where the time went" in page.text
+    assert annotate.advice[1:] in page.text
+    found = status(plan.root.url)
+    shares = {one["pass"]: one["shares"] for one in found["time"]}
+    assert {"image", "clip"} <= shares["annotate"].keys()
+    assert {"read", "write"} <= shares["export"].keys()
+    assert not any(one["at_work"] for one in found["time"])
+    shown.status(found)
+    printed = capsys.readouterr().out
+    assert re.search(r"time annotate: decode +\d+\.\d %\n", printed)
+    assert annotate.advice in printed
+    assert "time export" not in printed
+    promised = hashes(plan.root.local)
+    assert len(promised) > 20
+    assert not [name for name in promised if b'"spent"' in (plan.root.local / name).read_bytes()]
+
+
+def test_status_of_a_run_at_work_shows_its_pass(plan, tmp_path, capsys):
+    root = Store(str(tmp_path / "root"))
+    shutil.copytree(plan.root.local, root.local, symlinks=True)
+    with held(root):
+        begun = {"time": 1e10, "pass": "export", "begun": True, "means": {}}
+        root.write("log/99999999T000000-1.jsonl", json.dumps(begun).encode())
+        found = status(root.url)
+        assert {one["pass"] for one in found["time"] if one["at_work"]} == {"export"}
+        shown.status(found)
+        printed = capsys.readouterr().out
+        assert "time export: read" in printed
+        assert "time annotate" not in printed
+        assert json.loads(shown.as_json(found))["time"] == found["time"]
+        root.write("log/99999999T000000-1.jsonl", json.dumps({**begun, "pass": "<b>\x1b[31m"}).encode())
+        shown.status(status(root.url))
+        assert re.search(r"time <b> \[31m +at work; no shard is done yet\n", capsys.readouterr().out)
+    assert not any(one["at_work"] for one in status(root.url)["time"])

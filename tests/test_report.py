@@ -41,6 +41,7 @@ from pipeline.report_data import (
     Quarantined,
     ReportData,
     Run,
+    Spending,
     Step,
     Timing,
     Top,
@@ -127,6 +128,8 @@ def full(pixels):
         stages=(Timing("annotate: clip", 8.0, 828), Timing("select", 0.0, 828)),
         shards=Top((Timing("00000", 3.0, 100, 2),), 7), retried=1,
         recipe_yaml="filters:\n  clip_similarity: {min: 0.0}\n", notes=("URLs were not checked",),
+        spendings=(Spending("annotate", 16.5, (("model", 0.62), ("decode", 0.3), ("read", 0.06)), "the model is slow: a GPU"),
+                   Spending("export", 1.0, (("write", 1.0),), "writing is the bottleneck: a nearer store")),
     )
 
 
@@ -141,7 +144,7 @@ def hostile(text):
         Top((Pair(shot, shot, text, text),), 1),
         Top((ClassCard(0, text, True, 1, 0.5, (ClassEntity(text, 2.0),), (shot,), (shot,), 0.5, text),), 1),
         Top((EntityRow(text, text, 1, 2.0, shot),), 1), (Timing(text, 1.0, 3),), Top((Timing(text, 1.0, 3),), 1), 0, text, (text,),
-        (text,), ((text, text),), (Confusable(text, text, 0.1, 0.5),),
+        (text,), ((text, text),), (Confusable(text, text, 0.1, 0.5),), (Spending(text, 1.0, ((text, 1.0),), text),),
     )
 
 
@@ -414,6 +417,16 @@ def test_what_was_not_measured_is_left_out(full):
     assert "Started" not in page.text
     assert "a label · mean weight 0.20" in page.text
     assert [e.text for e in page.all("td", "n")][:2] == ["3", "–"]
+
+
+def test_the_page_says_where_the_time_of_each_pass_went_and_what_to_change(full):
+    page = Page(render(full))
+    assert "annotate 16.5 s The model is slow: a GPU." in page.text
+    tables = [e.text.split() for e in page.all("table", "timings") if "Where" in e.text]
+    assert tables[0][-6:] == ["model62.0", "%", "decode30.0", "%", "read6.0", "%"]
+    bars = [(e.attributes["width"], e.attributes["class"]) for e in page.all("rect")]
+    assert {("62.0%", "time"), ("30.0%", "time"), ("6.0%", "rejected"), ("100.0%", "rejected")} <= set(bars)
+    assert "Where the time went" not in Page(render(replace(full, spendings=()))).text
 
 
 def test_conditions_that_nobody_checked_and_notes_on_the_numbers_stand_apart(full):

@@ -131,7 +131,7 @@ def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path, sample_fol
     given_up = driver.run("annotate", Annotate(columns, (Shout(),), ("txt",)), shards)
     assert [outcome.item for outcome in given_up] == shards[::3]
     events = [json.loads(line) for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()]
-    assert [event["attempts"] for event in events[:-1]] == [3, 1, 1] * 3
+    assert [event["attempts"] for event in events if "item" in event] == [3, 1, 1] * 3
     assert events[-1]["samples"] == sum(event.get("rows", 0) for event in events[:-1]) > 0
 
 

@@ -16,6 +16,7 @@ class LocalExecutor:
     """Errors are not retried: here they are defects to be seen."""
 
     workers = 1
+    actors_per_gpu = 1
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         if not items:

@@ -97,6 +97,10 @@ class RayExecutor:
         """Actors that there would be now."""
         return self.seats(cluster.nodes())
 
+    @property
+    def actors_per_gpu(self) -> int:
+        return max(1, round(1 / self._gpus)) if self._gpus else 1
+
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         if not items:
             return

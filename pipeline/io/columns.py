@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.clock import READ, WRITE, spent
 from pipeline.errors import RootError
 from pipeline.io.store import Store
 
@@ -52,7 +53,8 @@ def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, fac
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         name = f"{shard_id}.{field.name}.npy"
         content = npy_bytes(as_matrix(array, field.type.list_size))
-        store.write(f"{folder}/{name}", content)
+        with spent(WRITE):
+            store.write(f"{folder}/{name}", content)
         hashes[name] = hashlib.sha256(content).hexdigest()
         stored[f"{field.name}_valid"] = array.is_valid()
     write_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), {**facts, "rows": table.num_rows, "files": hashes})
@@ -66,7 +68,7 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 
 def write_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
     """A parquet file with `facts` (JSON-able) in its footer. The same table and facts give the same bytes."""
-    with parquet_file(store, path, table.schema, facts) as write:
+    with spent(WRITE), parquet_file(store, path, table.schema, facts) as write:
         write(table)
 
 
@@ -78,7 +80,7 @@ def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str,
 
 
 def read_table(store: Store, path: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
-    with _opened(store, path) as file:
+    with spent(READ), _opened(store, path) as file:
         return parquet_table(file, columns, filters)
 
 
@@ -129,7 +131,8 @@ def read_npy(store: Store, path: str) -> NDArray[Any]:
         if store.local is not None:
             mapped: NDArray[Any] = np.load(store.local / path, mmap_mode="r", allow_pickle=False)
             return mapped
-        loaded: NDArray[Any] = np.load(io.BytesIO(store.read(path)), allow_pickle=False)
+        with spent(READ):
+            loaded: NDArray[Any] = np.load(io.BytesIO(store.read(path)), allow_pickle=False)
     except ValueError as error:
         raise RootError(f"{store.url}/{path} is no array as shardmill writes them ({error}): remove it and run again") from error
     return loaded

@@ -1,0 +1,266 @@
+"""Thread-seconds of an item. Sleeps stand for waiting; what is compared with them leaves room for a busy machine."""
+
+import json
+import threading
+import time
+import timeit
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pytest
+
+from pipeline import passes, runner
+from pipeline.bottleneck import Means
+from pipeline.clock import Account, accounted, each, measured, spent
+from pipeline.distributed.local import LocalExecutor
+from pipeline.io.columns import read_facts
+from pipeline.io.inputs import discover
+from pipeline.io.shards import read
+from pipeline.io.store import Store
+from pipeline.passes import Driver, EventLog
+from pipeline.progress import Silent
+from pipeline.runner import Annotate, Columns
+from pipeline.stage import Contract, Stage
+from pipeline.timings import spendings, usages
+from pipeline.work import Accounted, Facts, Work
+
+SLOW = pa.schema([("uid", pa.string()), ("slow_error", pa.string())])
+FOLDERS = {"samples": "columns/samples@1", "slow": "columns/slow@1"}
+
+
+@dataclass(frozen=True)
+class Slow(Stage):
+    """Sleeps for every batch, a part of it as `model`."""
+
+    contract = Contract("slow", version=1, reads=("caption",), writes=SLOW)
+    seconds: float = 0.0
+    route: str = "cuda-sm90-bf16-eager"
+
+    @contextmanager
+    def open(self):
+        yield self._slow
+
+    def _slow(self, batch):
+        time.sleep(self.seconds)
+        with spent("model"):
+            time.sleep(self.seconds)
+        return pa.RecordBatch.from_arrays([batch["uid"], pa.nulls(batch.num_rows, pa.string())], schema=SLOW)
+
+
+def one_shard(root, sample_folder, stage, threads=1):
+    work = Annotate(Columns(Store(str(root)), FOLDERS), (stage,), ("txt",), threads, batch_rows=10)
+    (outcome,) = LocalExecutor().run(work, discover([str(sample_folder / "00000.tar")]))
+    return outcome.facts
+
+
+def adds_up(facts):
+    total = sum(facts["spent"].values())
+    return 0.9 * facts["threads"] * facts["seconds"] < total <= 1.001 * facts["threads"] * facts["seconds"] + 0.001
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_slow_stage_is_where_the_time_went(tmp_path, sample_folder, threads):
+    one_shard(tmp_path / "warm", sample_folder, Slow())
+    facts = one_shard(tmp_path / "root", sample_folder, Slow(0.03), threads)
+    assert facts["threads"] == threads
+    assert facts["spent"]["slow"] >= 0.3
+    assert facts["spent"]["model"] >= 0.3
+    assert facts["spent"]["slow"] + facts["spent"]["model"] > 0.5 * sum(facts["spent"].values())
+    assert adds_up(facts)
+    assert facts["beside"]["computing cpu"] < 0.3
+
+
+def test_a_slow_reader_is_where_the_time_went_and_a_hidden_one_costs_nothing(tmp_path, sample_folder, monkeypatch):
+    def trickling(*arguments, **options):
+        reader = read(*arguments, **options)
+
+        class Trickling:
+            def __iter__(self):
+                for batch in reader:
+                    time.sleep(0.05)
+                    yield batch
+
+            def __getattr__(self, name):
+                return getattr(reader, name)
+
+        return Trickling()
+
+    one_shard(tmp_path / "warm", sample_folder, Slow())
+    monkeypatch.setattr(runner, "read", trickling)
+    facts = one_shard(tmp_path / "root", sample_folder, Slow())
+    assert facts["spent"]["read"] > 0.5 * sum(facts["spent"].values())
+    assert facts["beside"]["reading"] >= 0.5
+    assert facts["beside"]["reading cpu"] < 0.5 * facts["beside"]["reading"]
+    assert adds_up(facts)
+    hidden = one_shard(tmp_path / "other", sample_folder, Slow(0.06))
+    assert hidden["beside"]["reading"] >= 0.5
+    assert hidden["spent"]["read"] < 0.5 * hidden["beside"]["reading"]
+
+
+def test_a_slow_store_is_where_the_time_went(tmp_path, sample_folder, monkeypatch):
+    commit = runner.commit
+    monkeypatch.setattr(runner, "commit", lambda *arguments: (time.sleep(0.5), commit(*arguments))[1])
+    facts = one_shard(tmp_path, sample_folder, Slow(), threads=2)
+    assert facts["spent"]["write"] >= 1.0
+    assert adds_up(facts)
+
+
+def test_no_file_of_columns_says_where_the_time_went(tmp_path, sample_folder):
+    facts = one_shard(tmp_path, sample_folder, Slow())
+    assert facts["spent"]
+    for folder in FOLDERS.values():
+        footer = read_facts(Store(str(tmp_path)), f"{folder}/{facts['shard_id']}.parquet")
+        assert not footer.keys() & {"spent", "beside", "threads", "seconds"}
+
+
+def test_what_is_named_inside_is_not_counted_twice_and_errors_end_it():
+    def fail():
+        with spent("inner"), spent("outer"):
+            time.sleep(0.03)
+            raise KeyError
+
+    def run(_):
+        with spent("outer"):
+            time.sleep(0.02)
+            with pytest.raises(KeyError):
+                fail()
+        list(each("read", (time.sleep(0.01) for _ in range(3))))
+        measured("device", 7.0)
+        return {"rows": 1}
+
+    began = time.perf_counter()
+    facts = accounted(run, None)
+    took = time.perf_counter() - began
+    assert facts["rows"] == 1
+    assert facts["beside"]["device"] == 7.0
+    assert facts["spent"]["outer"] >= 0.05
+    assert facts["spent"]["read"] >= 0.03
+    assert facts["spent"]["inner"] < 0.02
+    assert sum(facts["spent"].values()) <= took + 0.001
+
+
+def test_threads_do_not_name_what_others_do_and_nobody_needs_an_account():
+    with spent("nobody"):
+        measured("device", 1.0)
+    account, barrier = Account(4), threading.Barrier(4)
+
+    def compute(number):
+        with account.computing():
+            barrier.wait()
+            for _ in range(200):
+                with spent(f"thread {number}"):
+                    time.sleep(0.0001)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(compute, range(4)))
+    facts = account.facts()
+    assert {f"thread {i}" for i in range(4)} <= facts["spent"].keys()
+    assert "nobody" not in facts["spent"]
+    assert "device" not in facts["beside"]
+    assert all(facts["spent"][f"thread {i}"] >= 0.02 for i in range(4))
+
+
+def test_naming_costs_little():
+    """A microsecond on a machine that does nothing else; ten are allowed here."""
+    seconds = min(timeit.repeat("with spent('model'): pass", globals={"spent": spent}, number=2000, repeat=20)) / 2000
+    assert seconds < 10e-6
+
+
+@dataclass(frozen=True)
+class Naps(Work[str]):
+    """Sleeps as it is told, and asks something after the first."""
+
+    ask: object = None
+
+    def name(self, item: str) -> str:
+        return item
+
+    def careful(self) -> "Naps":
+        return Naps("careful")
+
+    @contextmanager
+    def open(self):
+        yield self._run
+
+    def _run(self, item: str) -> Facts:
+        with spent("read"):
+            time.sleep(0.6)
+        if item == "second":
+            self.ask()
+        return {"rows": 5, "seconds": 0.6}
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.told = []
+
+    def note(self, text):
+        self.told.append(text)
+
+
+def test_the_log_of_a_pass_says_where_its_time_goes_while_it_is_at_work_and_after(tmp_path):
+    store, notes, seen = Store(str(tmp_path)), Notes(), []
+    driver = Driver(store, LocalExecutor(), notes, EventLog(store))
+    driver.run("nap", Naps(lambda: seen.append(usages(store)["nap"])), ["first", "second"])
+    assert (seen[0].at_work, 0.6 <= seen[0].usage.total < 1.2) == (True, True)
+    found = usages(store)["nap"]
+    assert (found.at_work, found.usage.total >= 1.2) == (False, True)
+    assert found.usage.shares["read"] > 0.9
+    assert found.advice.startswith("reading is the bottleneck: nearer")
+    (told,) = notes.told
+    assert told.startswith("nap: read ")
+    assert told.endswith("; " + found.advice)
+    (spending,) = spendings(store)
+    assert (spending.name, spending.shares[0][0], spending.advice) == ("nap", "read", found.advice)
+    events = [json.loads(line) for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()]
+    assert events[-1]["done"]
+    assert events[-1]["spent"]["read"] == pytest.approx(sum(e["spent"]["read"] for e in events if "item" in e), abs=0.01)
+
+
+def test_a_pass_says_what_it_computes_with(tmp_path, sample_folder):
+    store = Store(str(tmp_path))
+    driver = Driver(store, LocalExecutor(), Silent(), EventLog(store))
+    work = Annotate(Columns(store, FOLDERS), (Slow(),), ("txt",), threads=2)
+    driver.run("annotate", work, discover([str(sample_folder / "00000.tar")]))
+    assert usages(store)["annotate"].means == Means("cuda", "bf16", 2, 1)
+    assert Accounted(work).means() == work.means()
+    assert Accounted(Naps()).careful() == Accounted(Naps("careful"))
+
+
+def test_a_log_that_somebody_else_wrote_gives_no_figures_and_no_error(tmp_path):
+    store = Store(str(tmp_path))
+    lines = [b"\xff\xfe", b"[]", b"{}", b'{"time": "x", "pass": "p", "begun": true}', b'{"time": 1, "pass": ["p"], "item": 1}',
+             b'{"time": 1, "pass": "p", "item": "a", "spent": {"a": "b"}}', b'{"time": 1, "pass": "q", "begun": 1, "means": 3}',
+             b'{"time": 1, "pass": "q", "begun": true, "means": {"threads": "2", "device": "cuda", "x": 1}}', b'{"time": 1, "pa']
+    store.write("log/1.jsonl", b"\n".join(lines))
+    store.write("log/2.json", b'{"time": 1, "pass": "r", "begun": true}')
+    found = usages(store)
+    assert list(found) == ["q"]
+    assert (found["q"].means, found["q"].usage.total, found["q"].advice) == (Means("cuda"), 0, "")
+    assert spendings(store) == ()
+
+
+def test_the_log_on_an_object_store_is_there_while_a_pass_is_at_work_and_in_pieces_of_bounded_size(monkeypatch):
+    store = Store("memory://clock-test")
+    monkeypatch.setattr(passes, "FLUSHED", 0.0)
+    monkeypatch.setattr(passes, "SEGMENT", 400)
+    events, written = EventLog(store), []
+    events.add({"pass": "p", "begun": True})
+    for number in range(12):
+        events.add({"pass": "p", "item": f"{number}", "attempts": 1, "error": None, "threads": 1, "spent": {"read": 1.0}})
+        written.append(usages(store)["p"].usage.total)
+    assert written == list(range(1, 13))
+    assert usages(store)["p"].at_work
+    sizes = store.sizes("log")
+    assert len(sizes) > 2
+    assert max(sizes.values()) < 600
+    monkeypatch.setattr(passes, "FLUSHED", 60.0)
+    events.add({"pass": "p", "done": True, "seconds": 1.0})
+    assert usages(store)["p"].at_work
+    events.flush()
+    assert not usages(store)["p"].at_work
+    before = store.sizes("log")
+    events.flush()
+    assert store.sizes("log") == before
