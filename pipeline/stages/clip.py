@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.clock import spent
 from pipeline.errors import InputError
 from pipeline.models.clip import Embedder, Vectors, open_encoder
 from pipeline.models.images import Pixels, reopened
@@ -79,8 +80,10 @@ def clip_columns(embedder: Embedder, batch: pa.RecordBatch) -> pa.RecordBatch:
     pictures, captions, encoded = pixel_arrays(batch), batch["caption"], batch["image"]
     whole = np.array([picture is not None and captions[row].is_valid for row, picture in enumerate(pictures)], bool)
     rows = np.flatnonzero(whole).tolist()
-    pixels = embedder.preprocess(seen(pictures, batch["pixels_plain"].to_pylist(), encoded, rows))
-    images, texts = embedder.encode_pairs(pixels, [captions[row].as_py() for row in rows])
+    with spent("preprocess"):
+        pixels = embedder.preprocess(seen(pictures, batch["pixels_plain"].to_pylist(), encoded, rows))
+    with spent("model"):
+        images, texts = embedder.encode_pairs(pixels, [captions[row].as_py() for row in rows])
     return columns_of(batch["uid"], whole, images, texts)
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 import pipeline
+from pipeline.clock import DEVICE, measured
 from pipeline.errors import InputError, ShardmillError
 from pipeline.models.clip import Vectors
 from pipeline.models.device import wire
@@ -115,7 +116,7 @@ class DeviceEmbedder:
                 for lane, rows, _ in lanes:
                     connections[lane].ask(lane, rows)
                 for lane, _, into in lanes:
-                    connections[lane].answer(into)
+                    measured(DEVICE, connections[lane].answer(into))
                 return
             except OSError as error:   # TimeoutError is one
                 self._give_up(hung=isinstance(error, TimeoutError))

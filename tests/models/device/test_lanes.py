@@ -1,0 +1,119 @@
+"""Rows of many callers in batches of one shape: nothing is mixed up, nobody waits for ever, buffers are bounded."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.models.device.lanes import LINGER, Lane, Slot, nothing
+
+ROWS = 8
+
+
+def lane(start, slots=2):
+    return Lane([Slot(torch.zeros(ROWS, 3), torch.zeros(ROWS, 1)) for _ in range(slots)], start, "test")
+
+
+def summed(batches=None):
+    """A tower that adds up each row, slowly enough for rows to meet."""
+    def start(slot):
+        if batches is not None:
+            batches.append(slot.taken)
+        time.sleep(0.001)
+        slot.outputs.copy_(slot.inputs.sum(1, keepdim=True))
+        return nothing
+    return start
+
+
+def asked(to, rows):
+    """What a caller gets for its rows [n, 3]."""
+    shares, at = to.reserve(len(rows)), 0
+    for share in shares:
+        size = share.stop - share.start
+        share.slot.inputs[share.start:share.stop] = rows[at:at + size]
+        at += size
+        to.arrived(share)
+    found = []
+    for share in shares:
+        share.slot.done.wait()
+        found.append(share.slot.outputs[share.start:share.stop].clone())
+    for share in shares:
+        to.fetched(share)
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("slots", [2, 3])
+def test_every_caller_gets_what_its_own_rows_give(slots):
+    """With requests of up to a whole batch from more threads than there are slots: whoever held part of a slot and waited for the
+    next would wait for ever."""
+    to, draws = lane(summed(), slots), np.random.default_rng(0)
+    inputs = [torch.from_numpy(draws.standard_normal((int(draws.integers(1, ROWS + 1)), 3), np.float32)) for _ in range(400)]
+    with ThreadPoolExecutor(12) as pool:
+        for rows, found in zip(inputs, pool.map(lambda rows: asked(to, rows), inputs), strict=True):
+            assert torch.equal(found, rows.sum(1, keepdim=True))
+
+
+def test_rows_of_several_callers_share_a_batch():
+    batches = []
+    to = lane(summed(batches))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: asked(to, torch.ones(2, 3)), range(80)))
+    assert sum(batches) == 160
+    assert max(batches) == ROWS
+    assert len(batches) < 60
+
+
+def test_an_idle_device_does_not_wait_long_for_a_full_batch():
+    to = lane(summed())
+    began = time.monotonic()
+    assert asked(to, torch.ones(1, 3)).item() == 3
+    assert time.monotonic() - began < 100 * LINGER
+
+
+def test_a_batch_that_fails_is_told_to_its_callers_and_the_next_one_goes_on():
+    failing = threading.Event()
+    failing.set()
+
+    def start(slot):
+        if failing.is_set():
+            raise MemoryError("no room")
+        return summed()(slot)
+
+    to = lane(start)
+    share = to.reserve(1)[0]
+    to.arrived(share)
+    share.slot.done.wait(5)
+    assert isinstance(share.slot.error, MemoryError)
+    to.fetched(share)
+    failing.clear()
+    assert asked(to, torch.ones(3, 3)).tolist() == [[3.0]] * 3
+
+
+def test_a_wait_that_fails_is_told_as_well():
+    def start(slot):
+        def wait():
+            raise RuntimeError("device lost")
+        return wait
+
+    to = lane(start)
+    share = to.reserve(2)[0]
+    to.arrived(share)
+    share.slot.done.wait(5)
+    assert "device lost" in str(share.slot.error)
+
+
+def test_there_are_no_more_rows_at_once_than_the_slots_hold():
+    """Back-pressure: the next caller waits until a slot is fetched."""
+    to = lane(summed())
+    held = [to.reserve(ROWS), to.reserve(ROWS)]
+    third = threading.Thread(target=lambda: held.append(to.reserve(1)), daemon=True)
+    third.start()
+    third.join(0.2)
+    assert third.is_alive()
+    to.arrived(held[0][0])
+    to.fetched(held[0][0])
+    third.join(5)
+    assert len(held) == 3
