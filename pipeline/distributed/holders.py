@@ -48,13 +48,20 @@ class Seats:
     """None: as many as fit."""
     cpus: int = 1
     gpus: float = 0
+    device: str | None = None
+    """Where its passes run, as torch names it. None: on the CPU, or on the GPU that it has."""
+
+    @property
+    def place(self) -> str | None:
+        return self.device or ("cuda" if self.gpus else None)
 
 
 class PartitionActor:
     """Holds one partition in its own process."""
 
     def __init__(self, blocks: Sequence[Block], threads: int, device: str | None = None) -> None:
-        """`device` is the actor's own, as torch names it, if it has one; others may be visible, and are left alone."""
+        """`device` is the actor's own, as torch names it. Without one it uses no GPU, though it may see some: Ray hides them from
+        actors without GPUs only until `RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO` says otherwise."""
         from pipeline.models.allocator import limit_threads, tune  # torch: only who holds rows pays for it
 
         tune()

@@ -70,7 +70,7 @@ class RayFleet(Fleet[Ref]):
         self._since: list[tuple[Look[None], Ref, Ref, Ref]] = []
         self._first_rows: list[int] = []
         self._crew = Crew(
-            len(self._runs), lambda number: partition.remote(self._runs[number], seats.cpus, "cuda" if seats.gpus else None),
+            len(self._runs), lambda number: partition.remote(self._runs[number], seats.cpus, seats.place),
             self._recalled, self._name, patience,
         )
         sizes = self._crew.all(lambda actor: actor.size.remote())

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pipeline.models.device_centres import DeviceMatrix
     from pipeline.models.device_rows import DeviceRows
 
@@ -44,7 +42,7 @@ class DeviceCentres:
         """See `nearest.nearest`."""
         ids, values = np.empty((len(x), l), np.int32), np.empty((len(x), l), np.float32)
         for part, rows in self._sent(x):
-            best = self.matrix.nearest(rows, l)
+            best = self.matrix.nearest(rows.x, l)
             ids[part], values[part] = (found.cpu().numpy() for found in best)
         return ids, values
 
@@ -52,7 +50,7 @@ class DeviceCentres:
         """See `nearest.assigned`."""
         found = np.empty(len(x), np.int32)
         for part, rows in self._sent(x):
-            found[part] = self.matrix.assigned(rows).cpu().numpy()
+            found[part] = self.matrix.assigned(rows.x).cpu().numpy()
         return found
 
     def assigned_near(self, x: Window, neighbours: Ids, previous: Ids) -> Ids:
@@ -61,15 +59,15 @@ class DeviceCentres:
 
         found, lists = np.empty(len(x), np.int32), on(neighbours, self.matrix.vectors).long()
         for part, rows in self._sent(x):
-            found[part] = self.matrix.near(rows, lists, on(previous[part], rows).long()).cpu().numpy()
+            found[part] = self.matrix.near(rows.x, lists, on(previous[part], rows.x).long()).cpu().numpy()
         return found
 
-    def _sent(self, x: Window) -> Iterator[tuple[slice, "Tensor"]]:
+    def _sent(self, x: Window) -> Iterator[tuple[slice, "DeviceRows"]]:
         """Parts of the rows, on the device. Raises ValueError where a row of the caller's is not finite."""
         from pipeline.models.device_rows import DeviceRows
 
         if isinstance(x, DeviceRows):
-            yield slice(0, len(x)), x.x
+            yield slice(0, len(x)), x
             return
         step = max(1, SENT_BYTES // (4 * max(1, x.shape[1])))
         for at in range(0, len(x), step):
@@ -77,4 +75,4 @@ class DeviceCentres:
             rows = DeviceRows.of(x[part], self.device)
             if not rows.finite():
                 raise ValueError("rows and centres must be finite; leave out rows whose embedding is not valid")
-            yield part, rows.x
+            yield part, rows

@@ -20,7 +20,7 @@ from pipeline.models.device_centres import GROUP, PRODUCT_BYTES, DeviceMatrix, a
 from pipeline.models.device_ranking import ranked
 from pipeline.reduce.device import Accelerator
 from pipeline.reduce.device_centres import DeviceCentres
-from pipeline.reduce.kernels import FlatCentres, GpuCentres, PackedCentres, give, kernel
+from pipeline.reduce.kernels import FlatCentres, GpuCentres, give, kernel
 from pipeline.reduce.nearest import assigned, assigned_near, nearest
 from pipeline.reduce.owner import Owner
 from pipeline.reduce.partition import Partition, Rows, Share, exact
@@ -76,7 +76,7 @@ def same(device: str, case: str, n: int, d: int, k: int) -> dict[str, Any]:
     """Fewer rows where many tie: those take the CPU long."""
     x, centres = CASES[case](n if case == "random" else n // 5, d, k)
     few = x[: max(50, n // 50)]
-    flat, there = PackedCentres(centres), DeviceCentres(centres, device)
+    flat, there = kernel()(centres), DeviceCentres(centres, device)
     expected, found = nearest(few, flat, LABELS), nearest(few, there, LABELS)
     lists = nearest(centres[: k // 8], flat, 16)[0]
     lists = np.concatenate([lists] * 8)[:k]

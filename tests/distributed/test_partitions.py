@@ -7,12 +7,13 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
 
-from pipeline.distributed import crew
+from pipeline.distributed import crew, holders
 from pipeline.distributed.attempts import Patience
 from pipeline.distributed.holders import Seats
 from pipeline.distributed.partitions import RayFleet
@@ -100,6 +101,20 @@ def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path)
     with RayFleet(dying, store, "scratch", Seats(2)) as fleet:
         assert told(fleet, Checkpoint(store, "fit"), "full", blocks) == alone["full"]
     assert killed(dying[3]) == 1
+
+
+def test_partitions_on_a_device_of_their_own_change_no_bit(blocks, alone, tmp_path):
+    store = Store(str(tmp_path))
+    with RayFleet(blocks, store, "scratch", Seats(2, device="cpu")) as fleet:
+        assert told(fleet, Checkpoint(store, "fit"), "two-level", blocks) == alone["two-level"]
+        actor: Any = fleet._crew.seats[0].actor
+        assert ray.get(actor.__ray_call__.remote(lambda one: one._held.accelerator.device)) == "cpu"
+
+
+def test_who_has_a_gpu_computes_on_it_and_who_has_none_leaves_all_alone():
+    assert Seats(2, gpus=1).place == "cuda"
+    assert Seats(2).place is None
+    assert holders.PartitionActor([], 1)._held.accelerator is None
 
 
 def test_a_partition_that_hangs_is_replaced_and_changes_no_bit(blocks, alone, tmp_path):

@@ -37,4 +37,13 @@ def clustered(n, d, k):
     return unit(centres[random.integers(0, k, n)] + 0.01 * random.standard_normal((n, d))), centres
 
 
-CASES = {"random": random, "near ties": near_ties, "duplicates": duplicates, "unnormalised": unnormalised, "clustered": clustered}
+def rounded_alike(n, d, k):
+    """Every value lies almost half a step of float16 above its neighbour below: what rounding costs adds up as far as it can."""
+    signs = [np.random.default_rng(7).choice([-1, 1], (count, d)) for count in (max(1, n // 8), k)]
+    signs[1][: k // 2] = np.resize(signs[0], (k // 2, d))
+    rows, centres = ((sign * 2.0**-4 * (1 + 0.49 * 2.0**-10)).astype(np.float32) for sign in signs)
+    return np.resize(rows, (n, d)), centres
+
+
+CASES = {"random": random, "near ties": near_ties, "duplicates": duplicates, "unnormalised": unnormalised, "clustered": clustered,
+         "rounded alike": rounded_alike}
