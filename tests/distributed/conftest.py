@@ -24,8 +24,9 @@ class Machines:
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=self.cluster.address, log_to_driver=False, configure_logging=False)
 
-    def add(self, cpus: int = 1, **resources: float):
-        node = self.cluster.add_node(num_cpus=cpus, object_store_memory=MEMORY, resources=resources or None)
+    def add(self, cpus: int = 1, gpus: int = 0, env: dict[str, str] | None = None):
+        """A node with CPUs and GPUs as it is told, and what else its processes are to find in their environment."""
+        node = self.cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=MEMORY, env_vars=env or {})
         self.cluster.wait_for_nodes()
         return node
 
