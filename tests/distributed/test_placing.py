@@ -26,9 +26,7 @@ ITEMS = range(16)
 @pytest.fixture
 def gpu_node(at_three):
     """The cluster of three, and a node of two CPUs and a GPU."""
-    node = at_three.add(cpus=2, gpus=1)
-    yield node
-    at_three.leave(node)
+    return at_three.add(cpus=2, gpus=1)
 
 
 def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_waits_for_the_idle_of_the_other(gpu_node, tmp_path):
@@ -71,17 +69,14 @@ def test_a_gpu_node_that_joins_late_is_used_and_one_of_another_model_is_kept_out
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == 1, said
     assert f"({other[:8]}) is kept out of this run: this one computes by {A100}" in said[0]
-    for node in nodes:
-        at_three.leave(node)
 
 
 def test_where_no_node_is_left_that_provides_the_route_the_run_stops_and_says_why(at_three, tmp_path):
-    node = at_three.add(gpus=1, env={ROUTE: A100})
+    at_three.add(gpus=1, env={ROUTE: A100})
     executor = RayExecutor(terms=Terms(H100, check=provides))
     with pytest.raises(RouteError, match=f"computes by {A100}"):
         passed(executor, Asking(str(tmp_path), 1))
     executor.close()
-    at_three.leave(node)
 
 
 @dataclass(frozen=True)

@@ -184,16 +184,23 @@ class Capable(Asking):
 
 
 ROUTE = "PRETENDED_ROUTE"
+"""In the environment of a node: the route of the GPU that it pretends to have."""
 
 
 def pretended(question) -> str:
-    """The route of a machine that pretends to have a GPU of some model, by the environment of its node."""
+    """The route of a machine as its environment has it."""
     assert question.given == bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
-    return os.environ.get(ROUTE, "cuda-sm90-fp32-eager") if question.given else "cpu-avx2-fp32-packed"
+    return _route("cuda" if question.given else "cpu")
+
+
+def _route(device: str) -> str:
+    if device == "cuda":
+        return os.environ.get(ROUTE, "cuda-sm90-fp32-eager")
+    return "cpu-x86_64-fp32-packed" if os.environ.get("ATEN_CPU_CAPABILITY") == "default" else "cpu-avx2-fp32-packed"
 
 
 def provides(route: str) -> None:
-    here = os.environ.get(ROUTE, "cuda-sm90-fp32-eager")
+    here = _route(route.partition("-")[0])
     if route != here:
         raise RouteError(f"this one computes by {here}")
 
