@@ -40,7 +40,7 @@ class Model(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """arithmetic of the towers; fp32 keeps clip_similarity within 2e-3 of open_clip's"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where a GPU answers"""
+    """auto: cuda where a node has a GPU or the cluster can get one; a root that was begun otherwise goes on as it was begun"""
     compile: Literal["auto"] | bool = "auto"
     """compile the towers; auto: where it was measured to pay"""
     micro_batch: int = Field(default=16, ge=1)
