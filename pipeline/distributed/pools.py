@@ -69,7 +69,7 @@ class ActorPool:
         """Has it open a work; what to wait for."""
         if self.terms is not None and self._sent is None:
             self._sent = ray.put(self.terms)
-        return actor.open.remote(work, self._sent)
+        return actor.open.remote(work, [] if self._sent is None else [self._sent])
 
     def keep(self, actors: list[Any]) -> None:
         """They have nothing to do until the next work."""

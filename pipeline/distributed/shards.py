@@ -51,11 +51,14 @@ class ShardActor:
         """The node it runs on."""
         return cluster.own_node()
 
-    def open(self, work: Work[Any], terms: Terms | None) -> None:
-        """Closes the work before and opens this one, unless it asks the model and this node is none of the terms'."""
+    def open(self, work: Work[Any], terms: Sequence[Any]) -> None:
+        """Closes the work before and opens this one. `terms`: a reference to those of the run, if there are any; only a work that
+        asks the model looks at them, for they bring torch. Raises RouteError where this node does not keep them."""
         self._stack.close()
-        if terms is not None and work.on_device and cluster.own_node() not in terms.known:
-            terms.check(terms.route)
+        for ref in terms if work.on_device else ():
+            found: Terms = ray.get(ref)
+            if cluster.own_node() not in found.known:
+                found.check(found.route)
         self._run = self._stack.enter_context(work.open())
 
     def run(self, item: Any) -> Facts:

@@ -17,6 +17,7 @@ from pipeline.distributed.shards import RayExecutor
 from pipeline.errors import RouteError
 from pipeline.io.store import Store
 from pipeline.reduce.schedule import Schedule
+from pipeline.work import Work
 from tests.distributed.works import ROUTE, Asking, Placed, provides
 
 H100, A100, CPU = "cuda-sm90-fp32-eager", "cuda-sm80-fp32-eager", "cpu-avx2-fp32-packed"
@@ -44,6 +45,15 @@ def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_wai
     executor.close()
 
 
+def test_the_works_that_ask_the_model_are_annotate_and_the_texts_of_entities():
+    from pipeline import curation  # brings all works
+
+    assert curation
+    ours = [work for work in Work.__subclasses__() if work.__module__.startswith("pipeline.")]
+    assert len(ours) > 6
+    assert {work.__name__ for work in ours if work.on_device} == {"Annotate", "EmbedTexts"}
+
+
 def test_by_a_route_of_the_cpu_no_pass_takes_a_gpu_and_the_processes_serve_all(gpu_node, tmp_path):
     executor = RayExecutor(terms=Terms(CPU, known=frozenset(alive())))
     asking, plain = (passed(executor, work(str(tmp_path / work.__name__), 6)) for work in (Asking, Placed))
@@ -60,11 +70,11 @@ def test_a_gpu_node_that_joins_late_is_used_and_one_of_another_model_is_kept_out
         found = thread.submit(lambda: list(executor.run(work, ITEMS)))
         time.sleep(1.0)
         assert not work.begun(), "nobody has a GPU"
-        nodes += [at_three.add(gpus=1, env={ROUTE: route}) for route in (A100, H100, H100)]
+        nodes += [at_three.add(gpus=1, env={ROUTE: route}) for route in (H100, A100, H100)]
         outcomes = found.result()
     executor.close()
-    other, *used = (node.node_id for node in nodes)
-    assert {outcome.facts["node"] for outcome in outcomes} == set(used)
+    first, other, last = (node.node_id for node in nodes)
+    assert {outcome.facts["node"] for outcome in outcomes} == {first, last}
     assert {(outcome.error, outcome.attempts) for outcome in outcomes} == {(None, 1)}
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == 1, said
