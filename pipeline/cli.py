@@ -54,6 +54,9 @@ def run(
     output: Annotated[str, typer.Option("--output", "-o", metavar="ROOT", help="output root, a folder or URL")] = "",
     workers: Workers = None,
     threads: Annotated[int, typer.Option(min=1, help="batches that an actor has in work at once")] = 1,
+    actors_per_gpu: Annotated[
+        int | None, typer.Option(min=1, max=64, help="actors that share a GPU; default: one per CPU that its node has for it")
+    ] = None,
     address: Address = None,
     retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="try the shards in quarantine again")] = False,
     stall_timeout: Annotated[
@@ -70,7 +73,7 @@ def run(
     if not output:
         raise InputError("give an output root: --output ROOT")
     choices = Choices(threads, retry_quarantined)
-    request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout)
+    request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu)
     result, seconds = run_curation(request, Silent() if as_json else reporter())
     found = {"root": output, "seconds": seconds, **result.ledger.as_dict()}
     _print(as_json, found, lambda _: shown.result(result, output, seconds))

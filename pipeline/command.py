@@ -1,6 +1,5 @@
 """What `shardmill run` and `shardmill plan` do, apart from options and printing."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +39,8 @@ class Request:
     address: str | None = None
     stall: float | None = None
     """Seconds without progress after which a try counts as hung; None: the executor's own."""
+    actors_per_gpu: int | None = None
+    """None: as many as there are CPUs for."""
 
 
 def shards_of(recipe: Recipe, inputs: Sequence[str]) -> tuple[Shard, ...]:
@@ -75,46 +76,43 @@ def _curated(request: Request, recipe: Recipe, shards: tuple[Shard, ...], tell: 
     started = time.monotonic()
     # Slow to import: a wrong recipe or input is said before.
     from pipeline.distributed import shards as ray_shards
-    from pipeline.models.route import local_route
 
     for condition in recipe.conditions:
         tell.note(f"not checked here: {condition}")
     root = Store(absolute(request.output))
     if root.url.startswith("memory:"):
         raise InputError("--output memory://… is one process's memory, which workers do not see: give a folder or a shared store")
-    # A cluster's workers may be another kind of machine than this one; on one machine the answer is at hand.
-    elsewhere = request.address or os.environ.get("RAY_ADDRESS")
-    others = named_folders(root, recipe, shards)
-    plan = Plan(root, recipe, shards, "" if elsewhere else local_route(wish(recipe)), others=others)
-    result = None if elsewhere else finished(plan, retry=request.choices.retry_quarantined)
+    plan = Plan(root, recipe, shards, "", others=named_folders(root, recipe, shards))
+    plan = replace(plan, route=stored_route(plan))
+    result = finished(plan, retry=request.choices.retry_quarantined) if plan.route else None
     if result is None:
         ray_shards.connect(request.address, request.workers)
         stop_on_sigterm()
         try:
-            result = _on_ray(request, plan, tell, started)
+            with ray_shards.gpus_hidden():
+                result = _on_ray(request, plan, tell, started)
         finally:
             ray_shards.disconnect()
     return result, time.monotonic() - started
 
 
 def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Result:
-    """The run on the cluster that this process is connected to; a plan without a route gets that of its workers."""
+    """The run on the cluster that this process is connected to, by the route that its workers agree on: the plan's, if they can."""
     from pipeline.distributed import shards as ray_shards
     from pipeline.evidence import write_report
-    from pipeline.models.route import local_route
 
-    recipe, root = plan.recipe, plan.root
-    wants_gpu = recipe.model.device == "cuda" or (recipe.model.device == "auto" and ray_shards.has_gpu())
-    gpus = 1.0 if wants_gpu else 0.0
-    if not plan.route:
-        plan = replace(plan, route=ray_shards.ask(local_route, wish(recipe), gpus=gpus))
+    root = plan.root
+    refuse_foreign(root)   # before a lock is written there, and before anybody is asked
+    terms = ray_shards.settle(wish(plan.recipe), preferred=plan.route, note=tell.note)
+    if terms.route != plan.route:
+        plan = replace(plan, route=terms.route)
         found = finished(plan, retry=request.choices.retry_quarantined)
         if found is not None:
             return found
-    refuse_foreign(root)   # before a lock is written there
     with held(root) as lock:
         patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
-        executor = ray_shards.RayExecutor(request.workers, gpus=gpus, patience=patience)
+        executor = ray_shards.RayExecutor(
+            request.workers, terms=terms, actors_per_gpu=request.actors_per_gpu, patience=patience)
         driver = Driver(root, executor, tell, EventLog(root), lock.check)
         result = curate(plan, driver, request.choices)
         driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": executor.workers})
@@ -122,6 +120,22 @@ def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Res
         write_report(result.plan)
         succeed(result, driver)
     return result
+
+
+def stored_route(plan: Plan) -> str:
+    """The numeric route that the root's embeddings were made by, if this plan means the same embeddings: so that what goes on
+    elsewhere, or is only looked at, need not be computed again. Empty where there are none."""
+    from pipeline.models.machine import honours
+
+    try:
+        outputs = plan.root.read_json("run.json")["outputs"]
+        route, folder = str(outputs["route"]), outputs["columns"]["clip"]
+        possible = honours(route, wish(plan.recipe))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, InputError):   # none there, or damaged: the run makes it anew
+        return ""
+    if not possible:
+        return ""
+    return route if f"columns/clip@{replace(plan, route=route).fingerprints['clip']}" == folder else ""
 
 
 def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], workers: int, nodes: int) -> dict[str, Any]:

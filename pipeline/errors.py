@@ -15,6 +15,10 @@ class InputError(ShardmillError):
     """An input pattern, file or folder cannot be used; the message names it."""
 
 
+class RouteError(InputError):
+    """This machine cannot provide the numeric route of the run; another one may."""
+
+
 class RootError(ShardmillError):
     """The output root cannot be used: locked by another run, or not a root of shardmill."""
 

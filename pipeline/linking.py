@@ -49,6 +49,8 @@ class Texts:
 class EmbedTexts(Work[Texts]):
     """Embeds texts on workers, by the same model and route as the captions."""
 
+    on_device = True
+
     store: Store
     stage: "ClipStage"
 

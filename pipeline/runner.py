@@ -47,6 +47,8 @@ class Columns:
 class Annotate(Work[Shard]):
     """Reads an input shard once and writes the columns of every stage (and `samples`, the source's own)."""
 
+    on_device = True
+
     columns: Columns
     stages: tuple[Stage, ...]
     caption_keys: tuple[str, ...]

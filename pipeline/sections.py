@@ -41,7 +41,7 @@ class Model(BaseModel):
     """arithmetic of the towers; fp32 keeps clip_similarity within 2e-3 of open_clip's; auto: fp32 on the CPU, on a GPU the fastest
     of bf16, fp16 and tf32 that moves fewer than 0.05 % of the pairs across the recipe's bound, else fp32"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where a GPU answers"""
+    """auto: cuda where a node has a GPU or the cluster can get one; a root that was begun otherwise goes on as it was begun"""
     compile: Literal["auto"] | bool = "auto"
     """compile the towers; auto: where it was measured to pay"""
     micro_batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pipeline.bottleneck import Means
 from pipeline.clock import accounted
@@ -39,6 +39,9 @@ def beats() -> int:
 @dataclass(frozen=True)
 class Work(ABC, Generic[Item]):
     """Opened once per worker, then called with one item after another. Running an item again gives the same files."""
+
+    on_device: ClassVar[bool] = False
+    """It asks the model: it runs where the plan's numeric route can be had, on a GPU if that is what the route takes."""
 
     @abstractmethod
     def open(self) -> AbstractContextManager[Callable[[Item], Facts]]: ...

@@ -1,18 +1,16 @@
-"""The Ray cluster as it is now: joining it, its nodes, and questions to one of its machines."""
+"""The Ray cluster as it is now: joining it, and its nodes."""
 
 import logging
 import os
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
-from pipeline.errors import InputError, ShardmillError
-
-Answer = TypeVar("Answer")
+from pipeline.errors import InputError
 
 KNOCK_SECONDS = 10
 
@@ -22,6 +20,8 @@ class Nodes:
     """The living nodes at one moment, by Ray's node id, with what each has in all (not what is free)."""
 
     resources: dict[str, dict[str, float]]
+    names: Mapping[str, str] = field(default_factory=dict)
+    """For people."""
 
     def __contains__(self, node: object) -> bool:
         return node in self.resources
@@ -31,13 +31,35 @@ class Nodes:
         found = [has[name] for has in self.resources.values() if has.get(name)]
         return int(min(found)) if found else None
 
-    def seats(self, cpus: float, gpus: float) -> int:
-        """Actors of so many CPUs and GPUs that fit on them; at least 1."""
+    def name(self, node: str) -> str:
+        return f"node {self.names[node]} ({node[:8]})" if node in self.names else f"node {node[:8]}"
+
+    def without(self, others: Container[str]) -> "Nodes":
+        return Nodes({node: has for node, has in self.resources.items() if node not in others}, self.names)
+
+    def having(self, name: str) -> "Nodes":
+        """Those that have any of a resource."""
+        return Nodes({node: has for node, has in self.resources.items() if has.get(name, 0) > 0}, self.names)
+
+    def fits(self, cpus: float, gpus: float) -> int:
+        """Actors of so many CPUs and GPUs that fit on them."""
         wanted = {"CPU": cpus, "GPU": gpus}
-        fits = (
-            min(int(has.get(name, 0) / amount) for name, amount in wanted.items() if amount > 0) for has in self.resources.values()
-        )
-        return max(1, sum(fits))
+        every = self.resources.values()
+        return sum(min(_times(has.get(name, 0), amount) for name, amount in wanted.items() if amount > 0) for has in every)
+
+    def seats(self, cpus: float, gpus: float) -> int:
+        """The same, but at least 1: who waits for a node waits with an actor."""
+        return max(1, self.fits(cpus, gpus))
+
+    def cpus_per_gpu(self) -> int:
+        """On the node with the fewest; at least 1."""
+        found = [int(has.get("CPU", 0) / has["GPU"]) for has in self.having("GPU").resources.values()]
+        return max(1, min(found, default=1))
+
+
+def _times(has: float, amount: float) -> int:
+    """A part of a GPU is a part of one, not of several together."""
+    return int(has) * int(1 / amount) if amount < 1 else int(has / amount)
 
 
 def connect(address: str | None, cpus: int | None = None) -> None:
@@ -80,27 +102,32 @@ def disconnect() -> None:
     ray.shutdown()
 
 
+@contextmanager
+def gpus_hidden() -> Iterator[None]:
+    """The driver's own process takes no GPU: they are the workers'. Only once the cluster is there, which counts them."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def is_own() -> bool:
+    """This process started the cluster: it is this machine, and no node will join it."""
+    node: Any = ray._private.worker.global_worker.node   # Ray says it nowhere else
+    return bool(node is not None and node.head)
+
+
 def nodes() -> Nodes:
     known: list[dict[str, Any]] = ray.nodes()   # type: ignore[no-untyped-call]
-    return Nodes({node["NodeID"]: node["Resources"] for node in known if node["Alive"]})
+    alive = [node for node in known if node["Alive"]]
+    return Nodes({n["NodeID"]: n["Resources"] for n in alive}, {n["NodeID"]: n["NodeManagerHostname"] for n in alive})
 
 
 def own_node() -> str:
     """The node of this process. What befalls it befalls this process too."""
     return str(ray.get_runtime_context().get_node_id())
-
-
-def has_gpu() -> bool:
-    return any(resources.get("GPU", 0) > 0 for resources in nodes().resources.values())
-
-
-def ask(function: Callable[[Any], Answer], argument: Any, *, gpus: float = 0) -> Answer:
-    """What a worker (with so many GPUs) answers: the driver's machine may be another kind. Its errors come through."""
-    task = ray.remote(function).options(num_cpus=1, num_gpus=gpus, max_retries=0)
-    try:
-        answer: Answer = ray.get(task.remote(argument))
-    except RayTaskError as error:
-        if isinstance(error.cause, ShardmillError):
-            raise error.cause from None
-        raise
-    return answer

@@ -17,7 +17,7 @@ from pipeline.distributed import cluster
 from pipeline.distributed.attempts import Attempt, Backlog, Failure, Patience
 from pipeline.distributed.cluster import Nodes
 from pipeline.distributed.workers import Worker, reason, wants_memory
-from pipeline.errors import OutputError, ShardmillError
+from pipeline.errors import OutputError, RouteError, ShardmillError
 from pipeline.work import Item, Outcome, Work
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,10 @@ class Pool(Protocol):
     def take(self) -> tuple[Any, bool]: ...
 
     def fresh(self) -> Any: ...
+
+    def open(self, actor: Any, work: Any) -> Any: ...
+
+    def keep_out(self, node: str, nodes: Nodes, why: str) -> bool: ...
 
 
 class Dispatch(Generic[Item]):
@@ -132,7 +136,7 @@ class Dispatch(Generic[Item]):
         coming = self._coming()
         for _ in range(min(size - len(self._workers), len(self._backlog) - coming)):
             actor, reused = self._pool.take()
-            self._workers.append(Worker(actor, actor.hello.remote(), actor.open.remote(self._work), reused))
+            self._workers.append(Worker(actor, actor.hello.remote(), self._pool.open(actor, self._work), reused))
         while self._backlog.apart and (len(self._workers) < size or self._retire_one()):
             self._start_apart(self._backlog.apart.popleft())
 
@@ -140,7 +144,7 @@ class Dispatch(Generic[Item]):
         if attempt.careful and self._careful is None:
             self._careful = ray.put(self._plain.careful())
         actor = self._pool.fresh()
-        opening = actor.open.remote(self._careful if attempt.careful else self._work)
+        opening = self._pool.open(actor, self._careful if attempt.careful else self._work)
         self._workers.append(Worker(actor, actor.hello.remote(), opening, only=attempt))
 
     def _retire_one(self) -> bool:
@@ -204,6 +208,9 @@ class Dispatch(Generic[Item]):
         try:
             ray.get(worker.opening)
         except RayError as error:
+            if isinstance(error, RayTaskError) and isinstance(error.cause, RouteError):
+                self._unfit(worker, error.cause)
+                return
             if isinstance(error, RayTaskError) and isinstance(error.cause, ShardmillError):
                 raise error.cause from None   # a wrong recipe or a model that cannot be had: no other worker will do better
             self._not_opened(worker, reason(error))
@@ -212,6 +219,13 @@ class Dispatch(Generic[Item]):
         self._start_failures = 0
         if worker.only is not None:
             worker.give(worker.only)
+
+    def _unfit(self, worker: Worker[Item], error: RouteError) -> None:
+        """Its node computes otherwise than the run: no failure, but no place for its actors."""
+        self._lose(worker)
+        self._nodes = cluster.nodes()
+        if not self._pool.keep_out(str(worker.node), self._nodes, str(error)):
+            raise error from None
 
     def _not_opened(self, worker: Worker[Item], message: str) -> None:
         """Counts workers that were started after the last failure: several at once are one, and a node that went is none."""

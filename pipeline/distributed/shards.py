@@ -5,6 +5,7 @@ item, and who is blamed when something dies, is `dispatch.py`.
 """
 
 import faulthandler
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -13,11 +14,14 @@ from typing import Any
 import ray
 
 from pipeline.distributed import cluster
+from pipeline.distributed.agreement import Terms
 from pipeline.distributed.attempts import ATTEMPTS, Patience
-from pipeline.distributed.cluster import Nodes, ask, connect, disconnect, has_gpu
+from pipeline.distributed.cluster import connect, disconnect, gpus_hidden
 from pipeline.distributed.dispatch import Dispatch
 from pipeline.distributed.holders import Seats
 from pipeline.distributed.partitions import RayFleet
+from pipeline.distributed.pools import ActorPool, share
+from pipeline.distributed.routing import settle
 from pipeline.distributed.workers import WATCH
 from pipeline.io.store import Store
 from pipeline.reduce.fitting import Fleet
@@ -25,7 +29,7 @@ from pipeline.reduce.inprocess import LocalFleet
 from pipeline.reduce.partition import Block
 from pipeline.work import Facts, Item, Outcome, Work, beats
 
-__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "ask", "connect", "disconnect", "has_gpu"]
+__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connect", "disconnect", "gpus_hidden", "settle"]
 
 CONFESSION = 0.9
 """The part of the patience after which a process that gets nowhere writes where it is to its log, before it is ended."""
@@ -35,6 +39,8 @@ class ShardActor:
     """Holds one opened work in its own process."""
 
     def __init__(self, stall: float) -> None:
+        if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""   # Ray hides those of others only by default
         self._stack = ExitStack()
         self._stall = stall
         self._lock = threading.Lock()
@@ -45,9 +51,14 @@ class ShardActor:
         """The node it runs on."""
         return cluster.own_node()
 
-    def open(self, work: Work[Any]) -> None:
-        """Closes the work before and opens this one."""
+    def open(self, work: Work[Any], terms: Sequence[Any]) -> None:
+        """Closes the work before and opens this one. `terms`: a reference to those of the run, if there are any; only a work that
+        asks the model looks at them, for they bring torch. Raises RouteError where this node does not keep them."""
         self._stack.close()
+        for ref in terms if work.on_device else ():
+            found: Terms = ray.get(ref)
+            if cluster.own_node() not in found.known:
+                found.check(found.route)
         self._run = self._stack.enter_context(work.open())
 
     def run(self, item: Any) -> Facts:
@@ -77,25 +88,33 @@ class ShardActor:
 
 
 class RayExecutor:
-    """Actors of `cpus` CPUs (and `gpus` GPUs) each on the Ray cluster that this process is connected to: `workers` of them, or as
-    many as the cluster has room for at any moment, as nodes come and go.
+    """Actors on the Ray cluster that this process is connected to: `workers` of them, or as many as the cluster has room for at any
+    moment, as nodes come and go. Each takes a CPU; where the terms' route is a GPU's, those that ask the model take a part of one
+    as well, so that `actors_per_gpu` share it (None: as many as there are CPUs for).
 
-    Healthy actors are kept between works, so that processes start and libraries load once. `close` ends them.
+    Healthy actors are kept between works of one kind. Those of the other kind give their seats back first: no pass waits for
+    what is held by nobody's work. `close` ends them.
     """
 
     def __init__(
-        self, workers: int | None = None, *, cpus: float = 1, gpus: float = 0, patience: Patience | None = None
+        self, workers: int | None = None, *, terms: Terms = Terms(), actors_per_gpu: int | None = None,   # noqa: B008 (frozen)
+        patience: Patience | None = None,
     ) -> None:
         self.patience = patience or Patience()
-        self._asked, self._cpus, self._gpus = workers, cpus, gpus
-        options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0, "concurrency_groups": {WATCH: 1}}
-        self._actor_class: Any = ray.remote(**options)(ShardActor)
-        self._idle: list[Any] = []
+        self._asked = workers
+        self._plain = ActorPool(ShardActor, workers, self.patience)
+        self._device = ActorPool(
+            ShardActor, workers, self.patience, terms,
+            gpus=share(actors_per_gpu or cluster.nodes().cpus_per_gpu()) if terms.on_gpu else 0,
+        )
+        if not (terms.on_gpu or terms.limits or terms.kept_out):
+            self._plain = self._device   # the same processes will do for both
+        self._last = self._plain
 
     @property
     def workers(self) -> int:
-        """Actors that there would be now."""
-        return self.seats(cluster.nodes())
+        """Actors that the last pass would have now."""
+        return self._last.seats(cluster.nodes())
 
     @property
     def actors_per_gpu(self) -> int:
@@ -104,13 +123,17 @@ class RayExecutor:
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         if not items:
             return
-        dispatch = Dispatch(self, work, items)
+        pool = self._device if work.on_device else self._plain
+        if pool is not self._last:
+            self._last.close()
+            self._last = pool
+        dispatch = Dispatch(pool, work, items)
         try:
             yield from dispatch.outcomes()
         except BaseException:
             dispatch.kill()
             raise
-        self._idle += dispatch.release()
+        pool.keep(dispatch.release())
 
     def machines(self) -> tuple[int, int | None]:
         nodes = cluster.nodes()
@@ -123,21 +146,15 @@ class RayExecutor:
         if alone:
             return nullcontext(LocalFleet.of(blocks))
         self.close()
-        return RayFleet(blocks, store, scratch, Seats(self._asked, max(1, int(self._cpus)), self._gpus), self.patience)
+        return RayFleet(blocks, store, scratch, self.holders(), self.patience)
 
-    def seats(self, nodes: Nodes) -> int:
-        return self._asked or nodes.seats(self._cpus, self._gpus)
-
-    def take(self) -> tuple[Any, bool]:
-        """An idle actor and True, or a new one and False."""
-        return (self._idle.pop(), True) if self._idle else (self.fresh(), False)
-
-    def fresh(self) -> Any:
-        """A new actor. It gets the seat of an idle one where there is one."""
-        if self._idle:
-            ray.kill(self._idle.pop())
-        return self._actor_class.remote(self.patience.stall)
+    def holders(self) -> Seats:
+        """Of the actors that hold rows: one for each GPU, with the CPUs that are there for it, where the model runs on GPUs."""
+        nodes = cluster.nodes()
+        cpus = nodes.cpus_per_gpu()
+        room = nodes.fits(cpus, 1) if self._device.gpus else 0
+        return Seats(min(self._asked or room, room), cpus, 1) if room else Seats(self._asked)
 
     def close(self) -> None:
-        while self._idle:
-            ray.kill(self._idle.pop())
+        self._plain.close()
+        self._device.close()

@@ -1,7 +1,7 @@
 """The numeric route: everything about a machine and its settings that may change a bit of an embedding.
 
 It reads `<device>-<instructions>-<precision>-<form>`, e.g. `cpu-avx512-fp32-packed` or
-`cuda-sm90.nvidia_h100_80gb_hbm3.torch2.14.1_cu130-bf16-eager`. A worker settles it once; it is part of the fingerprint of
+`cuda-sm90.nvidia_h100_80gb_hbm3.torch2.14.1_cu130-bf16-eager`. The workers settle it once; it is part of the fingerprint of
 every column that a model makes, and a worker that cannot provide it says so instead of mixing two arithmetics in one
 column. Of a GPU it names the card and the library too: cuBLAS takes other kernels on an H200 than on an H100, though both
 are sm90. The number of threads is not in it: with micro-batches of a fixed shape it changes no bit.
@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RouteError
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {
@@ -85,14 +85,14 @@ def parse(text: str) -> Route:
 
 
 def require(route: Route) -> None:
-    """Raises InputError if this machine cannot provide the route."""
+    """Raises RouteError, an InputError, if this machine cannot provide the route."""
     if route.device == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"the route {route} needs a GPU and this worker has none: give it one, or set model.device to cpu")
+        raise RouteError(f"the route {route} needs a GPU and this worker has none: give it one, or set model.device to cpu")
     if route.form == "packed" and not (route.device == "cpu" and route.precision in PACKABLE and can_pack(route.precision)):
-        raise InputError(f"the route {route} needs oneDNN's packed operators for {route.precision}: set model.compile to false")
+        raise RouteError(f"the route {route} needs oneDNN's packed operators for {route.precision}: set model.compile to false")
     here = instructions(route.device)
     if route.instructions != here:
-        raise InputError(
+        raise RouteError(
             f"the run's embeddings are made by the route {route}, but this worker computes with {here}: "
             "use workers of one kind, or start another output root"
         )

@@ -23,11 +23,21 @@ class Machines:
         head = {"num_cpus": 2, "object_store_memory": MEMORY, "include_dashboard": False, "_system_config": QUICK}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=self.cluster.address, log_to_driver=False, configure_logging=False)
+        self.added = []
 
-    def add(self, cpus: int = 1, **resources: float):
-        node = self.cluster.add_node(num_cpus=cpus, object_store_memory=MEMORY, resources=resources or None)
+    def add(self, cpus: int = 1, gpus: int = 0, env: dict[str, str] | None = None):
+        """A node with CPUs and GPUs as it is told, and what else its processes are to find in their environment."""
+        node = self.cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=MEMORY, env_vars=env or {})
         self.cluster.wait_for_nodes()
+        self.added.append(node)
         return node
+
+    def leave_added(self) -> None:
+        """Those of the test before, whatever became of it."""
+        while self.added:
+            node = self.added.pop()
+            if node in self.cluster.worker_nodes:
+                self.leave(node)
 
     def leave(self, node) -> None:
         self.cluster.remove_node(node)
@@ -50,15 +60,18 @@ def machines():
     found = Machines()
     found.add()
     found.add()
+    found.added.clear()
     yield found
     found.close()
 
 
 @pytest.fixture
 def at_three(machines):
-    """The cluster with its three nodes there, whatever the test before did to them."""
+    """The cluster with its three nodes there, whatever the test before did to them. Others that a test adds leave after it."""
     while sum(node["Alive"] for node in ray.nodes()) > 3:
         time.sleep(0.1)
     while sum(node["Alive"] for node in ray.nodes()) < 3:
         machines.add()
-    return machines
+        machines.added.clear()
+    yield machines
+    machines.leave_added()

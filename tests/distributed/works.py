@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ray
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, RouteError
 from pipeline.work import Work, beat
 
 
@@ -131,6 +131,78 @@ TROUBLES = {
     "regex": lambda work, earlier: re.match(r"(a+)+$", "a" * 64 + "b"),   # C code that holds the GIL for years
     "stop": lambda work, earlier: os.kill(os.getpid(), signal.SIGSTOP),
 }
+
+
+@dataclass(frozen=True)
+class Placed(Work[int]):
+    """Says where it ran and what it was given; leaves `node.process` where an item begins. Items end once so many processes have
+    begun, or when it is plain that they never will."""
+
+    trace: str
+    together: int
+
+    def name(self, item: int) -> str:
+        return f"number {item}"
+
+    @contextmanager
+    def open(self):
+        yield self._run
+
+    def _run(self, item: int):
+        context = ray.get_runtime_context()
+        found = {
+            "node": context.get_node_id(), "pid": os.getpid(), "gpus": context.get_accelerator_ids()["GPU"],
+            "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        }
+        Path(self.trace).mkdir(exist_ok=True)
+        Path(self.trace, f"{found['node']}.{found['pid']}").touch()
+        until = time.monotonic() + 40
+        while len(self.begun()) < self.together and time.monotonic() < until:
+            beat()
+            time.sleep(0.05)
+        return found
+
+    def begun(self) -> set[str]:
+        return {path.name for path in Path(self.trace).glob("*.*")}
+
+
+@dataclass(frozen=True)
+class Asking(Placed):
+    """The same, as a work that asks the model."""
+
+    on_device = True
+
+
+@dataclass(frozen=True)
+class Capable(Asking):
+    """Also says which instructions torch takes."""
+
+    def _run(self, item: int):
+        import torch
+
+        return {**super()._run(item), "capability": torch.backends.cpu.get_cpu_capability()}
+
+
+ROUTE = "PRETENDED_ROUTE"
+"""In the environment of a node: the route of the GPU that it pretends to have."""
+
+
+def pretended(question) -> str:
+    """The route of a machine as its environment has it."""
+    assert question.given == bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+    return _route("cuda" if question.given else "cpu")
+
+
+def _route(device: str) -> str:
+    if device == "cuda":
+        return os.environ.get(ROUTE, "cuda-sm90-fp32-eager")
+    return "cpu-x86_64-fp32-packed" if os.environ.get("ATEN_CPU_CAPABILITY") == "default" else "cpu-avx2-fp32-packed"
+
+
+def provides(route: str) -> None:
+    here = _route(route.partition("-")[0])
+    if route != here:
+        raise RouteError(f"this one computes by {here}")
 
 
 @dataclass(frozen=True)

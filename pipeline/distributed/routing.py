@@ -1,0 +1,120 @@
+"""The numeric route of a run, settled by the nodes that will compute: each is asked, and they agree (`agreement.py`)."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipeline.distributed import cluster
+from pipeline.distributed.agreement import Offer, Terms, agreed, confirmed
+from pipeline.distributed.growth import CRUMB, Waiting, gpu_comes
+from pipeline.distributed.pools import said_of
+from pipeline.errors import InputError, ShardmillError
+
+if TYPE_CHECKING:
+    from pipeline.models.machine import Question
+    from pipeline.models.route import RouteWish
+
+log = logging.getLogger(__name__)
+
+Answer = Callable[["Question"], str]
+ANSWERS = 600.0
+"""Seconds for a node to answer: it loads torch, perhaps from a slow disk, and its GPUs may be others' until then."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What runs on a node to learn of it."""
+
+    answer: Answer
+    """The route that it takes."""
+    provides: Callable[[str], None]
+    """Raises RouteError where it cannot provide a route: asked of nodes that join later."""
+
+
+def settle(
+    wish: "RouteWish", *, preferred: str = "", note: Callable[[str], None] = log.info, waiting: Waiting = Waiting(),   # noqa: B008
+    machine: Machine | None = None,
+) -> Terms:
+    """The terms of a run: by the route `preferred` where it can still be had, else by what the wish comes to on these nodes.
+    Raises InputError where there is no route, where a GPU is wanted and none comes, and where all that are there cannot be used."""
+    machine = machine or _machine()
+    terms = None
+    if preferred:
+        device: Literal["cpu", "cuda"] = "cuda" if preferred.startswith("cuda-") else "cpu"
+        precision: Any = preferred.split("-")[2]
+        terms = _again(replace(wish, device=device, precision=precision), preferred, note, waiting, machine.answer)
+    if terms is None:
+        terms = _by(wish, "", note, waiting, machine.answer)
+    said_of(terms.kept_out, cluster.nodes())
+    return replace(terms, check=machine.provides)
+
+
+def _machine() -> Machine:
+    from pipeline.models.machine import offered, provides  # slow to import
+
+    return Machine(offered, provides)
+
+
+def _again(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: Answer) -> Terms | None:
+    """By the preferred route; None where it is not to be had."""
+    try:
+        terms = _by(wish, preferred, note, waiting, answer)
+    except InputError as error:
+        note(f"the route {preferred} of this root is not to be had: {error}")
+        return None
+    return terms if terms.route == preferred else None
+
+
+def _by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: Answer) -> Terms:
+    on_gpu = wish.device != "cpu" and gpu_comes(wish.device, note, waiting)
+    there = cluster.nodes()
+    nodes = (there.having("GPU") if on_gpu else there.having("CPU")).resources
+    offers = _survey(nodes, wish, on_gpu, {}, answer)
+    terms = agreed(offers, preferred)
+    if terms.limits:
+        again = _survey([node for node in nodes if node not in terms.kept_out], wish, on_gpu, terms.limits, answer)
+        terms = confirmed(terms, {**{node: Offer(why=why) for node, why in terms.kept_out.items()}, **again})
+    return terms
+
+
+def _survey(
+    nodes: Iterable[str], wish: "RouteWish", on_gpu: bool, limits: Mapping[str, str], answer: Answer
+) -> dict[str, Offer]:
+    """What each node answers, in a process with these limits; a node that goes meanwhile is left out."""
+    from pipeline.models.machine import Question
+
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": CRUMB if on_gpu else 0, "max_retries": 0}
+    if limits:
+        options["runtime_env"] = {"env_vars": dict(limits)}
+    question = Question(wish, given=on_gpu)
+    refs = {
+        node: ray.remote(answer).options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False), **options).remote(question)
+        for node in nodes
+    }
+    done = set(ray.wait(list(refs.values()), num_returns=len(refs), timeout=ANSWERS)[0]) if refs else set()
+    found = {}
+    for node, ref in refs.items():
+        if ref in done:
+            found[node] = _answer(ref)
+        else:
+            ray.cancel(ref, force=True)
+            found[node] = Offer(why=f"it did not answer within {ANSWERS:g} s")
+    alive = cluster.nodes()
+    return {node: offer for node, offer in found.items() if node in alive}
+
+
+def _answer(ref: Any) -> Offer:
+    try:
+        return Offer(str(ray.get(ref)))
+    except RayTaskError as error:
+        if isinstance(error.cause, ShardmillError):
+            return Offer(why=str(error.cause))
+        raise
+    except RayError as error:   # its process or its node died
+        return Offer(why=str(error).partition("\n")[0])

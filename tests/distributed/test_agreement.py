@@ -1,0 +1,92 @@
+"""One route for machines of several kinds, without a cluster."""
+
+import pytest
+
+from pipeline.distributed.agreement import LIMITS, Offer, Terms, agreed, confirmed
+from pipeline.distributed.cluster import Nodes
+from pipeline.distributed.pools import share
+from pipeline.errors import InputError
+
+BIG, SMALL, OLD = "cpu-avx512-fp32-packed", "cpu-avx2-fp32-packed", "cpu-x86_64-fp32-packed"
+H100, A100 = "cuda-sm90-fp32-eager", "cuda-sm80-fp32-eager"
+ARM = "cpu-aarch64-fp32-eager"
+
+
+def offers(*routes):
+    return {f"node{i}": Offer(route) for i, route in enumerate(routes)}
+
+
+def test_machines_of_one_kind_take_their_route_unlimited():
+    terms = agreed(offers(BIG, BIG))
+    assert (terms.route, terms.limits, terms.kept_out) == (BIG, {}, {})
+    assert terms.known == {"node0", "node1"}
+
+
+def test_mixed_cpus_are_limited_to_the_least_of_them():
+    terms = agreed(offers(BIG, SMALL, BIG))
+    assert (terms.route, terms.limits, terms.kept_out) == (SMALL, LIMITS["avx2"], {})
+    assert agreed(offers(BIG, SMALL, OLD)).limits == LIMITS["x86_64"]
+
+
+def test_a_root_that_has_a_route_keeps_it_and_who_cannot_follow_is_kept_out():
+    terms = agreed(offers(BIG, SMALL), preferred=BIG)
+    assert (terms.route, terms.limits, terms.known) == (BIG, {}, {"node0"})
+    assert SMALL in terms.kept_out["node1"]
+    assert agreed(offers(BIG, BIG), preferred=SMALL).limits == LIMITS["avx2"]
+    assert agreed(offers(SMALL, SMALL), preferred=BIG).route == SMALL   # nobody can
+
+
+def test_gpus_of_two_models_and_cpus_of_two_makes_go_by_the_most_and_the_others_are_kept_out():
+    terms = agreed(offers(A100, H100, H100))
+    assert (terms.route, terms.limits, set(terms.kept_out)) == (H100, {}, {"node0"})
+    assert agreed(offers(ARM, SMALL, ARM)).route == ARM
+
+
+def test_one_arithmetic_is_not_limited_to_another():
+    """bf16 in avx2 has no packed form; fp32 is another precision."""
+    terms = agreed(offers("cpu-avx512-bf16-packed", "cpu-avx2-fp32-packed"))
+    assert terms.limits == {}
+    assert len(terms.kept_out) == 1
+
+
+def test_who_does_not_keep_the_limits_is_kept_out():
+    terms = agreed(offers(BIG, SMALL))
+    after = confirmed(terms, {"node0": Offer("cpu-avx2-fp32-eager"), "node1": Offer(SMALL)})
+    assert after.known == {"node1"}
+    assert "cpu-avx2-fp32-eager" in after.kept_out["node0"]
+    with pytest.raises(InputError, match="no node can compute by the route"):
+        confirmed(terms, {"node0": Offer(BIG)})
+
+
+def test_where_no_node_has_a_route_the_reason_of_one_is_given():
+    with pytest.raises(InputError, match="the driver is too old"):
+        agreed({"a": Offer(why="the driver is too old"), "b": Offer(why="the driver is too old")})
+
+
+def test_a_node_whose_gpu_cannot_be_used_is_kept_out_with_its_reason():
+    assert agreed({"a": Offer(why="the driver is too old"), "b": Offer(H100)}).kept_out == {"a": "the driver is too old"}
+
+
+def test_terms_know_whether_they_are_for_gpus():
+    assert Terms(H100).on_gpu
+    assert not Terms(SMALL).on_gpu
+
+
+@pytest.mark.parametrize("actors", range(1, 65))
+def test_as_many_actors_as_are_wanted_share_a_gpu(actors):
+    amount = share(actors)
+    assert round(amount * 10_000) * actors <= 10_000, "the last finds no room"
+    assert Nodes({"a": {"CPU": 999.0, "GPU": 8.0}}).fits(1, amount) == 8 * actors
+
+
+def test_actors_per_gpu_are_by_default_the_cpus_that_the_poorest_node_has_for_one():
+    assert Nodes({"a": {"CPU": 48.0, "GPU": 4.0}, "b": {"CPU": 8.0, "GPU": 1.0}, "c": {"CPU": 2.0}}).cpus_per_gpu() == 8
+    assert Nodes({"a": {"CPU": 1.0, "GPU": 8.0}}).cpus_per_gpu() == 1
+    assert Nodes({"a": {"CPU": 4.0}}).cpus_per_gpu() == 1
+
+
+def test_nodes_that_are_kept_out_have_no_seats():
+    nodes = Nodes({"a": {"CPU": 4.0, "GPU": 1.0}, "b": {"CPU": 3.0}}, {"a": "alpha"})
+    assert nodes.without({"a"}).fits(1, 0) == 3
+    assert nodes.without({"a", "b"}).fits(1, 0) == 0
+    assert nodes.name("a") == "node alpha (a)"

@@ -1,0 +1,132 @@
+"""Who gets what of a cluster with GPUs that are only pretended: Ray counts them, nothing computes on them."""
+
+import logging
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from pipeline.distributed.agreement import Terms
+from pipeline.distributed.attempts import Patience
+from pipeline.distributed.shards import RayExecutor
+from pipeline.errors import RouteError
+from pipeline.io.store import Store
+from pipeline.reduce.schedule import Schedule
+from pipeline.work import Work
+from tests.distributed.works import ROUTE, Asking, Placed, provides
+
+H100, A100, CPU = "cuda-sm90-fp32-eager", "cuda-sm80-fp32-eager", "cpu-avx2-fp32-packed"
+ITEMS = range(16)
+
+
+@pytest.fixture
+def gpu_node(at_three):
+    """The cluster of three, and a node of two CPUs and a GPU."""
+    return at_three.add(cpus=2, gpus=1)
+
+
+def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_waits_for_the_idle_of_the_other(gpu_node, tmp_path):
+    executor = RayExecutor(terms=Terms(H100, known=frozenset([gpu_node.node_id])))
+    asking = passed(executor, Asking(str(tmp_path / "asking"), 2))   # as many share the GPU as there are CPUs for it
+    assert {one["node"] for one in asking} == {gpu_node.node_id}
+    assert {(*one["gpus"], one["visible"]) for one in asking} == {("0", "0")}
+    assert (processes(asking), executor.workers) == ({gpu_node.node_id: 2}, 2)
+    plain = passed(executor, Placed(str(tmp_path / "plain"), 6))   # two of them have the seats of those before
+    assert {(*one["gpus"], one["visible"]) for one in plain} == {("",)}
+    assert set(processes(plain)) == alive()
+    assert (processes(plain)[gpu_node.node_id], executor.workers) == (2, 6)
+    again = passed(executor, Asking(str(tmp_path / "again"), 2))   # and give them back
+    assert processes(again) == {gpu_node.node_id: 2}
+    executor.close()
+
+
+def test_the_works_that_ask_the_model_are_annotate_and_the_texts_of_entities():
+    from pipeline import curation  # brings all works
+
+    assert curation
+    ours = [work for work in Work.__subclasses__() if work.__module__.startswith("pipeline.")]
+    assert len(ours) > 6
+    assert {work.__name__ for work in ours if work.on_device} == {"Annotate", "EmbedTexts"}
+
+
+def test_by_a_route_of_the_cpu_no_pass_takes_a_gpu_and_the_processes_serve_all(gpu_node, tmp_path):
+    executor = RayExecutor(terms=Terms(CPU, known=frozenset(alive())))
+    asking, plain = (passed(executor, work(str(tmp_path / work.__name__), 6)) for work in (Asking, Placed))
+    executor.close()
+    assert set(processes(asking)) == alive()
+    assert {(*one["gpus"], one["visible"]) for one in asking + plain} == {("",)}
+    assert {one["pid"] for one in plain} == {one["pid"] for one in asking}
+
+
+def test_a_gpu_node_that_joins_late_is_used_and_one_of_another_model_is_kept_out_by_name(at_three, tmp_path, caplog):
+    executor = RayExecutor(terms=Terms(H100, check=provides), actors_per_gpu=1, patience=Patience(stall=4.0))
+    work, nodes = Asking(str(tmp_path), 2), []
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(lambda: list(executor.run(work, ITEMS)))
+        time.sleep(1.0)
+        assert not work.begun(), "nobody has a GPU"
+        nodes += [at_three.add(gpus=1, env={ROUTE: route}) for route in (H100, A100, H100)]
+        outcomes = found.result()
+    executor.close()
+    first, other, last = (node.node_id for node in nodes)
+    assert {outcome.facts["node"] for outcome in outcomes} == {first, last}
+    assert {(outcome.error, outcome.attempts) for outcome in outcomes} == {(None, 1)}
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 1, said
+    assert f"({other[:8]}) is kept out of this run: this one computes by {A100}" in said[0]
+
+
+def test_where_no_node_is_left_that_provides_the_route_the_run_stops_and_says_why(at_three, tmp_path):
+    at_three.add(gpus=1, env={ROUTE: A100})
+    executor = RayExecutor(terms=Terms(H100, check=provides))
+    with pytest.raises(RouteError, match=f"computes by {A100}"):
+        passed(executor, Asking(str(tmp_path), 1))
+    executor.close()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows, and who asked for them."""
+
+    trace: str
+    name: str
+
+    def open(self):
+        gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+        Path(self.trace, f"{self.name}.{ray.get_runtime_context().get_node_id()}.{''.join(gpus)}").touch()
+        return np.eye(8, 16, k=int(self.name), dtype=np.float16), None
+
+
+def test_clustering_takes_whole_gpus_where_the_model_does_and_cpus_elsewhere(gpu_node, tmp_path):
+    blocks = [Rows(str(tmp_path), str(number)) for number in range(3)]
+    for terms, workers, gpus in ((Terms(H100), 4, "0"), (Terms(CPU), 2, "")):
+        executor = RayExecutor(workers, terms=terms)
+        with executor.fleet(blocks, Store(str(tmp_path / "store")), "scratch", alone=False) as fleet:
+            assert fleet.fit(Schedule(exact=1), 4, 1).sizes.sum() == 24
+        seen = {tuple(path.name.split(".")[1:]) for path in tmp_path.glob("[0-2].*")}
+        assert {given for _, given in seen} == {gpus}
+        assert {node for node, _ in seen} == {gpu_node.node_id} or not gpus
+        for path in tmp_path.glob("[0-2].*"):
+            path.unlink()
+
+
+def passed(executor, work):
+    outcomes = list(executor.run(work, ITEMS))
+    assert len(outcomes) == len(ITEMS)
+    assert all(outcome.error is None for outcome in outcomes)
+    return [outcome.facts for outcome in outcomes]
+
+
+def processes(found) -> dict[str, int]:
+    """How many on each node."""
+    return Counter(node for node, _ in {(one["node"], one["pid"]) for one in found})
+
+
+def alive() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
