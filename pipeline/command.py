@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pipeline.models.route import RouteWish
 
 ASSETS = Path(__file__).parent / "assets"
+SAMPLED = 8
+"""Input shards that the precision is settled on, at most; the first pairs are enough."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _curated(request: Request, recipe: Recipe, shards: tuple[Shard, ...], tell: 
     if root.url.startswith("memory:"):
         raise InputError("--output memory://… is one process's memory, which workers do not see: give a folder or a shared store")
     plan = Plan(root, recipe, shards, "", others=named_folders(root, recipe, shards))
-    plan = replace(plan, route=stored_route(plan))
+    plan = stored(plan)
     result = finished(plan, retry=request.choices.retry_quarantined) if plan.route else None
     if result is None:
         ray_shards.connect(request.address, request.workers)
@@ -100,12 +102,17 @@ def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Res
     """The run on the cluster that this process is connected to, by the route that its workers agree on: the plan's, if they can."""
     from pipeline.distributed import shards as ray_shards
     from pipeline.evidence import write_report
+    from pipeline.precision import Question
 
     root = plan.root
     refuse_foreign(root)   # before a lock is written there, and before anybody is asked
     terms = ray_shards.settle(wish(plan.recipe), preferred=plan.route, note=tell.note)
     if terms.route != plan.route:
-        plan = replace(plan, route=terms.route)
+        answer = ray_shards.settled_precision(Question(plan.recipe, plan.shards[:SAMPLED]), terms)
+        for distance in answer.distances:
+            tell.note(str(distance))
+        terms = replace(terms, route=answer.route)
+        plan = replace(plan, route=terms.route, distances=tuple(distance.record() for distance in answer.distances))
         found = finished(plan, retry=request.choices.retry_quarantined)
         if found is not None:
             return found
@@ -122,27 +129,27 @@ def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Res
     return result
 
 
-def stored_route(plan: Plan) -> str:
-    """The numeric route that the root's embeddings were made by, if this plan means the same embeddings: so that what goes on
-    elsewhere, or is only looked at, need not be computed again. Empty where there are none."""
+def stored(plan: Plan) -> Plan:
+    """The plan by the numeric route that the root's embeddings were made by, if it means the same embeddings: so that what goes on
+    elsewhere, or is only looked at, need not be computed again. Without a route where there are none."""
     from pipeline.models.machine import honours
 
     try:
-        outputs = plan.root.read_json("run.json")["outputs"]
-        route, folder = str(outputs["route"]), outputs["columns"]["clip"]
+        before = plan.root.read_json("run.json")
+        route, folder = str(before["outputs"]["route"]), before["outputs"]["columns"]["clip"]
         possible = honours(route, wish(plan.recipe))
+        found = replace(plan, route=route, distances=tuple(before.get("precision", ())))
     except (FileNotFoundError, ValueError, KeyError, TypeError, InputError):   # none there, or damaged: the run makes it anew
-        return ""
-    if not possible:
-        return ""
-    return route if f"columns/clip@{replace(plan, route=route).fingerprints['clip']}" == folder else ""
+        return plan
+    return found if possible and f"columns/clip@{found.fingerprints['clip']}" == folder else plan
 
 
 def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], workers: int, nodes: int) -> dict[str, Any]:
     """What a run would need, estimated on this machine."""
     recipe = load(recipe_name, overrides)
     shards = shards_of(recipe, inputs)
-    from pipeline.models.route import local_route  # slow to import: a wrong recipe or input is said before
+    from pipeline.precision import Question, settled  # slow to import: a wrong recipe or input is said before
     from pipeline.probe import estimate
 
-    return estimate(Plan(Store("memory://unused"), recipe, shards, local_route(wish(recipe))), workers, nodes)
+    answer = settled(Question(recipe, shards[:SAMPLED]))
+    return estimate(Plan(Store("memory://unused"), recipe, shards, answer.route), workers, nodes, answer.distances)

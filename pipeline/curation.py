@@ -105,7 +105,7 @@ def claim(plan: Plan) -> None:
     root.remove(SUCCESS)
     root.write_json("run.json", {
         "recipe": plan.recipe.model_dump(mode="json"), "outputs": plan.describe(), "versions": versions(),
-        "inputs": [asdict(shard) for shard in plan.shards],
+        "precision": list(plan.distances), "inputs": [asdict(shard) for shard in plan.shards],
     })
 
 

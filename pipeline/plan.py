@@ -67,6 +67,8 @@ class Plan:
     """Fingerprints of the annotate pass as a run recorded them; None: made from the stages."""
     others: Mapping[str, str] = field(default_factory=dict)
     """Recipe key (fit_on, ids_from) -> the folder of centroids that the root named there had published when the run began."""
+    distances: tuple[Mapping[str, Any], ...] = ()
+    """How far the precisions that were tried are from fp32 (`precision.Distance`), for whoever reads run.json."""
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.fit_costs import fit_costs, in_words, measured_rate
 from pipeline.io.shards import read
 from pipeline.plan import Plan
+from pipeline.precision import Distance
 from pipeline.reduce.costs import Machines
 from pipeline.runner import BATCH_ROWS, annotate
 from pipeline.sections import FITTED_HERE
@@ -20,7 +22,7 @@ PROBED = 2 * BATCH_ROWS
 """Samples; the first batch warms up and is not timed when there is a second one."""
 
 
-def estimate(plan: Plan, workers: int, nodes: int = 1) -> dict[str, Any]:
+def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Distance] = ()) -> dict[str, Any]:
     """Counts and estimates, each also as text for people. Times assume workers as fast as this process, on `nodes` machines like
     this one."""
     opened = time.monotonic()
@@ -37,11 +39,12 @@ def estimate(plan: Plan, workers: int, nodes: int = 1) -> dict[str, Any]:
     return {
         "shards": len(plan.shards), "bytes": total, "samples": samples, "rate": probe["rate"], "start_seconds": start,
         "seconds": seconds, "column_bytes": columns, "export_bytes_at_most": total, "conditions": list(plan.recipe.conditions),
-        "classes": classes,
+        "classes": classes, "route": plan.route, "precision": [one.record() for one in distances],
         "text": {
             "recipe": plan.recipe.name,
             "model": plan.recipe.model.label,
             "route": plan.route,
+            **({"precision": "; ".join(map(str, distances))} if distances else {}),
             "shards": f"{len(plan.shards):,}",
             "input": size(total),
             "samples": f"about {samples:,}" if samples else "none could be read; a run names the gaps",

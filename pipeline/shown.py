@@ -145,8 +145,8 @@ def simulation(found: Mapping[str, Any]) -> None:
 
 
 def plan(found: Mapping[str, Any]) -> None:
-    for name in ("recipe", "model", "route", "shards", "input", "samples", "rate", "start", "time", "columns", "export",
-                 "classes", "work", "memory", "wire", "fit", "refused"):
+    for name in ("recipe", "model", "route", "precision", "shards", "input", "samples", "rate", "start", "time", "columns",
+                 "export", "classes", "work", "memory", "wire", "fit", "refused"):
         if name in found["text"]:
             print(f"  {name:<10} {clean(found['text'][name])}")
     for condition in found["conditions"]:

@@ -16,6 +16,7 @@ from pipeline.distributed.pools import said_of
 from pipeline.errors import InputError, ShardmillError
 
 if TYPE_CHECKING:
+    from pipeline import precision
     from pipeline.models.machine import Question
     from pipeline.models.route import RouteWish
 
@@ -52,6 +53,28 @@ def settle(
         terms = _by(wish, "", note, waiting, machine.answer)
     said_of(terms.kept_out, cluster.nodes())
     return replace(terms, check=machine.provides)
+
+
+def settled_precision(question: "precision.Question", terms: Terms) -> "precision.Answer":
+    """The terms' route with the precision that the recipe comes to on this run's first pairs, measured by one of the nodes that
+    provide it. Nobody is asked where the recipe leaves nothing to measure."""
+    from pipeline import precision  # slow to import
+
+    wanted = question.recipe.model.precision
+    if wanted == "fp32" or (wanted == "auto" and not terms.on_gpu):
+        return precision.Answer(terms.route)
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": CRUMB if terms.on_gpu else 0, "max_retries": 0}
+    if terms.limits:
+        options["runtime_env"] = {"env_vars": dict(terms.limits)}
+    node = NodeAffinitySchedulingStrategy(min(terms.known), soft=False)
+    try:
+        answer: precision.Answer = ray.get(
+            ray.remote(precision.settled).options(scheduling_strategy=node, **options).remote(question))
+    except RayTaskError as error:
+        if isinstance(error.cause, ShardmillError):
+            raise error.cause from None
+        raise
+    return answer
 
 
 def _machine() -> Machine:

@@ -21,7 +21,7 @@ from pipeline.distributed.dispatch import Dispatch
 from pipeline.distributed.holders import Seats
 from pipeline.distributed.partitions import RayFleet
 from pipeline.distributed.pools import ActorPool, share
-from pipeline.distributed.routing import settle
+from pipeline.distributed.routing import settle, settled_precision
 from pipeline.distributed.workers import WATCH
 from pipeline.io.store import Store
 from pipeline.reduce.fitting import Fleet
@@ -29,7 +29,7 @@ from pipeline.reduce.inprocess import LocalFleet
 from pipeline.reduce.partition import Block
 from pipeline.work import Facts, Item, Outcome, Work, beats
 
-__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connect", "disconnect", "gpus_hidden", "settle"]
+__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connect", "disconnect", "gpus_hidden", "settle", "settled_precision"]
 
 CONFESSION = 0.9
 """The part of the patience after which a process that gets nowhere writes where it is to its log, before it is ended."""
@@ -118,7 +118,7 @@ class RayExecutor:
 
     @property
     def actors_per_gpu(self) -> int:
-        return max(1, round(1 / self._gpus)) if self._gpus else 1
+        return max(1, round(1 / self._device.gpus)) if self._device.gpus else 1
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         if not items:

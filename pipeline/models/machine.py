@@ -97,5 +97,7 @@ def honours(route: str, wish: RouteWish) -> bool:
     """Whether a route is one that the wish may come to, on some machine."""
     found = parse(route)
     packed = wish.packed == "auto" or (found.form == "packed") == (wish.packed and found.device == "cpu")
-    precision = found.precision == wish.precision or (wish.precision == "auto" and (found.device == "cuda" or found.precision == "fp32"))
+    precision = wish.precision == found.precision
+    if wish.precision == "auto":   # a GPU's is measured; a CPU's is fp32
+        precision = found.device == "cuda" or found.precision == "fp32"
     return wish.device in ("auto", found.device) and precision and packed

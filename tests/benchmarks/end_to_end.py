@@ -11,9 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -104,17 +103,17 @@ class Towers(Work[int]):
         pixels = torch.from_numpy(np.load(self.pixels)).permute(0, 3, 1, 2)
         tokens = torch.from_numpy(np.load(self.tokens))
         with open_encoder(self.clip.spec, self.clip.route, self.clip.micro_batch) as encoder:
-            ready = replace(encoder, tokenizer=lambda rows: tokens[list(rows)])
-            yield lambda rows: model_step(ready, pixels, rows)
+            assert isinstance(encoder, Encoder)
+            yield lambda rows: model_step(encoder, pixels, tokens, rows)
 
 
-def model_step(encoder: Encoder, pixels: torch.Tensor, rows: int) -> Facts:
+def model_step(encoder: Encoder, pixels: torch.Tensor, tokens: torch.Tensor, rows: int) -> Facts:
     """Embeds `rows` pairs, going round the ones in memory, in the batches of the annotate pass."""
     for start in range(0, rows, BATCH_ROWS):
         these = range(start, min(start + BATCH_ROWS, rows))
-        chosen: Any = [row % len(pixels) for row in these]
+        chosen = [row % len(pixels) for row in these]
         encoder.encode_images(pixels[chosen])
-        encoder.encode_texts(chosen)   # its tokenizer takes row numbers
+        encoder.encode_tokens(tokens[chosen])
     return {"rows": rows}
 
 
@@ -178,7 +177,7 @@ def bare_pass(folder: Path, overrides: Sequence[str], size: Size) -> Pass:
 
 def plan_of(root: str, overrides: Sequence[str], shards: Sequence[Shard]) -> Plan:
     recipe = load("sample", overrides)
-    return Plan(Store(root), recipe, tuple(shards), local_route(RouteWish(recipe.model.precision)))
+    return Plan(Store(root), recipe, tuple(shards), local_route(RouteWish(recipe.model.precision, "cpu")))
 
 
 def prepare(folder: Path, overrides: Sequence[str], size: Size) -> None:
@@ -190,7 +189,8 @@ def prepare(folder: Path, overrides: Sequence[str], size: Size) -> None:
     with open_encoder(clip.spec, clip.route, clip.micro_batch) as encoder:
         pixels = encoder.preprocess(decoded(data).pixels for data, _ in pairs)
         np.save(folder / "pixels.npy", pixels.permute(0, 2, 3, 1).contiguous().numpy())
-        np.save(folder / "tokens.npy", encoder.tokenizer([caption for _, caption in pairs]).numpy())
+        assert isinstance(encoder, Encoder)
+        np.save(folder / "tokens.npy", encoder.towers.tokenizer([caption for _, caption in pairs]).numpy())
 
 
 def measure(size: Size, overrides: Sequence[str], bounds: Bounds, rounds: int) -> list[Figure]:

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,18 +26,18 @@ DIFFERENCE, COSINE = 1e-5, 0.999
 
 def towers(spec: ModelSpec, rows: int, bound: float, rounds: int) -> list[Figure]:
     """Both towers over inputs in memory: packed, from uint8 pixels; and open_clip's own, from the same normalised ones."""
-    with open_encoder(spec, local_route(RouteWish()), MICRO_BATCH) as encoder:
+    with open_encoder(spec, local_route(RouteWish(device="cpu")), MICRO_BATCH) as encoder:
         model = load_model(spec, "fp32", "cpu")[0]
         pairs = readable()[:rows]
         pixels = encoder.preprocess(decoded(data).pixels for data, _ in pairs)
-        tokens = encoder.tokenizer([caption for _, caption in pairs])
-        ready = replace(encoder, tokenizer=lambda chosen: tokens[list(chosen)])
-        normalised = encoder.transform.normalised(pixels, torch.float32).contiguous()
+        assert isinstance(encoder, Encoder)
+        tokens = encoder.towers.tokenizer([caption for _, caption in pairs])
+        normalised = encoder.towers.transform.normalised(pixels, torch.float32).contiguous()
         plain = plain_images(model, normalised), plain_texts(model, tokens)
-        ours = encoder.encode_images(pixels), ready.encode_texts(range(len(pixels)))   # type: ignore[arg-type]
+        ours = encoder.encode_images(pixels), encoder.encode_tokens(tokens)
         seconds = interleaved({
             "plain": lambda: (plain_images(model, normalised), plain_texts(model, tokens)),
-            "ours": lambda: model_step(ready, pixels, len(pixels)),
+            "ours": lambda: model_step(encoder, pixels, tokens, len(pixels)),
         }, rounds)
     difference = max(float(np.abs(a - b).max()) for a, b in zip(plain, ours, strict=True))
     return [
@@ -73,7 +72,8 @@ def photos(count: int) -> list[bytes]:
 def decoding(pictures: Sequence[bytes], bound: float, rounds: int) -> list[Figure]:
     """Encoded bytes to the bundled model's normalised input, as the image and clip stages do it and as open_clip does."""
     spec = ModelSpec()
-    with open_encoder(spec, local_route(RouteWish()), MICRO_BATCH) as encoder:
+    with open_encoder(spec, local_route(RouteWish(device="cpu")), MICRO_BATCH) as encoder:
+        assert isinstance(encoder, Encoder)
         model, transform = open_clip_own(spec)
         ours, theirs = ours_of(encoder, pictures), theirs_of(transform, pictures)   # warm-up
         found = plain_images(model, torch.cat(ours)), plain_images(model, torch.cat(theirs))
@@ -101,7 +101,7 @@ def ours_of(encoder: Encoder, pictures: Sequence[bytes]) -> list[torch.Tensor]:
     found = []
     for start in range(0, len(pictures), MICRO_BATCH):
         pixels = encoder.preprocess(seen(data) for data in pictures[start:start + MICRO_BATCH])
-        found.append(encoder.transform.normalised(pixels, torch.float32))
+        found.append(encoder.towers.transform.normalised(pixels, torch.float32))
     return found
 
 

@@ -24,7 +24,9 @@ _opened = ExitStack()
 @lru_cache(1)
 def encoder() -> Encoder:
     tune()
-    return _opened.enter_context(open_encoder(SPEC, local_route(RouteWish()), micro_batch=16))
+    found = _opened.enter_context(open_encoder(SPEC, local_route(RouteWish(device="cpu")), micro_batch=16))
+    assert isinstance(found, Encoder)
+    return found
 
 
 @lru_cache(1)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.clip import filled, open_encoder
+from pipeline.models.clip import open_encoder
 from pipeline.models.images import decode, reopened
 from pipeline.models.route import RouteWish, local_route
+from pipeline.models.towers import filled
 from pipeline.models.weights import ASSETS
 from tests.models.bundled import SPEC, encoder, opened, plain, plain_images, plain_texts, readable
 from tests.models.zoo import picture, zoo
@@ -57,7 +58,7 @@ def test_the_fast_towers_are_within_1e_5_of_plain_fp32(some):
     pixels, captions = some
     model = plain()[0]
     with torch.inference_mode():
-        expected = model.encode_image(encoder().transform.normalised(pixels, torch.float32).contiguous(), normalize=True).numpy()
+        expected = model.encode_image(encoder().towers.transform.normalised(pixels, torch.float32).contiguous(), normalize=True).numpy()
     assert np.abs(encoder().encode_images(pixels) - expected).max() <= 1e-5
     assert np.abs(encoder().encode_texts(captions) - plain_texts(captions)).max() <= 1e-5
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pipeline.errors import InputError
-from pipeline.models.clip import ModelOutOfMemory, memory
 from pipeline.models.route import parse
+from pipeline.models.towers import ModelOutOfMemory, memory
 
 SCARCE = """
 import ctypes, resource

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.models.device.lanes import Lane, Share
     from pipeline.models.towers import Towers
 
-IDLE = 10.0
+IDLE = 20.0
 """Seconds without a client after which it ends and gives the device back."""
 SILENCE = 120.0
 """Seconds that a client may take in the middle of what it says."""
