@@ -134,10 +134,12 @@ def settled(question: Question) -> Answer:
     bounds = bounds_of(question.recipe.filters, reference, shuffled)
     found: list[Distance] = []
     for precision in FASTEST_FIRST if wish.precision == "auto" else (wish.precision,):
-        route = local_route(replace(wish, precision=precision))   # type: ignore[arg-type]
-        found.append(distance(route, similarities(question.recipe, route, sample)[0], reference, bounds))
+        taken = replace(wish, precision=precision)   # type: ignore[arg-type]
+        # Operator by operator: to compile takes a minute, and rounds alike or less often.
+        tried = local_route(taken if device == "cpu" else replace(taken, packed=False))
+        found.append(distance(tried, similarities(question.recipe, tried, sample)[0], reference, bounds))
         if wish.precision != "auto" or found[-1].acceptable:
-            return Answer(route, tuple(found))
+            return Answer(local_route(taken), tuple(found))
     return Answer(reference_route, tuple(found))
 
 

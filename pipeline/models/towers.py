@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
-from pipeline.models.packing import Tower, checked_tower, packed
+from pipeline.models.packing import MAX_DIFFERENCE, Tower, checked_tower, packed
 from pipeline.models.preprocess import Preprocess
 from pipeline.models.route import Route, require
 from pipeline.models.tokens import Tokenizer, tokenizer
@@ -60,8 +60,9 @@ def open_towers(spec: ModelSpec, route: Route, micro_batch: int) -> Towers:
         pixels, captions = sketch(micro_batch, transform.size), filled(tokens(EXAMPLES), micro_batch)
         image_example = transform.normalised(pixels.to(route.device), input_type(route))
         text_example = captions.to(route.device)
-        image = _tower(ImageTower(model).to(memory_format=torch.channels_last), image_example, route)
-        text = _tower(TextTower(model), text_example, route)
+        half = route.device == "cuda" and route.dtype is not torch.float32
+        image = _tower(ImageTower(model, wide=half).to(memory_format=torch.channels_last), image_example, route)
+        text = _tower(TextTower(model, wide=half), text_example, route)
         dimension = text(text_example).shape[1]
     return Towers(transform, config, tokens, image, text, dimension, captions.shape[1], micro_batch, route)
 
@@ -80,47 +81,61 @@ def input_type(route: Route) -> torch.dtype:
 class ImageTower(nn.Module):
     """Normalised pixels to unit vectors.
 
-    With autocast the residual sum of a transformer is kept in float32: its first value is made wider, and what is added to
-    float32 stays float32. In half precision its rounding, once per block, would be most of the error.
+    `wide`: with autocast, the residual sum of a transformer is kept in float32. Its first value is made wider, and what is added to
+    float32 stays float32: rounded once per block, it would make most of the error.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, wide: bool) -> None:
         super().__init__()
-        self.model: Any = model
+        self.model, self.wide = model, wide
         first = getattr(model.visual, "ln_pre", None)
-        if isinstance(first, nn.Module):
+        if wide and isinstance(first, nn.Module):
             first.register_forward_hook(widened)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return unit(self.model.encode_image(pixels, normalize=False))
+        return unit(self.model.encode_image(pixels, normalize=False), wide=self.wide)
 
 
 class TextTower(nn.Module):
-    """Token ids to unit vectors."""
+    """Token ids to unit vectors; the residual sum is as wide as the weights of the embedding, float32 on a GPU."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, wide: bool) -> None:
         super().__init__()
-        self.model: Any = model
+        self.model, self.wide = model, wide
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return unit(self.model.encode_text(tokens, normalize=False))
+        return unit(self.model.encode_text(tokens, normalize=False), wide=self.wide)
 
 
 def widened(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    return output.float() if torch.is_autocast_enabled("cuda") else output
+    return output.float()
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """As open_clip normalises; after autocast in float32."""
-    if torch.is_autocast_enabled("cuda"):
-        vectors = vectors.float()
-    return nn.functional.normalize(vectors, dim=-1)
+def unit(vectors: Tensor, *, wide: bool) -> Tensor:
+    """As open_clip normalises; in float32 where `wide`."""
+    return nn.functional.normalize(vectors.float() if wide else vectors, dim=-1)
 
 
 def _tower(plain: nn.Module, example: Tensor, route: Route) -> Tower:
     if route.form == "eager":
         return plain
-    return checked_tower(packed(plain, example), plain, example)
+    if route.form == "compiled":
+        return checked_tower(compiled(plain, example), plain, example, MAX_DIFFERENCE[route.dtype])
+    return checked_tower(packed(plain, example), plain, example, MAX_DIFFERENCE[route.dtype])
+
+
+def compiled(plain: nn.Module, example: Tensor) -> Tower:
+    """What torch.compile makes of a tower for one input shape: norms, casts and sums between two products become one kernel.
+    Raises InputError where it cannot."""
+    tower: Tower = torch.compile(plain, dynamic=False)
+    try:
+        tower(example)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:   # of dynamo, inductor or Triton
+        said = str(error).partition("\n")[0]
+        raise InputError(f"torch.compile cannot follow this model ({said}): set model.compile to false") from error
+    return tower
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tests.device import correct, gpu, peer, throughput
+from tests.device import arithmetic, correct, gpu, peer, throughput
 from tests.device.report import measured
 
 SECONDS = 430.0
@@ -26,6 +26,7 @@ def parts(folder: Path, *, tiny: bool) -> dict[str, Callable[[], Any]]:
     best = "fp32" if device == "cpu" else "bf16"
     found: dict[str, Callable[[], Any]] = {
         "ceilings": gpu.ceilings,
+        "arithmetic": lambda: {model: arithmetic.compared(model) for model in ("ViT-L-14", "bundled:tinyclip-oc")},
         "correct": lambda: correct.routes(device, precisions, 40 if tiny else 823),
         "shards": lambda: throughput.write_shards(folder, size),
         "decoding": lambda: throughput.decoding(size.workers, 0.5 if tiny else 3.0),
@@ -36,7 +37,7 @@ def parts(folder: Path, *, tiny: bool) -> dict[str, Callable[[], Any]]:
         "peer, large": lambda: peer.inference(folder, "ViT-L-14", size.workers, 6 if tiny else 15_000, device, 2 if tiny else 256),
     }
     if device == "cpu":
-        del found["ceilings"]
+        del found["ceilings"], found["arithmetic"]
     return found
 
 

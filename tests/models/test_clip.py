@@ -58,7 +58,8 @@ def test_the_fast_towers_are_within_1e_5_of_plain_fp32(some):
     pixels, captions = some
     model = plain()[0]
     with torch.inference_mode():
-        expected = model.encode_image(encoder().towers.transform.normalised(pixels, torch.float32).contiguous(), normalize=True).numpy()
+        normalised = encoder().towers.transform.normalised(pixels, torch.float32).contiguous()
+        expected = model.encode_image(normalised, normalize=True).numpy()
     assert np.abs(encoder().encode_images(pixels) - expected).max() <= 1e-5
     assert np.abs(encoder().encode_texts(captions) - plain_texts(captions)).max() <= 1e-5
 

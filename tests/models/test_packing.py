@@ -61,8 +61,8 @@ def test_a_tower_that_cannot_be_followed_is_an_error_that_says_what_to_do():
 
 def test_a_packed_tower_that_disagrees_with_the_plain_one_is_refused():
     example = torch.ones(4, 2)
-    assert checked_tower(lambda x: x, lambda x: x + 9e-6, example)(example) is example
+    assert checked_tower(lambda x: x, lambda x: x + 9e-6, example, 1e-5)(example) is example
     with pytest.raises(InputError, match=r"off by 2\.0e-05"):
-        checked_tower(lambda x: x, lambda x: x + 2e-5, example)
+        checked_tower(lambda x: x, lambda x: x + 2e-5, example, 1e-5)
     with pytest.raises(InputError, match="off by nan"):
-        checked_tower(lambda x: x * float("nan"), lambda x: x, example)
+        checked_tower(lambda x: x * float("nan"), lambda x: x, example, 1e-5)
