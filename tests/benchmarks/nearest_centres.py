@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from pipeline.reduce.approximate import LEAST, Search, gated, recall
-from pipeline.reduce.inprocess import loaded_libraries, single_threaded
 from pipeline.reduce.kernels import Floats, kernel
 from pipeline.reduce.nearest import Ids, assigned, nearest
+from pipeline.reduce.threads import loaded_libraries, single_threaded
 from tests.benchmarks.embeddings import glosses, planted
 from tests.benchmarks.figures import Figure, interleaved, median, ratio
 
