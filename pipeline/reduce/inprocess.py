@@ -1,17 +1,12 @@
 """A fleet in this process: for rows that fit one machine, for arrays, and for tests of what the distributed one must equal."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TypeVar
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from pipeline.io.store import Store
 from pipeline.reduce import partition as looks
@@ -22,6 +17,7 @@ from pipeline.reduce.nearest import Centres, Floats, kernel, nearest, unit
 from pipeline.reduce.owner import Owner, slices
 from pipeline.reduce.partition import Assigner, Block, Far, Partition, Share
 from pipeline.reduce.schedule import COARSE, NEAR, Schedule
+from pipeline.reduce.threads import eager_switches, loaded_libraries, single_threaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -138,31 +134,6 @@ class LocalFleet(Fleet[Floats]):
     def assignment(self) -> NDArray[np.int32]:
         """i32[n]"""
         return np.concatenate([one.assignment for one in self.partitions if one.assignment is not None])
-
-
-@cache
-def loaded_libraries() -> ThreadpoolController:
-    """numpy's and FAISS's, both loaded by now; to look for them takes milliseconds, as long as a small pass."""
-    return ThreadpoolController()
-
-
-@contextmanager
-def eager_switches() -> Iterator[None]:
-    """Threads of short numpy calls hand the interpreter over after half a millisecond instead of five: they wait less."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(5e-4)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-def single_threaded() -> None:
-    """The kernels that this thread calls from now on use no others."""
-    from pipeline.models.allocator import limit_threads  # torch takes seconds to import
-
-    limit_threads(1)
-    faiss.omp_set_num_threads(1)
 
 
 def runs(blocks: Sequence[Block], parts: int) -> list[Sequence[Block]]:

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.device_centres import DeviceCentres
+from pipeline.reduce.heaps import Heaps as Heaps
 
 if TYPE_CHECKING:
     from pipeline.models.centres import PackedMatrix
@@ -34,12 +35,20 @@ class Centres(Protocol):
         first: ids i64[n, m] and inner products f32[n, m]. Nothing of size n x k is held."""
 
 
+@runtime_checkable
+class Leading(Protocol):
+    """Centres whose kernel has a faster way to the first two than `candidates`."""
+
+    def leaders(self, rows: Floats) -> Found:
+        """See the function of this name."""
+
+
 Kernel = Callable[[Floats], Centres]
 
 
 def leaders(centres: Centres, rows: Floats) -> Found:
     """The nearest centre of each row and how far it leads the next, by the kernel's rounding: i64[n] and f32[n]."""
-    if isinstance(centres, PackedCentres):
+    if isinstance(centres, Leading):
         return centres.leaders(rows)
     if len(centres.vectors) == 1:
         return np.zeros(len(rows), np.int64), np.full(len(rows), np.inf, np.float32)
@@ -87,33 +96,6 @@ class GpuCentres:
 def gpu_resources() -> Any:
     """FAISS's scratch memory on a GPU, 1.5 GB of it: one for the process."""
     return faiss.StandardGpuResources()
-
-
-@dataclass(frozen=True, eq=False)
-class Heaps:
-    """The m largest values seen of each of n rows."""
-
-    ids: NDArray[np.int64]
-    values: Floats
-    arrays: Any
-    """FAISS's view of both."""
-
-    @classmethod
-    def of(cls, n: int, m: int) -> "Heaps":
-        ids, values = np.empty((n, m), np.int64), np.empty((n, m), np.float32)
-        arrays: Any = faiss.float_minheap_array_t()
-        arrays.k, arrays.nh, arrays.val, arrays.ids = m, n, faiss.swig_ptr(values), faiss.swig_ptr(ids)
-        arrays.heapify()
-        return cls(ids, values, arrays)
-
-    def add(self, values: Floats, first: int = 0, row: int = 0) -> None:
-        """Values f32[some, width], C-contiguous, of the rows from `row` on; their ids count from `first`."""
-        self.arrays.addn(values.shape[1], faiss.swig_ptr(values), first, row, len(values))
-
-    def best(self) -> Found:
-        """Largest first; id -1 where a row has seen fewer than m. Nothing can be added after."""
-        self.arrays.reorder()
-        return self.ids, self.values
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,20 +153,23 @@ GIVEN: list[str] = []
 
 def give(device: str | None) -> bool:
     """Searches of this process run on this device (torch's name of it) from now on. False where they stay on the CPU."""
+    from pipeline.reduce.fastest import FastestCentres  # it knows all the kernels of this module
+
     GIVEN[:] = [] if device is None else [device]
     kernel.cache_clear()
-    return kernel() not in (PackedCentres, FlatCentres)
+    return kernel() is not FastestCentres
 
 
 @cache
 def kernel() -> Kernel:
-    """The fastest exact kernel of this process; one that does not agree with FAISS's on a small problem is none.
+    """The fastest exact kernel of this process; one that does not agree with FAISS's on a small problem is none. On a CPU it depends
+    on the shape: it is measured when it is needed (`fastest.py`).
 
     On a device torch's matrix units propose in half precision and the device itself ranks exactly: FAISS's flat search
     there is float32, at a tenth of their speed, and leaves the ranking to the CPU. It stays for what torch's gets wrong.
     """
-    from pipeline.models.centres import can_multiply
     from pipeline.models.device_rows import there
+    from pipeline.reduce.fastest import FastestCentres
 
     for device in GIVEN:
         on_device = partial(DeviceCentres, device=device)
@@ -192,18 +177,22 @@ def kernel() -> Kernel:
             return on_device
         if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0 and agrees(GpuCentres):
             return GpuCentres
-    return PackedCentres if can_multiply() and agrees(PackedCentres) else FlatCentres
+    return FastestCentres
 
 
 def agrees(other: Kernel, n: int = 300, k: int = 700, d: int = 96) -> bool:
     """Whether a kernel finds, up to float32's rounding, the inner products that FAISS finds, for the centres it names."""
     random = np.random.default_rng(0)
     rows, vectors = random.standard_normal((n, d), np.float32), random.standard_normal((k, d), np.float32)
-    ids, values = other(vectors).candidates(rows, 8)
-    named = np.vecdot(vectors[ids].astype(np.float64), rows[:, None].astype(np.float64))
-    allowed = tolerance(rows, vectors)
+    centres, allowed = other(vectors), tolerance(rows, vectors)
+    ids, values = centres.candidates(rows, 8)
+    first, lead = leaders(centres, rows)
+    named = np.vecdot(vectors[np.column_stack([ids, first])].astype(np.float64), rows[:, None].astype(np.float64))
     expected = FlatCentres(vectors).candidates(rows, 8)[1]
-    return bool((np.abs(values - expected) <= allowed).all() and (np.abs(values - named) <= allowed).all())
+    near = (np.abs(values - expected) <= allowed).all() and (np.abs(values - named[:, :8]) <= allowed).all()
+    behind = expected[:, 0] - expected[:, 1]
+    leading = ((np.abs(lead - behind) <= 2 * allowed) | (np.isinf(lead) & (behind > allowed))).all()
+    return bool(near and leading and (np.abs(expected[:, 0] - named[:, 8]) <= allowed).all())
 
 
 def tolerance(rows: Floats, vectors: Floats) -> float:

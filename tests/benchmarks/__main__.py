@@ -14,7 +14,7 @@ from pipeline.distributed import cluster
 from pipeline.models.allocator import settle
 from pipeline.models.weights import RANDOM, ModelSpec
 from tests.benchmarks import clustering, corrupt, end_to_end, many_shards, model_step, nearest_centres, where_time_goes
-from tests.benchmarks.figures import ROUNDS, Figure, machine, table, write_json
+from tests.benchmarks.figures import ROUNDS, Figure, isa, machine, table, write_json
 
 VIT = "ViT-B-32"
 VIT_OVERRIDES = (f"model.name={VIT}", f"model.pretrained={RANDOM}", "filters={}")
@@ -28,10 +28,10 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
     corrupt_size = end_to_end.Size(2, 128, 64) if quick else end_to_end.Size(6, 1_656, 414)
     rows = 64 if quick else 800
     return {
-        "towers": ("Model step, bundled model, one thread", lambda: model_step.towers(ModelSpec(), rows, 1.6, rounds)),
+        "towers": ("Model step, bundled model, one thread", lambda: model_step.towers(ModelSpec(), rows, isa(1.6, 1.3), rounds)),
         "towers-vit": (
             f"Model step, {VIT} with random weights, one thread",
-            lambda: model_step.towers(ModelSpec(VIT, RANDOM), 16 if quick else 128, 1.5, rounds),
+            lambda: model_step.towers(ModelSpec(VIT, RANDOM), 16 if quick else 128, isa(1.6, 1.3), rounds),
         ),
         "decode": (
             "Decode + preprocess, the sample's pictures, one thread",

@@ -44,6 +44,34 @@ def interleaved(sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) ->
     return seconds
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of each side in each round, by the clock and by processor time of all threads of this process."""
+
+    wall: dict[str, list[float]]
+    processor: dict[str, list[float]]
+
+
+def spent(sides: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> Spent:
+    """As `interleaved`. Other load on the machine makes threads wait, which only the clock counts; but a thread that waits for
+    another one by turning round counts as work."""
+    wall, processor = ({name: list[float]() for name in sides} for _ in range(2))
+    for _ in range(rounds):
+        for name, side in sides.items():
+            began, worked = time.perf_counter(), time.process_time()
+            side()
+            wall[name].append(time.perf_counter() - began)
+            processor[name].append(time.process_time() - worked)
+    return Spent(wall, processor)
+
+
+def isa(avx512: float | None, avx2: float | None) -> float | None:
+    """The bound for this machine's instructions."""
+    import torch
+
+    return avx512 if torch.backends.cpu.get_cpu_capability() == "AVX512" else avx2
+
+
 def median(values: Sequence[float]) -> float:
     return float(np.median(values))
 
@@ -52,6 +80,14 @@ def ratio(name: str, above: Sequence[float], below: Sequence[float], bound: floa
     """Median over median, with the ratio of each round."""
     rounds = tuple(a / b for a, b in zip(above, below, strict=True))
     return Figure(name, median(above) / median(below), "x", bound, rounds=rounds)
+
+
+def ratios(name: str, times: Spent, above: str, below: str, bound: float | None) -> list[Figure]:
+    """By the clock, which the bound is for, and by processor time."""
+    return [
+        ratio(name, times.wall[above], times.wall[below], bound),
+        ratio("  the same by processor time", times.processor[above], times.processor[below], None),
+    ]
 
 
 def machine() -> dict[str, str]:

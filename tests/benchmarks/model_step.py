@@ -16,7 +16,7 @@ from pipeline.models.preprocess import Picture
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.weights import ModelSpec, load_model
 from tests.benchmarks.end_to_end import model_step
-from tests.benchmarks.figures import Figure, interleaved, median, ratio
+from tests.benchmarks.figures import Figure, median, ratios, spent
 from tests.benchmarks.replicas import decoded, readable
 from tests.models.zoo import encoded, picture
 
@@ -24,7 +24,7 @@ MICRO_BATCH = 16
 DIFFERENCE, COSINE = 1e-5, 0.999
 
 
-def towers(spec: ModelSpec, rows: int, bound: float, rounds: int) -> list[Figure]:
+def towers(spec: ModelSpec, rows: int, bound: float | None, rounds: int) -> list[Figure]:
     """Both towers over inputs in memory: packed, from uint8 pixels; and open_clip's own, from the same normalised ones."""
     with open_encoder(spec, local_route(RouteWish(device="cpu")), MICRO_BATCH) as encoder:
         model = load_model(spec, "fp32", "cpu")[0]
@@ -35,13 +35,14 @@ def towers(spec: ModelSpec, rows: int, bound: float, rounds: int) -> list[Figure
         normalised = encoder.towers.transform.normalised(pixels, torch.float32).contiguous()
         plain = plain_images(model, normalised), plain_texts(model, tokens)
         ours = encoder.encode_images(pixels), encoder.encode_tokens(tokens)
-        seconds = interleaved({
+        times = spent({
             "plain": lambda: (plain_images(model, normalised), plain_texts(model, tokens)),
             "ours": lambda: model_step(encoder, pixels, tokens, len(pixels)),
         }, rounds)
+    seconds = times.wall
     difference = max(float(np.abs(a - b).max()) for a, b in zip(plain, ours, strict=True))
     return [
-        ratio("our model step / plain fp32 open_clip", [1 / s for s in seconds["ours"]], [1 / s for s in seconds["plain"]], bound),
+        *ratios("our model step / plain fp32 open_clip", times, "plain", "ours", bound),
         Figure("our model step", len(pixels) / median(seconds["ours"]), "pairs/s"),
         Figure("plain fp32 open_clip", len(pixels) / median(seconds["plain"]), "pairs/s"),
         Figure("largest difference of an embedding's component", difference, "", DIFFERENCE, at_most=True),
@@ -77,13 +78,14 @@ def decoding(pictures: Sequence[bytes], bound: float, rounds: int) -> list[Figur
         model, transform = open_clip_own(spec)
         ours, theirs = ours_of(encoder, pictures), theirs_of(transform, pictures)   # warm-up
         found = plain_images(model, torch.cat(ours)), plain_images(model, torch.cat(theirs))
-        seconds = interleaved({
+        times = spent({
             "ours": lambda: ours_of(encoder, pictures), "theirs": lambda: theirs_of(transform, pictures),
         }, rounds)
+    seconds = times.wall
     cosines = (found[0] * found[1]).sum(axis=1)
     rates = {side: [len(pictures) / s for s in seconds[side]] for side in seconds}
     return [
-        ratio("our decode + preprocess / open_clip's transform", rates["ours"], rates["theirs"], bound),
+        *ratios("our decode + preprocess / open_clip's transform", times, "theirs", "ours", bound),
         Figure("our decode + preprocess", median(rates["ours"]), "images/s"),
         Figure("open_clip's transform", median(rates["theirs"]), "images/s"),
         Figure("cosine of the embeddings, median", median(cosines.tolist()), ""),

@@ -3,8 +3,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from pipeline.reduce.fastest import FastestCentres
 from pipeline.reduce.kernels import FlatCentres, PackedCentres
 from pipeline.reduce.nearest import Floats, assigned, assigned_near, nearest, unit
+from pipeline.reduce.products import BlasCentres
+from pipeline.reduce.quantised import QuantisedCentres
 
 NEAR_TIES = 60
 
@@ -60,7 +63,7 @@ def test_block_size_changes_no_bit(block):
     assert np.array_equal(np.concatenate([values for _, values in parts]), whole[1])
 
 
-@pytest.mark.parametrize("kernel", [FlatCentres, PackedCentres, RoughCentres])
+@pytest.mark.parametrize("kernel", [FlatCentres, PackedCentres, BlasCentres, QuantisedCentres, FastestCentres, RoughCentres])
 def test_rounding_of_the_kernel_changes_no_bit(kernel):
     x, centres = ties()
     every = exactly(x, centres)
@@ -72,7 +75,7 @@ def test_rounding_of_the_kernel_changes_no_bit(kernel):
     assert not np.array_equal(kernel(centres).candidates(x, 4)[0], expected), "the kernel alone would have done"
 
 
-@pytest.mark.parametrize("kernel", [FlatCentres, PackedCentres, RoughCentres])
+@pytest.mark.parametrize("kernel", [FlatCentres, PackedCentres, BlasCentres, QuantisedCentres, FastestCentres, RoughCentres])
 @pytest.mark.parametrize(("n", "d", "k"), [(3000, 64, 900), (5, 256, 2), (40, 16, 1)])
 def test_assignment_is_the_first_of_the_nearest(kernel, n, d, k):
     x, centres = rows(n, d), kernel(rows(k, d, seed=1))

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from pipeline.models.quantised import QuantisedMatrix, can_quantise
+from pipeline.reduce import fastest
+from pipeline.reduce.fastest import CANDIDATES, GAIN, LEADERS, FastestCentres
+from pipeline.reduce.kernels import FlatCentres, PackedCentres, agrees
+from pipeline.reduce.nearest import assigned, nearest, unit
+from pipeline.reduce.products import BlasCentres
+from pipeline.reduce.quantised import QuantisedCentres
+
+KERNELS = [BlasCentres, PackedCentres, QuantisedCentres]
+
+
+def rows(n, d, seed=0):
+    return unit(np.random.default_rng(seed).standard_normal((n, d)))
+
+
+def stretched(n, d, seed):
+    """Rows whose lengths span orders of magnitude."""
+    random = np.random.default_rng(seed)
+    return (rows(n, d, seed) * np.exp(3 * random.standard_normal((n, 1)))).astype(np.float32)
+
+
+def outlying(n, d, seed):
+    """Rows of which one value is most, as in CLIP's: 8 bits leave little of the others."""
+    found = rows(n, d, seed)
+    found[:, 7] = 3
+    return unit(found)
+
+
+DATA = {
+    "random": lambda: (rows(2500, 128), rows(900, 128, 1)),
+    "few values": lambda: (rows(600, 3), rows(700, 3, 1)),
+    "many centres": lambda: (rows(200, 8), rows(20_000, 8, 1)),
+    "all equal": lambda: (rows(1300, 64), np.repeat(rows(1, 64, 1), 60, axis=0)),
+    "zero rows": lambda: (np.zeros((1100, 32), np.float32), rows(50, 32)),
+    "all negative": lambda: (-np.abs(rows(1100, 32)), np.abs(rows(70, 32, 1))),
+    "of any length": lambda: (stretched(200, 96, 0), stretched(90, 96, 1)),
+    "one large value": lambda: (outlying(1500, 96, 0), outlying(900, 96, 1)),
+}
+
+
+@pytest.mark.parametrize("data", list(DATA))
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_finds_the_same_bits(kernel, data):
+    x, centres = DATA[data]()
+    expected, found = nearest(x, FlatCentres(centres), 8), nearest(x, kernel(centres), 8)
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1], expected[1])
+    assert np.array_equal(assigned(x, kernel(centres)), expected[0][:, 0])
+
+
+@pytest.mark.skipif(not can_quantise(), reason="this machine has no products of 8-bit integers")
+@pytest.mark.parametrize("data", ["random", "few values", "of any length", "one large value", "zero rows"])
+def test_a_score_is_off_by_no_more_than_it_says(data):
+    x, centres = DATA[data]()
+    x = x[:1000]
+    found = QuantisedMatrix.of(centres).scored(x)
+    true = x.astype(np.float64) @ centres.T.astype(np.float64)
+    told = found.scores * found.step[:, None]
+    assert (true <= told + found.off[:, None])[found.scores < 255].all()
+    assert (true >= told - found.off[:, None])[found.scores > 0].all()
+    assert found.scores.max() > 40 or not x.any(), "the steps are too coarse to tell anything"
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_kernel_that_was_fastest_is_used(kernel, monkeypatch):
+    monkeypatch.setattr(fastest, "trial", lambda use, k, d: {FlatCentres: 1.0, kernel: GAIN - 0.01})
+    fastest._fastest.cache_clear()
+    assert fastest.fastest(LEADERS, 64, 64) is kernel
+    monkeypatch.setattr(fastest, "SMALL", 0)
+    centres = FastestCentres(rows(64, 64))
+    centres.candidates(rows(200, 64), 3)
+    assert list(centres._ready) == [kernel]
+    fastest._fastest.cache_clear()
+
+
+def test_a_kernel_that_gains_next_to_nothing_is_not_taken(monkeypatch):
+    monkeypatch.setattr(fastest, "trial", lambda use, k, d: {FlatCentres: 1.0, BlasCentres: GAIN + 0.01})
+    fastest._fastest.cache_clear()
+    assert fastest.fastest(CANDIDATES, 64, 64) is FlatCentres
+    fastest._fastest.cache_clear()
+
+
+def test_a_kernel_that_is_wrong_is_never_tried(monkeypatch):
+    class Wrong(BlasCentres):
+        def candidates(self, x, m):
+            ids, values = super().candidates(x, m)
+            return ids[:, ::-1].copy(), values
+
+    class WrongFirst(BlasCentres):
+        def leaders(self, x):
+            ids, lead = super().leaders(x)
+            return (ids + 1) % len(self.vectors), lead
+
+    assert agrees(BlasCentres)
+    assert not agrees(WrongFirst)
+    monkeypatch.setattr(fastest, "BlasCentres", Wrong)
+    fastest.trusted.cache_clear()
+    assert Wrong not in fastest.trusted()
+    assert set(fastest.trial(LEADERS, 32, 16)) == set(fastest.trusted())
+    fastest.trusted.cache_clear()
+
+
+def test_without_the_operators_faiss_and_numpy_are_left(monkeypatch):
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+    fastest.trusted.cache_clear()
+    assert fastest.trusted() == (FlatCentres, BlasCentres)
+    fastest.trusted.cache_clear()
+
+
+def test_a_small_search_makes_no_trial(monkeypatch):
+    monkeypatch.setattr(fastest, "trial", lambda *_: pytest.fail("a trial"))
+    fastest._fastest.cache_clear()
+    x, centres = rows(50, 16), rows(30, 16, 1)
+    assert np.array_equal(nearest(x, FastestCentres(centres), 4)[0], nearest(x, FlatCentres(centres), 4)[0])
