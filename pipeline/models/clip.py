@@ -73,7 +73,7 @@ _kept: dict[tuple[str, str, int], Embedder] = {}
 
 
 @contextmanager
-def open_encoder(spec: ModelSpec, route: str, micro_batch: int) -> Iterator[Embedder]:
+def open_encoder(spec: ModelSpec, route: str, micro_batch: int = 16) -> Iterator[Embedder]:
     """The model for one numeric route. A process keeps the one that it opened last: several passes of a run want the same, and
     opening it takes seconds.
 

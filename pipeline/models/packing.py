@@ -54,7 +54,7 @@ def packed(tower: nn.Module, example: Tensor) -> Tower:
 
 
 def checked_tower(tower: Tower, plain: Tower, example: Tensor, most: float, rows: int = 2) -> Tower:
-    """`tower`, after it agreed with the plain one on some rows of the example. Raises InputError if it is off by more than `most`."""
+    """`tower`, after it agreed with the plain one on some rows of the example. Raises InputError if it is off by more than that."""
     expected = plain(example[:rows])
     difference = float((tower(example)[:rows].float() - expected.float()).abs().max())
     if not difference <= most:

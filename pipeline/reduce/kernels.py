@@ -162,8 +162,8 @@ def give(device: str | None) -> bool:
 
 @cache
 def kernel() -> Kernel:
-    """The fastest exact kernel of this process; one that does not agree with FAISS's on a small problem is none. On a CPU it depends
-    on the shape: it is measured when it is needed (`fastest.py`).
+    """The fastest exact kernel of this process; one that does not agree with FAISS's on a small problem is none. On a CPU it
+    depends on the shape: it is measured when it is needed (`fastest.py`).
 
     On a device torch's matrix units propose in half precision and the device itself ranks exactly: FAISS's flat search
     there is float32, at a tenth of their speed, and leaves the ranking to the CPU. It stays for what torch's gets wrong.

@@ -14,6 +14,7 @@ from tests.device import arithmetic, correct, gpu, peer, throughput
 from tests.device.report import measured
 
 SECONDS = 430.0
+HALF = (("bf16", False), ("fp16", False), ("bf16", True), ("fp16", True))
 
 
 def parts(folder: Path, *, tiny: bool) -> dict[str, Callable[[], Any]]:
@@ -26,7 +27,8 @@ def parts(folder: Path, *, tiny: bool) -> dict[str, Callable[[], Any]]:
     best = "fp32" if device == "cpu" else "bf16"
     found: dict[str, Callable[[], Any]] = {
         "ceilings": gpu.ceilings,
-        "arithmetic": lambda: {model: arithmetic.compared(model) for model in ("ViT-L-14", "bundled:tinyclip-oc")},
+        "arithmetic": lambda: arithmetic.compared("ViT-L-14", (("bf16", True),)),
+        "arithmetic, bundled": lambda: arithmetic.compared("bundled:tinyclip-oc", HALF),
         "correct": lambda: correct.routes(device, precisions, 40 if tiny else 823),
         "shards": lambda: throughput.write_shards(folder, size),
         "decoding": lambda: throughput.decoding(size.workers, 0.5 if tiny else 3.0),
@@ -37,7 +39,7 @@ def parts(folder: Path, *, tiny: bool) -> dict[str, Callable[[], Any]]:
         "peer, large": lambda: peer.inference(folder, "ViT-L-14", size.workers, 6 if tiny else 15_000, device, 2 if tiny else 256),
     }
     if device == "cpu":
-        del found["ceilings"], found["arithmetic"]
+        del found["ceilings"], found["arithmetic"], found["arithmetic, bundled"]
     return found
 
 

@@ -1,6 +1,8 @@
 """What each arithmetic costs and how far it is from fp32: the same model, route after route, over inputs in the device's memory."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import open_clip
@@ -12,60 +14,64 @@ from pipeline.models.towers import Towers, open_towers, sketch
 from pipeline.models.weights import RANDOM, ModelSpec
 from tests.device.gpu import rate
 
-ROUTES = (("fp32", False), ("tf32", False), ("bf16", False), ("fp16", False), ("bf16", True), ("fp16", True))
+Vectors = tuple[torch.Tensor, torch.Tensor]
+CAPTION = "a photo of {} red dogs and a flag"
 
 
-def compared(model: str, micro_batch: int = 256, seconds: float = 2.0) -> dict[str, Any]:
-    """Pairs per second of both towers, and the error of the embeddings of one batch."""
+def compared(model: str, routes: Sequence[tuple[str, bool]], micro_batch: int = 256, seconds: float = 2.0) -> dict[str, Any]:
+    """Pairs per second of both towers by each (precision, compiled), and the error of the embeddings of one batch."""
     settle()
     spec = ModelSpec(model, None if model.startswith("bundled") else RANDOM)
-    found: dict[str, Any] = {"can compile": can_compile()}
-    expected = None
-    for precision, compile_ in ROUTES:
-        name = f"{precision}{', compiled' * compile_}"
-        try:
-            route = parse(local_route(RouteWish(precision, "cuda", compile_)))   # type: ignore[arg-type]
-            began = time.perf_counter()
-            towers = open_towers(spec, route, micro_batch)
-            opened = time.perf_counter() - began
-            with torch.inference_mode():
-                pixels, tokens = inputs(towers)
-                vectors = towers.images(pixels).float(), towers.texts(tokens).float()
-                expected = expected or vectors
-                found[name] = {
-                    "pairs_per_s": rate(lambda: (towers.images(pixels), towers.texts(tokens)), micro_batch, seconds),   # noqa: B023
-                    "open_s": opened, "cosine to fp32": [float((a * b).sum(1).min()) for a, b in zip(vectors, expected, strict=True)],
-                    "similarity off by": float(((vectors[0] * vectors[1]).sum(1) - (expected[0] * expected[1]).sum(1)).abs().mean()),
-                }
-        except Exception as error:  # noqa: BLE001 (the others are measured all the same)
-            found[name] = {"failed": f"{type(error).__name__}: {error}"[:600]}
-        torch.cuda.empty_cache()
-    for precision in ("pure_bf16", "pure_fp16"):
-        found[precision] = pure(spec, precision, micro_batch, seconds, expected)
+    plain = open_towers(spec, parse(local_route(RouteWish("fp32", "cuda", False))), micro_batch)
+    with torch.inference_mode():
+        pixels = sketch(micro_batch, plain.transform.size).cuda()
+        tokens = plain.tokenizer([CAPTION.format(i) for i in range(micro_batch)]).cuda()
+        expected = plain.images(pixels), plain.texts(tokens)
+        found = {"can compile": can_compile(), "fp32": of_towers(plain, (pixels, tokens), expected, seconds)}
+        tf32 = replace(plain, route=replace(plain.route, precision="tf32"))
+        found["tf32"] = of_towers(tf32, (pixels, tokens), expected, seconds)
+        for precision, compile_ in routes:
+            name = f"{precision}{', compiled' * compile_}"
+            try:
+                began = time.perf_counter()
+                route = parse(local_route(RouteWish(precision, "cuda", compile_)))   # type: ignore[arg-type]
+                towers = open_towers(spec, route, micro_batch)
+                found[name] = {"open_s": time.perf_counter() - began, **of_towers(towers, (pixels, tokens), expected, seconds)}
+                del towers
+            except Exception as error:  # noqa: BLE001 (the others are measured all the same)
+                found[name] = {"failed": f"{type(error).__name__}: {error}"[:900]}
+            torch.cuda.empty_cache()
     return found
 
 
-def inputs(towers: Towers) -> tuple[torch.Tensor, torch.Tensor]:
-    captions = [f"a photo of {i} red dogs and a flag" for i in range(towers.micro_batch)]
-    return sketch(towers.micro_batch, towers.transform.size).cuda(), towers.tokenizer(captions).cuda()
+def of_towers(towers: Towers, inputs: Vectors, expected: Vectors, seconds: float) -> dict[str, Any]:
+    pixels, tokens = inputs
+    return {
+        **distance((towers.images(pixels), towers.texts(tokens)), expected),
+        "pairs_per_s": rate(lambda: (towers.images(pixels), towers.texts(tokens)), len(pixels), seconds),
+    }
 
 
-def pure(spec: ModelSpec, precision: str, micro_batch: int, seconds: float, expected: Any) -> dict[str, Any]:
-    """open_clip's own model with weights and sums in half precision."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = open_clip.create_model(spec.resolved, precision=precision, device="cuda").eval()
-    route = parse(local_route(RouteWish("fp32", "cuda", False)))
-    from pipeline.models.preprocess import Preprocess
+def distance(vectors: Vectors, expected: Vectors) -> dict[str, Any]:
+    similarity, reference = ((images.double() * texts.double()).sum(1) for images, texts in (vectors, expected))
+    return {
+        "least cosine to fp32": [float((a.double() * b.double()).sum(1).min()) for a, b in zip(vectors, expected, strict=True)],
+        "similarity off by, mean": float((similarity - reference).abs().mean()),
+    }
 
-    transform = Preprocess.of(net.visual.preprocess_cfg)
-    tokens = open_clip.get_tokenizer(spec.resolved)([f"a photo of {i} red dogs and a flag" for i in range(micro_batch)]).cuda()
-    kind = torch.bfloat16 if "bf16" in precision else torch.float16
+
+def pure(model: str, precision: str, micro_batch: int = 256, seconds: float = 2.0) -> dict[str, Any]:
+    """open_clip's own model with weights and sums in half precision, e.g. pure_fp16."""
+    spec = ModelSpec(model, None if model.startswith("bundled") else RANDOM)
+    plain = open_towers(spec, parse(local_route(RouteWish("fp32", "cuda", False))), micro_batch)
+    net = open_clip.create_model(spec.resolved, precision=precision, device="cuda").eval()
+    net.load_state_dict(plain.image.model.state_dict())   # type: ignore[attr-defined]
     with torch.inference_mode():
-        pixels = transform.normalised(sketch(micro_batch, transform.size).to(route.device), kind)
-        vectors = [net.encode_image(pixels, normalize=True).float(), net.encode_text(tokens, normalize=True).float()]
-        return {
-            "pairs_per_s": rate(lambda: (net.encode_image(pixels, normalize=True), net.encode_text(tokens, normalize=True)), micro_batch,
-                                seconds),
-            "cosine to fp32": [float((a * b).sum(1).min()) for a, b in zip(vectors, expected, strict=True)] if expected else None,
-        }
+        raw = sketch(micro_batch, plain.transform.size).cuda()
+        tokens = plain.tokenizer([CAPTION.format(i) for i in range(micro_batch)]).cuda()
+        pixels = plain.transform.normalised(raw, torch.bfloat16 if "bf16" in precision else torch.float16)
+
+        def both() -> Vectors:
+            return net.encode_image(pixels, normalize=True), net.encode_text(tokens, normalize=True)
+
+        return {**distance(both(), (plain.images(raw), plain.texts(tokens))), "pairs_per_s": rate(both, micro_batch, seconds)}
