@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 DEMO ?= demo-output
 
-.PHONY: demo test check bench chaos fuzz setup clean
+.PHONY: demo test check bench device chaos fuzz setup clean
 
 demo: setup
 	$(BIN)/shardmill run sample --output $(DEMO)
@@ -27,6 +27,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+# On a machine with a GPU: is it right, then how fast is it; 8 minutes.
+device: setup
+	$(BIN)/python -m tests.device --json device.json
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --kills 50 --seed 0

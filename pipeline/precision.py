@@ -4,6 +4,7 @@ Reduced precision moves similarities a little, and what counts is whether it mov
 pairs of the input are embedded both ways, and the fastest precision that moves fewer than FLIPS of them is taken.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -62,8 +63,7 @@ class Distance:
 def distance(route: str, similarities: Values, reference: Values, bounds: Sequence[float]) -> Distance:
     """Of similarities f32[n] by a route to those by fp32.
 
-    Of 512 pairs hardly one lies near enough to a bound to cross it, so the share is an expectation: each pair with the error of
-    each (n^2 combinations), for errors do not depend on where a pair lies.
+    Of 512 pairs hardly one lies near enough to a bound to cross it, so the share is an expectation (`crossing`).
     """
     errors = similarities.astype(np.float64) - reference
     finite = bool(np.isfinite(errors).all())
@@ -74,9 +74,15 @@ def distance(route: str, similarities: Values, reference: Values, bounds: Sequen
 
 
 def crossing(reference: Values, errors: NDArray[np.float64], bound: float) -> float:
-    """The share of (pair, error) on different sides of a bound before and after."""
-    before = reference.astype(np.float64)[:, None]
-    return float(((before >= bound) != (before + errors[None, :] >= bound)).mean())
+    """The expected share of pairs that an error takes across a bound: their density there (Gaussian kernels, Scott 1992) times
+    the mean size of an error, for errors that are small and do not depend on where a pair lies."""
+    spread = float(reference.std())
+    if not spread:
+        return float((np.abs(errors) >= np.abs(reference - bound)).mean())
+    width: float = spread * len(reference) ** -0.2
+    away = (reference.astype(np.float64) - bound) / width
+    density = float(np.exp(-(away**2) / 2).mean()) / (width * math.sqrt(2 * math.pi))
+    return min(1.0, density * float(np.abs(errors).mean()))
 
 
 def bounds_of(rules: Rules, reference: Values, shuffled: Values) -> list[float]:
@@ -135,7 +141,7 @@ def settled(question: Question) -> Answer:
     found: list[Distance] = []
     for precision in FASTEST_FIRST if wish.precision == "auto" else (wish.precision,):
         taken = replace(wish, precision=precision)   # type: ignore[arg-type]
-        # Operator by operator: to compile takes a minute, and rounds alike or less often.
+        # On a GPU operator by operator: to compile takes a minute, and what is fused rounds alike or less often.
         tried = local_route(taken if device == "cpu" else replace(taken, packed=False))
         found.append(distance(tried, similarities(question.recipe, tried, sample)[0], reference, bounds))
         if wish.precision != "auto" or found[-1].acceptable:

@@ -43,7 +43,8 @@ class Model(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where a node has a GPU or the cluster can get one; a root that was begun otherwise goes on as it was begun"""
     compile: Literal["auto"] | bool = "auto"
-    """compile the towers; auto: where it was measured to pay"""
+    """fuse the towers' operators: on the CPU by packed oneDNN operators, on a GPU by torch.compile; auto: where it was measured to
+    pay, which is on the CPU"""
     micro_batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """samples per call of the model, fixed and padded; auto: 16 on the CPU, 256 on a GPU, which its machine's workers share"""
 
