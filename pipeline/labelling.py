@@ -19,14 +19,14 @@ from pipeline.linking import hypernyms, linked_entities
 from pipeline.passes import Driver, stored_shards
 from pipeline.plan import Plan
 from pipeline.reduce import labels, quality
-from pipeline.reduce.approximate import EXACT, Search, gated
+from pipeline.reduce.approximate import EXACT, LEAST, Search, gated
 from pipeline.reduce.label_tables import Naming, table
 from pipeline.reduce.labels import LabelRule
 from pipeline.reduce.lift import NamingRule
 from pipeline.reduce.nearest import Centres, Floats, nearest, unit
 from pipeline.reduce.presence import counted, presence
 from pipeline.reduce.weights import DEFAULT, calibrated
-from pipeline.work import Facts, Work
+from pipeline.work import Facts, Place, Work
 
 Nearest = tuple[NDArray[np.int32], Floats]
 """Classes of n rows by position, best first, and the cosines to them."""
@@ -48,6 +48,11 @@ def label(plan: Plan, run: Run, driver: Driver) -> None:
     offsets = run.rows.offsets
     todo = [(shard_id, int(offsets[i])) for i, shard_id in enumerate(shard_ids) if shard_id not in there]
     driver.must("label", Label(plan, counting(plan)), todo, there=len(shard_ids) - len(todo))
+
+
+def searching_place(plan: Plan) -> Place:
+    """A GPU for classes by the ten thousands; fewer are searched before a shard is read and written."""
+    return Place.GPU if plan.root.read_json(f"{plan.centroids}/{taxonomy.FIT}")["k"] >= LEAST else Place.CPU
 
 
 def counting(plan: Plan) -> quality.Counting:
@@ -75,6 +80,10 @@ class Measure(Work[str]):
     plan: Plan
     shard_ids: tuple[str, ...]
 
+    @property
+    def place(self) -> Place:
+        return searching_place(self.plan)
+
     def name(self, item: str) -> str:
         return item
 
@@ -89,7 +98,7 @@ class Measure(Work[str]):
         rows = sample(blocks, MEASURED_ON, plan.recipe.seed)
         search, weight = EXACT, {"temperature": settings.temperature}
         if len(rows) and len(centroids):
-            if settings.search == "auto":
+            if settings.search == "auto" and not plan.route.startswith("cuda-"):   # a GPU compares with all of them
                 search = gated(centroids, rows, min(settings.labels, len(centroids)), bound=settings.recall, seed=plan.recipe.seed)
             if settings.temperature == "auto":
                 weight = asdict(calibrated(rows, centroids, settings.labels, plan.recipe.seed))
@@ -116,6 +125,10 @@ class Label(Work[tuple[str, int]]):
 
     plan: Plan
     counting: quality.Counting
+
+    @property
+    def place(self) -> Place:
+        return searching_place(self.plan)
 
     def name(self, item: tuple[str, int]) -> str:
         return item[0]

@@ -25,7 +25,7 @@ from pipeline.reduce import entities
 from pipeline.reduce.lift import Vocabulary
 from pipeline.reduce.nearest import unit
 from pipeline.stage import digest
-from pipeline.work import Facts, Work
+from pipeline.work import Facts, Place, Work
 
 if TYPE_CHECKING:
     from pipeline.models.clip import Embedder
@@ -49,10 +49,12 @@ class Texts:
 class EmbedTexts(Work[Texts]):
     """Embeds texts on workers, by the same model and route as the captions."""
 
-    on_device = True
-
     store: Store
     stage: "ClipStage"
+
+    @property
+    def place(self) -> Place:
+        return Place.MODEL
 
     def name(self, item: Texts) -> str:
         return item.path

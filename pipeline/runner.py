@@ -23,7 +23,7 @@ from pipeline.io.inputs import Shard
 from pipeline.io.shards import read
 from pipeline.io.store import Store
 from pipeline.stage import Stage, Transform, checked, joined
-from pipeline.work import Facts, Work, beat
+from pipeline.work import Facts, Place, Work, beat
 from schemas.columns import SAMPLES
 
 A = TypeVar("A")
@@ -47,13 +47,15 @@ class Columns:
 class Annotate(Work[Shard]):
     """Reads an input shard once and writes the columns of every stage (and `samples`, the source's own)."""
 
-    on_device = True
-
     columns: Columns
     stages: tuple[Stage, ...]
     caption_keys: tuple[str, ...]
     threads: int = 1
     batch_rows: int = BATCH_ROWS
+
+    @property
+    def place(self) -> Place:
+        return Place.MODEL
 
     def name(self, item: Shard) -> str:
         return item.shard_id
@@ -75,13 +77,19 @@ class Annotate(Work[Shard]):
             yield lambda shard: self._run(shard, transforms, pool)
 
     @property
+    def rows(self) -> int:
+        """Of a batch: as asked for, and a multiple of what a stage pads to."""
+        together = max((stage.together for stage in self.stages), default=1)
+        return -(-self.batch_rows // together) * together
+
+    @property
     def overlap(self) -> int:
         """Batches in work at once."""
         return max([self.threads, *(stage.overlap for stage in self.stages)])
 
     def _run(self, shard: Shard, transforms: list[Transform], pool: ThreadPoolExecutor) -> Facts:
         started, account = time.monotonic(), Account(self.overlap)
-        reader = read(shard, batch_rows=self.batch_rows, caption_keys=self.caption_keys)
+        reader = read(shard, batch_rows=self.rows, caption_keys=self.caption_keys)
 
         def computed(batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
             with account.computing():

@@ -141,7 +141,8 @@ class Classes(BaseModel):
     floor: float | None = Field(default=None, ge=-1, le=1)
     """labels are the classes at least this similar, `labels` at most; null: no floor"""
     search: Literal["auto", "exact"] = "auto"
-    """how labels are searched: `auto` takes an index where there are many classes and its recall on a sample reaches `recall`"""
+    """how labels are searched: `auto` takes an index where there are many classes and its recall on a sample reaches `recall`; with
+    embeddings made on a GPU it is exact"""
     recall: float = Field(default=0.95, ge=0, le=1)
     """least recall of the labels by an index, against exact search on a sample; below it the search is exact"""
     temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"

@@ -59,6 +59,11 @@ class Stage(ABC):
         another device."""
         return 1
 
+    @property
+    def together(self) -> int:
+        """Rows that it computes at once, padded where fewer come; a batch should be a multiple of it."""
+        return 1
+
     def careful(self) -> "Stage":
         """The same stage with every precaution against its input, whatever they cost. Same fingerprint, same columns, but for
         samples that would end the process."""

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipeline.bottleneck import Means
 from pipeline.clock import accounted
@@ -36,12 +37,25 @@ def beats() -> int:
     return _beats
 
 
+class Place(StrEnum):
+    """Where a work runs. Where that is changes no byte."""
+
+    CPU = "cpu"
+    """On a CPU of any node, and no GPU."""
+    MODEL = "model"
+    """Where the plan's numeric route can be had; if that takes a GPU, on a CPU beside one, which several of them share."""
+    GPU = "gpu"
+    """On a whole GPU where the route takes them, for it fills one by itself; else on a CPU."""
+
+
 @dataclass(frozen=True)
 class Work(ABC, Generic[Item]):
     """Opened once per worker, then called with one item after another. Running an item again gives the same files."""
 
-    on_device: ClassVar[bool] = False
-    """It asks the model: it runs where the plan's numeric route can be had, on a GPU if that is what the route takes."""
+    @property
+    def place(self) -> Place:
+        """What of a cluster it needs."""
+        return Place.CPU
 
     @abstractmethod
     def open(self) -> AbstractContextManager[Callable[[Item], Facts]]: ...
@@ -67,6 +81,10 @@ class Accounted(Work[Item]):
 
     def name(self, item: Item) -> str:
         return self.work.name(item)
+
+    @property
+    def place(self) -> Place:
+        return self.work.place
 
     def careful(self) -> "Accounted[Item]":
         return Accounted(self.work.careful())

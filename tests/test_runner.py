@@ -17,6 +17,7 @@ from pipeline.passes import Driver, EventLog
 from pipeline.progress import Silent
 from pipeline.runner import Annotate, Columns, Derive, ahead
 from pipeline.stage import Contract, Stage
+from pipeline.stages.clip import ClipStage
 from pipeline.work import Outcome, beats
 
 VECTOR = pa.list_(pa.float16(), 4)
@@ -151,3 +152,17 @@ def test_work_ahead_is_bounded_and_in_order():
         assert next(found) == 0
         assert max(started) <= 5
         assert list(found) == list(range(1, 100))
+
+
+@pytest.mark.parametrize(("micro_batch", "rows"), [(16, 64), (64, 64), (48, 96), (256, 256)])
+def test_a_batch_is_a_multiple_of_what_the_model_pads_to(micro_batch, rows):
+    """A micro-batch of 256 with batches of 64 rows would compute four rows for each one."""
+    clip = ClipStage("bundled", None, "fp32", "cpu-avx2-fp32-packed", micro_batch)
+    assert Annotate(Columns(Store("memory://unused"), {}), (clip,), ("txt",)).rows == rows
+
+
+def test_with_a_gpu_three_batches_are_in_work_and_their_size_is_the_readers():
+    clip = ClipStage("bundled", None, "bf16", "cuda-sm90.card.torch2-bf16-eager", 256)
+    work = Annotate(Columns(Store("memory://unused"), {}), (clip,), ("txt",))
+    assert (work.rows, work.overlap) == (64, 3)
+    assert Annotate(work.columns, (clip,), ("txt",), threads=5).overlap == 5

@@ -36,6 +36,8 @@ class ActorPool:
     """None: for works that never ask the model."""
     gpus: float = 0
     cpus: float = 1
+    device: str = "cuda"
+    """What an actor with a GPU of its own searches on, as torch names it."""
     _idle: list[Any] = field(default_factory=list)
     _kept_out: dict[str, str] = field(init=False)
     _class: Any = field(init=False)
@@ -63,7 +65,7 @@ class ActorPool:
             ray.kill(self._idle.pop())
         away = f"!in({','.join(sorted(self._kept_out))})"
         options = {"label_selector": {NODE_ID: away}} if self._kept_out else {}
-        return self._class.options(**options).remote(self.patience.stall)
+        return self._class.options(**options).remote(self.patience.stall, self.device)
 
     def open(self, actor: Any, work: Any) -> Any:
         """Has it open a work; what to wait for."""

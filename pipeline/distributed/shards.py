@@ -27,7 +27,7 @@ from pipeline.io.store import Store
 from pipeline.reduce.fitting import Fleet
 from pipeline.reduce.inprocess import LocalFleet
 from pipeline.reduce.partition import Block
-from pipeline.work import Facts, Item, Outcome, Work, beats
+from pipeline.work import Facts, Item, Outcome, Place, Work, beats
 
 __all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connect", "disconnect", "gpus_hidden", "settle", "settled_precision"]
 
@@ -38,9 +38,13 @@ CONFESSION = 0.9
 class ShardActor:
     """Holds one opened work in its own process."""
 
-    def __init__(self, stall: float) -> None:
-        if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
+    def __init__(self, stall: float, device: str = "cuda") -> None:
+        """`device`: torch's name of the one that is searched on where it has a GPU of its own."""
+        has_one = bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+        if not has_one:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""   # Ray hides those of others only by default
+        self._device = device if has_one else None
+        self._searches_on: str | None = None
         self._stack = ExitStack()
         self._stall = stall
         self._lock = threading.Lock()
@@ -55,10 +59,11 @@ class ShardActor:
         """Closes the work before and opens this one. `terms`: a reference to those of the run, if there are any; only a work that
         asks the model looks at them, for they bring torch. Raises RouteError where this node does not keep them."""
         self._stack.close()
-        for ref in terms if work.on_device else ():
+        for ref in terms if work.place == Place.MODEL else ():
             found: Terms = ray.get(ref)
             if cluster.own_node() not in found.known:
                 found.check(found.route)
+        self._search_on(self._device if work.place == Place.GPU else None)
         self._run = self._stack.enter_context(work.open())
 
     def run(self, item: Any) -> Facts:
@@ -67,6 +72,13 @@ class ShardActor:
             return self._run(item)
         finally:
             self._arm(running=False)
+
+    def _search_on(self, device: str | None) -> None:
+        if device != self._searches_on:
+            from pipeline.reduce.kernels import give  # brings FAISS, which most works do without
+
+            give(device)
+            self._searches_on = device
 
     @ray.method(concurrency_group=WATCH)
     def beats(self) -> int:
@@ -98,8 +110,9 @@ class RayExecutor:
 
     def __init__(
         self, workers: int | None = None, *, terms: Terms = Terms(), actors_per_gpu: int | None = None,   # noqa: B008 (frozen)
-        patience: Patience | None = None,
+        patience: Patience | None = None, device: str = "cuda",
     ) -> None:
+        """`device`: torch's name of what searches run on where a work has a whole GPU."""
         self.patience = patience or Patience()
         self._asked = workers
         self._plain = ActorPool(ShardActor, workers, self.patience)
@@ -109,6 +122,11 @@ class RayExecutor:
         )
         if not (terms.on_gpu or terms.limits or terms.kept_out):
             self._plain = self._device   # the same processes will do for both
+        self._pools = {Place.CPU: self._plain, Place.MODEL: self._device, Place.GPU: self._plain}
+        if terms.on_gpu:
+            cpus = cluster.nodes().cpus_per_gpu()
+            self._pools[Place.GPU] = ActorPool(
+                ShardActor, None, self.patience, Terms(kept_out=terms.kept_out), gpus=1, cpus=cpus, device=device)
         self._last = self._plain
 
     @property
@@ -123,7 +141,7 @@ class RayExecutor:
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         if not items:
             return
-        pool = self._device if work.on_device else self._plain
+        pool = self._pools[work.place]
         if pool is not self._last:
             self._last.close()
             self._last = pool
@@ -156,5 +174,5 @@ class RayExecutor:
         return Seats(min(self._asked or room, room), cpus, 1) if room else Seats(self._asked)
 
     def close(self) -> None:
-        self._plain.close()
-        self._device.close()
+        for pool in self._pools.values():
+            pool.close()

@@ -49,6 +49,11 @@ class ClipStage(Stage):
         return 3 if parse(self.route).device == "cuda" else 1
 
     @property
+    def together(self) -> int:
+        """A GPU's server fills its calls from the batches of many workers."""
+        return 1 if parse(self.route).device == "cuda" else self.micro_batch
+
+    @property
     def spec(self) -> ModelSpec:
         return ModelSpec(self.model, self.pretrained)
 

@@ -17,8 +17,8 @@ from pipeline.distributed.shards import RayExecutor
 from pipeline.errors import RouteError
 from pipeline.io.store import Store
 from pipeline.reduce.schedule import Schedule
-from pipeline.work import Work
-from tests.distributed.works import ROUTE, Asking, Placed, provides
+from pipeline.work import Accounted, Place, Work
+from tests.distributed.works import ROUTE, Asking, Placed, Searching, provides
 
 H100, A100, CPU = "cuda-sm90-fp32-eager", "cuda-sm80-fp32-eager", "cpu-avx2-fp32-packed"
 ITEMS = range(16)
@@ -45,13 +45,33 @@ def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_wai
     executor.close()
 
 
-def test_the_works_that_ask_the_model_are_annotate_and_the_texts_of_entities():
+def test_the_works_that_ask_for_a_gpu_say_so_and_a_work_that_is_accounted_for_stays_where_it_is():
     from pipeline import curation  # brings all works
 
     assert curation
     ours = [work for work in Work.__subclasses__() if work.__module__.startswith("pipeline.")]
     assert len(ours) > 6
-    assert {work.__name__ for work in ours if work.on_device} == {"Annotate", "EmbedTexts"}
+    asking = {work.__name__ for work in ours if "place" in vars(work)} - {"Accounted"}
+    assert asking == {"Annotate", "EmbedTexts", "Label", "Measure"}
+    assert Accounted(Asking("", 1)).place == Asking("", 1).place == Place.MODEL
+    assert Accounted(Placed("", 1)).place == Place.CPU
+
+
+def test_a_search_that_wants_a_gpu_has_one_alone_and_finds_what_a_cpu_finds(gpu_node, tmp_path):
+    executor = RayExecutor(terms=Terms(H100, known=frozenset([gpu_node.node_id])), device="cpu")
+    found = passed(executor, Searching(str(tmp_path / "gpu"), 1))
+    plain = passed(executor, Placed(str(tmp_path / "plain"), 6))
+    executor.close()
+    assert (set(processes(found)), executor.workers) == ({gpu_node.node_id}, 6)
+    assert len(processes(found)) == 1, "one actor to a GPU, whatever its CPUs"
+    assert {(*one["gpus"], one["visible"]) for one in found} == {("0", "0")}
+    assert all("DeviceCentres" in one["kernel"] for one in found)
+    assert set(processes(plain)) == alive()
+    on_cpu = RayExecutor(1, terms=Terms(CPU, known=frozenset(alive())))
+    other = passed(on_cpu, Searching(str(tmp_path / "cpu"), 1))
+    on_cpu.close()
+    assert all("DeviceCentres" not in one["kernel"] for one in other)
+    assert sorted((one["ids"], one["values"]) for one in found) == sorted((one["ids"], one["values"]) for one in other)
 
 
 def test_by_a_route_of_the_cpu_no_pass_takes_a_gpu_and_the_processes_serve_all(gpu_node, tmp_path):

@@ -7,12 +7,15 @@ import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import ray
 
 from pipeline.errors import OutputError, RouteError
-from pipeline.work import Work, beat
+from pipeline.stages.clip import ClipStage, clip_columns
+from pipeline.work import Place, Work, beat
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,9 @@ class Placed(Work[int]):
 class Asking(Placed):
     """The same, as a work that asks the model."""
 
-    on_device = True
+    @property
+    def place(self):
+        return Place.MODEL
 
 
 @dataclass(frozen=True)
@@ -230,3 +235,35 @@ class Opening(Work[int]):
 
     def openings(self) -> list[Path]:
         return list(Path(self.trace).glob("opening.*"))
+
+
+@dataclass(frozen=True)
+class Searching(Placed):
+    """A work that wants a whole GPU: searches, and says by what it did."""
+
+    @property
+    def place(self):
+        return Place.GPU
+
+    def _run(self, item: int):
+        from pipeline.reduce.kernels import kernel
+        from pipeline.reduce.nearest import nearest
+
+        rows, centres = np.random.default_rng(item).standard_normal((2, 600, 32)).astype(np.float32)
+        ids, values = nearest(rows, kernel()(centres), 3)
+        return {**super()._run(item), "kernel": str(kernel()), "ids": ids.tolist(), "values": values.tolist()}
+
+
+@dataclass(frozen=True)
+class SharedClip(ClipStage):
+    """The clip stage by the server that the workers of a GPU share, on this machine's processor."""
+
+    @property
+    def overlap(self):
+        return 3
+
+    @contextmanager
+    def open(self):
+        from pipeline.models.device.client import connected
+
+        yield partial(clip_columns, connected(self.spec, self.route, self.micro_batch, idle=3.0))
