@@ -45,6 +45,19 @@ class QuantisedCentres:
         ids, values = self._search(rows, 1, 2)
         return ids[:, 0], values[:, 0] - values[:, 1]
 
+    def listed(self, rows: Floats, sure: int, allowed: float) -> tuple[Left, Floats]:
+        """See `kernels.Listing`."""
+        if len(rows) < FEWEST:
+            none = np.empty(0, np.int64)
+            return Left(none, none, np.zeros(len(rows), np.int64)), np.empty(0, np.float32)
+        parts = [rows[at : at + self.matrix.rows] for at in range(0, len(rows), self.matrix.rows)]
+        found = [self._left(part, sure, allowed) for part in parts]
+        left = found[0] if len(found) == 1 else Left(
+            np.concatenate([one.rows + number * self.matrix.rows for number, one in enumerate(found)]),
+            np.concatenate([one.columns for one in found]), np.concatenate([one.counts for one in found]),
+        )
+        return left, self._measured(rows, left)
+
     def _search(self, rows: Floats, sure: int, m: int) -> Found:
         """The m best of what is left of each row when the first `sure` must be among it: id -1 where fewer are left."""
         ids, values = np.full((len(rows), m), -1, np.int64), np.full((len(rows), m), -np.inf, np.float32)

@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.models.quantised import QuantisedMatrix, can_quantise
 from pipeline.reduce import fastest
-from pipeline.reduce.fastest import CANDIDATES, GAIN, LEADERS, FastestCentres
+from pipeline.reduce.fastest import TOP, GAIN, LEADERS, FastestCentres
 from pipeline.reduce.kernels import FlatCentres, PackedCentres, agrees
 from pipeline.reduce.nearest import assigned, nearest, unit
 from pipeline.reduce.products import BlasCentres
@@ -79,7 +79,7 @@ def test_the_kernel_that_was_fastest_is_used(kernel, monkeypatch):
 def test_a_kernel_that_gains_next_to_nothing_is_not_taken(monkeypatch):
     monkeypatch.setattr(fastest, "trial", lambda use, k, d: {FlatCentres: 1.0, BlasCentres: GAIN + 0.01})
     fastest._fastest.cache_clear()
-    assert fastest.fastest(CANDIDATES, 64, 64) is FlatCentres
+    assert fastest.fastest(TOP, 64, 64) is FlatCentres
     fastest._fastest.cache_clear()
 
 
