@@ -52,9 +52,9 @@ class Listing(Protocol):
     def plain(self) -> Centres:
         """For rows that were left open."""
 
-    def listed(self, rows: Floats, sure: int, allowed: float) -> tuple["Left", Floats]:
-        """All centres that may be among the first `sure` of each row, or tie with these, and their inner products as float32
-        rounds them; for a row that is left open, none. `allowed` is the tolerance."""
+    def listed(self, rows: Floats, sure: int, allowed: float) -> "Left":
+        """All centres that may be among the first `sure` of each row, or tie with these; for a row that is left open, none.
+        `allowed` is the tolerance: a product that float32 finds so much lower than another one is lower."""
 
 
 @runtime_checkable

@@ -1,5 +1,6 @@
 """The few largest of a row's many scores, without sorting them: first a bound that few exceed, then those that do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -44,6 +45,17 @@ class Left:
         rows = np.repeat(np.arange(n), counts)
         return cls(rows, places - rows * k, counts)
 
+    @classmethod
+    def none(cls, n: int) -> "Left":
+        """Nothing of n rows."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(n, np.int64))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Left"]) -> "Left":
+        """Those of one row after another."""
+        counts = np.concatenate([part.counts for part in parts])
+        return cls(np.repeat(np.arange(len(counts)), counts), np.concatenate([part.columns for part in parts]), counts)
+
     @property
     def starts(self) -> NDArray[np.int64]:
         """[n + 1]: the columns of row i are those from starts[i] on, to starts[i + 1]."""
@@ -81,15 +93,12 @@ class Left:
         table.ravel()[places] = values
         return table
 
-    def leading(self, values: Floats, m: int, allowed: float) -> "Left":
-        """The columns whose value (of float32, off by half of `allowed` at most) may be among the m largest of their row, or the
-        same. Every row has m columns at least, or none."""
+    def least(self, values: Floats, m: int) -> Floats:
+        """[n]: the m-th largest value of each row; -inf where it has fewer."""
         table = self.spread(values, np.float32(-np.inf))
-        if m == 1:
-            least = table.max(axis=1, initial=-np.inf)
-        else:
-            least = np.partition(table, -m, axis=1)[:, -m] if table.shape[1] else np.empty(len(table), np.float32)
-        return self.among(values >= np.repeat(least - np.float32(allowed), self.counts))
+        if table.shape[1] < m:
+            return np.full(len(table), -np.inf, np.float32)
+        return np.asarray(table.max(axis=1) if m == 1 else np.partition(table, -m, axis=1)[:, -m])
 
     def ranked(self, values: Floats, m: int) -> tuple[NDArray[np.int64], Floats]:
         """The m columns of each row with the largest values, best first, and those values; equal ones by the lower column. Of

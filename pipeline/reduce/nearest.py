@@ -63,8 +63,8 @@ def nearest(x: Window, centres: Centres | Floats, l: int) -> tuple[Ids, Floats]:
 def _nearest(x: Floats, centres: Centres, l: int, allowed: float) -> tuple[Ids, Floats]:  # noqa: E741
     ids, values = np.empty((len(x), l), np.int32), np.empty((len(x), l), np.float32)
     pairs, open_ = Pairs.of(x, centres.vectors, allowed, l), np.ones(len(x), np.bool_)
-    for part, left, rough in _lists(x, centres, l, allowed):
-        ids[part], values[part] = _ranked(pairs.of_rows(part), left.leading(rough, l, allowed), l)
+    for part, left in _lists(x, centres, l, allowed):
+        ids[part], values[part] = _ranked(pairs.of_rows(part), left, l)
         open_[part] = left.counts == 0
     again = np.flatnonzero(open_)
     plain = centres.plain if isinstance(centres, Listing) else centres
@@ -85,12 +85,11 @@ def assigned(x: Window, centres: Centres) -> Ids:
 def _assigned(x: Floats, centres: Centres, allowed: float) -> Ids:
     found = np.empty(len(x), np.int32)
     pairs, open_ = Pairs(x, centres.vectors, allowed), np.ones(len(x), np.bool_)
-    for part, left, rough in _lists(x, centres, 1, allowed):
-        leading = left.leading(rough, 1, allowed)
-        found[part.start + leading.rows] = leading.columns
-        close = np.flatnonzero(leading.counts > 1)
+    for part, left in _lists(x, centres, 1, allowed):
+        found[part.start + left.rows] = left.columns
+        close = np.flatnonzero(left.counts > 1)
         if len(close):
-            found[part.start + close] = _ranked(pairs.of_rows(part.start + close), leading.of_rows(close), 1)[0][:, 0]
+            found[part.start + close] = _ranked(pairs.of_rows(part.start + close), left.of_rows(close), 1)[0][:, 0]
         open_[part] = left.counts == 0
     again = np.flatnonzero(open_)
     plain = centres.plain if isinstance(centres, Listing) else centres
@@ -104,13 +103,13 @@ def _assigned(x: Floats, centres: Centres, allowed: float) -> Ids:
     return found
 
 
-def _lists(x: Floats, centres: Centres, sure: int, allowed: float) -> Iterator[tuple[slice, Left, Floats]]:
+def _lists(x: Floats, centres: Centres, sure: int, allowed: float) -> Iterator[tuple[slice, Left]]:
     """(rows, `Listing.listed` of them) of some rows at a time, as long as it pays."""
     for at in range(0, len(x) if isinstance(centres, Listing) else 0, LISTED):
         assert isinstance(centres, Listing)
         part = slice(at, min(at + LISTED, len(x)))
-        left, rough = centres.listed(x[part], sure, allowed)
-        yield part, left, rough
+        left = centres.listed(x[part], sure, allowed)
+        yield part, left
         if (left.counts == 0).mean() > HOPELESS:
             return
 
