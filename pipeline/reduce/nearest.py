@@ -32,7 +32,8 @@ MEASURED = 512       # pairs measured at a time by numpy: they stay in the cache
 FEW = 4096           # pairs for which torch is not imported
 WIDE = 4 << 20       # values of all centres that are made wider at once: 32 MB
 CANDIDATES = 1 << 20  # of all rows that are searched again at once
-CELL_ROWS = 16       # rows of one centre that share a product in `assigned_near`
+CELL_ROWS = 32       # rows of one centre that share a product in `assigned_near`
+CELL_VALUES = 1 << 19   # of the rows or centres of such products at once: 2 MB
 SMALL = 1 << 31      # multiplications below which a plain array of centres is not worth a faster kernel
 
 
@@ -121,26 +122,33 @@ def assigned_near(x: Window, centres: Centres, neighbours: Ids, previous: Ids) -
     """
     if isinstance(centres, DeviceCentres):
         return centres.assigned_near(x, neighbours, previous)
+    from pipeline.models.pairs import cell_products  # torch takes seconds to import
+
     x, vectors = np.ascontiguousarray(x, np.float32), centres.vectors
     allowed = tolerance(x, vectors)
     found = np.empty(len(x), np.int32)
     cells, members = _cells(previous, len(vectors))
-    step = max(1, CANDIDATES // (max(CELL_ROWS, neighbours.shape[1]) * x.shape[1]))
+    close: list[NDArray[np.int64]] = []
+    candidates: list[Left] = []
+    step = max(1, CELL_VALUES // (max(CELL_ROWS, neighbours.shape[1]) * x.shape[1]))
     for at in range(0, len(cells), step):
         rows, near = members[at : at + step], neighbours[cells[at : at + step]]
-        values = x[rows] @ vectors[near].transpose(0, 2, 1)
-        best = values.argmax(axis=2)[:, :, None]
-        found[rows] = np.take_along_axis(near, best[:, :, 0], 1)
-        least = np.take_along_axis(values, best, 2)[:, :, 0] - np.float32(allowed)
-        np.put_along_axis(values, best, -np.inf, 2)
-        cell, column = np.nonzero(values.max(axis=2) >= least)
-        if len(cell):
-            some = values[cell, column]
-            mask = some >= least[cell, column][:, None]
-            np.put_along_axis(mask, best[cell, column], True, 1)
-            close, left = rows[cell, column], Left.where(mask)
-            candidates = replace(left, columns=near[cell].astype(np.int64)[left.rows, left.columns])
-            found[close] = _ranked(Pairs(x[close], vectors, allowed), candidates, 1)[0][:, 0]
+        values = cell_products(x, vectors, rows, near).reshape(rows.size, near.shape[1])
+        line, best = np.arange(rows.size), values.argmax(axis=1)
+        cell, row = line // CELL_ROWS, rows.ravel()
+        found[row] = near[cell, best]
+        least = values[line, best] - np.float32(allowed)
+        values[line, best] = -np.inf
+        tied = np.flatnonzero(values.max(axis=1) >= least)
+        if len(tied):
+            mask = values[tied] >= least[tied, None]
+            mask[np.arange(len(tied)), best[tied]] = True
+            left = Left.where(mask)
+            close.append(row[tied])
+            candidates.append(replace(left, columns=near[cell[tied][left.rows], left.columns].astype(np.int64)))
+    if close:
+        again = np.concatenate(close)
+        found[again] = _ranked(Pairs(x[again], vectors, allowed), Left.joined(candidates), 1)[0][:, 0]
     return found
 
 
