@@ -237,5 +237,5 @@ def tolerance(rows: Floats, vectors: Floats) -> float:
 
 def longest(rows: Floats) -> float:
     """The largest length of a row; not finite where a value is not."""
-    squares: Floats = np.einsum("nd,nd->n", rows, rows)
+    squares: Floats = np.vecdot(rows, rows)
     return math.sqrt(float(squares.max(initial=0)))
