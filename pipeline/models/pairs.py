@@ -1,7 +1,7 @@
 """Inner products of some pairs of rows and centres that torch makes faster than numpy.
 
-Those in float64 four times as fast: torch's operator for sparse matrices finds each row and centre where it lies, so that nothing is
-copied together first. `can_pair` tries it once.
+Those in float64 four times as fast: torch's operator for sparse matrices finds each row and centre where it lies, and nothing is copied
+together first. `can_pair` tries it once.
 """
 
 import warnings

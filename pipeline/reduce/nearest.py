@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.device_centres import DeviceCentres, Window
-from pipeline.reduce.kernels import Centres as Centres
 from pipeline.reduce.kernels import LEADERS, TOP, FlatCentres, Listing, chosen, leaders, tolerance
+from pipeline.reduce.kernels import Centres as Centres
 from pipeline.reduce.kernels import Floats as Floats
 from pipeline.reduce.kernels import Kernel as Kernel
 from pipeline.reduce.kernels import kernel as kernel
