@@ -1,7 +1,7 @@
 """Inner products of some pairs of rows and centres that torch makes faster than numpy.
 
-Those in float64 four times as fast: torch's operator for sparse matrices finds each row and centre where it lies, and nothing is copied
-together first. `can_pair` tries it once.
+Those in float64 four times as fast: torch's operator for sparse matrices finds each row and centre where it lies, and nothing is
+copied together first. `can_pair` tries it once.
 """
 
 import warnings
@@ -26,7 +26,7 @@ def can_pair() -> bool:
             found = pair_products(rows, centres, starts, columns)
     except (RuntimeError, AttributeError):
         return False
-    return found.tolist() == [float(rows[row] @ centres[column]) for row, column in ((0, 2), (1, 0), (1, 3))]
+    return bool(found.tolist() == [float(rows[row] @ centres[column]) for row, column in ((0, 2), (1, 0), (1, 3))])
 
 
 def pair_products(rows: Wide, centres: Wide, starts: NDArray[np.int64], columns: NDArray[np.int64]) -> Wide:
@@ -40,8 +40,8 @@ def pair_products(rows: Wide, centres: Wide, starts: NDArray[np.int64], columns:
     return products
 
 
-def cell_products(rows: Floats, centres: Floats, members: NDArray[np.int64], near: NDArray[np.int64]) -> Floats:
-    """f32[c, r, m]: of the rows members[i] (i64[c, r]) with the centres near[i] (i64[c, m]), cell by cell."""
+def cell_products(rows: Floats, centres: Floats, members: NDArray[np.int64], near: NDArray[np.integer]) -> Floats:
+    """f32[c, r, m]: of the rows members[i] ([c, r]) with the centres near[i] ([c, m]), cell by cell."""
     width = rows.shape[1]
     some = torch.from_numpy(rows.take(members.ravel(), axis=0)).view(*members.shape, width)
     others = torch.from_numpy(centres.take(near.ravel(), axis=0)).view(*near.shape, width)

@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 Scores = NDArray[np.uint8]
 
 ROWS = 1024          # of one product
-CACHED = 128         # rows made smaller at a time
+CACHED = 256         # rows made smaller at a time
 ROW_LEVELS = 63      # either side of zero: without VNNI, two products are added in 16 bits before they are widened
 CENTRE_LEVELS = 127
 TINY = 1e-15         # a row without a larger value is nothing but off

@@ -237,8 +237,8 @@ class Pairs:
             if wide is None:
                 used, columns = np.unique(columns, return_inverse=True)
                 wide = self.vectors[used].astype(np.float64)
-            rows = self.x[at : at + CACHED].astype(np.float64)
-            sums[part] = pair_products(rows, wide, ends - ends[0], columns)
+            some = self.x[at : at + CACHED].astype(np.float64)
+            sums[part] = pair_products(some, wide, ends - ends[0], columns)
         return sums
 
 
