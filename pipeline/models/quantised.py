@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 Scores = NDArray[np.uint8]
 
 ROWS = 1024          # of one product
-CACHED = 128         # rows made smaller at a time
+CACHED = 256         # rows made smaller at a time
 ROW_LEVELS = 63      # either side of zero: without VNNI, two products are added in 16 bits before they are widened
 CENTRE_LEVELS = 127
 TINY = 1e-15         # a row without a larger value is nothing but off
@@ -73,15 +73,18 @@ class QuantisedMatrix:
         n = len(rows)
         block = np.zeros((self.rows, rows.shape[1]), np.uint8)   # always full: oneDNN makes a kernel for each number of rows
         scales, off, reach = np.empty(n, np.float32), np.empty(n), 0.0
+        inside, levels = (np.empty((min(CACHED, n), rows.shape[1]), np.float32) for _ in range(2))
         for at in range(0, n, CACHED):
             part = slice(at, min(at + CACHED, n))
-            some, scale = rows[part], _scales(rows[part], ROW_LEVELS)
-            inside = some / scale[:, None]
-            levels = np.rint(inside)
-            inside -= levels
-            levels += ROW_LEVELS + 1
-            block[part] = levels
-            length, lost = _lengths(some), _lengths(inside) * scale
+            some = rows[part]
+            within, whole = inside[: len(some)], levels[: len(some)]
+            scale = _levelled(np.abs(some, out=within).max(axis=1, initial=0), ROW_LEVELS)
+            np.multiply(some, (1 / scale)[:, None], out=within)
+            np.rint(within, out=whole)
+            within -= whole
+            whole += ROW_LEVELS + 1
+            block[part] = whole
+            length, lost = _lengths(some), _lengths(within) * scale
             scales[part], off[part] = scale, lost * self.longest + (length + lost) * self.off
             reach = max(reach, float((length / scale).max()))
         unit = reach * self.longest / TOP or 1.0
@@ -95,11 +98,15 @@ class QuantisedMatrix:
 
 def _scales(vectors: Floats, levels: int) -> Floats:
     """What one level of each row is worth: f32[n]."""
-    most = np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0))
+    return _levelled(np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0)), levels)
+
+
+def _levelled(most: Floats, levels: int) -> Floats:
+    """The same from the largest value of each row, of either sign."""
     scales: Floats = (np.where(most > TINY, most, 1) / levels).astype(np.float32)
     return scales
 
 
 def _lengths(vectors: Floats) -> NDArray[np.float64]:
-    lengths: NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors).astype(np.float64))
+    lengths: NDArray[np.float64] = np.sqrt(np.vecdot(vectors, vectors).astype(np.float64))
     return lengths

@@ -15,6 +15,7 @@ from pipeline.reduce.heaps import Heaps as Heaps
 
 if TYPE_CHECKING:
     from pipeline.models.centres import PackedMatrix
+    from pipeline.reduce.largest import Left
 
 Floats = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], Floats]
@@ -41,6 +42,34 @@ class Leading(Protocol):
 
     def leaders(self, rows: Floats) -> Found:
         """See the function of this name."""
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """Centres whose kernel is faster when it may name more of them than asked for, and can say which may be the best."""
+
+    @property
+    def plain(self) -> Centres:
+        """For rows that were left open."""
+
+    def listed(self, rows: Floats, sure: int, allowed: float) -> "Left":
+        """All centres that may be among the first `sure` of each row, or tie with these; for a row that is left open, none.
+        `allowed` is the tolerance: a product that float32 finds so much lower than another one is lower."""
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """Centres for which a kernel is chosen when it is known what is asked of how many rows."""
+
+    def by(self, use: str, n: int) -> Centres:
+        """The same centres, ready for a kernel; `use` is LEADERS or TOP."""
+
+
+LEADERS, TOP = "leaders", "top"
+
+
+def chosen(centres: Centres, use: str, n: int) -> Centres:
+    return centres.by(use, n) if isinstance(centres, Choosing) else centres
 
 
 Kernel = Callable[[Floats], Centres]
@@ -208,5 +237,5 @@ def tolerance(rows: Floats, vectors: Floats) -> float:
 
 def longest(rows: Floats) -> float:
     """The largest length of a row; not finite where a value is not."""
-    squares: Floats = np.einsum("nd,nd->n", rows, rows)
+    squares: Floats = np.vecdot(rows, rows)
     return math.sqrt(float(squares.max(initial=0)))

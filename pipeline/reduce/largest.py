@@ -1,7 +1,8 @@
 """The few largest of a row's many scores, without sorting them: first a bound that few exceed, then those that do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 from pipeline.reduce.heaps import Heaps
 
 Floats = NDArray[np.float32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
-GROUPS = 4   # for each score asked for: of so many groups, two of the largest seldom share one
+LAST = (1 << 32) - 1
+GROUPS = 16   # for each score asked for, at least: of so many groups, two of the largest seldom share one
 
 
 def reached(scores: NDArray[Any], m: int) -> NDArray[Any]:
@@ -36,26 +39,78 @@ class Left:
 
     @classmethod
     def where(cls, mask: NDArray[np.bool_]) -> "Left":
+        n, k = mask.shape
         places = np.flatnonzero(mask)
-        rows = places // mask.shape[1]
-        return cls(rows, places - rows * mask.shape[1], np.bincount(rows, minlength=len(mask)))
+        counts = np.diff(np.searchsorted(places, np.arange(n + 1) * k))   # to divide so many numbers takes longer
+        rows = np.repeat(np.arange(n), counts)
+        return cls(rows, places - rows * k, counts)
+
+    @classmethod
+    def none(cls, n: int) -> "Left":
+        """Nothing of n rows."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(n, np.int64))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Left"]) -> "Left":
+        """Those of one row after another."""
+        counts = np.concatenate([part.counts for part in parts])
+        return cls(np.repeat(np.arange(len(counts)), counts), np.concatenate([part.columns for part in parts]), counts)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """[n + 1]: the columns of row i are those from starts[i] on, to starts[i + 1]."""
+        return np.concatenate([[0], np.cumsum(self.counts)])
+
+    def among(self, kept: NDArray[np.bool_]) -> "Left":
+        """Without some of the columns (bool, one for each)."""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return Left(self.rows[kept], self.columns[kept], np.diff(before[self.starts]))
+
+    def of_rows(self, rows: NDArray[np.int64]) -> "Left":
+        """Of these rows, ascending, alone."""
+        mask = np.zeros(len(self.counts), np.bool_)
+        mask[rows] = True
+        kept, counts = np.repeat(mask, self.counts), self.counts[rows]
+        return Left(np.repeat(np.arange(len(rows)), counts), self.columns[kept], counts)
 
     def only(self, keep: NDArray[np.bool_]) -> "Left":
         """Without the columns of rows that are not to keep (bool [n])."""
         if keep.all():
             return self
-        kept = keep[self.rows]
+        kept = np.repeat(keep, self.counts)
         return Left(self.rows[kept], self.columns[kept], np.where(keep, self.counts, 0))
 
     def table(self, values: Floats) -> tuple[NDArray[np.int64], Floats]:
         """The columns, and a value for each, as tables [n, most], filled up with -1 and -inf."""
+        return self.spread(self.columns, np.int64(-1)), self.spread(values, np.float32(-np.inf))
+
+    def spread(self, values: NDArray[Scalar], empty: Scalar) -> NDArray[Scalar]:
+        """A value for each column as a table [n, most], filled up with `empty`."""
         width = int(self.counts.max(initial=0))
         starts = np.cumsum(self.counts) - self.counts
-        places = np.arange(len(self.rows)) + (np.arange(len(self.counts)) * width - starts)[self.rows]
-        columns = np.full((len(self.counts), width), -1, np.int64)
-        table = np.full(columns.shape, -np.inf, np.float32)
-        columns.ravel()[places], table.ravel()[places] = self.columns, values
-        return columns, table
+        places = np.arange(len(self.rows)) + np.repeat(np.arange(len(self.counts)) * width - starts, self.counts)
+        table = np.full((len(self.counts), width), empty, values.dtype)
+        table.ravel()[places] = values
+        return table
+
+    def least(self, values: Floats, m: int) -> Floats:
+        """[n]: the m-th largest value of each row; -inf where it has fewer."""
+        table = self.spread(values, np.float32(-np.inf))
+        if table.shape[1] < m:
+            return np.full(len(table), -np.inf, np.float32)
+        return np.asarray(table.max(axis=1) if m == 1 else np.partition(table, -m, axis=1)[:, -m])
+
+    def ranked(self, values: Floats, m: int) -> tuple[NDArray[np.int64], Floats]:
+        """The m columns of each row with the largest values, best first, and those values; equal ones by the lower column. Of
+        rows without m columns it means nothing. Columns are below 2^32, and no value is -0."""
+        bits = values.view(np.int32)
+        order = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)   # integers in the order of the floats
+        keys = self.spread((order << 32) | (LAST - self.columns), np.int64(-1 << 63))
+        if keys.shape[1] < m:
+            keys = np.pad(keys, ((0, 0), (0, m - keys.shape[1])), constant_values=-1 << 63)
+        keys = np.sort(keys, axis=1)[:, : -m - 1 : -1]   # numpy sorts short rows of integers with vectors
+        order = (keys >> 32).astype(np.int32)
+        return LAST - (keys & LAST), (order ^ ((order >> 31) & 0x7FFFFFFF)).view(np.float32)
 
 
 def best(columns: NDArray[np.int64], values: Floats, m: int) -> tuple[NDArray[np.int64], Floats]:

@@ -7,27 +7,33 @@ candidates.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.device_centres import DeviceCentres, Window
+from pipeline.reduce.kernels import LEADERS, TOP, FlatCentres, Listing, chosen, leaders, tolerance
 from pipeline.reduce.kernels import Centres as Centres
-from pipeline.reduce.kernels import FlatCentres, leaders, tolerance
 from pipeline.reduce.kernels import Floats as Floats
 from pipeline.reduce.kernels import Kernel as Kernel
 from pipeline.reduce.kernels import kernel as kernel
+from pipeline.reduce.largest import Left
 
 Ids = NDArray[np.int32]
 
 SPARE = 3            # candidates beyond those asked for
 ROWS = 8192          # searched at a time
 CACHED = 1024       # rows made wider at a time
-MEASURED = 64        # rows measured at a time: their candidates stay in the cache
+HOPELESS = 0.5       # share of rows left open from which on lists do not pay
+LISTED = 1024        # rows whose lists of centres are held at once
+MEASURED = 512       # pairs measured at a time by numpy: they stay in the cache
+FEW = 4096           # pairs for which torch is not imported
+WIDE = 4 << 20       # values of all centres that are made wider at once: 32 MB
 CANDIDATES = 1 << 20  # of all rows that are searched again at once
-CELL_ROWS = 16       # rows of one centre that share a product in `assigned_near`
+CELL_ROWS = 32       # rows of one centre that share a product in `assigned_near`
+CELL_VALUES = 1 << 19   # of the rows or centres of such products at once: 2 MB
 SMALL = 1 << 31      # multiplications below which a plain array of centres is not worth a faster kernel
 
 
@@ -52,11 +58,20 @@ def nearest(x: Window, centres: Centres | Floats, l: int) -> tuple[Ids, Floats]:
     if isinstance(ready, DeviceCentres):
         return ready.nearest(x, l)
     x = np.ascontiguousarray(x, np.float32)
-    allowed = tolerance(x, ready.vectors)
+    return _nearest(x, chosen(ready, TOP, len(x)), l, tolerance(x, ready.vectors))
+
+
+def _nearest(x: Floats, centres: Centres, l: int, allowed: float) -> tuple[Ids, Floats]:  # noqa: E741
     ids, values = np.empty((len(x), l), np.int32), np.empty((len(x), l), np.float32)
-    for at in range(0, len(x), ROWS):
-        part = slice(at, at + ROWS)
-        ids[part], values[part] = _searched(x[part], ready, l, l + SPARE, allowed)
+    pairs, open_ = Pairs.of(x, centres.vectors, allowed, l), np.ones(len(x), np.bool_)
+    for part, left in _lists(x, centres, l, allowed):
+        ids[part], values[part] = _ranked(pairs.of_rows(part), left, l)
+        open_[part] = left.counts == 0
+    again = np.flatnonzero(open_)
+    plain = centres.plain if isinstance(centres, Listing) else centres
+    for at in range(0, len(again), ROWS):
+        rows = again[at : at + ROWS]
+        ids[rows], values[rows] = _searched(pairs.of_rows(rows), plain, l, l + SPARE)
     return ids, values
 
 
@@ -65,16 +80,39 @@ def assigned(x: Window, centres: Centres) -> Ids:
     if isinstance(centres, DeviceCentres):
         return centres.assigned(x)
     x = np.ascontiguousarray(x, np.float32)
-    allowed = tolerance(x, centres.vectors)
+    return _assigned(x, chosen(centres, LEADERS, len(x)), tolerance(x, centres.vectors))
+
+
+def _assigned(x: Floats, centres: Centres, allowed: float) -> Ids:
     found = np.empty(len(x), np.int32)
-    for at in range(0, len(x), ROWS):
-        rows = x[at : at + ROWS]
-        ids, lead = leaders(centres, rows)
-        found[at : at + ROWS] = ids
-        close = np.flatnonzero(lead <= allowed)
+    pairs, open_ = Pairs(x, centres.vectors, allowed), np.ones(len(x), np.bool_)
+    for part, left in _lists(x, centres, 1, allowed):
+        found[part.start + left.rows] = left.columns
+        close = np.flatnonzero(left.counts > 1)
         if len(close):
-            found[at + close] = _searched(rows[close], centres, 1, 1 + SPARE, allowed)[0][:, 0]
+            found[part.start + close] = _ranked(pairs.of_rows(part.start + close), left.of_rows(close), 1)[0][:, 0]
+        open_[part] = left.counts == 0
+    again = np.flatnonzero(open_)
+    plain = centres.plain if isinstance(centres, Listing) else centres
+    for at in range(0, len(again), ROWS):
+        rows = again[at : at + ROWS]
+        ids, lead = leaders(plain, x[rows] if len(rows) < len(x) else x)
+        found[rows] = ids
+        close = rows[np.flatnonzero(lead <= allowed)]
+        if len(close):
+            found[close] = _searched(pairs.of_rows(close), plain, 1, 1 + SPARE)[0][:, 0]
     return found
+
+
+def _lists(x: Floats, centres: Centres, sure: int, allowed: float) -> Iterator[tuple[slice, Left]]:
+    """(rows, `Listing.listed` of them) of some rows at a time, as long as it pays."""
+    for at in range(0, len(x) if isinstance(centres, Listing) else 0, LISTED):
+        assert isinstance(centres, Listing)
+        part = slice(at, min(at + LISTED, len(x)))
+        left = centres.listed(x[part], sure, allowed)
+        yield part, left
+        if (left.counts == 0).mean() > HOPELESS:
+            return
 
 
 def assigned_near(x: Window, centres: Centres, neighbours: Ids, previous: Ids) -> Ids:
@@ -84,23 +122,33 @@ def assigned_near(x: Window, centres: Centres, neighbours: Ids, previous: Ids) -
     """
     if isinstance(centres, DeviceCentres):
         return centres.assigned_near(x, neighbours, previous)
+    from pipeline.models.pairs import cell_products  # torch takes seconds to import
+
     x, vectors = np.ascontiguousarray(x, np.float32), centres.vectors
     allowed = tolerance(x, vectors)
     found = np.empty(len(x), np.int32)
     cells, members = _cells(previous, len(vectors))
-    step = max(1, CANDIDATES // (max(CELL_ROWS, neighbours.shape[1]) * x.shape[1]))
+    close: list[NDArray[np.int64]] = []
+    candidates: list[Left] = []
+    step = max(1, CELL_VALUES // (max(CELL_ROWS, neighbours.shape[1]) * x.shape[1]))
     for at in range(0, len(cells), step):
         rows, near = members[at : at + step], neighbours[cells[at : at + step]]
-        values = x[rows] @ vectors[near].transpose(0, 2, 1)
-        best = values.argmax(axis=2)[:, :, None]
-        found[rows] = np.take_along_axis(near, best[:, :, 0], 1)
-        lead = np.take_along_axis(values, best, 2)[:, :, 0]
-        np.put_along_axis(values, best, -np.inf, 2)
-        lead -= values.max(axis=2)
-        cell, column = np.nonzero(lead <= allowed)
-        if len(cell):
-            close, candidates = rows[cell, column], near[cell].astype(np.int64)
-            found[close] = _ranked(_Pairs(x[close], vectors, allowed), candidates, np.ones(candidates.shape, bool), 1)[0][:, 0]
+        values = cell_products(x, vectors, rows, near).reshape(rows.size, near.shape[1])
+        line, best = np.arange(rows.size), values.argmax(axis=1)
+        cell, row = line // CELL_ROWS, rows.ravel()
+        found[row] = near[cell, best]
+        least = values[line, best] - np.float32(allowed)
+        values[line, best] = -np.inf
+        tied = np.flatnonzero(values.max(axis=1) >= least)
+        if len(tied):
+            mask = values[tied] >= least[tied, None]
+            mask[np.arange(len(tied)), best[tied]] = True
+            left = Left.where(mask)
+            close.append(row[tied])
+            candidates.append(replace(left, columns=near[cell[tied][left.rows], left.columns].astype(np.int64)))
+    if close:
+        again = np.concatenate(close)
+        found[again] = _ranked(Pairs(x[again], vectors, allowed), Left.joined(candidates), 1)[0][:, 0]
     return found
 
 
@@ -122,58 +170,85 @@ def _ready(centres: Floats, n: int) -> Centres:
     return FlatCentres(vectors) if n * vectors.size < SMALL else kernel()(vectors)
 
 
-def _searched(x: Floats, centres: Centres, l: int, m: int, allowed: float) -> tuple[Ids, Floats]:  # noqa: E741
+def _searched(pairs: "Pairs", centres: Centres, l: int, m: int) -> tuple[Ids, Floats]:  # noqa: E741
     """The best l of each row's m candidates, and of ever more where the last of them may be better than it looks."""
     m = min(m, len(centres.vectors))
-    candidates, rough = centres.candidates(x, m)
-    in_reach = rough >= rough[:, l - 1 : l] - allowed
-    ids, values = _ranked(_Pairs(x, centres.vectors, allowed), candidates, in_reach, l)
+    candidates, rough = centres.candidates(pairs.x, m)
+    in_reach = rough >= rough[:, l - 1 : l] - np.float32(pairs.allowed)
+    left = Left.where(in_reach)
+    ids, values = _ranked(pairs, replace(left, columns=candidates[left.rows, left.columns]), l)
     unsure = np.flatnonzero(in_reach[:, -1]) if m < len(centres.vectors) else np.empty(0, np.int64)
     step = max(1, CANDIDATES // (8 * m))
     for at in range(0, len(unsure), step):
         rows = unsure[at : at + step]
-        ids[rows], values[rows] = _searched(x[rows], centres, l, 8 * m, allowed)
+        ids[rows], values[rows] = _searched(pairs.of_rows(rows), centres, l, 8 * m)
     return ids, values
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class Pairs:
     """Rows and centres to measure pairs of; `allowed` is their tolerance."""
 
     x: Floats
     vectors: Floats
     allowed: float
+    wide: NDArray[np.float64] | None = None
+    """The centres in float64, where they were made so."""
 
-    def measured(self, rows: Any, ids: NDArray[np.int64]) -> Floats:
-        """Inner products of x[rows], broadcast against the centres of these ids: the exact ones, rounded to float64, then float32.
+    @classmethod
+    def of(cls, x: Floats, vectors: Floats, allowed: float, l: int) -> "Pairs":  # noqa: E741
+        """For l pairs of each row: the centres are made wider at once where most are used, and that is not much."""
+        return cls(x, vectors, allowed, vectors.astype(np.float64) if len(x) * l >= len(vectors) and vectors.size <= WIDE else None)
+
+    def of_rows(self, rows: slice | NDArray[np.int64]) -> "Pairs":
+        return replace(self, x=self.x[rows])
+
+    def measured(self, left: Left) -> Floats:
+        """Inner products of each row with its columns: the exact ones, rounded to float64, then float32.
 
         Products of two float32 are exact in float64; their sum is off by less than d * 2^-53 * |x| * |c|, which is less than
         the tolerance * 2^-29. Where that could decide how the sum is rounded, it is formed exactly.
         """
-        wide, other = self.x[rows].astype(np.float64), self.vectors[ids].astype(np.float64)
-        sums, error = np.vecdot(wide, other), self.allowed * 2.0**-29
+        sums, error = self._sums(left), self.allowed * 2.0**-29
         found: Floats = sums.astype(np.float32)
-        close = ((sums - error).astype(np.float32) != (sums + error).astype(np.float32)) & wide.any(axis=-1)
-        if close.any():
-            products = np.broadcast_to(wide, other.shape)[close] * other[close]
-            found[close] = [math.fsum(row) for row in products]
+        close = np.flatnonzero((sums - error).astype(np.float32) != (sums + error).astype(np.float32))
+        for at in range(0, len(close), MEASURED):
+            some = close[at : at + MEASURED]
+            rows, others = self.x[left.rows[some]].astype(np.float64), self.vectors[left.columns[some]]
+            products = rows * others
+            sure = products.any(axis=1)   # of a zero row nothing is off
+            found[some[sure]] = [math.fsum(row) for row in products[sure]]
+        found += np.float32(0)   # no -0, which ranks lower and is the same
         return found
 
+    def _sums(self, left: Left) -> NDArray[np.float64]:
+        sums, starts = np.empty(len(left.rows)), left.starts
+        if len(sums) < FEW or not _pairing():
+            for at in range(0, len(sums), MEASURED):
+                rows, columns = left.rows[at : at + MEASURED], left.columns[at : at + MEASURED]
+                sums[at : at + MEASURED] = np.vecdot(self.x[rows].astype(np.float64), self.vectors[columns].astype(np.float64))
+            return sums
+        from pipeline.models.pairs import pair_products
 
-def _ranked(pairs: _Pairs, candidates: NDArray[np.int64], in_reach: NDArray[np.bool_], l: int) -> tuple[Ids, Floats]:  # noqa: E741
-    """The best l of each row's candidates, of which the first l and those in reach are measured."""
-    values = np.full(candidates.shape, -np.inf, np.float32)
-    for at in range(0, len(values), MEASURED):
-        some = np.arange(at, min(at + MEASURED, len(values)))
-        values[some, :l] = pairs.measured(some[:, None], candidates[some, :l])
-    rows, columns = np.nonzero(in_reach[:, l:])
-    for at in range(0, len(rows), MEASURED * 8):
-        row, column = rows[at : at + MEASURED * 8], columns[at : at + MEASURED * 8] + l
-        values[row, column] = pairs.measured(row, candidates[row, column])
-    ids, best = candidates[:, :l].astype(np.int32), values[:, :l].copy()
-    falling = (best[:, 1:] < best[:, :-1]).all(axis=1)
-    moved = np.flatnonzero(~falling | in_reach[:, l:].any(axis=1))
-    order = np.lexsort((candidates[moved], -values[moved]), axis=1)[:, :l]
-    ids[moved] = np.take_along_axis(candidates[moved], order, 1)
-    best[moved] = np.take_along_axis(values[moved], order, 1)
-    return ids, best
+        for at in range(0, len(left.counts), CACHED):
+            ends = starts[at : at + CACHED + 1]
+            part = slice(ends[0], ends[-1])
+            columns, wide = left.columns[part], self.wide
+            if wide is None:
+                used, columns = np.unique(columns, return_inverse=True)
+                wide = self.vectors[used].astype(np.float64)
+            some = self.x[at : at + CACHED].astype(np.float64)
+            sums[part] = pair_products(some, wide, ends - ends[0], columns)
+        return sums
+
+
+def _pairing() -> bool:
+    from pipeline.models.pairs import can_pair  # torch takes seconds to import
+
+    return can_pair()
+
+
+def _ranked(pairs: Pairs, left: Left, l: int) -> tuple[Ids, Floats]:  # noqa: E741
+    """The best l of each row's columns, by exact value."""
+    ids, values = left.ranked(pairs.measured(left), l)
+    return ids.astype(np.int32), values

@@ -232,13 +232,15 @@ class Partition:
         known = self.reciprocal[where]
         for at in range(0, len(out), CACHED_ROWS):
             part = slice(at, at + CACHED_ROWS)
-            if stored.dtype == np.float16:
-                widen(stored[part], out[part])
-            else:
-                out[part] = stored[part]
+            rows = stored[part]
+            if rows.dtype == np.float16:
+                widen(rows, out[part])
+                rows = out[part]
+            elif rows.dtype != np.float32:
+                rows = rows.astype(np.float32)
             if not known[part].all():
-                known[part] = self.measured(out[part], where[part])
-            out[part] *= known[part, None]
+                known[part] = self.measured(rows, where[part])
+            np.multiply(rows, known[part, None], out=out[part])
         self.reciprocal[where] = known
 
     def measured(self, rows: Floats, where: NDArray[np.int64]) -> Floats:

@@ -1,5 +1,6 @@
 """A kernel that rules most centres out in 8-bit integers and multiplies the rest in float32."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -14,10 +15,13 @@ from pipeline.reduce.products import BlasCentres
 if TYPE_CHECKING:
     from pipeline.models.quantised import QuantisedMatrix
 
+TOP = 255
 SCORES = 16 << 20   # of one product, at most: of a row few centres are left as a rule, but they may be all
 FEWEST = 128        # rows below which a product of integers, always a full one, does not pay
-LEFT = 32           # of so many centres one may be left: from there on, plain products are as fast
+LEFT = 8            # of so many centres one may be left: from there on, plain products are as fast
 HOPELESS = 0.5      # share of rows with more than that
+LOOK = 1.15         # times how far a product may be off: products this far below the best few are looked at. Errors that add up
+                    # are rare, so it is nearly always enough; the products in float32 tell whether it was
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,22 +45,24 @@ class QuantisedCentres:
         return self._search(rows, m, m)
 
     def leaders(self, rows: Floats) -> Found:
-        """See `kernels.leaders`. A row of which only one centre is left has one that leads by far."""
+        """See `kernels.leaders`. A row of which only one centre is left has one that leads by more than float32 gets
+        wrong."""
         ids, values = self._search(rows, 1, 2)
         return ids[:, 0], values[:, 0] - values[:, 1]
+
+    def listed(self, rows: Floats, sure: int, allowed: float) -> Left:
+        """See `kernels.Listing`."""
+        found = [left for _, left, _ in self._blocks(rows, sure, allowed)]
+        return found[0] if len(found) == 1 else Left.joined(found)
 
     def _search(self, rows: Floats, sure: int, m: int) -> Found:
         """The m best of what is left of each row when the first `sure` must be among it: id -1 where fewer are left."""
         ids, values = np.full((len(rows), m), -1, np.int64), np.full((len(rows), m), -np.inf, np.float32)
-        allowed, open_ = tolerance(rows, self.vectors), np.ones(len(rows), np.bool_)
-        at = 0
-        while len(rows) - at >= FEWEST:
-            part = slice(at, at + self.matrix.rows)
-            left = self._left(rows[part], sure, allowed)
-            found = best(*left.table(self._measured(rows[part], left)), m)
+        open_ = np.ones(len(rows), np.bool_)
+        for part, left, products in self._blocks(rows, sure, tolerance(rows, self.vectors)):
+            found = best(*left.table(products), m)
             ids[part, : found[0].shape[1]], values[part, : found[0].shape[1]] = found
             open_[part] = left.counts == 0
-            at = min(part.stop, len(rows))
             if open_[part].mean() > HOPELESS:
                 break
         again, many = np.flatnonzero(open_), min(m, len(self.vectors))
@@ -64,15 +70,24 @@ class QuantisedCentres:
             ids[again, :many], values[again, :many] = self.plain.candidates(rows[again], many)
         return ids, values
 
-    def _left(self, rows: Floats, sure: int, allowed: float) -> Left:
-        """The centres that may be among the first `sure` of each row, or tie with them in float32; none where that is too many."""
-        scored = self.matrix.scored(rows)
-        width = np.floor((2 * scored.off + allowed) / scored.step * 1.0001)
-        low = reached(scored.scores, sure) - np.minimum(width, 256)
-        mask = scored.scores >= np.clip(low, 0, 255).astype(np.uint8)[:, None]
-        mask[low <= 0] = False
-        left = Left.where(mask)
-        return left.only(left.counts <= 4 * sure + len(self.vectors) // LEFT)
+    def _blocks(self, rows: Floats, sure: int, allowed: float) -> Iterator[tuple[slice, Left, Floats]]:
+        """(rows, the centres that may be among the first `sure` of each, or tie with these, their products) of so many rows as
+        one product has. Of a row for which too many would be left, none."""
+        for at in range(0, len(rows), self.matrix.rows):
+            part = slice(at, min(at + self.matrix.rows, len(rows)))
+            if part.stop - part.start < FEWEST:
+                yield part, Left.none(part.stop - part.start), np.empty(0, np.float32)
+                continue
+            scored = self.matrix.scored(rows[part])
+            width = np.floor((LOOK * scored.off + allowed) / scored.step * 1.0001)
+            low = np.maximum(reached(scored.scores, sure) - np.minimum(width, TOP), 1)
+            left = Left.where(scored.scores >= low.astype(np.uint8)[:, None])
+            left = left.only(left.counts <= 4 * sure + len(self.vectors) // LEFT)
+            products = self._measured(rows[part], left)
+            least = left.least(products, sure)
+            sound = (low - 1) * scored.step + scored.off < least - allowed   # of what was not looked at, nothing reaches the best
+            kept = products >= np.repeat(np.where(sound, least - np.float32(allowed), np.inf), left.counts)
+            yield part, left.among(kept), products[kept]
 
     def _measured(self, rows: Floats, left: Left) -> Floats:
         values = np.empty(len(left.rows), np.float32)

@@ -28,6 +28,10 @@ CELL_STEPS = 4
 """Lloyd steps within a cell: its k-means++ seeds are rows, its centres means."""
 COARSE_STEPS = 5
 OVERSHOOT = 0.7
+SQUARE_ROWS = 2048
+"""All products of so many rows fit a cache: 16 MB."""
+SQUARE = 4
+"""A product of many rows is so many times as fast as one of a few, at least."""
 
 
 def seeds(rows: Floats, k: int, *, seed: int) -> Floats:
@@ -43,24 +47,27 @@ def seeds(rows: Floats, k: int, *, seed: int) -> Floats:
     whole = np.rint(pool * GRID)
     half = np.einsum("nd,nd->n", whole, whole) / 2
     chosen = [int(rng.integers(len(pool)))]
-    distance = _half_squares(whole, half, np.array(chosen))[0]
     draws = rng.random((k, 2 + int(np.log(k))))
+    few = len(pool) <= min(SQUARE_ROWS, SQUARE * draws.size)
+    square = whole @ whole.T if few else None   # one large product takes less time than many of a few rows
+    distance = _half_squares(whole, half, np.array(chosen), square)[0]
     while len(chosen) < k:
         reach = np.cumsum(distance, dtype=np.float64)
         if reach[-1] == 0:
             chosen += _left(pool, chosen)[: k - len(chosen)]
             break
         drawn = np.minimum(np.searchsorted(reach, draws[len(chosen)] * reach[-1], side="right"), len(pool) - 1)
-        options = np.minimum(distance, _half_squares(whole, half, drawn))
+        options = np.minimum(distance, _half_squares(whole, half, drawn, square))
         best = int(options.sum(axis=1, dtype=np.float64).argmin())
         chosen.append(int(drawn[best]))
         distance = options[best]
     return pool[chosen]
 
 
-def _half_squares(whole: Floats, half: Floats, chosen: NDArray[np.int64]) -> Floats:
-    """Half the squared distance of every row to the chosen ones, f32[len(chosen), n]; 0 for equal rows."""
-    products = whole[chosen] @ whole.T
+def _half_squares(whole: Floats, half: Floats, chosen: NDArray[np.int64], square: Floats | None) -> Floats:
+    """Half the squared distance of every row to the chosen ones, f32[len(chosen), n]; 0 for equal rows. `square` are the products
+    of all rows, where there are few: exact, so the same."""
+    products = whole[chosen] @ whole.T if square is None else square[chosen]
     np.subtract(half, products, out=products)
     products += half[chosen, None]
     return products

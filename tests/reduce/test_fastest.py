@@ -1,10 +1,12 @@
+import time
+
 import numpy as np
 import pytest
 
 from pipeline.models.quantised import QuantisedMatrix, can_quantise
-from pipeline.reduce import fastest
-from pipeline.reduce.fastest import CANDIDATES, GAIN, LEADERS, FastestCentres
-from pipeline.reduce.kernels import FlatCentres, PackedCentres, agrees
+from pipeline.reduce import fastest, quantised
+from pipeline.reduce.fastest import GAIN, LEADERS, TOP, FastestCentres
+from pipeline.reduce.kernels import FlatCentres, PackedCentres, agrees, tolerance
 from pipeline.reduce.nearest import assigned, nearest, unit
 from pipeline.reduce.products import BlasCentres
 from pipeline.reduce.quantised import QuantisedCentres
@@ -64,6 +66,42 @@ def test_a_score_is_off_by_no_more_than_it_says(data):
     assert found.scores.max() > 40 or not x.any(), "the steps are too coarse to tell anything"
 
 
+@pytest.mark.skipif(not can_quantise(), reason="this machine has no products of 8-bit integers")
+@pytest.mark.parametrize("look", [0, 0.3, 1.15])
+@pytest.mark.parametrize("data", ["random", "few values", "of any length", "one large value"])
+def test_a_list_names_every_centre_that_may_win_or_none(data, look, monkeypatch):
+    monkeypatch.setattr(quantised, "LOOK", look)
+    x, centres = DATA[data]()
+    every = x.astype(np.float64) @ centres.T.astype(np.float64)
+    allowed = tolerance(x, centres)
+    for sure in (1, 8):
+        left = QuantisedCentres(centres).listed(x, sure, allowed)
+        named = np.zeros(every.shape, bool)
+        named[left.rows, left.columns] = True
+        least = np.partition(every, -sure, axis=1)[:, -sure:][:, :1]
+        wanted = every.astype(np.float32) >= least.astype(np.float32)
+        assert (named | ~wanted)[left.counts > 0].all()
+        assert np.array_equal(nearest(x, QuantisedCentres(centres), sure)[0], nearest(x, FlatCentres(centres), sure)[0])
+
+
+@pytest.mark.parametrize(("use", "k", "d"), [(LEADERS, 1024, 256), (TOP, 1024, 256), (TOP, 64, 1024)])
+def test_a_trial_takes_no_longer_than_it_may(use, k, d):
+    """By processor time, which other work on the machine lengthens a little."""
+    fastest.trial(use, 64, 64)   # loads libraries
+    before = time.process_time()
+    seconds = fastest.trial(use, *fastest.shape(k, d))
+    assert time.process_time() - before < 2 * fastest.SECONDS
+    assert set(seconds) == set(fastest.trusted())
+
+
+def test_a_trial_stops_when_its_time_is_over(monkeypatch):
+    calls = []
+    monkeypatch.setitem(fastest.USES, LEADERS, lambda rows, centres: calls.append(type(centres)))
+    ticks = iter(range(1000))
+    fastest.trial(LEADERS, 32, 16, clock=lambda: fastest.SECONDS * next(ticks))
+    assert len(calls) == len(fastest.trusted()), "each once, and no further round"
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_kernel_that_was_fastest_is_used(kernel, monkeypatch):
     monkeypatch.setattr(fastest, "trial", lambda use, k, d: {FlatCentres: 1.0, kernel: GAIN - 0.01})
@@ -79,7 +117,7 @@ def test_the_kernel_that_was_fastest_is_used(kernel, monkeypatch):
 def test_a_kernel_that_gains_next_to_nothing_is_not_taken(monkeypatch):
     monkeypatch.setattr(fastest, "trial", lambda use, k, d: {FlatCentres: 1.0, BlasCentres: GAIN + 0.01})
     fastest._fastest.cache_clear()
-    assert fastest.fastest(CANDIDATES, 64, 64) is FlatCentres
+    assert fastest.fastest(TOP, 64, 64) is FlatCentres
     fastest._fastest.cache_clear()
 
 
