@@ -59,7 +59,7 @@ IMAGE = pa.schema([
 
 # Made once per sample by the image stage and shared by every stage that looks at pixels; never written.
 PIXELS = pa.schema([
-    field("pixels_rgb", pa.large_binary(), "RGB, uint8 [rows, columns, 3], EXIF orientation applied, alpha as open_clip drops it"),
+    field("pixels_rgb", pa.binary_view(), "RGB, uint8 [rows, columns, 3], EXIF orientation applied, alpha as open_clip drops it"),
     field("pixels_rows", pa.int32(), "rows of pixels_rgb (a huge picture is reduced by a whole factor)"),
     field("pixels_columns", pa.int32(), "columns of pixels_rgb"),
     field("pixels_plain", pa.bool_(), "the encoded picture is RGB or grey, and not reduced: open_clip resizes just these pixels"),

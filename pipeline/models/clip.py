@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.models.buckets import sorted_into
 from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
 from pipeline.models.towers import Towers, filled, memory, open_towers
@@ -48,7 +49,7 @@ class Encoder:
 
     def encode_images(self, pixels: Tensor) -> Vectors:
         """Unit vectors float32 [n, dimension] of preprocessed pixels."""
-        return self._encode(pixels, self.towers.images)
+        return self._encode(pixels, self.towers.images, self.towers.micro_batch)
 
     def encode_texts(self, captions: Sequence[str]) -> Vectors:
         if not captions:
@@ -57,10 +58,17 @@ class Encoder:
 
     def encode_tokens(self, tokens: Tensor) -> Vectors:
         """Unit vectors float32 [n, dimension] of token ids [n, context]."""
-        return self._encode(tokens, self.towers.texts)
+        towers = self.towers
+        if not towers.buckets or towers.ends is None:
+            return self._encode(tokens, towers.texts, towers.micro_batch)
+        found = np.zeros((len(tokens), towers.dimension), np.float32)
+        for bucket, rows in sorted_into(towers.buckets, towers.ends(tokens)):
+            found[rows] = self._encode(tokens[rows, :bucket.length], bucket.tower, bucket.rows)
+        return found
 
-    def _encode(self, inputs: Tensor, tower: Callable[[Tensor], Tensor]) -> Vectors:
-        rows, route = self.towers.micro_batch, self.towers.route
+    def _encode(self, inputs: Tensor, tower: Callable[[Tensor], Tensor], rows: int) -> Vectors:
+        """By calls of so many rows."""
+        route = self.towers.route
         found = np.zeros((len(inputs), self.towers.dimension), np.float32)
         for start in range(0, len(inputs), rows):
             part = inputs[start:start + rows]

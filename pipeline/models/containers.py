@@ -33,11 +33,11 @@ MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
 """The next marker behind the first scan that is more than a restart; pixel data escape 0xff by a zero."""
 
 
-def recognised(data: bytes) -> str:
+def recognised(data: bytes | memoryview) -> str:
     """The format that the first bytes claim. Raises SampleFailure for nothing and for what is not an image."""
     if not data:
         raise SampleFailure(ImageFault.EMPTY)
-    head = data[:16]
+    head = bytes(data[:16])
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
@@ -47,7 +47,7 @@ def recognised(data: bytes) -> str:
     for start, format in MAGIC:
         if head.startswith(start):
             return format
-    if b"<svg" in data[:1024].lower():
+    if b"<svg" in bytes(data[:1024]).lower():
         return "svg"
     if head[:1] == b"\x0a" and head[1:2] in (b"\0", b"\2", b"\3", b"\5") and head[2:3] == b"\1":
         return "pcx"

@@ -2,9 +2,9 @@
 
 Pixels are those of Pillow after EXIF orientation and `convert("RGB")`, which is also what a training loader sees:
 colours hidden under full transparency show, palettes are looked up, 16 bits become 8 as Pillow does it, an animation
-gives its first frame. Ordinary JPEGs are decoded by torchvision, whose pixels are the same (both use libjpeg-turbo);
-everything else, and every doubt, goes to Pillow. A format is recognised by its first bytes, so a parser that the recipe
-does not allow never runs.
+gives its first frame. Ordinary JPEGs (`jpeg`) are decoded by torchvision, whose pixels are the same (both use
+libjpeg-turbo); everything else, and every doubt, goes to Pillow. A format is recognised by its first bytes, so a parser
+that the recipe does not allow never runs.
 """
 
 import io
@@ -23,6 +23,7 @@ from torchvision.io import ImageReadMode
 
 from pipeline.errors import SampleFailure
 from pipeline.models.containers import ends_early, recognised, too_complex
+from pipeline.models.jpeg import ordinary
 from schemas.reasons import ImageFault
 
 Pixels = NDArray[np.uint8]
@@ -70,8 +71,8 @@ class Decoded:
     """open_clip, too, would resize these very pixels; otherwise `reopened` has what it would resize."""
 
 
-def decode(data: bytes, *, allowed_formats: Sequence[str], max_pixels: int) -> Decoded:
-    """The picture in `data`. Raises SampleFailure with a code of ImageFault.
+def decode(data: bytes | memoryview, *, allowed_formats: Sequence[str], max_pixels: int) -> Decoded:
+    """The picture in `data`, contiguous bytes. Raises SampleFailure with a code of ImageFault.
 
     The number of pixels is read from the header and held against `max_pixels` (and Pillow's own guard, twice
     89,478,485) before anything is decoded, and the parts of the file are counted (`containers`). A picture that ends early
@@ -80,6 +81,22 @@ def decode(data: bytes, *, allowed_formats: Sequence[str], max_pixels: int) -> D
     format = recognised(data)
     if format not in allowed_formats or format not in PILLOW_NAMES:
         raise SampleFailure(ImageFault.FORMAT_NOT_ALLOWED)
+    picture = _ordinary_jpeg(memoryview(data), max_pixels) if format == "jpeg" else None
+    return _any(format, bytes(data), max_pixels) if picture is None else picture
+
+
+def _ordinary_jpeg(data: memoryview, max_pixels: int) -> Decoded | None:
+    """An ordinary JPEG without the help of Pillow; None for every other, and where anything is wrong with it."""
+    header = ordinary(data)
+    if header is None or header.width * header.height > min(max_pixels, MAX_CARRIED_PIXELS):
+        return None
+    if not header.single_scan and too_complex("jpeg", bytes(data)):
+        return None
+    pixels = _by_torchvision(data, header.width, header.height)
+    return None if pixels is None else Decoded("jpeg", header.width, header.height, pixels, plain=True)
+
+
+def _any(format: str, data: bytes, max_pixels: int) -> Decoded:
     if too_complex(format, data):
         raise SampleFailure(ImageFault.TOO_COMPLEX)
     try:
@@ -129,15 +146,20 @@ def _is_plain(image: Image.Image) -> bool:
 
 
 def _fast_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
-    """Pixels of an upright 8-bit RGB or grey JPEG; None where Pillow must decide. torchvision refuses files that end early."""
-    if DECODE_JPEG is None or not _is_plain(image) or _orientation(image) != 1:
+    """Pixels of an upright 8-bit RGB or grey JPEG; None where Pillow must decide."""
+    return _by_torchvision(data, *image.size) if _is_plain(image) and _orientation(image) == 1 else None
+
+
+def _by_torchvision(data: bytes | memoryview, width: int, height: int) -> Pixels | None:
+    """RGB pixels of a JPEG that should have this size; None where they are not to be had. Files that end early are refused."""
+    if DECODE_JPEG is None:
         return None
     try:
         decoded = DECODE_JPEG(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB.value)
     except RuntimeError:
         return None
     pixels: Pixels = decoded.permute(1, 2, 0).contiguous().numpy()
-    return pixels if pixels.shape == (image.height, image.width, 3) else None
+    return pixels if pixels.shape == (height, width, 3) else None
 
 
 def _by_pillow(image: Image.Image) -> tuple[Pixels, tuple[int, int]]:

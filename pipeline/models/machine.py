@@ -96,7 +96,7 @@ def provides(route: str) -> None:
 def honours(route: str, wish: RouteWish) -> bool:
     """Whether a route is one that the wish may come to, on some machine."""
     found = parse(route)
-    packed = wish.packed == "auto" or (found.form == "packed") == (wish.packed and found.device == "cpu")
+    packed = wish.packed == "auto" or (found.form in ("packed", "bucketed")) == (wish.packed and found.device == "cpu")
     precision = wish.precision == found.precision
     if wish.precision == "auto":   # a GPU's is measured; a CPU's is fp32
         precision = found.device == "cuda" or found.precision == "fp32"

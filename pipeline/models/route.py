@@ -26,7 +26,10 @@ DTYPES: dict[str, torch.dtype] = {
     "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
 }
 PACKABLE = ("fp32", "bf16")
-FORMS = ("packed", "compiled", "eager")
+FORMS = ("packed", "bucketed", "compiled", "eager")
+BUCKETED = (("avx2", "fp32"),)
+"""Instructions and precisions that have, in the place of packed towers, text towers by length (`buckets.py`) and packed
+convolutions: where packed products were measured to be slower than torch's own."""
 MICRO_BATCHES = {"cpu": 16, "cuda": 256}
 """Rows per call of a tower where the recipe leaves it open: what fills the machine without waiting long for its rows."""
 
@@ -39,8 +42,8 @@ class RouteWish:
     """"auto" is fp32 on the CPU; on a GPU `precision.settled` tries the fast ones before it comes here"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     packed: Literal["auto"] | bool = "auto"
-    """towers as graphs of packed oneDNN operators (`packing.py`) on the CPU; as what torch.compile makes of them on a GPU, where
-    "auto" leaves it: what it gains there was not measured yet"""
+    """on the CPU, towers as graphs of packed oneDNN operators (`packing.py`) or what is faster than those (BUCKETED); as what
+    torch.compile makes of them on a GPU, where "auto" leaves it: what it gains there was not measured yet"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ def _form(device: str, precision: str, wish: Literal["auto"] | bool) -> str:
     if device == "cuda":
         return "compiled" if wish is True else "eager"
     packed = precision in PACKABLE and can_pack(precision) if wish == "auto" else wish
-    return "packed" if packed else "eager"
+    if not packed:
+        return "eager"
+    return "bucketed" if (instructions(device), precision) in BUCKETED else "packed"
 
 
 def parse(text: str) -> Route:
@@ -100,7 +105,8 @@ def require(route: Route) -> None:
     """Raises RouteError, an InputError, if this machine cannot provide the route."""
     if route.device == "cuda" and not torch.cuda.is_available():
         raise RouteError(f"the route {route} needs a GPU and this worker has none: give it one, or set model.device to cpu")
-    if route.form == "packed" and not (route.device == "cpu" and route.precision in PACKABLE and can_pack(route.precision)):
+    fused = route.form in ("packed", "bucketed")
+    if fused and not (route.device == "cpu" and route.precision in PACKABLE and can_pack(route.precision)):
         raise RouteError(f"the route {route} needs oneDNN's packed operators for {route.precision}: set model.compile to false")
     if route.form == "compiled" and not (route.device == "cuda" and can_compile()):
         raise RouteError(

@@ -1,9 +1,10 @@
 """A model's own tokenizer, with bounds that captions from the open web need."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import open_clip
-from open_clip.tokenizer import SimpleTokenizer
+from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
 from torch import Tensor
 
 from pipeline.errors import InputError
@@ -13,6 +14,9 @@ LONGEST_CAPTION = 1 << 16
 
 MAX_CACHED_WORDS = 200_000
 """open_clip's tokenizer remembers every word it ever met; it forgets them all beyond this many."""
+
+PLAIN = re.compile("[ -%'-~]*")
+"""Printable ASCII without the sign that begins an HTML entity: text in which open_clip's cleaning has nothing to mend."""
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 
@@ -24,6 +28,7 @@ def tokenizer(name: str) -> Tokenizer:
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"the tokenizer of model {name} cannot be loaded: {error}") from error
     if isinstance(own, SimpleTokenizer):
+        spare_plain(own)
         bound_words(own)
 
     def tokens(captions: Sequence[str]) -> Tensor:
@@ -39,6 +44,22 @@ def shortened(caption: str) -> str:
     if len(caption) <= LONGEST_CAPTION:
         return caption
     return " ".join(caption.split())[:LONGEST_CAPTION]
+
+
+def spare_plain(own: SimpleTokenizer) -> None:
+    """Does to plain captions what is left of the cleaning: white space and case. Mending takes half of a tokenizer's time."""
+    clean = own.clean_fn
+    if clean in (get_clean_fn("lower"), get_clean_fn("whitespace")):
+        lower = clean is get_clean_fn("lower")
+
+        def cleaned(text: str) -> str:
+            if PLAIN.fullmatch(text) is None:
+                found: str = clean(text)
+                return found
+            plain = " ".join(text.split())
+            return plain.lower() if lower else plain
+
+        own.clean_fn = cleaned
 
 
 def bound_words(own: SimpleTokenizer) -> None:

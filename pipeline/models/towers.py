@@ -7,12 +7,14 @@ whatever its neighbours are and however many samples came in, so embeddings do n
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
+from pipeline.models.buckets import Bucket, cut, cuttable, ends, full, lengths, rows_of
 from pipeline.models.packing import MAX_DIFFERENCE, Tower, checked_tower, packed
 from pipeline.models.preprocess import Preprocess
 from pipeline.models.route import Route, require
@@ -40,6 +42,10 @@ class Towers:
     """Tokens of a caption."""
     micro_batch: int
     route: Route
+    buckets: tuple[Bucket, ...] = ()
+    """Text towers by the length of captions, ascending, where the route has them and the model allows it."""
+    ends: Callable[[Tensor], Tensor] | None = None
+    """Tokens that each caption needs, to choose a bucket by."""
 
     def images(self, pixels: Tensor) -> Tensor:
         with arithmetic(self.route):
@@ -64,7 +70,10 @@ def open_towers(spec: ModelSpec, route: Route, micro_batch: int) -> Towers:
         image = _tower(ImageTower(model, wide=half).to(memory_format=torch.channels_last), image_example, route)
         text = _tower(TextTower(model, wide=half), text_example, route)
         dimension = text(text_example).shape[1]
-    return Towers(transform, config, tokens, image, text, dimension, captions.shape[1], micro_batch, route)
+        buckets = text_buckets(model, captions, micro_batch, route)
+    return Towers(
+        transform, config, tokens, image, text, dimension, captions.shape[1], micro_batch, route, buckets, partial(ends, model)
+    )
 
 
 def loaded_precision(route: Route) -> str:
@@ -117,11 +126,31 @@ def unit(vectors: Tensor, *, wide: bool) -> Tensor:
 
 
 def _tower(plain: nn.Module, example: Tensor, route: Route) -> Tower:
-    if route.form == "eager":
+    if route.form == "eager" or (route.form == "bucketed" and not convolutional(plain)):
         return plain
     if route.form == "compiled":
         return checked_tower(compiled(plain, example), plain, example, MAX_DIFFERENCE[route.dtype])
     return checked_tower(packed(plain, example), plain, example, MAX_DIFFERENCE[route.dtype])
+
+
+def convolutional(tower: nn.Module) -> bool:
+    """Whether packing gains by its convolutions. Under AVX2 packed products alone are slower than torch's own."""
+    kinds = [type(module) for module in tower.modules()]
+    return sum(issubclass(kind, nn.Conv2d) for kind in kinds) > sum(issubclass(kind, nn.Linear) for kind in kinds)
+
+
+def text_buckets(model: Any, captions: Tensor, micro_batch: int, route: Route) -> tuple[Bucket, ...]:
+    """Raises InputError where one disagrees with the tower of full length."""
+    if route.form != "bucketed" or not cuttable(model):
+        return ()
+    found, context = [], captions.shape[1]
+    for length in lengths(context):
+        rows, tower = rows_of(length, micro_batch), TextTower(cut(model, length), wide=False)
+        example = full(captions, length)
+        whole = TextTower(model, wide=False)(filled(example, micro_batch))[:1]
+        checked_tower(tower, lambda _: whole, filled(example[:, :length], rows), MAX_DIFFERENCE[route.dtype], rows=1)   # noqa: B023
+        found.append(Bucket(length, rows, tower))
+    return tuple(found)
 
 
 def compiled(plain: nn.Module, example: Tensor) -> Tower:

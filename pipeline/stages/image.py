@@ -47,13 +47,13 @@ class ImageStage(Stage):
         with guarded as check:
             yield partial(image_columns, partial(self._decoded, check))
 
-    def _decoded(self, check: Callable[[bytes], None] | None, data: bytes) -> Decoded:
+    def _decoded(self, check: Callable[[bytes], None] | None, data: memoryview) -> Decoded:
         if check is not None:
-            check(data)
+            check(bytes(data))
         return decode(data, allowed_formats=self.allowed_formats, max_pixels=self.max_pixels)
 
 
-def image_columns(decoded: Callable[[bytes], Decoded], batch: pa.RecordBatch) -> pa.RecordBatch:
+def image_columns(decoded: Callable[[memoryview], Decoded], batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of schemas IMAGE and PIXELS."""
     rows: list[dict[str, Any]] = []
     pictures: list[Decoded | None] = []
@@ -61,11 +61,11 @@ def image_columns(decoded: Callable[[bytes], Decoded], batch: pa.RecordBatch) ->
     for uid, image, source in zip(batch["uid"].to_pylist(), batch["image"], sizes, strict=True):
         row: dict[str, Any] = {"uid": uid}
         picture = None
-        encoded: bytes | None = image.as_py()
+        encoded = image.as_buffer()
         if encoded is not None:
-            row["image_bytes"] = len(encoded)
+            row["image_bytes"] = encoded.size
             try:
-                picture = decoded(encoded)
+                picture = decoded(memoryview(encoded).cast("B"))
                 row |= measured(picture, source)
             except SampleFailure as failure:
                 row["image_error"] = failure.code
@@ -93,31 +93,46 @@ def measured(picture: Decoded, source: tuple[int | None, int | None]) -> dict[st
     }
 
 
+VIEW = np.dtype([("length", "<i4"), ("head", "V4"), ("buffer", "<i4"), ("start", "<i4")])
+"""One value of Arrow's binary_view: where it is. Up to INLINE bytes stand in it, behind the length."""
+INLINE = 12
+
+
 def pixel_columns(found: Sequence[Decoded | None]) -> list[pa.Array]:
-    """The columns of schemas PIXELS; null where there is no picture. Pixels are copied once, into one buffer."""
+    """The columns of schemas PIXELS; null where there is no picture. Each picture stays where its decoder put it."""
     pictures = [None if picture is None else picture.pixels for picture in found]
-    plain = [None if picture is None else picture.plain for picture in found]
-    parts = [picture for picture in pictures if picture is not None]
-    sizes = [0 if picture is None else picture.size for picture in pictures]
-    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    values = np.concatenate([part.reshape(-1) for part in parts]) if parts else np.zeros(0, np.uint8)
+    flat = [np.zeros(0, np.uint8) if picture is None else picture.reshape(-1) for picture in pictures]
+    views = np.zeros(len(flat), VIEW)
+    views["length"] = [picture.size for picture in flat]
+    views["buffer"] = np.arange(len(flat))
+    for view, picture in zip(views.view(np.uint8).reshape(-1, VIEW.itemsize), flat, strict=True):
+        if picture.size <= INLINE:
+            view[4:] = 0
+            view[4:4 + picture.size] = picture
+        else:
+            view[4:8] = picture[:4]
     valid = pa.array([picture is not None for picture in pictures], pa.bool_())
     rgb = pa.Array.from_buffers(
-        pa.large_binary(), len(pictures), [valid.buffers()[1], pa.py_buffer(offsets), pa.py_buffer(values)]
+        pa.binary_view(), len(flat), [valid.buffers()[1], pa.py_buffer(views), *map(pa.py_buffer, flat)]
     )
     rows = pa.array([None if picture is None else picture.shape[0] for picture in pictures], pa.int32())
     columns = pa.array([None if picture is None else picture.shape[1] for picture in pictures], pa.int32())
-    return [rgb, rows, columns, pa.array(plain, pa.bool_())]
+    plain = pa.array([None if picture is None else picture.plain for picture in found], pa.bool_())
+    return [rgb, rows, columns, plain]
 
 
 def pixel_arrays(batch: pa.RecordBatch) -> list[Pixels | None]:
     """The pictures of a batch that carries PIXELS, without a copy: uint8 [rows, columns, 3], read-only, or None."""
     rgb = batch["pixels_rgb"]
-    _, offsets, values = rgb.buffers()
-    starts = np.frombuffer(offsets, np.int64)[rgb.offset:] if len(rgb) else np.zeros(0, np.int64)
-    pixels = np.frombuffer(values, np.uint8) if values else np.zeros(0, np.uint8)
+    _, views, *values = rgb.buffers()
+    where = np.frombuffer(views, VIEW)[rgb.offset:rgb.offset + len(rgb)] if len(rgb) else np.zeros(0, VIEW)
+    inline = where.view(np.uint8).reshape(-1, VIEW.itemsize)[:, 4:]
     shapes = zip(batch["pixels_rows"].to_pylist(), batch["pixels_columns"].to_pylist(), strict=True)
-    return [
-        None if rows is None else pixels[start:start + rows * columns * 3].reshape(rows, columns, 3)
-        for start, (rows, columns) in zip(starts, shapes, strict=False)
-    ]
+    found: list[Pixels | None] = []
+    for own, (length, _, buffer, start), (rows, columns) in zip(inline, where.tolist(), shapes, strict=True):
+        if rows is None:
+            found.append(None)
+            continue
+        picture = own[:length] if length <= INLINE else np.frombuffer(values[buffer], np.uint8)[start:start + length]
+        found.append(picture.reshape(rows, columns, 3))
+    return found

@@ -9,7 +9,6 @@ import time
 from functools import lru_cache
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image, ImageOps
 
@@ -166,8 +165,8 @@ def test_neighbours_in_the_batch_are_unharmed():
         images = columns(ImageStage(), batch)
         rows[name] = [images, columns(HashesStage(), joined(batch, images))]
     for after, expected in zip(rows["mixed"], rows["alone"], strict=True):
-        neighbours = after.take(pa.array(range(1, mixed.num_rows, 2)))
-        assert set(map(str, neighbours.drop_columns("uid").to_pylist())) == {str(expected.drop_columns("uid").to_pylist()[0])}
+        neighbours = after.drop_columns("uid").to_pylist()[1::2]
+        assert set(map(str, neighbours)) == {str(expected.drop_columns("uid").to_pylist()[0])}
     assert rows["mixed"][0]["image_error"].null_count == len(strange) + len(survivable())
 
 

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import open_clip
 import pytest
+from open_clip.tokenizer import get_clean_fn
 
 from pipeline.models import tokens
 from pipeline.models.tokens import tokenizer
@@ -53,3 +54,19 @@ def test_the_words_that_the_tokenizer_remembers_are_bounded(monkeypatch, plain):
     assert bool((ours(captions) == plain(captions)).all())
     assert len(own.cache) <= 10
     assert bool((ours(captions) == plain(captions)).all())
+
+
+def test_plain_captions_are_cleaned_as_open_clip_does_it(plain):
+    rng = np.random.default_rng(5)
+    ascii = [chr(code) for code in range(32, 127)]
+    parts = [
+        "<b>", "lt;", "#39;", "  ", "\\x1b[", "%20", "``", "''", '"', "http://", "A", "don't", "\\u00e9", "_", "&amp;", "é", "\t",
+        "\x1b[1m",
+    ]
+    captions = ["".join(rng.choice(source, rng.integers(0, 30))) for source in (ascii, parts) for _ in range(500)]
+    assert bool((tokenizer(MODEL)(captions) == plain(captions)).all())
+    for kind in ("lower", "whitespace", "canonicalize"):
+        own = open_clip.get_tokenizer(MODEL)
+        own.clean_fn = clean = get_clean_fn(kind)
+        tokens.spare_plain(own)
+        assert [own.clean_fn(caption) for caption in captions] == [clean(caption) for caption in captions]

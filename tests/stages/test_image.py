@@ -73,10 +73,20 @@ def test_pixels_travel_with_the_batch_without_a_copy():
     arrays = pixel_arrays(found)
     assert [None if a is None else a.shape for a in arrays] == [(5, 7, 3), None, None, (40, 30, 3)]
     np.testing.assert_array_equal(arrays[3], np.asarray(picture(30, 40)))
-    values = found["pixels_rgb"].buffers()[2]
-    assert values.address <= arrays[3].ctypes.data < values.address + values.size
+    values = found["pixels_rgb"].buffers()[2 + 3]
+    assert (arrays[3].ctypes.data, arrays[3].size) == (values.address, values.size)
     part = pixel_arrays(found.slice(3, 1))
     np.testing.assert_array_equal(part[0], np.asarray(picture(30, 40)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 4), (1, 5), (3, 3)])
+def test_pictures_of_a_few_bytes_travel_too(size):
+    """Arrow keeps up to twelve bytes of such a value in the column itself."""
+    found = columns(ImageStage(), batch_of([None, encoded(picture(*size), "PNG")]))
+    found["pixels_rgb"].validate(full=True)
+    np.testing.assert_array_equal(pixel_arrays(found)[1], np.asarray(picture(*size)))
+    assert found["pixels_rgb"][1].as_py() == np.asarray(picture(*size)).tobytes()
+    np.testing.assert_array_equal(pixel_arrays(found.slice(1))[0], np.asarray(picture(*size)))
 
 
 def test_formats_and_sizes_are_the_recipes():
