@@ -141,6 +141,34 @@ def test_what_is_named_inside_is_not_counted_twice_and_errors_end_it():
     assert sum(facts["spent"].values()) <= took + 0.001
 
 
+def test_a_work_with_threads_of_its_own_keeps_its_own_account():
+    own = {"threads": 4, "spent": {"model": 8.0}, "beside": {"reading": 1.0}, "rows": 3}
+    assert accounted(lambda _: dict(own), None) == own
+
+
+def test_what_idle_threads_wait_for_is_what_it_was_before_once_the_feeding_is_over():
+    account = Account(1)
+    with account.feeding("write"), account.feeding("read"):
+        pass
+    time.sleep(0.05)
+    found = account.facts()["spent"]
+    assert found["wait"] >= 0.05
+    assert found.get("write", 0) + found.get("read", 0) < 0.05
+
+
+def test_what_follows_something_inside_an_activity_is_counted_once():
+    def run(_):
+        with spent("outer"):
+            for _ in range(3):
+                with spent("inner"):
+                    time.sleep(0.02)
+        return {}
+
+    found = accounted(run, None)["spent"]
+    assert found["inner"] >= 0.06
+    assert found.get("outer", 0) < 0.03
+
+
 def test_threads_do_not_name_what_others_do_and_nobody_needs_an_account():
     with spent("nobody"):
         measured("device", 1.0)

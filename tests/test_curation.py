@@ -1,19 +1,36 @@
 """Whole curations of small, empty, damaged and changed inputs. One process, all stages, the bundled model."""
 
+import itertools
 import json
+import os
 import shutil
 import tarfile
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import RootError
+from pipeline import export
+from pipeline.command import shards_of, wish
+from pipeline.curation import curate, succeed
+from pipeline.distributed.local import LocalExecutor
+from pipeline.errors import ConservationError, RootError
+from pipeline.export import Export, kept_rows, plan_export
+from pipeline.exported import ExportColumns
+from pipeline.io.store import Store
 from pipeline.io.tar import write_tar
+from pipeline.lock import Pace, held
+from pipeline.models.route import local_route
+from pipeline.passes import Driver, EventLog, unguarded
+from pipeline.plan import Plan
+from pipeline.progress import Silent
+from pipeline.recipe import load
 from pipeline.status import status
 from pipeline.verify import verify
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.roots import hashes
+from tests.test_lock import QUICK
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +109,8 @@ def test_a_deleted_file_is_found_by_verify_and_made_again_by_the_same_command(ro
 
 
 @pytest.mark.parametrize(
-    "pattern", ["columns/clip@*/*.npy", "exports/*/000001.tar", "tables/centroids@*/centroids.npy", "labels@*/*.parquet"]
+    "pattern", ["columns/clip@*/*.npy", "exports/*/000001.tar", "tables/centroids@*/centroids.npy", "labels@*/*.parquet",
+     "tallies@*/*.parquet"]
 )
 def test_one_deleted_file_is_made_again_alone(root, inputs, finished, pattern):
     victim = sorted(root.glob(pattern))[0]
@@ -159,6 +177,114 @@ def test_an_input_that_changed_while_it_was_no_input_is_read_again(tmp_path, inp
     write(tmp_path / "in" / "1.tar", pairs[40:45])
     assert curated(tmp_path / "out", [tmp_path / "in"]).ledger.read == 17
     assert verify(str(tmp_path / "out"), deep=True)["faults"] == []
+
+
+class At(Silent):
+    """Calls something when a pass begins."""
+
+    def __init__(self, title, call):
+        self._title, self._call = title, call
+
+    def start(self, title, total, done):
+        if title == self._title:
+            self._call()
+
+
+SILENT = Silent()
+
+
+def begun(root, inputs, reporter=SILENT, fence=unguarded):
+    """A plan for another export of a finished root, and a driver that has not run it yet."""
+    store, recipe = Store(str(root)), load("sample", ("classes.k=4", "export.shard_size=5"))
+    plan = Plan(store, recipe, shards_of(recipe, [str(inputs)]), local_route(wish(recipe)))
+    return plan, Driver(store, LocalExecutor(), reporter, EventLog(store), fence)
+
+
+def test_an_input_whose_bytes_change_behind_its_time_and_size_before_the_export_is_named_and_not_exported(
+    root, tmp_path, inputs, pairs
+):
+    shutil.copytree(inputs, tmp_path / "in")   # with their times, by which they are known
+    tar, (key, (image, _)) = tmp_path / "in" / "0.tar", pairs[5]
+    content = tar.read_bytes()
+    at = content.index(image) + 700
+
+    def change():
+        before = tar.stat()
+        tar.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    published = (root / "current.json").read_bytes()
+    plan, driver = begun(root, tmp_path / "in", At("export", change))
+    with pytest.raises(ConservationError, match=rf"{tar} changed since it was read: sample '{key}' has other bytes now"):
+        curate(plan, driver)
+    assert (root / "current.json").read_bytes() == published
+    assert all(content[at - 50 : at] not in path.read_bytes() for path in (root / plan.export).glob("*"))
+
+
+@pytest.fixture
+def exporting(root, inputs):
+    """The work that exports a finished root otherwise, and its output shards."""
+    plan, _ = begun(root, inputs)
+    kept = {shard.shard_id: len(kept_rows(plan.root, plan.verdicts, shard.shard_id)) for shard in plan.shards}
+    columns = ExportColumns(plan.columns, plan.verdicts, plan.labels, f"{plan.classes}/classes.parquet", plan.frequent)
+    return Export(columns, plan.export, 0), plan_export(plan.shards, kept, size=5, group=2, seed=0), plan.root
+
+
+def test_an_output_shard_whose_plan_does_not_fit_the_verdicts_is_not_written(exporting):
+    work, items, store = exporting
+    last = items[-1].parts[-1]
+    more = replace(items[-1], parts=(replace(last, stop=last.stop + 1),))
+    says = f"{more.name}: {more.samples} samples planned, {more.samples - 1} kept rows found"
+    with work.open() as run, pytest.raises(ConservationError, match=says):
+        run(more)
+    assert store.names(work.folder) == []
+
+
+def test_an_output_shard_of_which_a_sample_was_not_written_is_not_committed(exporting, monkeypatch):
+    work, items, store = exporting
+    with work.open() as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(export, "write_tar", lambda file, members: write_tar(file, itertools.islice(members, 3)))
+            with pytest.raises(ConservationError, match="000000: 5 samples to write, 3 written"):
+                run(items[0])
+        assert store.names(work.folder) == []
+        assert run(items[0])["rows"] == 5
+    assert len(store.names(work.folder)) == 3
+
+
+STILL = Pace(beat=600)
+"""Of a holder whose counter stands still: so it looks while it is stopped, or cut off from the store."""
+
+
+def test_a_driver_whose_root_was_taken_over_does_not_publish_over_the_other_s_export(root, inputs):
+    others = []
+
+    def taken_over():
+        with held(Store(str(root)), QUICK):
+            others.append(curated(root, [inputs], ("classes.k=4", "export.shard_size=6")).plan.export)
+            others.append(hashes(root))
+
+    with held(Store(str(root)), STILL) as lock:
+        plan, driver = begun(root, inputs, At("export", taken_over), lock.check)
+        with pytest.raises(RootError, match="has taken over, this one stops"):
+            curate(plan, driver)
+    theirs, before = others
+    assert (root / plan.export / "sizes.json").exists(), "it never got as far as publishing"
+    assert json.loads((root / "current.json").read_text())["export"] == theirs != plan.export
+    assert (root / "shards").resolve() == root / theirs
+    assert {path: digest for path, digest in hashes(root).items() if not path.startswith(plan.export)} == before
+    assert verify(str(root))["faults"] == []
+
+
+def test_a_driver_whose_root_was_taken_over_does_not_say_that_it_is_finished(root, inputs):
+    manifest = (root / "manifest.json").read_bytes()
+    with held(Store(str(root)), STILL) as lock:
+        plan, driver = begun(root, inputs, fence=lock.check)
+        result = curate(plan, driver)
+        with held(Store(str(root)), QUICK), pytest.raises(RootError, match="has taken over, this one stops"):
+            succeed(result, driver)
+    assert not (root / "_SUCCESS").exists()
+    assert (root / "manifest.json").read_bytes() == manifest
 
 
 def test_an_input_that_is_added_later_leaves_the_first_columns(tmp_path, inputs, pairs):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.export import part_rows, plan_export
+from pipeline.export import Part, part_rows, plan_export
 from pipeline.exported import Sample, sample_json
 from pipeline.io.inputs import Shard
 
@@ -40,6 +40,18 @@ def test_a_seed_shuffles_and_no_seed_keeps_the_input_order():
     assert order(None) == sorted(order(None))
     assert order(1) == order(1) != order(2)
     assert order(1) != sorted(order(1))
+
+
+def test_the_order_within_a_group_is_the_seed_s_and_another_in_each_group():
+    """Of one shard, whose place no seed can change."""
+    rows = {"s000": np.arange(50, dtype=np.int32)}
+
+    def order(seed, group=0):
+        return part_rows(Part(tuple(shards(1)), group, 0, 50), rows, seed)
+
+    assert order(1) == order(1) != order(2)
+    assert order(1, 0) != order(1, 1)
+    assert sorted(order(1)) == sorted(order(2)) == order(None)
 
 
 def sample(original, **row):

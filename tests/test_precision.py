@@ -1,10 +1,13 @@
 """How far a precision is from fp32, whether that matters for a recipe, and what is taken then."""
 
+import io
+import tarfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pipeline import precision
 from pipeline.command import shards_of
 from pipeline.errors import InputError
 from pipeline.precision import (
@@ -17,8 +20,11 @@ from pipeline.precision import (
     distance,
     first_pairs,
     settled,
+    similarities,
 )
 from pipeline.recipe import load
+from tests.damage import clean_pairs
+from tests.models.bundled import encoder
 
 ROUTE = "cuda-sm90.card.torch2-bf16-eager"
 
@@ -91,6 +97,53 @@ def test_fp32_is_not_measured_and_half_precision_is():
     assert 1e-5 < one.mean < 0.05
     assert len(one.flips) == 1   # the sample's null quantile
     assert "of the pairs cross" in str(one)
+
+
+GPU = "cuda-sm90.card.torch2"
+
+
+@pytest.mark.parametrize(("off", "taken", "tried"), [
+    ({"bf16": 1e-6, "fp16": 1e-6, "tf32": 1e-6}, "bf16-compiled", ["bf16"]),
+    ({"bf16": 1e-2, "fp16": 1e-6, "tf32": 1e-6}, "fp16-compiled", ["bf16", "fp16"]),
+    ({"bf16": 1e-2, "fp16": np.nan, "tf32": 1e-6}, "tf32-compiled", ["bf16", "fp16", "tf32"]),
+    ({"bf16": 1e-2, "fp16": np.nan, "tf32": 1e-3}, "fp32-compiled", ["bf16", "fp16", "tf32"]),
+])
+def test_on_a_gpu_the_fastest_precision_that_moves_hardly_a_pair_is_taken_and_else_fp32(monkeypatch, off, taken, tried):
+    """With similarities that are made up, for a GPU is not there. Operator by operator is measured; compiled is what runs."""
+    reference = np.random.default_rng(0).normal(0.25, 0.06, 512).astype(np.float32)
+
+    def local_route(wish):
+        name = "fp32" if wish.precision == "auto" else wish.precision
+        return f"{GPU}-{name}-{'compiled' if wish.packed else 'eager'}"
+
+    monkeypatch.setattr("pipeline.models.route.local_route", local_route)
+    monkeypatch.setattr(precision, "similarities", lambda recipe, route, pairs: (
+        reference + np.float32(off.get(route.split("-")[2], 0)), np.zeros(len(reference), np.float32)))
+    recipe = load("sample", ["filters={clip_similarity: {min: 0.28}}", "model.compile=true"])
+    found = settled(replace(question(), recipe=recipe))
+    assert found.route == f"{GPU}-{taken}"
+    assert [one.route for one in found.distances] == [f"{GPU}-{name}-eager" for name in tried]
+
+
+def test_shuffled_pairs_are_each_picture_with_another_one_s_caption():
+    pairs = list(first_pairs(question(), 20))
+    route = settled(question()).route
+    found, shuffled = similarities(question().recipe, route, pairs)
+    images, texts = encoder().encode_pairs(encoder().preprocess(picture for picture, _ in pairs), [text for _, text in pairs])
+    np.testing.assert_allclose(found, (images * texts).sum(1), atol=1e-5)
+    np.testing.assert_allclose(shuffled, [images[i] @ texts[i - 1] for i in range(20)], atol=1e-5)
+
+
+def test_a_picture_without_a_caption_is_no_pair(tmp_path, sample_folder):
+    (key, (image, caption)), (other, (alone, _)) = list(clean_pairs(sample_folder).items())[:2]
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name, content in ((f"{other}.jpg", alone), (f"{key}.jpg", image), (f"{key}.txt", caption)):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    recipe = question().recipe
+    found = list(first_pairs(Question(recipe, shards_of(recipe, [str(tmp_path)])), 10))
+    assert [text for _, text in found] == [caption.decode()]
 
 
 def test_what_only_a_gpu_computes_is_refused_on_the_cpu():

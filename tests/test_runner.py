@@ -15,9 +15,10 @@ from pipeline.io.inputs import discover
 from pipeline.io.store import Store
 from pipeline.passes import Driver, EventLog
 from pipeline.progress import Silent
-from pipeline.runner import Annotate, Columns, Derive, ahead
+from pipeline.runner import Annotate, Columns, Derive, ahead, stored_batch
 from pipeline.stage import Contract, Stage
 from pipeline.stages.clip import ClipStage
+from pipeline.stages.image import ImageStage
 from pipeline.work import Outcome, beats
 
 VECTOR = pa.list_(pa.float16(), 4)
@@ -143,6 +144,20 @@ def test_stages_over_stored_columns_see_what_was_stored(tmp_path, sample_folder)
     shout = read_columns(columns.store, columns.folders["shout"], shards[0].shard_id).to_pylist()
     found = read_columns(columns.store, columns.folders["long"], shards[0].shard_id).to_pylist()
     assert [row["sum"] for row in found] == [None if row["shout"] is None else 4.0 * len(row["shout"]) for row in shout]
+
+
+def test_columns_of_one_shard_that_are_of_other_samples_are_not_put_together(tmp_path, sample_folder):
+    columns, shards, _ = annotated(tmp_path, sample_folder)
+    first, second = (tmp_path / columns.folders["samples"] / f"{shard.shard_id}.parquet" for shard in shards[:2])
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(ConservationError, match=rf"shard {shards[0].shard_id}: the rows of columns/shout@1 are not those of the o"):
+        stored_batch(columns, shards[0].shard_id, {"samples": ("caption",), "shout": ("shout",)})
+    assert stored_batch(columns, shards[1].shard_id, {"samples": ("caption",), "shout": ("shout",)}).num_rows == 100
+
+
+def test_the_last_try_of_a_shard_takes_every_stage_s_precautions():
+    work = Annotate(Columns(Store("memory://unused"), {}), (ImageStage(), Shout()), ("txt",))
+    assert work.careful().stages == (ImageStage().careful(), Shout()) != work.stages
 
 
 def test_work_ahead_is_bounded_and_in_order():

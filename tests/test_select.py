@@ -5,13 +5,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline import selection
 from pipeline.derived import alt_text_counts, raw_caption_characters, raw_caption_words
-from pipeline.errors import ContractViolation
+from pipeline.errors import ConservationError, ContractViolation
 from pipeline.explain import explain
+from pipeline.io.store import Store
 from pipeline.recipe import load
 from pipeline.rule_columns import COLUMNS
 from pipeline.rules import Rule
+from pipeline.runner import Columns
 from pipeline.select import Selection, counts, passes, simulate, subset, verdicts
+from pipeline.selection import Select
 from pipeline.thresholds import Threshold, relative, resolve, top_share
 
 
@@ -47,6 +51,31 @@ def test_nan_and_null_meet_no_bound():
     columns = table(clip_similarity=[float("nan"), None, 0.5])
     for bound in ({"min": -1}, {"max": 1}, {"above": -1}, {"below": 1}):
         assert passes(columns, rules(clip_similarity=bound)["clip_similarity"]).tolist() == [False, False, True]
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A source of `Select` that has its columns already."""
+
+    columns: Columns
+    rows: pa.Table
+
+    def table(self, shard_id, names):
+        return self.rows
+
+
+@pytest.mark.parametrize("wrong", [["kept"], ["kept", "kept", "kept"], ["kept", None]])
+def test_a_shard_without_a_verdict_for_each_of_its_samples_is_an_error_and_is_not_written(tmp_path, monkeypatch, wrong):
+    store, two = Store(str(tmp_path)), table(width=[1, 9]).append_column("uid", pa.array(["a", "b"]))
+    work = Select(Given(Columns(store, {}), two), rules(width={"min": 5}), {}, "verdicts@1")
+    with work.open() as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(selection, "verdicts", lambda *_: pa.array(wrong, pa.string()))
+            with pytest.raises(ConservationError, match="shard s: 2 samples, verdicts"):
+                run(("s", 0))
+        assert store.names("verdicts@1") == []
+        assert run(("s", 0))["verdicts"] == {"kept": 1, "rejected:width": 1}
+    assert store.names("verdicts@1") == ["s.parquet"]
 
 
 def test_text_and_truth():

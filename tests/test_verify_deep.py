@@ -48,16 +48,21 @@ def repair(root, *paths):
     store.write_json("_SUCCESS", {**marker, "manifest_sha256": described(store, "manifest.json")["sha256"]})
 
 
+def output_samples(root, path):
+    """What an output tar holds, as `write_tar` takes it."""
+    return [
+        {"key": p.key, "ext": p.image.extension, "image": p.image.content, "caption": p.text.content, "json": p.json.content}
+        for p in deep._output(f"{root}/{path}")
+    ]
+
+
 def rewritten(root, change):
     """An output tar whose first sample (as {"key", "ext", "image", "caption", "json"}) was changed, and everything that tells of
     it repaired. Returns its path and the name of that sample."""
     store = Store(str(root))
     folder = store.read_json("current.json")["export"]
     path = f"{folder}/000001.tar"
-    samples = [
-        {"key": p.key, "ext": p.image.extension, "image": p.image.content, "caption": p.text.content, "json": p.json.content}
-        for p in deep._output(f"{root}/{path}")
-    ]
+    samples = output_samples(root, path)
     samples[0] |= change(samples[0])
     buffer = io.BytesIO()
     write_tar(buffer, (tuple(sample.values()) for sample in samples))
@@ -106,6 +111,23 @@ def test_one_byte_of_an_output_sample_that_everything_else_was_made_to_fit_is_na
     assert verify(str(root))["faults"] == []
     (fault,) = verify(str(root), deep=True)["faults"]
     assert re.fullmatch(rf"{path}: sample {key}: {says} that of sample '.+' \(row \d\) of input {root.parent}/in/[012]\..*", fault)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda samples: samples[:-1], "3 samples, sizes.json says 4, its sidecar 4"),
+    (lambda samples: [*samples, {**samples[0], "key": "0000010004"}], "5 samples, sizes.json says 4, its sidecar 4"),
+    (lambda samples: [*samples[:2], samples[3], samples[2]], "keys or uids .* are not those of its sidecar"),
+    (lambda samples: [{**samples[0], "image": flipped(samples[0]["image"])}, *samples[1:]], "keys or uids .* are not those"),
+])
+def test_a_tar_that_is_not_its_sidecar_s_is_named_although_the_manifest_was_made_to_fit(root, change, says):
+    store = Store(str(root))
+    path = f"{store.read_json('current.json')['export']}/000001.tar"
+    buffer = io.BytesIO()
+    write_tar(buffer, (tuple(sample.values()) for sample in change(output_samples(root, path))))
+    store.write(path, buffer.getvalue())
+    repair(root, path)
+    (fault,) = verify(str(root))["faults"]
+    assert re.fullmatch(rf"{path}: {says}.*", fault)
 
 
 def test_an_output_sample_in_the_place_of_another_is_named(root):

@@ -49,6 +49,13 @@ def test_one_arithmetic_is_not_limited_to_another():
     assert len(terms.kept_out) == 1
 
 
+def test_nobody_is_limited_where_nobody_has_more_and_none_by_its_own_kind_to_another_form():
+    assert agreed(offers(SMALL, SMALL)).limits == {}
+    assert agreed(offers(OLD, OLD), preferred=OLD).limits == {}
+    terms = agreed(offers("cpu-avx2-fp32-eager", SMALL, SMALL))   # without oneDNN's packed operators
+    assert (terms.route, terms.limits, terms.known) == (SMALL, {}, {"node1", "node2"})
+
+
 def test_who_does_not_keep_the_limits_is_kept_out():
     terms = agreed(offers(BIG, SMALL))
     after = confirmed(terms, {"node0": Offer("cpu-avx2-fp32-eager"), "node1": Offer(SMALL)})

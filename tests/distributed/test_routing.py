@@ -2,16 +2,19 @@
 torch takes their word, and computes by it."""
 
 import logging
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import ray
 
-from pipeline.distributed.agreement import LIMITS
+from pipeline.distributed import growth, routing
+from pipeline.distributed.agreement import LIMITS, Offer
+from pipeline.distributed.growth import Waiting
 from pipeline.distributed.routing import Machine, settle
 from pipeline.distributed.shards import RayExecutor
-from pipeline.errors import InputError
+from pipeline.errors import InputError, ShardmillError
 from pipeline.models.route import RouteWish
 from tests.distributed.works import ROUTE, Asking, Capable, pretended, provides
 
@@ -70,6 +73,40 @@ def test_gpus_of_two_models_go_by_the_most_or_by_the_roots(at_three):
     assert settle(RouteWish(), preferred=A100, machine=MACHINE).known == {nodes[0].node_id}
     assert settle(RouteWish(), preferred="cuda-sm120-fp32-eager", note=notes.append, machine=MACHINE).route == H100
     assert settle(RouteWish(), preferred=BIG, machine=MACHINE).known == alive()
+    wider = "cpu-avx512-fp32-packed"   # nobody has it: the wish is for a GPU, and not for the CPU of another root
+    assert settle(RouteWish(), preferred=wider, note=notes.append, machine=MACHINE).route == H100
+
+
+def dies_on_gpus(question) -> str:
+    """An answer whose process does not survive it where a GPU is."""
+    if question.given:
+        os._exit(1)
+    return BIG
+
+
+def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is_gone_is_forgotten(at_three):
+    here, gone = min(alive()), "f" * 56
+    found = routing._survey([here, gone], CPU, False, {}, pretended)
+    assert found == {here: Offer(BIG)}
+    at_three.add(gpus=1)
+    with pytest.raises(InputError, match="no node can run the model: .*(crash|died|exit)"):
+        settle(RouteWish(), machine=Machine(dies_on_gpus, provides))
+
+
+@pytest.mark.parametrize(("coming", "waiting", "says"), [
+    (True, Waiting(longest=2, sign=60), "no node with a GPU came within 2 s"), (None, Waiting(longest=60, sign=2), None),
+    (False, Waiting(longest=60, sign=60), None),
+])
+def test_a_gpu_is_waited_for_no_longer_than_it_may_take_and_that_is_said_once(at_three, monkeypatch, coming, waiting, says):
+    monkeypatch.setattr(growth, "_coming", lambda: coming)
+    notes, began = [], time.monotonic()
+    if says is None:
+        assert not growth._waited("auto", notes.append, waiting)
+    else:
+        with pytest.raises(ShardmillError, match=says):
+            growth._waited("auto", notes.append, waiting)
+    assert len(notes) == int(coming is True)
+    assert time.monotonic() - began < 30
 
 
 def test_a_cluster_that_nobody_adds_to_takes_its_cpus_and_says_where_a_gpu_is_wanted(at_three):

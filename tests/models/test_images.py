@@ -13,7 +13,7 @@ from pipeline.errors import SampleFailure
 from pipeline.models.images import MAX_CARRIED_PIXELS, decode, reopened, squares
 from schemas.reasons import ImageFault
 from tests.models.bundled import ground_truth, opened, readable, sample
-from tests.models.zoo import encoded, oriented, picture, zoo
+from tests.models.zoo import ORIENTED, encoded, oriented, picture, turned, zoo
 
 ALL = ("jpeg", "png", "webp")
 
@@ -122,6 +122,20 @@ def test_only_pictures_that_open_clip_sees_otherwise_are_opened_again():
         "jpeg cmyk", "jpeg 12 megapixels", "png palette", "png palette, transparent", "png palette, many alphas", "png 16 bit",
         "png 1 bit", "png grey, alpha", "png alpha", "webp alpha", "webp animated",
     }
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ORIENTED)
+def test_a_picture_that_is_opened_again_is_turned_as_pillow_turns_it(name, orientation):
+    data = turned(name, orientation)
+    found, expected = reopened(data), opened(data)
+    assert (found.mode, found.size, found.getpalette()) == (expected.mode, expected.size, expected.getpalette())
+    assert found.info.get("transparency") == expected.info.get("transparency")
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    np.testing.assert_array_equal(np.asarray(found.convert("RGBA")), np.asarray(expected.convert("RGBA")))
+    carried = decode(data, allowed_formats=ALL, max_pixels=10**8)
+    assert (carried.width, carried.height, carried.plain) == (*expected.size, False)
+    assert (carried.width < carried.height) == (orientation > 4)
 
 
 def test_squares_are_close_to_pillows_resize():

@@ -41,6 +41,32 @@ def oriented(orientation: int) -> bytes:
     return exif.tobytes()
 
 
+ORIENTED = {
+    "megapixels": ("JPEG", "RGB", {}), "grey megapixels": ("JPEG", "L", {}), "cmyk": ("JPEG", "CMYK", {}),
+    "palette": ("PNG", "P", {}), "transparent palette": ("PNG", "P", {"transparency": 3}), "alpha": ("PNG", "RGBA", {}),
+    "grey, alpha": ("PNG", "LA", {}), "1 bit": ("PNG", "1", {}), "16 bit": ("PNG", "I;16", {}), "webp alpha": ("WEBP", "RGBA", {}),
+}
+"""Pictures that open_clip sees otherwise than as RGB pixels of moderate size: format, mode, options."""
+
+
+@lru_cache(len(ORIENTED))
+def not_plain(name: str) -> Image.Image:
+    """A picture of ORIENTED, without an orientation. Those of many pixels have more than are carried."""
+    mode = ORIENTED[name][1]
+    photo = picture(2500, 1700, 3) if "megapixels" in name else picture(90, 60, 3)
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(photo.convert("L"), np.uint16) * 257)
+    if "A" in mode:
+        photo.putalpha(alpha(*photo.size))
+    return photo.quantize(64) if mode == "P" else photo.convert(mode)
+
+
+def turned(name: str, orientation: int) -> bytes:
+    """A picture of ORIENTED as a camera that was held otherwise writes it."""
+    format, _, options = ORIENTED[name]
+    return encoded(not_plain(name), format, exif=oriented(orientation), **options)
+
+
 @lru_cache(1)
 def zoo() -> dict[str, bytes]:
     photo = picture(320, 240)

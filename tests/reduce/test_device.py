@@ -28,6 +28,7 @@ def on_cpu(centres):
 @pytest.mark.parametrize(("n", "d", "k"), [(700, 96, 2000), (150, 33, 40), (10, 5, 1)])
 def test_a_device_finds_the_bits_of_the_flat_search(case, n, d, k, monkeypatch):
     monkeypatch.setattr(device_centres, "TILE", 640)   # several tiles, the last one narrow
+    monkeypatch.setattr("pipeline.reduce.device_centres.SENT_BYTES", 4 * d * 64)   # and several parts of the rows
     x, centres = CASES[case](n, d, k)
     flat, l = FlatCentres(centres), min(8, k)  # noqa: E741
     expected, found = nearest(x, flat, l), nearest(x, on_cpu(centres), l)

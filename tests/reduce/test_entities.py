@@ -9,10 +9,12 @@ import pytest
 
 from pipeline.captions.normal import normalised
 from pipeline.errors import InputError
+from pipeline.io.columns import write_table
 from pipeline.io.store import Store
 from pipeline.knowledge.linking import first_of_best, link, mentions_of, standardised
 from pipeline.knowledge.table import EntityTable
 from pipeline.linking import mentioned_aliases
+from pipeline.plan import Frequent
 from pipeline.reduce import entities
 from pipeline.reduce.entities import Settings
 from pipeline.stages.mentions import alias_mentions
@@ -208,6 +210,19 @@ def test_counts_are_of_samples_with_the_entity_confirmed():
     assert counts.to_pylist() == [
         {"id": "a", "name": "A", "count": 2, "mean_z": 2.0}, {"id": "b", "name": "B", "count": 1, "mean_z": 2.0}]
     assert counts.equals(entities.entity_counts([second, first]))
+
+
+def test_an_entity_in_exactly_as_many_samples_as_are_asked_for_is_frequent(tmp_path):
+    """AT-4: 4, 5 and 6 samples, spread over shards; mentions in one sample count once, unconfirmed ones not at all."""
+    wanted = {"four": 4, "five": 5, "six": 6}
+    rows = [[(id, 2.0, True), (id, 1.0, True)] for id, count in wanted.items() for _ in range(count)]
+    shards = [found(*rows[::2], [("four", 1.0, False)]), found(*rows[1::2], None)]
+    counts = entities.entity_counts(shards)
+    assert dict(zip(counts["id"].to_pylist(), counts["count"].to_pylist(), strict=True)) == wanted
+    store = Store(str(tmp_path))
+    write_table(store, "counts.parquet", counts, {})
+    kept = {least: Frequent(store, "counts.parquet", least).ids() for least in (1, 4, 5, 6, 7)}
+    assert kept == {1: {*wanted}, 4: {*wanted}, 5: {"five", "six"}, 6: {"six"}, 7: set()}
 
 
 STANDARDISED = """

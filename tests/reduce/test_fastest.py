@@ -121,6 +121,39 @@ def test_a_kernel_that_gains_next_to_nothing_is_not_taken(monkeypatch):
     fastest._fastest.cache_clear()
 
 
+def test_each_use_has_the_kernel_that_is_fastest_for_it(monkeypatch):
+    best = {LEADERS: BlasCentres, CANDIDATES: PackedCentres}
+    monkeypatch.setattr(fastest, "trial", lambda use, k, d: {FlatCentres: 1.0, best[use]: 0.5})
+    monkeypatch.setattr(fastest, "SMALL", 0)
+    fastest._fastest.cache_clear()
+    centres = FastestCentres(rows(64, 64))
+    centres.leaders(rows(20, 64))
+    centres.candidates(rows(20, 64), 3)
+    assert list(centres._ready) == [BlasCentres, PackedCentres]
+    fastest._fastest.cache_clear()
+
+
+def test_a_trial_is_of_powers_of_two_and_never_more_than_it_has_time_for():
+    assert fastest.shape(1000, 500) == (1024, 512)
+    assert fastest.shape(1, 1) == (16, 16)
+    for k, d in ((10**6, 768), (10**6, 64), (100_000, 5000)):
+        size, width = fastest.shape(k, d)
+        assert size * width * fastest.ROWS <= fastest.PRODUCTS
+
+
+def test_of_the_rounds_of_a_trial_the_least_counts_and_the_first_does_not(monkeypatch):
+    took = {FlatCentres: [0.1, 3.0, 2.0], BlasCentres: [9.0, 1.0, 5.0]}
+    expected, now = {FlatCentres: 2.0, BlasCentres: 1.0}, [0.0]
+
+    def use(centres, rows):
+        now[0] += took[type(centres)].pop(0)
+
+    monkeypatch.setattr(fastest, "trusted", lambda: tuple(expected))
+    monkeypatch.setattr(fastest, "USES", {LEADERS: use})
+    assert fastest.trial(LEADERS, 32, 16, lambda: now[0]) == pytest.approx(expected)
+    assert took == {FlatCentres: [], BlasCentres: []}
+
+
 def test_a_kernel_that_is_wrong_is_never_tried(monkeypatch):
     class Wrong(BlasCentres):
         def candidates(self, x, m):

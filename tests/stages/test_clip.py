@@ -1,21 +1,25 @@
 """The clip stage: its columns, its fingerprint, and rows that cannot be embedded."""
 
+import io
 import pickle
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from pipeline.captions.normal import normalised
 from pipeline.errors import InputError
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.weights import ASSETS
 from pipeline.stage import checked, joined
+from pipeline.stages.caption import CaptionStage
 from pipeline.stages.clip import ClipStage, clip_columns, columns_of
 from pipeline.stages.image import ImageStage
 from schemas.columns import clip_schema
 from tests.models.bundled import encoder, opened, plain_images, plain_texts, readable
-from tests.models.zoo import zoo
+from tests.models.zoo import turned, zoo
 from tests.stages.test_image import batch_of, columns
 
 CPU = local_route(RouteWish(device="cpu"))
@@ -41,6 +45,31 @@ def test_columns_agree_with_open_clip_and_rows_keep_their_place():
         assert (found[row]["image_embedding"], found[row]["text_embedding"], found[row]["clip_error"]) == (None, None, None)
     for row in whole:
         assert abs(np.linalg.norm(np.array(found[row]["image_embedding"], np.float32)) - 1) < 2e-3
+
+
+def test_a_large_photograph_that_was_taken_upright_is_seen_upright():
+    """An ordinary telephone's: too many pixels to be carried whole, and an orientation."""
+    data, caption = turned("megapixels", 6), "a red disc before a colourful background"
+    (row,) = embedded([data], [caption]).to_pylist()
+    upright = plain_images([opened(data)])[0]
+    lying = plain_images([Image.open(io.BytesIO(data))])[0]
+    text = plain_texts([caption])[0]
+    assert abs((lying - upright) @ text) > 0.01, "the test cannot tell"
+    assert row["clip_similarity"] == pytest.approx(upright @ text, abs=2e-3)
+    assert np.array(row["image_embedding"], np.float32) @ upright > 0.999
+
+
+@pytest.mark.parametrize("caption", ["a cre\u200bme brul\u00ade", "a  red\u0000dog", "a\u2060red dog", "a \u202ered\u202c dog"])
+def test_captions_are_embedded_as_they_came_and_not_in_their_normal_form(caption):
+    """Design decision 9. (What is not NFC makes no difference here: open_clip's own tokenizer composes it.)"""
+    image = next(iter(readable().values()))[0]
+    batch = batch_of([image], captions=[caption])
+    before = joined(joined(batch, columns(ImageStage(), batch)), columns(CaptionStage(), batch))
+    assert before["caption_text"].to_pylist() == [normalised(caption)] != [caption]
+    (row,) = checked(STAGE, before, clip_columns(encoder(), before)).to_pylist()
+    raw, normal = plain_texts([caption, normalised(caption)])
+    assert raw @ normal < 0.99, "the test cannot tell"
+    np.testing.assert_allclose(row["text_embedding"], raw, atol=1e-3)
 
 
 def test_the_stage_opens_its_model_and_gives_the_same_columns():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -57,6 +59,14 @@ def test_entities_come_best_first_and_unconfirmed_ones_stay(stage):
     order = [(e["id"], e["start"], e["confirmed"]) for e in row["entities"]]
     assert order == [("ball", 4, True), ("ball", 9, True), ("animal", 0, False)]
     assert row["entity_count"] == 1   # the ball is one entity, mentioned twice
+
+
+@pytest.mark.parametrize(("towards", "confirmed"), [(0, True), (4, True), (5, False)])
+def test_an_entity_at_exactly_the_threshold_is_confirmed(tmp_path, towards, confirmed):
+    replace(TABLE, threshold=float(np.nextafter(np.float32(4), np.float32(towards)))).save(Store(str(tmp_path)), "calibration@1")
+    (row,) = columns(EntitiesStage(f"{tmp_path}/calibration@1"), [[mention("bat", 0)]], [[1, 0, 0]])
+    assert [(entity["z"], entity["confirmed"]) for entity in row["entities"]] == [(4.0, confirmed)]
+    assert row["entity_count"] == int(confirmed)
 
 
 def test_samples_without_image_or_caption_get_nulls_and_without_mentions_an_empty_list(stage):

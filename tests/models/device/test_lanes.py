@@ -92,6 +92,40 @@ def test_a_batch_that_fails_is_told_to_its_callers_and_the_next_one_goes_on():
     assert asked(to, torch.ones(3, 3)).tolist() == [[3.0]] * 3
 
 
+def test_a_slot_that_held_a_failed_batch_tells_its_next_callers_of_no_error():
+    tries = []
+
+    def start(slot):
+        tries.append(slot)
+        if len(tries) == 1:
+            raise MemoryError("no room")
+        return summed()(slot)
+
+    to = lane(start, slots=1)
+    for error in (MemoryError, type(None)):
+        share = to.reserve(2)[0]
+        to.arrived(share)
+        assert share.slot.done.wait(5)
+        assert isinstance(share.slot.error, error)
+        to.fetched(share)
+    assert tries[0] is tries[1]
+
+
+@pytest.mark.parametrize("wanted", [2, ROWS])
+def test_no_batch_is_computed_before_its_rows_are_there_however_long_they_take(wanted):
+    """Neither by a device that is idle nor because it is full; and others are not held up by it."""
+    to = lane(summed())
+    (late,) = to.reserve(wanted)
+    if wanted == ROWS:
+        assert asked(to, torch.ones(ROWS, 3)).tolist() == [[3.0]] * ROWS
+    assert not late.slot.done.wait(20 * LINGER)
+    late.slot.inputs[:wanted] = 2
+    to.arrived(late)
+    assert late.slot.done.wait(5)
+    assert late.slot.outputs[:wanted].tolist() == [[6.0]] * wanted
+    to.fetched(late)
+
+
 def test_a_wait_that_fails_is_told_as_well():
     def start(slot):
         def wait():
