@@ -89,7 +89,7 @@ def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is
     found = routing._survey([here, gone], CPU, False, {}, pretended)
     assert found == {here: Offer(BIG)}
     at_three.add(gpus=1)
-    with pytest.raises(InputError, match="no node can run the model: .*(crash|died|exit)"):
+    with pytest.raises(InputError, match=r"no node can run the model: .*(crash|died|exit)"):
         settle(RouteWish(), machine=Machine(dies_on_gpus, provides))
 
 

@@ -122,7 +122,7 @@ def test_a_kernel_that_gains_next_to_nothing_is_not_taken(monkeypatch):
 
 
 def test_each_use_has_the_kernel_that_is_fastest_for_it(monkeypatch):
-    best = {LEADERS: BlasCentres, CANDIDATES: PackedCentres}
+    best = {LEADERS: BlasCentres, TOP: PackedCentres}
     monkeypatch.setattr(fastest, "trial", lambda use, k, d: {FlatCentres: 1.0, best[use]: 0.5})
     monkeypatch.setattr(fastest, "SMALL", 0)
     fastest._fastest.cache_clear()
