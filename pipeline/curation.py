@@ -7,22 +7,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import balancing, clustering, labelling, linking, naming
+from pipeline.columns import Rows, Run
+from pipeline.driver import Driver, quarantine, quarantined, release, stored_shards
 from pipeline.errors import InputError, RootError
-from pipeline.export import Export, plan_export, side_files
-from pipeline.exported import ExportColumns
-from pipeline.gather import Rows, Run
-from pipeline.io.columns import read_many_facts
-from pipeline.io.store import PARTIAL, Store
-from pipeline.ledger import Ledger, balanced, from_dict
-from pipeline.manifest import MANIFEST, damaged_sizes, discard, write_manifest
-from pipeline.passes import Driver, quarantine, quarantined, release, stored_shards
+from pipeline.export.samples import ExportColumns
+from pipeline.export.shards import Export, plan_export, side_files
+from pipeline.passes import balance as balancing
+from pipeline.passes import classes as clustering
+from pipeline.passes import entities as linking
+from pipeline.passes import labels as labelling
+from pipeline.passes import names as naming
+from pipeline.passes.annotate import Annotate, Derive
+from pipeline.passes.duplicates import find_duplicates, resolve_thresholds, write_run_columns, write_subset
 from pipeline.plan import Plan
-from pipeline.reductions import find_duplicates, resolve_thresholds, write_run_columns, write_subset
-from pipeline.runner import Annotate, Derive
-from pipeline.selection import RuleColumns, Select
+from pipeline.root.manifest import MANIFEST, damaged_sizes, discard, write_manifest
+from pipeline.root.versions import versions
+from pipeline.select.columns import RuleColumns, Select
+from pipeline.select.ledger import Ledger, balanced, from_dict
 from pipeline.stage import digest
-from pipeline.versions import versions
+from pipeline.store.store import PARTIAL, Store
+from pipeline.store.tables import read_many_facts
 
 SUCCESS = "_SUCCESS"
 OURS = {"run.json", MANIFEST, "log", "columns", "tables", "exports", "quarantine", PARTIAL}

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from pipeline import names
-from pipeline.io.columns import read_table
-from pipeline.io.inputs import Shard
-from pipeline.io.store import Store
-from pipeline.recipe import (
+from pipeline.entities import recogniser as names
+from pipeline.input.discovery import Shard
+from pipeline.passes.annotate import Columns
+from pipeline.recipe.recipe import (
     Recipe,
     balance_identity,
     classes_identity,
@@ -24,11 +23,12 @@ from pipeline.recipe import (
     names_identity,
     select_identity,
 )
-from pipeline.rules import columns_read
-from pipeline.runner import Columns
-from pipeline.sections import FITTED_HERE
+from pipeline.recipe.rules import columns_read
+from pipeline.recipe.sections import FITTED_HERE
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
+from pipeline.store.store import Store
+from pipeline.store.tables import read_table
 from schemas.columns import SAMPLES
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from pipeline.bottleneck import Means
 from pipeline.clock import accounted
 
 if TYPE_CHECKING:
-    from pipeline.io.store import Store
-    from pipeline.reduce.fitting import Fleet
-    from pipeline.reduce.partition import Block
+    from pipeline.reduce.kmeans.fit import Fleet
+    from pipeline.reduce.kmeans.partition import Block
+    from pipeline.store.store import Store
 
 Item = TypeVar("Item")
 Facts = dict[str, Any]

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from pipeline.report import render, thumbnail
-from pipeline.report_data import ReportData
+from pipeline.report.data import ReportData
+from pipeline.report.page import render, thumbnail
 from tests.test_report import HOSTILE, RUN, Page, Picture, hostile
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from pipeline.command import shards_of, wish
+from pipeline.cli.progress import Silent
+from pipeline.cli.run import shards_of, wish
 from pipeline.curation import Result, curate, succeed
 from pipeline.distributed.local import LocalExecutor
-from pipeline.io.store import Store
+from pipeline.driver import Driver, EventLog
 from pipeline.models.route import local_route
-from pipeline.others import named_folders
-from pipeline.passes import Driver, EventLog
 from pipeline.plan import Plan
-from pipeline.progress import Silent
-from pipeline.recipe import load
+from pipeline.recipe.recipe import load
+from pipeline.root.other_roots import named_folders
+from pipeline.store.store import Store
 
 
 def curated(root: Path, inputs: list[Path], overrides: tuple[str, ...] = (), recipe: str = "sample") -> Result:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.io.tar import write_tar
+from pipeline.input.tar import write_tar
 
 SPAM = (
     "IMG_20190412_101533.jpg", "DSC_0042.JPG", "screenshot (3).png", "untitled-1", "", "   ", "Click to enlarge",

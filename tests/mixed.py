@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.io.tar import write_tar
+from pipeline.input.tar import write_tar
 from tests.curations import curated
 from tests.damage import clean_pairs
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score
 
 from pipeline.captions.normal import normalised
-from pipeline.knowledge.aliases import build
-from pipeline.knowledge.base import KnowledgeBase
-from pipeline.knowledge.linking import link, mentions_of
-from pipeline.linking import mentioned_aliases
-from pipeline.reduce import entities
-from pipeline.reduce.kmeans import fit
-from pipeline.reduce.lift import RIGHT_LIFT, RIGHT_SHARE, NamingRule, Vocabulary, standing_out
-from pipeline.reduce.nearest import nearest, unit
-from pipeline.reduce.presence import Presence, counted, presence
+from pipeline.entities import calibration as entities
+from pipeline.entities.aliases import build
+from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.linking import link, mentions_of
+from pipeline.passes.entities import mentioned_aliases
+from pipeline.reduce.describe.lift import RIGHT_LIFT, RIGHT_SHARE, NamingRule, Vocabulary, standing_out
+from pipeline.reduce.describe.presence import Presence, counted, presence
+from pipeline.reduce.kmeans.in_memory import fit
+from pipeline.search.nearest import nearest, unit
 from pipeline.stages.mentions import alias_mentions
 from schemas.columns import MENTIONS
 

@@ -13,7 +13,7 @@ FREE = ("log", "quarantine", "report.html", ".partial")
 def shardmill(*arguments: str, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *arguments], capture_output=True, text=True, timeout=280,
+        [sys.executable, "-m", "pipeline.cli.main", *arguments], capture_output=True, text=True, timeout=280,
         env={**os.environ, **environment}, check=False,
     )
     assert check is None or done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"

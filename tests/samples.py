@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.knowledge.aliases import build
-from pipeline.knowledge.base import KnowledgeBase
+from pipeline.entities.aliases import build
+from pipeline.entities.knowledge_base import KnowledgeBase
 
 SAMPLE = Path(__file__).parent.parent / "pipeline" / "assets" / "sample"
 

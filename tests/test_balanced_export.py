@@ -12,16 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cuts, shown, taxonomy
-from pipeline.balancing import CUTS, ranked
+from pipeline.audit.gc import collect
+from pipeline.audit.verify import verify
+from pipeline.cli import printing as shown
+from pipeline.draws import draws
 from pipeline.errors import RecipeError
-from pipeline.gc import collect
-from pipeline.opened import open_root
-from pipeline.recipe import load
-from pipeline.reduce.balance import Tree, allocate, copies, sample
-from pipeline.reduce.draws import draws
-from pipeline.status import status
-from pipeline.verify import verify
+from pipeline.export import cuts
+from pipeline.export.allocation import Tree, allocate, copies, sample
+from pipeline.passes.balance import CUTS, ranked
+from pipeline.queries.status import status
+from pipeline.recipe.recipe import load
+from pipeline.reduce.classes import stored as taxonomy
+from pipeline.root.existing import open_root
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.roots import hashes

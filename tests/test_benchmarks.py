@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.distributed.local import LocalExecutor
-from pipeline.io.inputs import discover
+from pipeline.input.discovery import discover
 from pipeline.models.weights import ModelSpec
-from pipeline.runner import Annotate
+from pipeline.passes.annotate import Annotate
 from tests.benchmarks import end_to_end, model_step, where_time_goes
 from tests.benchmarks.__main__ import benchmarks
 from tests.benchmarks.figures import Figure, ratio, table, write_json

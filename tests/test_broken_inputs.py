@@ -7,19 +7,19 @@ from collections import Counter
 
 import pytest
 
+from pipeline.audit.verify import verify
 from pipeline.curation import Result
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError
-from pipeline.evidence import write_report
-from pipeline.io.columns import read_columns, read_facts
-from pipeline.io.inputs import discover
-from pipeline.io.samples import CAPTION_KEYS
-from pipeline.io.shards import read
-from pipeline.io.store import Store
-from pipeline.io.tar import write_tar
-from pipeline.runner import Annotate, Columns
-from pipeline.status import status
-from pipeline.verify import verify
+from pipeline.input.discovery import discover
+from pipeline.input.reader import read
+from pipeline.input.samples import CAPTION_KEYS
+from pipeline.input.tar import write_tar
+from pipeline.passes.annotate import Annotate, Columns
+from pipeline.queries.status import status
+from pipeline.report.build import write_report
+from pipeline.store.store import Store
+from pipeline.store.tables import read_columns, read_facts
 from pipeline.work import Outcome
 from tests.broken import CASES, tar, whole
 from tests.curations import curated

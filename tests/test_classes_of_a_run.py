@@ -11,18 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
-from pipeline import clustering, taxonomy
-from pipeline.class_advice import suggested
-from pipeline.class_views import class_rows, compared, one_class
-from pipeline.command import Request, label_by
+from pipeline.audit.gc import collect
+from pipeline.audit.verify import verify
+from pipeline.cli.progress import Silent
+from pipeline.cli.run import Request, label_by
 from pipeline.distributed.local import LocalExecutor
+from pipeline.driver import Driver, EventLog
 from pipeline.errors import InputError, RecipeError, RootError
-from pipeline.gc import collect
-from pipeline.io.store import Store
-from pipeline.opened import open_root
-from pipeline.passes import Driver, EventLog
-from pipeline.progress import Silent
-from pipeline.verify import verify
+from pipeline.passes import classes as clustering
+from pipeline.queries.class_number import suggested
+from pipeline.queries.classes import class_rows, compared, one_class
+from pipeline.reduce.classes import stored as taxonomy
+from pipeline.root.existing import open_root
+from pipeline.store.store import Store
 from tests.curations import curated
 from tests.roots import hashes
 

@@ -11,19 +11,20 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
-from pipeline import passes, runner
+from pipeline import driver as passes
 from pipeline.bottleneck import Means
+from pipeline.cli.progress import Silent
 from pipeline.clock import Account, accounted, each, measured, spent
 from pipeline.distributed.local import LocalExecutor
-from pipeline.io.columns import read_facts
-from pipeline.io.inputs import discover
-from pipeline.io.shards import read
-from pipeline.io.store import Store
-from pipeline.passes import Driver, EventLog
-from pipeline.progress import Silent
-from pipeline.runner import Annotate, Columns
+from pipeline.driver import Driver, EventLog
+from pipeline.input.discovery import discover
+from pipeline.input.reader import read
+from pipeline.passes import annotate as runner
+from pipeline.passes.annotate import Annotate, Columns
+from pipeline.report.clocks import spendings, usages
 from pipeline.stage import Contract, Stage
-from pipeline.timings import spendings, usages
+from pipeline.store.store import Store
+from pipeline.store.tables import read_facts
 from pipeline.work import Accounted, Facts, Work
 
 SLOW = pa.schema([("uid", pa.string()), ("slow_error", pa.string())])

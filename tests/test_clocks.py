@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from pipeline.io.inputs import discover
-from pipeline.io.store import Store
-from pipeline.status import status
-from pipeline.timings import clock
-from pipeline.verify import verify
+from pipeline.audit.verify import verify
+from pipeline.input.discovery import discover
+from pipeline.queries.status import status
+from pipeline.report.clocks import clock
+from pipeline.store.store import Store
 from tests.curations import curated
 from tests.mixed import OVERRIDES, TIMES, mixed
 from tests.roots import hashes

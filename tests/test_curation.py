@@ -10,23 +10,23 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import export
-from pipeline.command import shards_of, wish
+from pipeline.audit.verify import verify
+from pipeline.cli.progress import Silent
+from pipeline.cli.run import shards_of, wish
 from pipeline.curation import curate, succeed
 from pipeline.distributed.local import LocalExecutor
+from pipeline.driver import Driver, EventLog, unguarded
 from pipeline.errors import ConservationError, RootError
-from pipeline.export import Export, kept_rows, plan_export
-from pipeline.exported import ExportColumns
-from pipeline.io.store import Store
-from pipeline.io.tar import write_tar
-from pipeline.lock import Pace, held
+from pipeline.export import shards as export
+from pipeline.export.samples import ExportColumns
+from pipeline.export.shards import Export, kept_rows, plan_export
+from pipeline.input.tar import write_tar
 from pipeline.models.route import local_route
-from pipeline.passes import Driver, EventLog, unguarded
 from pipeline.plan import Plan
-from pipeline.progress import Silent
-from pipeline.recipe import load
-from pipeline.status import status
-from pipeline.verify import verify
+from pipeline.queries.status import status
+from pipeline.recipe.recipe import load
+from pipeline.root.lock import Pace, held
+from pipeline.store.store import Store
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.roots import hashes

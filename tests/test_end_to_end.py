@@ -15,7 +15,7 @@ import psutil
 import pytest
 import webdataset
 
-from pipeline.verify import verify
+from pipeline.audit.verify import verify
 from tests.curations import curated
 from tests.roots import hashes, shardmill
 
@@ -203,7 +203,7 @@ def is_claimed(driver, root):
 def test_sigterm_stops_with_130_as_ctrl_c_does(tmp_path, sample_folder, moment):
     root = tmp_path / "out"
     arguments = ["run", "sample", str(sample_folder / "00008.tar"), "--output", str(root), "--workers", "1"]
-    driver = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *arguments], stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen([sys.executable, "-m", "pipeline.cli.main", *arguments], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not moment(driver, root) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -16,31 +16,31 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import shown
-from pipeline.album import spread, thumbnails
-from pipeline.charts import histogram
+from pipeline.cli import printing as shown
+from pipeline.cli.progress import Silent
 from pipeline.curation import curate, ledger_of
 from pipeline.distributed.local import LocalExecutor
-from pipeline.distributions import FINE, bounds_on, charted, empty_chart, limits
+from pipeline.driver import Driver, EventLog
 from pipeline.errors import RootError
-from pipeline.evidence import entity_note, report_data, rule_words, write_report
-from pipeline.findings import find_pairs, highest
-from pipeline.io.columns import read_columns, read_table
-from pipeline.io.inputs import discover
-from pipeline.io.shards import read
-from pipeline.io.store import Store
-from pipeline.lock import held
+from pipeline.input.discovery import discover
+from pipeline.input.reader import read
 from pipeline.models.route import RouteWish, local_route
-from pipeline.passes import Driver, EventLog
 from pipeline.plan import Plan
-from pipeline.progress import Silent
-from pipeline.recipe import load
-from pipeline.report_data import LIMITS, Timing
-from pipeline.rules import Rule
-from pipeline.status import status
-from pipeline.survey import Example, Examples, in_words
-from pipeline.thresholds import Threshold
-from pipeline.timings import REST, clock
+from pipeline.queries.status import status
+from pipeline.recipe.recipe import load
+from pipeline.recipe.rules import Rule
+from pipeline.report.build import entity_note, report_data, rule_words, write_report
+from pipeline.report.charts import histogram
+from pipeline.report.clocks import REST, clock
+from pipeline.report.data import LIMITS, Timing
+from pipeline.report.distributions import FINE, bounds_on, charted, empty_chart, limits
+from pipeline.report.pairs import find_pairs, highest
+from pipeline.report.pictures import spread, thumbnails
+from pipeline.report.survey import Example, Examples, in_words
+from pipeline.root.lock import held
+from pipeline.select.thresholds import Threshold
+from pipeline.store.store import Store
+from pipeline.store.tables import read_columns, read_table
 from pipeline.work import Outcome
 from schemas.columns import ENTITY
 from tests.roots import hashes

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.export import Part, part_rows, plan_export
-from pipeline.exported import Sample, sample_json
-from pipeline.io.inputs import Shard
+from pipeline.export.samples import Sample, sample_json
+from pipeline.export.shards import Part, part_rows, plan_export
+from pipeline.input.discovery import Shard
 
 
 def shards(count):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.io.inputs import discover
-from pipeline.io.shards import read
+from pipeline.input.discovery import discover
+from pipeline.input.reader import read
 from tests.fuzz.campaign import campaign
 from tests.fuzz.mutations import Mutant, mutant
 from tests.fuzz.oracle import faults, places, uid

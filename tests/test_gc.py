@@ -8,16 +8,16 @@ import threading
 import fsspec
 import pytest
 
-from pipeline import shown
+from pipeline.audit.gc import collect
+from pipeline.audit.verify import verify
+from pipeline.cli import printing as shown
 from pipeline.errors import RootError
-from pipeline.gc import collect
-from pipeline.io.store import Store
-from pipeline.lock import Pace, held
-from pipeline.manifest import read_manifest
-from pipeline.opened import open_root
 from pipeline.plan import VERSIONS
-from pipeline.status import status
-from pipeline.verify import verify
+from pipeline.queries.status import status
+from pipeline.root.existing import open_root
+from pipeline.root.lock import Pace, held
+from pipeline.root.manifest import read_manifest
+from pipeline.store.store import Store
 from tests.curations import curated
 from tests.mixed import OVERRIDES, mixed
 from tests.roots import hashes
@@ -101,7 +101,7 @@ def test_whatever_is_done_first_no_marker_stands_without_what_it_marks(root, mon
     """calibration.json says that its tables are there; a parquet file of columns, that its vectors are."""
     order = []
     monkeypatch.setattr(Store, "remove", lambda _, path: order.append(path))
-    monkeypatch.setattr("pipeline.gc.REMOVALS", 1)
+    monkeypatch.setattr("pipeline.audit.gc.REMOVALS", 1)
     collect(str(root))
     place = {path: number for number, path in enumerate(order)}
     vectors = [path for path in order if path.startswith("columns/") and path.endswith(".npy")]

@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.captions.normal import normalised
+from pipeline.entities.aliases import Written, build
+from pipeline.entities.knowledge_base import KnowledgeBase, content_id
+from pipeline.entities.lemmas import folded, singulars, words
 from pipeline.errors import InputError
-from pipeline.knowledge.aliases import Written, build
-from pipeline.knowledge.base import KnowledgeBase, content_id
-from pipeline.knowledge.lemmas import folded, singulars, words
 from schemas.tables import KNOWLEDGE_BASE
 from tests.samples import captions
 from tests.samples import wordnet as bundled_wordnet

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import ConservationError
-from pipeline.ledger import balanced, from_dict
+from pipeline.select.ledger import balanced, from_dict
 
 VERDICTS = {"a": {"kept": 3, "rejected:tiny": 1}, "b": {"failed:image_empty": 2}}
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.errors import RootError
-from pipeline.holder import Holder
-from pipeline.io.store import Store
-from pipeline.lock import FOLDER, Pace, held, seen
+from pipeline.root.holder import Holder
+from pipeline.root.lock import FOLDER, Pace, held, seen
+from pipeline.store.store import Store
 
 QUICK = Pace(beat=0.1, look=0.1, stale=1.5)
 PATIENT = Pace(beat=0.1, look=0.1, stale=120)
@@ -24,8 +24,8 @@ PATIENT = Pace(beat=0.1, look=0.1, stale=120)
 HOLD = """
 import sys
 from pipeline.errors import RootError
-from pipeline.io.store import Store
-from pipeline.lock import Pace, held
+from pipeline.store.store import Store
+from pipeline.root.lock import Pace, held
 with held(Store(sys.argv[1]), Pace(0.1, 0.1, 1.5)) as lock:
     print("held", flush=True)
     for line in sys.stdin:

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import precision
-from pipeline.command import shards_of
+from pipeline.cli.run import shards_of
 from pipeline.errors import InputError
-from pipeline.precision import (
+from pipeline.recipe.recipe import load
+from pipeline.stages import precision
+from pipeline.stages.precision import (
     FLIPS,
     PAIRS,
     Answer,
@@ -22,7 +23,6 @@ from pipeline.precision import (
     settled,
     similarities,
 )
-from pipeline.recipe import load
 from tests.damage import clean_pairs
 from tests.models.bundled import encoder
 

@@ -6,8 +6,16 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import RecipeError
-from pipeline.recipe import classes_identity, export_identity, labels_identity, load, names_identity, presets, select_identity
-from pipeline.reference import rewritten
+from pipeline.recipe.recipe import (
+    classes_identity,
+    export_identity,
+    labels_identity,
+    load,
+    names_identity,
+    presets,
+    select_identity,
+)
+from pipeline.recipe.reference import rewritten
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "recipes.md"
 MINIMAL = "name: mine\nmodel: {name: 'bundled:tinyclip-oc'}\n"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.charts import (
+from pipeline.report.charts import (
     MOST_BINS,
     Histogram,
     Mark,
@@ -28,8 +28,7 @@ from pipeline.charts import (
     ticks,
     trimmed,
 )
-from pipeline.report import THUMBNAIL_BYTES, breakable, cut, duration, image_url, percent, render, thumbnail
-from pipeline.report_data import (
+from pipeline.report.data import (
     LIMITS,
     ClassCard,
     ClassEntity,
@@ -46,6 +45,7 @@ from pipeline.report_data import (
     Timing,
     Top,
 )
+from pipeline.report.page import THUMBNAIL_BYTES, breakable, cut, duration, image_url, percent, render, thumbnail
 
 ASSETS = files("pipeline") / "assets"
 RUN = Run("sample", "/out", ("in/00000.tar",), 1, "bundled", datetime(2026, 3, 4, 9, 41, tzinfo=UTC), 12.5)

@@ -2,10 +2,10 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from pipeline.explain import in_words
-from pipeline.rule_columns import COLUMNS, column_named
-from pipeline.rules import Bound, Rule, columns_read
-from pipeline.thresholds import Threshold
+from pipeline.recipe.rule_columns import COLUMNS, column_named
+from pipeline.recipe.rules import Bound, Rule, columns_read
+from pipeline.select.explain import in_words
+from pipeline.select.thresholds import Threshold
 from schemas import columns as schemas
 
 

@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import runner
+from pipeline.cli.progress import Silent
 from pipeline.distributed.local import LocalExecutor
+from pipeline.driver import Driver, EventLog
 from pipeline.errors import ConservationError, ContractViolation
-from pipeline.io.columns import read_columns, read_facts, read_vectors
-from pipeline.io.inputs import discover
-from pipeline.io.store import Store
-from pipeline.passes import Driver, EventLog
-from pipeline.progress import Silent
-from pipeline.runner import Annotate, Columns, Derive, ahead, stored_batch
+from pipeline.input.discovery import discover
+from pipeline.passes import annotate as runner
+from pipeline.passes.annotate import Annotate, Columns, Derive, ahead, stored_batch
 from pipeline.stage import Contract, Stage
 from pipeline.stages.clip import ClipStage
 from pipeline.stages.image import ImageStage
+from pipeline.store.store import Store
+from pipeline.store.tables import read_columns, read_facts, read_vectors
 from pipeline.work import Outcome, beats
 
 VECTOR = pa.list_(pa.float16(), 4)

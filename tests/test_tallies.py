@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline import tallies
-from pipeline.io.store import Store
-from pipeline.reduce.nearest import nearest, unit
-from pipeline.reduce.presence import counted, presence
-from pipeline.reduce.quality import Counting, tally
+from pipeline.reduce.describe import tallies
+from pipeline.reduce.describe.presence import counted, presence
+from pipeline.reduce.describe.quality import Counting, tally
+from pipeline.search.nearest import nearest, unit
+from pipeline.store.store import Store
 
 KINDS = ["dog", "cat", "car"]
 PARENTS = {"dog": ["pet"], "cat": ["pet"]}

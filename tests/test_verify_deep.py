@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import deep, shown
-from pipeline.io.columns import FOOTER
-from pipeline.io.samples import uid_of
-from pipeline.io.store import Store
-from pipeline.io.tar import write_tar
-from pipeline.manifest import described, read_manifest
-from pipeline.verify import verify
+from pipeline.audit import deep
+from pipeline.audit.verify import verify
+from pipeline.cli import printing as shown
+from pipeline.input.samples import uid_of
+from pipeline.input.tar import write_tar
+from pipeline.root.manifest import described, read_manifest
+from pipeline.store.store import Store
+from pipeline.store.tables import FOOTER
 from tests.mixed import mixed
 
 

@@ -13,10 +13,10 @@ from typing import Any, Generic, Protocol
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline.distributed import cluster
+from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.attempts import Attempt, Backlog, Failure, Patience
-from pipeline.distributed.cluster import Nodes
-from pipeline.distributed.workers import Worker, reason, wants_memory
+from pipeline.distributed.ray_cluster import Nodes
+from pipeline.distributed.worker import Worker, reason, wants_memory
 from pipeline.errors import OutputError, RouteError, ShardmillError
 from pipeline.work import Item, Outcome, Work
 

@@ -16,7 +16,7 @@ from ray.autoscaler.v2.sdk import DEFAULT_RPC_TIMEOUT_S
 from ray.core.generated import autoscaler_pb2
 from ray.experimental.internal_kv import _internal_kv_get
 
-from pipeline.distributed import cluster
+from pipeline.distributed import ray_cluster as cluster
 from pipeline.errors import InputError, ShardmillError
 
 CRUMB = 0.01

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from pipeline.io.store import Store
-from pipeline.reduce.fitting import Fleet
-from pipeline.reduce.inprocess import LocalFleet
-from pipeline.reduce.partition import Block
+from pipeline.reduce.kmeans.fit import Fleet
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
+from pipeline.reduce.kmeans.partition import Block
+from pipeline.store.store import Store
 from pipeline.work import Item, Outcome, Work
 
 

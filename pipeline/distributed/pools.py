@@ -10,8 +10,8 @@ import ray
 
 from pipeline.distributed.agreement import Terms
 from pipeline.distributed.attempts import Patience
-from pipeline.distributed.cluster import Nodes
-from pipeline.distributed.workers import WATCH
+from pipeline.distributed.ray_cluster import Nodes
+from pipeline.distributed.worker import WATCH
 
 log = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.distributed import cluster
+from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.agreement import Offer, Terms, agreed, confirmed
 from pipeline.distributed.growth import CRUMB, Waiting, gpu_comes
 from pipeline.distributed.pools import said_of
 from pipeline.errors import InputError, ShardmillError
 
 if TYPE_CHECKING:
-    from pipeline import precision
     from pipeline.models.machine import Question
     from pipeline.models.route import RouteWish
+    from pipeline.stages import precision
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def settle(
 def settled_precision(question: "precision.Question", terms: Terms) -> "precision.Answer":
     """The terms' route with the precision that the recipe comes to on this run's first pairs, measured by one of the nodes that
     provide it. Nobody is asked where the recipe leaves nothing to measure."""
-    from pipeline import precision  # slow to import
+    from pipeline.stages import precision  # slow to import
 
     wanted = question.recipe.model.precision
     if wanted == "fp32" or (wanted == "auto" and not terms.on_gpu):

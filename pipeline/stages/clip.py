@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.clock import spent
 from pipeline.errors import InputError
 from pipeline.models.clip import Embedder, Vectors, open_encoder
-from pipeline.models.images import Pixels, reopened
+from pipeline.models.pixels.decoding import Pixels, reopened
 from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
 from pipeline.models.weights import Description, ModelSpec, describe

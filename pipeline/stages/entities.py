@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.io.columns import as_matrix
-from pipeline.io.store import Store
-from pipeline.knowledge.linking import confirmed_counts, link, mentions_of
-from pipeline.knowledge.table import EntityTable
+from pipeline.entities.linking import confirmed_counts, link, mentions_of
+from pipeline.entities.table import EntityTable
 from pipeline.stage import Contract, Stage, Transform
+from pipeline.store.store import Store
+from pipeline.store.tables import as_matrix
 from schemas.columns import ENTITIES
 
 

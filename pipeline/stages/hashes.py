@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.models.images import squares
+from pipeline.models.pixels.decoding import squares
 from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.image import pixel_arrays
 from schemas.columns import HASHES, PIXELS

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError, SampleFailure
-from pipeline.models.guard import Guard
-from pipeline.models.images import PILLOW_NAMES, Decoded, Pixels, decode
+from pipeline.models.pixels.decoding import PILLOW_NAMES, Decoded, Pixels, decode
+from pipeline.models.pixels.guard import Guard
 from pipeline.stage import Contract, Stage, Transform
 from schemas.columns import IMAGE, PIXELS
 

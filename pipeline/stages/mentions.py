@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import names
-from pipeline.knowledge.aliases import AliasIndex, build
-from pipeline.knowledge.base import BUNDLED, KnowledgeBase, content_id
-from pipeline.knowledge.lemmas import words
+from pipeline.entities import recogniser as names
+from pipeline.entities.aliases import AliasIndex, build
+from pipeline.entities.knowledge_base import BUNDLED, KnowledgeBase, content_id
+from pipeline.entities.lemmas import words
 from pipeline.stage import Contract, Stage, Transform
 from schemas.columns import MENTIONS
 

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.distributed import cluster
-from pipeline.models.allocator import settle
+from pipeline.distributed import ray_cluster as cluster
+from pipeline.models.process import settle
 from pipeline.models.weights import RANDOM, ModelSpec
 from tests.benchmarks import clustering, corrupt, end_to_end, many_shards, model_step, nearest_centres, where_time_goes
 from tests.benchmarks.figures import ROUNDS, Figure, isa, machine, table, write_json

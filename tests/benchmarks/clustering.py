@@ -13,16 +13,16 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from pipeline.distributed.holders import PartitionActor, Seats
-from pipeline.distributed.partitions import RayFleet
-from pipeline.distributed.workers import WATCH
-from pipeline.io.store import Store
-from pipeline.reduce.fitting import Look
-from pipeline.reduce.inprocess import LocalFleet
-from pipeline.reduce.nearest import assigned, kernel, nearest, unit
-from pipeline.reduce.partition import Partition, Rows, Share, exact
-from pipeline.reduce.schedule import EXACT, PRESETS, Schedule
-from pipeline.reduce.sums import Sums
+from pipeline.distributed.fleet.actors import PartitionActor, Seats
+from pipeline.distributed.fleet.ray_fleet import RayFleet
+from pipeline.distributed.worker import WATCH
+from pipeline.reduce.kmeans.fit import Look
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
+from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact
+from pipeline.reduce.kmeans.schedule import EXACT, PRESETS, Schedule
+from pipeline.reduce.kmeans.sums import Sums
+from pipeline.search.nearest import assigned, kernel, nearest, unit
+from pipeline.store.store import Store
 from tests.benchmarks import embeddings
 from tests.benchmarks.figures import Figure, interleaved, isa, median, ratio, ratios, spent
 

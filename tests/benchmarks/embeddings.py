@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.knowledge.base import KnowledgeBase
+from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.models.clip import Encoder, open_encoder
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.weights import ModelSpec, describe

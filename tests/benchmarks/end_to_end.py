@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.distributed.shards import RayExecutor
-from pipeline.io.columns import read_columns
-from pipeline.io.inputs import Shard, discover
-from pipeline.io.store import Store
-from pipeline.models.allocator import settle
+from pipeline.distributed.ray_executor import RayExecutor
+from pipeline.input.discovery import Shard, discover
 from pipeline.models.clip import Encoder, open_encoder
+from pipeline.models.process import settle
 from pipeline.models.route import RouteWish, local_route
+from pipeline.passes.annotate import BATCH_ROWS, Annotate
 from pipeline.plan import Plan
-from pipeline.recipe import load
-from pipeline.runner import BATCH_ROWS, Annotate
+from pipeline.recipe.recipe import load
 from pipeline.stages.clip import ClipStage
+from pipeline.store.store import Store
+from pipeline.store.tables import read_columns
 from pipeline.work import Facts, Item, Work
 from tests.benchmarks.figures import Figure, median, ratio
 from tests.benchmarks.replicas import decoded, readable, write_shards

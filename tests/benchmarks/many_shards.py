@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.distributed import cluster
-from pipeline.distributed.shards import RayExecutor
-from pipeline.io.inputs import Shard
-from pipeline.io.store import Store
-from pipeline.passes import Driver, EventLog
-from pipeline.progress import Silent
+from pipeline.cli.progress import Silent
+from pipeline.distributed import ray_cluster as cluster
+from pipeline.distributed.ray_executor import RayExecutor
+from pipeline.driver import Driver, EventLog
+from pipeline.input.discovery import Shard
+from pipeline.store.store import Store
 from pipeline.work import Facts, Work
 from tests.benchmarks.figures import Figure
 

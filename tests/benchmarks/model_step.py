@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.models.clip import Encoder, open_encoder
-from pipeline.models.images import reopened
+from pipeline.models.pixels.decoding import reopened
 from pipeline.models.preprocess import Picture
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.weights import ModelSpec, load_model

@@ -14,10 +14,10 @@ import faiss
 import numpy as np
 import torch
 
-from pipeline.reduce.approximate import LEAST, Search, gated, recall
-from pipeline.reduce.kernels import Floats, kernel
-from pipeline.reduce.nearest import Ids, assigned, nearest
-from pipeline.reduce.threads import loaded_libraries, single_threaded
+from pipeline.search.inverted_file import LEAST, Search, gated, recall
+from pipeline.search.kernels import Floats, kernel
+from pipeline.search.nearest import Ids, assigned, nearest
+from pipeline.search.threads import loaded_libraries, single_threaded
 from tests.benchmarks.embeddings import glosses, planted
 from tests.benchmarks.figures import Figure, interleaved, isa, median, ratio, ratios, spent
 

@@ -7,7 +7,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from pipeline.errors import SampleFailure
-from pipeline.models.images import Decoded, decode
+from pipeline.models.pixels.decoding import Decoded, decode
 
 SAMPLE = Path(__file__).parents[2] / "pipeline" / "assets" / "sample"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.captions.normal import normalised
-from pipeline.io.inputs import Shard, discover
-from pipeline.io.shards import read
-from pipeline.models.allocator import settle
+from pipeline.input.discovery import Shard, discover
+from pipeline.input.reader import read
+from pipeline.models.process import settle
+from pipeline.passes.annotate import BATCH_ROWS, commit
 from pipeline.plan import Plan
-from pipeline.runner import BATCH_ROWS, commit
 from pipeline.stage import Transform, checked, joined
 from pipeline.stages.caption import measured
 from pipeline.stages.mentions import alias_mentions

@@ -1,6 +1,6 @@
 """Which pass a run is in, as its root shows from outside."""
 
-from pipeline.io.store import Store
+from pipeline.store.store import Store
 
 PASSES = ("start", "annotate", "reduce", "select", "export")
 """Those that are shot at. `start`: processes start and models load. `reduce` is every reduction: duplicates and calibration before

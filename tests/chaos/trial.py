@@ -17,9 +17,9 @@ import fsspec
 import psutil
 import pyarrow.parquet as pq
 
-from pipeline.io.store import Store
-from pipeline.io.tar import write_tar
-from pipeline.verify import verify
+from pipeline.audit.verify import verify
+from pipeline.input.tar import write_tar
+from pipeline.store.store import Store
 from tests.chaos.machines import Machines
 from tests.chaos.moments import current_pass
 from tests.curations import curated
@@ -99,7 +99,7 @@ class Trial:
         self._machines.settle()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "pipeline.cli", "run", "sample", *map(str, self._inputs), "--output", self._root,
+        command = [sys.executable, "-m", "pipeline.cli.main", "run", "sample", *map(str, self._inputs), "--output", self._root,
                    "--address", self._machines.address, "--workers", str(2), *[a for s in SETTINGS for a in ("--set", s)]]
         return subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
 

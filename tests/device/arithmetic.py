@@ -8,7 +8,7 @@ from typing import Any
 import open_clip
 import torch
 
-from pipeline.models.allocator import settle
+from pipeline.models.process import settle
 from pipeline.models.route import RouteWish, can_compile, local_route, parse
 from pipeline.models.towers import Towers, open_towers, sketch
 from pipeline.models.weights import RANDOM, ModelSpec

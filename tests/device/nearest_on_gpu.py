@@ -16,14 +16,14 @@ import faiss
 import numpy as np
 import torch
 
-from pipeline.models.device_centres import GROUP, PRODUCT_BYTES, DeviceMatrix, add_in_full
-from pipeline.models.device_ranking import ranked
-from pipeline.reduce.device import Accelerator
-from pipeline.reduce.device_centres import DeviceCentres
-from pipeline.reduce.kernels import FlatCentres, GpuCentres, give, kernel
-from pipeline.reduce.nearest import assigned, assigned_near, nearest
-from pipeline.reduce.owner import Owner
-from pipeline.reduce.partition import Partition, Rows, Share, exact
+from pipeline.models.matrices.device_centres import GROUP, PRODUCT_BYTES, DeviceMatrix, add_in_full
+from pipeline.models.matrices.device_ranking import ranked
+from pipeline.reduce.kmeans.device import Accelerator
+from pipeline.reduce.kmeans.owner import Owner
+from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact
+from pipeline.search.device_centres import DeviceCentres
+from pipeline.search.kernels import FlatCentres, GpuCentres, give, kernel
+from pipeline.search.nearest import assigned, assigned_near, nearest
 from tests.reduce.hard_rows import CASES
 
 ROUNDS = 3

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.io.inputs import Shard, discover
-from pipeline.io.store import Store
-from pipeline.models.allocator import settle
+from pipeline.input.discovery import Shard, discover
+from pipeline.models.process import settle
 from pipeline.models.route import RouteWish, local_route, parse
 from pipeline.models.towers import open_towers
 from pipeline.models.weights import RANDOM, ModelSpec
+from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
-from pipeline.recipe import load
-from pipeline.runner import Annotate
+from pipeline.recipe.recipe import load
+from pipeline.store.store import Store
 from tests.benchmarks.replicas import Members, decoded, readable
 from tests.device.gpu import rate, watched
 from tests.models.zoo import encoded, picture

@@ -18,8 +18,8 @@ import yaml
 from ray._private.services import get_node_ip_address
 
 from pipeline.distributed.growth import Waiting
+from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.distributed.routing import Machine, settle
-from pipeline.distributed.shards import RayExecutor
 from pipeline.errors import InputError
 from pipeline.models.route import RouteWish
 from tests.distributed.works import Asking, Placed, pretended, provides

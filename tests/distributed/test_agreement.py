@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.distributed.agreement import LIMITS, Offer, Terms, agreed, confirmed
-from pipeline.distributed.cluster import Nodes
 from pipeline.distributed.pools import share
+from pipeline.distributed.ray_cluster import Nodes
 from pipeline.errors import InputError
 
 BIG, SMALL, OLD = "cpu-avx512-fp32-packed", "cpu-avx2-fp32-packed", "cpu-x86_64-fp32-packed"

@@ -1,7 +1,7 @@
 """Whose fault it was, without a cluster."""
 
 from pipeline.distributed.attempts import ATTEMPTS, Attempt, Backlog, Failure
-from pipeline.distributed.cluster import Nodes
+from pipeline.distributed.ray_cluster import Nodes
 
 HERE, THERE, GONE = "here", "there", "gone"
 

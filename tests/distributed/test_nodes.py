@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from pipeline.distributed.attempts import Patience
-from pipeline.distributed.shards import RayExecutor
+from pipeline.distributed.ray_executor import RayExecutor
 from tests.distributed.works import Troubled
 
 ITEMS = range(16)

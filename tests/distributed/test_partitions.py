@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import ray
 
-from pipeline.distributed import crew, holders
 from pipeline.distributed.attempts import Patience
-from pipeline.distributed.holders import Seats
-from pipeline.distributed.partitions import RayFleet
+from pipeline.distributed.fleet import actors as holders
+from pipeline.distributed.fleet import crew
+from pipeline.distributed.fleet.actors import Seats
+from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.errors import ShardmillError
-from pipeline.io.store import Store
-from pipeline.reduce.checkpoint import Checkpoint
-from pipeline.reduce.fitting import Seeded
-from pipeline.reduce.inprocess import LocalFleet
-from pipeline.reduce.schedule import Schedule
+from pipeline.reduce.kmeans.checkpoint import Checkpoint
+from pipeline.reduce.kmeans.fit import Seeded
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
+from pipeline.reduce.kmeans.schedule import Schedule
+from pipeline.store.store import Store
 from tests.reduce.planted import planted
 
 pytestmark = pytest.mark.usefixtures("at_three")
@@ -143,10 +144,10 @@ def test_a_driver_that_is_killed_leaves_what_another_goes_on_with(blocks, alone,
     """Killed between two passes of a fit on the cluster; then a fleet of this process takes over."""
     script = f"""
 import os, signal, ray
-from pipeline.distributed.holders import Seats
-from pipeline.distributed.partitions import RayFleet
-from pipeline.io.store import Store
-from pipeline.reduce.checkpoint import Checkpoint
+from pipeline.distributed.fleet.actors import Seats
+from pipeline.distributed.fleet.ray_fleet import RayFleet
+from pipeline.store.store import Store
+from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from tests.distributed.test_partitions import PLANS, Mapped
 class Dying(RayFleet):
     def moved(self, look, *how):

@@ -13,10 +13,10 @@ import ray
 
 from pipeline.distributed.agreement import Terms
 from pipeline.distributed.attempts import Patience
-from pipeline.distributed.shards import RayExecutor
+from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.errors import RouteError
-from pipeline.io.store import Store
-from pipeline.reduce.schedule import Schedule
+from pipeline.reduce.kmeans.schedule import Schedule
+from pipeline.store.store import Store
 from pipeline.work import Accounted, Place, Work
 from tests.distributed.works import ROUTE, Asking, Placed, Searching, provides
 

@@ -12,8 +12,8 @@ import ray
 from pipeline.distributed import growth, routing
 from pipeline.distributed.agreement import LIMITS, Offer
 from pipeline.distributed.growth import Waiting
+from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.distributed.routing import Machine, settle
-from pipeline.distributed.shards import RayExecutor
 from pipeline.errors import InputError, ShardmillError
 from pipeline.models.route import RouteWish
 from tests.distributed.works import ROUTE, Asking, Capable, pretended, provides

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.distributed.local import LocalExecutor
-from pipeline.distributed.shards import ATTEMPTS, Patience, RayExecutor
+from pipeline.distributed.ray_executor import ATTEMPTS, Patience, RayExecutor
 from pipeline.errors import ShardmillError
 from tests.distributed.works import Squares
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.progress import Silent
 from pipeline.distributed.agreement import Terms
 from pipeline.distributed.local import LocalExecutor
-from pipeline.distributed.shards import RayExecutor
-from pipeline.io.inputs import discover
-from pipeline.io.store import Store
+from pipeline.distributed.ray_executor import RayExecutor
+from pipeline.driver import Driver, EventLog
+from pipeline.input.discovery import discover
 from pipeline.models.route import RouteWish, local_route
-from pipeline.passes import Driver, EventLog
+from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
-from pipeline.progress import Silent
-from pipeline.recipe import load
-from pipeline.runner import Annotate
+from pipeline.recipe.recipe import load
+from pipeline.store.store import Store
 from tests.benchmarks.replicas import write_shards
 from tests.distributed.works import SharedClip
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from pipeline.distributed.attempts import ATTEMPTS, Patience
-from pipeline.distributed.shards import RayExecutor
+from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.errors import OutputError, ShardmillError
 from tests.distributed.works import Opening, Troubled
 

@@ -246,8 +246,8 @@ class Searching(Placed):
         return Place.GPU
 
     def _run(self, item: int):
-        from pipeline.reduce.kernels import kernel
-        from pipeline.reduce.nearest import nearest
+        from pipeline.search.kernels import kernel
+        from pipeline.search.nearest import nearest
 
         rows, centres = np.random.default_rng(item).standard_normal((2, 600, 32)).astype(np.float32)
         ids, values = nearest(rows, kernel()(centres), 3)

@@ -12,20 +12,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.command import wish
+from pipeline.cli.run import wish
 from pipeline.errors import ShardmillError
-from pipeline.io.columns import read_columns, read_facts
-from pipeline.io.inputs import Shard, discover
-from pipeline.io.samples import CAPTION_KEYS, uid_of
-from pipeline.io.shards import fetch, read
-from pipeline.io.store import Store
-from pipeline.ledger import balanced
+from pipeline.input.discovery import Shard, discover
+from pipeline.input.reader import fetch, read
+from pipeline.input.samples import CAPTION_KEYS, uid_of
 from pipeline.models.route import local_route
+from pipeline.passes.annotate import Annotate, Columns
 from pipeline.plan import Plan
-from pipeline.recipe import load
-from pipeline.rules import columns_read
-from pipeline.runner import Annotate, Columns
-from pipeline.select import counts, verdicts
+from pipeline.recipe.recipe import load
+from pipeline.recipe.rules import columns_read
+from pipeline.select.ledger import balanced
+from pipeline.select.verdicts import counts, verdicts
+from pipeline.store.store import Store
+from pipeline.store.tables import read_columns, read_facts
 from tests.fuzz.mutations import Mutant, mutant
 from tests.fuzz.oracle import faults
 

@@ -16,8 +16,8 @@ import tarfile
 from collections import Counter
 from typing import Any
 
-from pipeline.io.samples import uid_of
-from pipeline.io.tar import END_MARK, RECORD, parsed
+from pipeline.input.samples import uid_of
+from pipeline.input.tar import END_MARK, RECORD, parsed
 from tests.fuzz.mutations import Mutant
 from tests.fuzz.originals import BLOCK, Sample
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.io import retries
-from pipeline.io import s3 as limits
+from pipeline.store import retries
+from pipeline.store import s3 as limits
 from tests.io.proxy import Proxy
 
 

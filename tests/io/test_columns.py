@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.io.columns import parquet_table
+from pipeline.store.tables import parquet_table
 
 
 class Watched(io.BytesIO):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.io.writing import unwritable
+from pipeline.store.writing import unwritable
 
 CHILD = """
 import json, os, resource, sys
 from pipeline.errors import OutputError
-from pipeline.io.store import Store
+from pipeline.store.store import Store
 
 root, script = sys.argv[1], sys.argv[2]
 store, said = Store(root + "/out"), []
@@ -79,7 +79,7 @@ attempt(lambda: create("small", 2))   # the room is free again
 def test_a_parquet_file_that_does_not_fit_is_named(tmp_path, mount):
     found = child(tmp_path, """
 import numpy as np, pyarrow as pa
-from pipeline.io.columns import write_table
+from pipeline.store.tables import write_table
 table = pa.table({"a": np.random.default_rng(0).integers(0, 1 << 60, 2_000_000)})
 attempt(lambda: write_table(store, "columns/t.parquet", table, {}))
 """, mount)

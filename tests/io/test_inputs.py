@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.io.inputs import MAX_EXPANSION, discover, expected_samples
-from pipeline.io.shards import read
-from pipeline.io.store import Store
+from pipeline.input.discovery import MAX_EXPANSION, discover, expected_samples
+from pipeline.input.reader import read
+from pipeline.store.store import Store
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.io.inputs import discover
-from pipeline.io.parquet import image_column, plain
-from pipeline.io.shards import fetch, read
+from pipeline.input.discovery import discover
+from pipeline.input.parquet import image_column, plain
+from pipeline.input.reader import fetch, read
 from schemas.columns import SAMPLES
 
 JPEG = b"\xff\xd8\xff..."
@@ -143,7 +143,7 @@ def test_rows_before_a_damaged_page_are_read_and_can_be_fetched_again(tmp_path, 
 
 
 def test_a_column_that_fills_the_memory_out_of_a_few_bytes_is_not_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.io.parquet.MAX_IMAGE", 1 << 20)
+    monkeypatch.setattr("pipeline.input.parquet.MAX_IMAGE", 1 << 20)
     shard = write(tmp_path, {"image": [bytes(2 << 20)], "caption": ["c"]}, compression="zstd", use_dictionary=False)
     rows, reader = rows_of(shard)
     assert rows == []

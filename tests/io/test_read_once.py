@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec import AbstractFileSystem
 
-from pipeline.io.inputs import discover
-from pipeline.io.samples import BATCH
-from pipeline.io.shards import fetch, read
-from pipeline.io.store import Store
+from pipeline.input.discovery import discover
+from pipeline.input.reader import fetch, read
+from pipeline.input.samples import BATCH
+from pipeline.store.store import Store
 
 
 class CountedFile(io.FileIO):
@@ -104,8 +104,8 @@ def test_offsets_are_those_of_the_bytes_and_fetch_brings_the_members_back(sample
 
 CHILD = """
 import sys
-from pipeline.io.inputs import discover
-from pipeline.io.shards import read
+from pipeline.input.discovery import discover
+from pipeline.input.reader import read
 
 def peak():
     with open("/proc/self/status") as status:

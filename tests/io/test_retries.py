@@ -3,7 +3,7 @@ import errno
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from pipeline.io.retries import Exhausted, Patience, is_passing, retried
+from pipeline.store.retries import Exhausted, Patience, is_passing, retried
 
 
 class Failing:

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.io.source import merged
-from pipeline.io.store import (
+from pipeline.store.source import merged
+from pipeline.store.store import (
     Store,
     absolute,
     exists,

@@ -18,11 +18,11 @@ import fsspec
 import pytest
 
 from pipeline.errors import InputError, OutputError
-from pipeline.io import s3 as limits
-from pipeline.io.inputs import discover
-from pipeline.io.reading import asked, same_only
-from pipeline.io.source import SourceFile
-from pipeline.io.store import Store, exists, files_in, find, is_folder, open_url, read_ranges, stat
+from pipeline.input.discovery import discover
+from pipeline.store import s3 as limits
+from pipeline.store.reading import asked, same_only
+from pipeline.store.source import SourceFile
+from pipeline.store.store import Store, exists, files_in, find, is_folder, open_url, read_ranges, stat
 
 CONTENT = b"".join(hashlib.sha256(str(i).encode()).digest() for i in range(40_000))   # 1.28 MB
 PASSING = [500, 502, 503, 429, "reset", "cut"]
@@ -387,7 +387,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one_and_nothing_else(store):
 
 CHILD = """
 import sys
-from pipeline.io.store import Store
+from pipeline.store.store import Store
 
 store, name, byte, times = Store(sys.argv[1]), sys.argv[2], sys.argv[3].encode(), int(sys.argv[4])
 if store.local is None:

@@ -11,11 +11,11 @@ import tarfile
 import pyarrow as pa
 import pytest
 
-from pipeline.io.entries import pax_records, split_name
-from pipeline.io.inputs import discover
-from pipeline.io.samples import MAX_DEPTH, MAX_TEXT, WINDOW_SAMPLES, depth
-from pipeline.io.shards import fetch, read, write_tar
-from pipeline.io.tar import MAX_EXTENSION
+from pipeline.input.discovery import discover
+from pipeline.input.members import pax_records, split_name
+from pipeline.input.reader import fetch, read, write_tar
+from pipeline.input.samples import MAX_DEPTH, MAX_TEXT, WINDOW_SAMPLES, depth
+from pipeline.input.tar import MAX_EXTENSION
 
 
 def rows_of(path, **options):

@@ -12,8 +12,8 @@ import open_clip
 import torch
 from PIL import Image, ImageOps
 
-from pipeline.models.allocator import tune
 from pipeline.models.clip import Encoder, open_encoder
+from pipeline.models.process import tune
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.weights import ASSETS, ModelSpec
 

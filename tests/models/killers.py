@@ -25,7 +25,7 @@ def decode(data, allowed_formats, max_pixels):
 
 
 def decode_for_real(data, allowed_formats, max_pixels):
-    from pipeline.models.images import decode_as_stages_do
+    from pipeline.models.pixels.decoding import decode_as_stages_do
 
     decode(data, allowed_formats, max_pixels)
     decode_as_stages_do(data, allowed_formats, max_pixels)

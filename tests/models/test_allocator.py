@@ -2,7 +2,7 @@ import platform
 
 import torch
 
-from pipeline.models.allocator import limit_threads, tune
+from pipeline.models.process import limit_threads, tune
 
 
 def test_glibc_takes_every_setting_and_other_c_libraries_are_left_alone(monkeypatch):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.models import centres
-from pipeline.models.centres import ROWS, PackedMatrix, can_multiply
+from pipeline.models.matrices import packed_matrix as centres
+from pipeline.models.matrices.packed_matrix import ROWS, PackedMatrix, can_multiply
 
 pytestmark = pytest.mark.skipif(not can_multiply(), reason="this machine has no packed operators")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.models.clip import open_encoder
-from pipeline.models.images import decode, reopened
+from pipeline.models.pixels.decoding import decode, reopened
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.towers import filled
 from pipeline.models.weights import ASSETS

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pipeline.errors import SampleFailure
-from pipeline.models.guard import Guard
+from pipeline.models.pixels.guard import Guard
 from schemas.reasons import ImageFault
 from tests.models import killers
 from tests.models.zoo import zoo
@@ -35,7 +35,7 @@ def fault(check, data):
 
 def children():
     alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
-    return [child for child in alive if "pipeline.models.guard" in " ".join(child.cmdline())]
+    return [child for child in alive if "pipeline.models.pixels.guard" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("deadly", [killers.SEGFAULT, killers.ABORT, killers.ERROR, killers.MEMORY])
@@ -95,7 +95,7 @@ def test_several_threads_share_the_child():
 
 ORPHAN = """
 import os, sys, threading
-from pipeline.models.guard import Guard
+from pipeline.models.pixels.guard import Guard
 from tests.models import killers
 with Guard("tests.models.killers:decode", 1.0).open(("jpeg",), 100) as check:
     check(b"fine")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.errors import SampleFailure
-from pipeline.models.images import MAX_CARRIED_PIXELS, PILLOW_NAMES, decode, reopened
+from pipeline.models.pixels.decoding import MAX_CARRIED_PIXELS, PILLOW_NAMES, decode, reopened
 from pipeline.stage import joined
 from pipeline.stages.hashes import HashesStage
 from pipeline.stages.image import ImageStage
@@ -173,7 +173,7 @@ def test_neighbours_in_the_batch_are_unharmed():
 MEASURED = """
 import sys, warnings
 from pipeline.errors import SampleFailure
-from pipeline.models.images import decode
+from pipeline.models.pixels.decoding import decode
 from tests.models.hostile import refused, survivable
 warnings.simplefilter("ignore")
 pictures = {**{name: data for name, (data, _) in refused().items()}, **survivable()}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import SampleFailure
-from pipeline.models.images import MAX_CARRIED_PIXELS, decode, reopened, squares
+from pipeline.models.pixels.decoding import MAX_CARRIED_PIXELS, decode, reopened, squares
 from schemas.reasons import ImageFault
 from tests.models.bundled import ground_truth, opened, readable, sample
 from tests.models.zoo import ORIENTED, encoded, oriented, picture, turned, zoo

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import SampleFailure
-from pipeline.models import images
-from pipeline.models.images import decode
-from pipeline.models.jpeg import MAX_SEGMENTS, ordinary
+from pipeline.models.pixels import decoding as images
+from pipeline.models.pixels.decoding import decode
+from pipeline.models.pixels.jpeg import MAX_SEGMENTS, ordinary
 from tests.models.hostile import refused, survivable
 from tests.models.zoo import encoded, oriented, picture, zoo
 

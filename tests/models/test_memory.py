@@ -12,8 +12,8 @@ from pipeline.models.towers import ModelOutOfMemory, memory
 
 SCARCE = """
 import ctypes, resource
-from pipeline.models.allocator import M_TRIM_THRESHOLD
-from pipeline.models.images import decode
+from pipeline.models.process import M_TRIM_THRESHOLD
+from pipeline.models.pixels.decoding import decode
 from tests.models.bundled import encoder, readable
 
 pictures = [decode(data, allowed_formats=("jpeg",), max_pixels=10**8).pixels for data, _ in list(readable().values())[:16]]

@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.models.pairs import can_pair, cell_products, pair_products
-from pipeline.reduce import nearest as module
-from pipeline.reduce.kernels import tolerance
-from pipeline.reduce.largest import Left
-from pipeline.reduce.nearest import Pairs, unit
+from pipeline.models.matrices.pairs import can_pair, cell_products, pair_products
+from pipeline.search import nearest as module
+from pipeline.search.kernels import tolerance
+from pipeline.search.largest import Left
+from pipeline.search.nearest import Pairs, unit
 
 ROWS, CENTRES, DIMENSION = 300, 70, 96
 

@@ -9,7 +9,7 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torchvision.transforms import Compose
 
-from pipeline.models.images import reopened
+from pipeline.models.pixels.decoding import reopened
 from pipeline.models.preprocess import Preprocess
 from tests.models.zoo import picture, zoo
 

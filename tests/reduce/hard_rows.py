@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.reduce.nearest import unit
+from pipeline.search.nearest import unit
 
 
 def rows(n, d, seed=0):

@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.reduce import approximate
-from pipeline.reduce.approximate import EXACT, InvertedFile, ListedCentres, Search, gated, recall
-from pipeline.reduce.kernels import FlatCentres, PackedCentres
-from pipeline.reduce.labels import LabelRule, labelled
-from pipeline.reduce.nearest import nearest, unit
+from pipeline.reduce.classes.labels import LabelRule, labelled
+from pipeline.search import inverted_file as approximate
+from pipeline.search.inverted_file import EXACT, InvertedFile, ListedCentres, Search, gated, recall
+from pipeline.search.kernels import FlatCentres, PackedCentres
+from pipeline.search.nearest import nearest, unit
 
 
 def planted(n, seed, modes=150, d=32):
@@ -76,7 +76,7 @@ def test_another_process_with_other_threads_makes_the_same_lists(tmp_path):
     code = f"""
 import faiss, numpy as np
 faiss.omp_set_num_threads(3)
-from pipeline.reduce.approximate import InvertedFile
+from pipeline.search.inverted_file import InvertedFile
 np.save({str(tmp_path / 'coarse.npy')!r}, InvertedFile(np.load({str(tmp_path / 'vectors.npy')!r}), 60, 5).coarse.vectors)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

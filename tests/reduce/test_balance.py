@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from pipeline.draws import draws
 from pipeline.errors import InputError
-from pipeline.reduce.balance import Tree, allocate, copies, cut, ranked, sample, shares
-from pipeline.reduce.draws import draws
-from pipeline.reduce.hierarchy import Resampling, hierarchical
-from pipeline.reduce.nearest import unit
+from pipeline.export.allocation import Tree, allocate, copies, cut, ranked, sample, shares
+from pipeline.reduce.classes.hierarchy import Resampling, hierarchical
+from pipeline.search.nearest import unit
 
 
 def leveled(sizes, target, given):

@@ -5,11 +5,11 @@ import pytest
 from sklearn.metrics import normalized_mutual_info_score
 
 from pipeline.errors import InputError
-from pipeline.reduce.class_number import LABELLED_ROWS, assigned, estimate
-from pipeline.reduce.class_range import advise
-from pipeline.reduce.mixture import Prior, fixed_point, log_marginal, log_weight, moments, split_ratio
-from pipeline.reduce.nearest import unit
-from pipeline.reduce.projection import GRID, MAX_ROWS, projected
+from pipeline.reduce.class_number.advise import advise
+from pipeline.reduce.class_number.estimate import LABELLED_ROWS, assigned, estimate
+from pipeline.reduce.class_number.mixture import Prior, fixed_point, log_marginal, log_weight, moments, split_ratio
+from pipeline.reduce.class_number.projection import GRID, MAX_ROWS, projected
+from pipeline.search.nearest import unit
 
 BLOB = 0.05
 

@@ -2,11 +2,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.reduce.classes import Level, Members, named, table, unique_names
-from pipeline.reduce.kmeans import fit
-from pipeline.reduce.lift import Candidate, Vocabulary
-from pipeline.reduce.nearest import unit
-from pipeline.reduce.presence import counted, merged_cells, presence
+from pipeline.reduce.describe.lift import Candidate, Vocabulary
+from pipeline.reduce.describe.names import Level, Members, named, table, unique_names
+from pipeline.reduce.describe.presence import counted, merged_cells, presence
+from pipeline.reduce.kmeans.in_memory import fit
+from pipeline.search.nearest import unit
 from schemas.tables import CLASSES
 from tests.quality import folder_agreement, linked_entities, name_quality, raw_pixels
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.models import device_centres
-from pipeline.models.device_rows import DeviceRows
-from pipeline.reduce import kernels
-from pipeline.reduce.device import Accelerator
-from pipeline.reduce.device_centres import DeviceCentres
-from pipeline.reduce.inprocess import LocalFleet
-from pipeline.reduce.kernels import FlatCentres, agrees, give, kernel
-from pipeline.reduce.nearest import assigned, assigned_near, nearest
-from pipeline.reduce.partition import Partition, Rows, Share, exact, near, remaining
+from pipeline.models.matrices import device_centres
+from pipeline.models.matrices.device_rows import DeviceRows
+from pipeline.reduce.kmeans.device import Accelerator
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
+from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact, near, remaining
+from pipeline.search import kernels
+from pipeline.search.device_centres import DeviceCentres
+from pipeline.search.kernels import FlatCentres, agrees, give, kernel
+from pipeline.search.nearest import assigned, assigned_near, nearest
 from tests.reduce.hard_rows import CASES, rows
 from tests.reduce.test_fitting import CELLS, blocks, everything
 
@@ -28,7 +28,7 @@ def on_cpu(centres):
 @pytest.mark.parametrize(("n", "d", "k"), [(700, 96, 2000), (150, 33, 40), (10, 5, 1)])
 def test_a_device_finds_the_bits_of_the_flat_search(case, n, d, k, monkeypatch):
     monkeypatch.setattr(device_centres, "TILE", 640)   # several tiles, the last one narrow
-    monkeypatch.setattr("pipeline.reduce.device_centres.SENT_BYTES", 4 * d * 64)   # and several parts of the rows
+    monkeypatch.setattr("pipeline.search.device_centres.SENT_BYTES", 4 * d * 64)   # and several parts of the rows
     x, centres = CASES[case](n, d, k)
     flat, l = FlatCentres(centres), min(8, k)  # noqa: E741
     expected, found = nearest(x, flat, l), nearest(x, on_cpu(centres), l)
@@ -155,7 +155,7 @@ def test_a_row_without_a_direction_is_named(bad):
 
 def test_a_doubtful_reciprocal_is_that_of_the_cpu(monkeypatch):
     """With a bound so wide that every row is doubtful, all come from the CPU; without one they would be what the device says."""
-    monkeypatch.setattr("pipeline.models.device_rows.ULP64", 1.0)
+    monkeypatch.setattr("pipeline.models.matrices.device_rows.ULP64", 1.0)
     one = Partition([Rows(rows(300, 16))], accelerator=Accelerator("cpu"))
     monkeypatch.setattr(one, "measured", lambda some, where: np.full(len(some), 0.5, np.float32))
     list(one.accelerator.windows(one, Share(0)))
@@ -192,7 +192,7 @@ def test_a_process_searches_on_a_device_only_when_it_was_given_one(given):
 
 
 def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch):
-    monkeypatch.setattr("pipeline.models.device_centres.ranked", lambda x, vectors, candidates, *_: (
+    monkeypatch.setattr("pipeline.models.matrices.device_centres.ranked", lambda x, vectors, candidates, *_: (
         candidates[:, :8].int(), candidates[:, :8].float()))
     assert not give("cpu")
     monkeypatch.undo()

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.reduce.duplicates import Pictures, find, table
-from pipeline.reduce.lookalikes import correlations
+from pipeline.reduce.duplicates.find import Pictures, find, table
+from pipeline.reduce.duplicates.lookalikes import correlations
 from schemas.tables import DUPLICATES
 from tests.reduce.conftest import looks
 

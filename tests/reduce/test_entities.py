@@ -8,16 +8,16 @@ import pyarrow as pa
 import pytest
 
 from pipeline.captions.normal import normalised
+from pipeline.entities import calibration as entities
+from pipeline.entities.calibration import Settings
+from pipeline.entities.linking import first_of_best, link, mentions_of, standardised
+from pipeline.entities.table import EntityTable
 from pipeline.errors import InputError
-from pipeline.io.columns import write_table
-from pipeline.io.store import Store
-from pipeline.knowledge.linking import first_of_best, link, mentions_of, standardised
-from pipeline.knowledge.table import EntityTable
-from pipeline.linking import mentioned_aliases
+from pipeline.passes.entities import mentioned_aliases
 from pipeline.plan import Frequent
-from pipeline.reduce import entities
-from pipeline.reduce.entities import Settings
 from pipeline.stages.mentions import alias_mentions
+from pipeline.store.store import Store
+from pipeline.store.tables import write_table
 from schemas.columns import ENTITIES, MENTIONS
 from tests.samples import wordnet as bundled_wordnet
 
@@ -227,7 +227,7 @@ def test_an_entity_in_exactly_as_many_samples_as_are_asked_for_is_frequent(tmp_p
 
 STANDARDISED = """
 import hashlib, numpy as np
-from pipeline.reduce.entities import _texts
+from pipeline.entities.calibration import _texts
 rng = np.random.default_rng(0)
 vectors, images = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in rng.normal(size=(2, 900, 256)))
 found = _texts(vectors.astype(np.float32), images.astype(np.float16))

@@ -3,13 +3,13 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.models.quantised import QuantisedMatrix, can_quantise
-from pipeline.reduce import fastest, quantised
-from pipeline.reduce.fastest import GAIN, LEADERS, TOP, FastestCentres
-from pipeline.reduce.kernels import FlatCentres, PackedCentres, agrees, tolerance
-from pipeline.reduce.nearest import assigned, nearest, unit
-from pipeline.reduce.products import BlasCentres
-from pipeline.reduce.quantised import QuantisedCentres
+from pipeline.models.matrices.quantised import QuantisedMatrix, can_quantise
+from pipeline.search import fastest, quantised
+from pipeline.search.fastest import GAIN, LEADERS, TOP, FastestCentres
+from pipeline.search.kernels import FlatCentres, PackedCentres, agrees, tolerance
+from pipeline.search.nearest import assigned, nearest, unit
+from pipeline.search.products import BlasCentres
+from pipeline.search.quantised import QuantisedCentres
 
 KERNELS = [BlasCentres, PackedCentres, QuantisedCentres]
 

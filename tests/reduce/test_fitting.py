@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError, RecipeError
-from pipeline.io.store import Store
-from pipeline.reduce.checkpoint import Checkpoint
-from pipeline.reduce.inprocess import LocalFleet
-from pipeline.reduce.kmeans import fit, scheduled
-from pipeline.reduce.nearest import nearest
-from pipeline.reduce.owner import Owner, slices
-from pipeline.reduce.partition import Rows, Share
-from pipeline.reduce.schedule import PRESETS, Schedule, schedule_for
-from pipeline.reduce.seeding import allotted, seeds
-from pipeline.reduce.sums import Sums, overshot
+from pipeline.reduce.kmeans.checkpoint import Checkpoint
+from pipeline.reduce.kmeans.in_memory import fit, scheduled
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
+from pipeline.reduce.kmeans.owner import Owner, slices
+from pipeline.reduce.kmeans.partition import Rows, Share
+from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
+from pipeline.reduce.kmeans.seeding import allotted, seeds
+from pipeline.reduce.kmeans.sums import Sums, overshot
+from pipeline.search.nearest import nearest
+from pipeline.store.store import Store
 from tests.reduce.planted import planted
 
 FULL = Schedule(exact=3, tolerance=0)
@@ -191,9 +191,9 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(x, tmp_path):
     expected = everything(whole, whole.fit(CELLS, 50, 7))
     script = f"""
 import os, signal, numpy as np
-from pipeline.io.store import Store
-from pipeline.reduce.checkpoint import Checkpoint
-from pipeline.reduce.inprocess import LocalFleet
+from pipeline.store.store import Store
+from pipeline.reduce.kmeans.checkpoint import Checkpoint
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from tests.reduce.test_fitting import CELLS, blocks, planted
 class Dying(LocalFleet):
     def moved(self, look, *how):

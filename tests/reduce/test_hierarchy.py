@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.reduce.hierarchy import Level, Lloyd, Resampling, ancestors, foremost, hierarchical
-from pipeline.reduce.kmeans import iterate
-from pipeline.reduce.nearest import nearest, unit
+from pipeline.reduce.classes.hierarchy import Level, Lloyd, Resampling, ancestors, foremost, hierarchical
+from pipeline.reduce.kmeans.in_memory import iterate
+from pipeline.search.nearest import nearest, unit
 
 FIFTY = Lloyd(iterations=50, tolerance=-1)   # not one fewer, whatever they gain
 

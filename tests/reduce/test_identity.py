@@ -4,11 +4,11 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from pipeline.errors import InputError
-from pipeline.reduce.identity import OF_LEVEL, Known, Sized, compare, first, matched
-from pipeline.reduce.kmeans import fit, iterate
-from pipeline.reduce.matching import MatchRule
-from pipeline.reduce.nearest import unit
-from pipeline.reduce.overlap import Overlap
+from pipeline.reduce.classes.identity import OF_LEVEL, Known, Sized, compare, first, matched
+from pipeline.reduce.classes.matching import MatchRule
+from pipeline.reduce.classes.overlap import Overlap
+from pipeline.reduce.kmeans.in_memory import fit, iterate
+from pipeline.search.nearest import unit
 
 
 def directions(k, d=32, seed=0):
@@ -267,6 +267,6 @@ def test_mutual_information_is_left_out_where_its_chance_level_would_take_minute
     side = Sized(first(np.eye(3, dtype=np.float32)), np.array([5, 6, 7]))
     same = Overlap.of(np.arange(3).repeat(4), np.arange(3).repeat(4))
     assert compare(side, side, same).ami == pytest.approx(1.0)
-    monkeypatch.setattr("pipeline.reduce.overlap.AMI_CELLS", 8)
+    monkeypatch.setattr("pipeline.reduce.classes.overlap.AMI_CELLS", 8)
     found = compare(side, side, same)
     assert (found.ari, found.ami) == (1.0, None)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pipeline.reduce import kernels
-from pipeline.reduce.fastest import FastestCentres
-from pipeline.reduce.kernels import FlatCentres, Heaps, PackedCentres, agrees, kernel, leaders, tolerance
+from pipeline.search import kernels
+from pipeline.search.fastest import FastestCentres
+from pipeline.search.kernels import FlatCentres, Heaps, PackedCentres, agrees, kernel, leaders, tolerance
 
 
 def rows(n, d, seed=0):

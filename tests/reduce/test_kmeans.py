@@ -4,12 +4,12 @@ import pytest
 from sklearn.metrics import normalized_mutual_info_score
 
 from pipeline.errors import InputError
-from pipeline.reduce.kmeans import fit, iterate
-from pipeline.reduce.nearest import nearest, unit
-from pipeline.reduce.owner import Owner
-from pipeline.reduce.partition import Partition, Rows, Share
-from pipeline.reduce.seeding import seeds
-from pipeline.reduce.sums import SCALE, Sums, close
+from pipeline.reduce.kmeans.in_memory import fit, iterate
+from pipeline.reduce.kmeans.owner import Owner
+from pipeline.reduce.kmeans.partition import Partition, Rows, Share
+from pipeline.reduce.kmeans.seeding import seeds
+from pipeline.reduce.kmeans.sums import SCALE, Sums, close
+from pipeline.search.nearest import nearest, unit
 from tests.reduce.planted import planted
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline.reduce.label_tables import Naming, above, table
-from pipeline.reduce.labels import Labels
+from pipeline.reduce.classes.label_tables import Naming, above, table
+from pipeline.reduce.classes.labels import Labels
 from schemas.columns import LABELS
 
 

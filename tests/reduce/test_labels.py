@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.reduce.kmeans import fit
-from pipeline.reduce.labels import LabelRule, labelled
-from pipeline.reduce.nearest import unit
+from pipeline.reduce.classes.labels import LabelRule, labelled
+from pipeline.reduce.kmeans.in_memory import fit
+from pipeline.search.nearest import unit
 
 AXES = np.eye(4, dtype=np.float32)
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from pipeline.reduce.lift import NamingRule, Vocabulary, confidence, depth, log_likelihood_ratio, standing_out
-from pipeline.reduce.presence import ancestry, counted, presence
+from pipeline.reduce.describe.lift import NamingRule, Vocabulary, confidence, depth, log_likelihood_ratio, standing_out
+from pipeline.reduce.describe.presence import ancestry, counted, presence
 
 PARENTS = {
     "poodle": ["dog"], "dog": ["canine", "pet"], "canine": ["carnivore"], "carnivore": ["mammal"], "mammal": ["animal"],

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.reduce import matching
-from pipeline.reduce.matching import MatchRule, Pairs
-from pipeline.reduce.overlap import Overlap
+from pipeline.reduce.classes import matching
+from pipeline.reduce.classes.matching import MatchRule, Pairs
+from pipeline.reduce.classes.overlap import Overlap
 
 
 def pairs(*triples):

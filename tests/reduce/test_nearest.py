@@ -3,11 +3,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from pipeline.reduce.fastest import FastestCentres
-from pipeline.reduce.kernels import FlatCentres, PackedCentres
-from pipeline.reduce.nearest import Floats, assigned, assigned_near, nearest, unit
-from pipeline.reduce.products import BlasCentres
-from pipeline.reduce.quantised import QuantisedCentres
+from pipeline.search.fastest import FastestCentres
+from pipeline.search.kernels import FlatCentres, PackedCentres
+from pipeline.search.nearest import Floats, assigned, assigned_near, nearest, unit
+from pipeline.search.products import BlasCentres
+from pipeline.search.quantised import QuantisedCentres
 
 NEAR_TIES = 60
 

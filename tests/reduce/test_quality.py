@@ -5,10 +5,10 @@ from operator import add
 import numpy as np
 import pytest
 
-from pipeline.reduce.agreement import agreement, purity, reseeded
-from pipeline.reduce.members import MOST, members
-from pipeline.reduce.nearest import nearest, unit
-from pipeline.reduce.quality import Counting, Measured, class_means, record, sizes, tally
+from pipeline.reduce.describe.agreement import agreement, purity, reseeded
+from pipeline.reduce.describe.members import MOST, members
+from pipeline.reduce.describe.quality import Counting, Measured, class_means, record, sizes, tally
+from pipeline.search.nearest import nearest, unit
 
 K = 30
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pipeline.reduce.kmeans import fit
-from pipeline.reduce.nearest import unit
-from pipeline.reduce.weights import DEFAULT, SHARPEST, calibrated, calibration_error, loss, neighbours, weights
+from pipeline.reduce.classes.temperature import DEFAULT, SHARPEST, calibrated, calibration_error, loss, neighbours, weights
+from pipeline.reduce.kmeans.in_memory import fit
+from pipeline.search.nearest import unit
 
 
 def mixture(noise, n=8000, k=50, d=32):

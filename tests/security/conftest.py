@@ -38,7 +38,7 @@ def pictures(sample_folder):
 
 @pytest.fixture(scope="package")
 def attacked(tmp_path_factory, pictures):
-    from pipeline.evidence import write_report
+    from pipeline.report.build import write_report
 
     sandbox = tmp_path_factory.mktemp("sandbox")
     root = sandbox / "a" / "b" / "c" / "root"

@@ -8,12 +8,12 @@ import unicodedata
 
 import pyarrow.parquet as pq
 
-from pipeline import shown
-from pipeline.class_views import class_rows
-from pipeline.report import render
-from pipeline.status import status
-from pipeline.verify import verify
-from pipeline.whatif import explained
+from pipeline.audit.verify import verify
+from pipeline.cli import printing as shown
+from pipeline.queries.classes import class_rows
+from pipeline.queries.simulate import explained
+from pipeline.queries.status import status
+from pipeline.report.page import render
 from tests.browser_report import chromium
 from tests.security.hostile import CONTROLS, DEPTHS, SCRIPTS
 from tests.test_report import Page, full, hostile, pixels  # noqa: F401  (fixtures)

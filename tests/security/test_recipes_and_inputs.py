@@ -5,8 +5,8 @@ import time
 import pytest
 
 from pipeline.errors import InputError, RecipeError
-from pipeline.io.inputs import discover
-from pipeline.recipe import load
+from pipeline.input.discovery import discover
+from pipeline.recipe.recipe import load
 from tests.security.hostile import watched
 
 TAGS = (

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RootError, ShardmillError
-from pipeline.evidence import write_report
-from pipeline.manifest import MANIFEST
-from pipeline.opened import open_root
-from pipeline.whatif import simulated
+from pipeline.queries.simulate import simulated
+from pipeline.report.build import write_report
+from pipeline.root.existing import open_root
+from pipeline.root.manifest import MANIFEST
 from tests.curations import curated
 from tests.security.conftest import OVERRIDES
 from tests.security.hostile import Payload, watched

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.io.store import Store
-from pipeline.knowledge.table import EntityTable, Senses, Texts
+from pipeline.entities.table import EntityTable, Senses, Texts
 from pipeline.stage import checked
 from pipeline.stages.entities import EntitiesStage
+from pipeline.store.store import Store
 from schemas.columns import MENTIONS
 from tests.samples import batch
 

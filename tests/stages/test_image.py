@@ -9,14 +9,14 @@ import pytest
 
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError
-from pipeline.io.columns import read_columns
-from pipeline.io.inputs import discover
-from pipeline.io.store import Store
-from pipeline.models.guard import Guard
-from pipeline.runner import Annotate, Columns
+from pipeline.input.discovery import discover
+from pipeline.models.pixels.guard import Guard
+from pipeline.passes.annotate import Annotate, Columns
 from pipeline.stage import checked, fingerprints
 from pipeline.stages.hashes import HashesStage
 from pipeline.stages.image import ImageStage, pixel_arrays
+from pipeline.store.store import Store
+from pipeline.store.tables import read_columns
 from tests.models import killers
 from tests.models.bundled import ground_truth, sample
 from tests.models.zoo import encoded, picture

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import names
+from pipeline.entities import recogniser as names
 from pipeline.errors import RecipeError
 from pipeline.stage import checked
 from pipeline.stages.mentions import MentionsStage

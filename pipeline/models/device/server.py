@@ -149,9 +149,9 @@ def opened(settings: Settings) -> "tuple[Towers, tuple[Lane, Lane]]":
     """Loads the model. Raises InputError where a row's bits depend on the others of its batch: rows of all shards share one."""
     import torch
 
-    from pipeline.models.allocator import settle
     from pipeline.models.device.engine import engine, slots
     from pipeline.models.device.lanes import Lane
+    from pipeline.models.process import settle
     from pipeline.models.route import parse
     from pipeline.models.towers import EXAMPLES, filled, independent, memory, open_towers, sketch
     from pipeline.models.weights import ModelSpec

@@ -1,0 +1,237 @@
+"""`verify --deep`: every output sample against the bytes of its input.
+
+Two streaming passes. The inputs are read again, each once (parquet files twice, side by side: samples and metadata objects),
+held against their stored `samples` columns, and of every kept sample the hashes of what its output must be go to a
+temporary file, DIGEST.itemsize bytes each. Then the output shards are read against it. Memory holds one window of an
+archive, one shard's stored columns and nothing that grows with the run.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.columns import Run
+from pipeline.export.samples import ExportColumns, Sample, sample_json
+from pipeline.export.shards import caption_bytes, kept_rows
+from pipeline.input import samples as source
+from pipeline.input.discovery import Shard
+from pipeline.input.parquet import ParquetSamples, rows_at
+from pipeline.input.reader import BATCH_BYTES, BATCH_ROWS, codec_of, tar_members
+from pipeline.plan import Plan
+from pipeline.store.source import UNSUPPORTED
+from pipeline.store.store import open_url
+from pipeline.store.tables import read_columns, read_table
+from schemas.columns import SAMPLES
+from schemas.exports import SAMPLE_JSON
+
+NAMED = 10
+"""Faults named one by one, of each file; the others are counted."""
+
+DIGEST = np.dtype([("kept", "?"), ("extension", "S8"), ("image", "u1", 32), ("caption", "u1", 32), ("json", "u1", 32)])
+"""What the output of one kept sample must be: SHA-256 of its three members."""
+MEMBERS = {"image": "its image is not", "caption": "its caption is not", "json": "its JSON object, but for ours, is not"}
+
+
+@dataclass
+class Deep:
+    """One deep verification; `faults` iterates once, `compared` counts as it does."""
+
+    plan: Plan
+    run: Run
+    compared: int = 0
+    shards: dict[str, Shard] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shards = {shard.shard_id: shard for shard in self.plan.shards}
+
+    @cached_property
+    def _columns(self) -> ExportColumns:
+        plan = self.plan
+        classes = plan.classes and f"{plan.classes}/classes.parquet"
+        return ExportColumns(plan.columns, plan.verdicts, plan.labels, classes, plan.frequent)
+
+    @cached_property
+    def _class_names(self) -> dict[int, str]:
+        return self._columns.class_names()
+
+    def faults(self) -> Iterator[str]:
+        rows = self.run.rows
+        with tempfile.TemporaryFile() as file:
+            digests = np.memmap(file, DIGEST, "w+", shape=(max(rows.total, 1),))
+            offsets = dict(zip(rows.shard_ids, rows.offsets.tolist(), strict=False))
+            for shard_id, count in zip(rows.shard_ids, rows.counts, strict=True):
+                start = offsets[shard_id]
+                yield from some(self._input_faults(self.shards[shard_id], digests[start : start + count]))
+            for tar in self.plan.root.read_json(f"{self.plan.export}/sizes.json"):
+                yield from some(self._output_faults(f"{self.plan.export}/{tar}", digests, offsets))
+
+    def _input_faults(self, shard: Shard, digests: NDArray[Any]) -> Iterator[str]:
+        """What differs from the stored columns; fills `digests` where a sample is kept."""
+        store, folders = self.plan.root, self.plan.columns.folders
+        stored = read_columns(store, folders["samples"], shard.shard_id, SAMPLES.names)
+        kept = kept_rows(store, self.plan.verdicts, shard.shard_id)
+        rows, wanted = self._rows(shard, kept), iter(kept.tolist())
+        want, start = next(wanted, None), 0
+        try:
+            for batch, originals in contents(shard, self.plan.recipe.caption.keys, kept):
+                yield from _differing(shard, stored.slice(start, batch.num_rows), batch, start)
+                for i, original in enumerate(originals):
+                    if want == start + i and want < len(digests):
+                        image = batch.column("image")[i].as_py() or b""
+                        digests[want], fault = self._digest(Sample(next(rows), image, original))
+                        if fault is not None:
+                            yield f"input {shard.url}: sample {batch.column('key')[i].as_py()!r} (row {want}): {fault}"
+                        want = next(wanted, None)
+                start += batch.num_rows
+        except FileNotFoundError:
+            yield f"input {shard.url} is no longer there: its samples in the output cannot be compared"
+            return
+        if start != stored.num_rows:
+            yield f"input {shard.url} has {start} samples, it had {stored.num_rows} when it was read"
+
+    def _rows(self, shard: Shard, kept: NDArray[np.int32]) -> Iterator[dict[str, Any]]:
+        """The stored columns of the kept samples of a shard, in its order."""
+        if len(kept):
+            table = self._columns.samples([(shard.shard_id, int(row)) for row in kept], self.shards)
+            for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+                yield from batch.to_pylist()
+
+    def _digest(self, sample: Sample) -> tuple[tuple[Any, ...], str | None]:
+        """A value of DIGEST, and what is wrong with the sample's stored columns."""
+        extension = sample.row["image_extension"] or sample.row["image_format"]
+        image, caption = sha256(sample.image), sha256(caption_bytes(sample))
+        fault = None if image.hex() == sample.row["sha256"] else "its image is not the one that was read"
+        try:
+            made = sample_json(sample, self._class_names)
+            if not carried(sample.json, made):
+                fault = fault or "its JSON object is not whole in the output"
+        except (ValueError, RecursionError):
+            made, fault = b"", fault or "its JSON object can no longer be read"
+        return (True, extension.encode()[:8], *(np.frombuffer(one, np.uint8) for one in (image, caption, sha256(made)))), fault
+
+    def _output_faults(self, path: str, digests: NDArray[Any], offsets: dict[str, int]) -> Iterator[str]:
+        columns = ["key", "source_shard_id", "source_row", "source_key"]
+        sidecar = read_table(self.plan.root, f"{path.removesuffix('.tar')}.parquet", columns)
+        found = _output(f"{self.plan.root.url}/{path}")
+        for row, parts in zip(sidecar.to_pylist(), found, strict=False):   # how many there are, the sidecar's check has said
+            self.compared += 1
+            shard_id = row["source_shard_id"]
+            wanted = digests[offsets[shard_id] + row["source_row"]] if shard_id in offsets else np.zeros((), DIGEST)
+            url = self.shards[shard_id].url if shard_id in self.shards else shard_id
+            of = f"sample {row['source_key']!r} (row {row['source_row']}) of input {url}"
+            if not wanted["kept"] or parts.key != row["key"]:
+                yield f"{path}: sample {parts.key}: no kept sample is behind it; its sidecar names {of}"
+                continue
+            for name, member in (("image", parts.image), ("caption", parts.text), ("json", parts.json)):
+                if member is None or member.content is None or sha256(member.content) != wanted[name].tobytes():
+                    yield f"{path}: sample {parts.key}: {MEMBERS[name]} that of {of}"
+            if parts.image is not None and parts.image.extension.encode()[:8] != wanted["extension"]:
+                yield f"{path}: sample {parts.key}: the extension of its image is not that of {of}"
+
+
+def contents(
+    shard: Shard, caption_keys: tuple[str, ...], wanted: NDArray[np.int32]
+) -> Iterator[tuple[pa.RecordBatch, list[bytes | None]]]:
+    """The samples of a shard in batches of samples.BATCH, each with the metadata objects of its rows; of a parquet file only
+    those of the `wanted` rows (ascending)."""
+    objects: deque[bytes | None] = deque()
+    with open_url(shard.url, scattered=shard.kind == "parquet") as file:
+        codec = codec_of(file) if shard.kind == "tar" else None
+        if codec in UNSUPPORTED.values():
+            return
+        if shard.kind == "tar":
+            location = "tar_range" if codec is None else "stream_only"
+            pairs = _tar_samples(source.grouped(tar_members(file, codec), Counter()), caption_keys, in_place=codec is None)
+        else:
+            location, pairs = "parquet_row", _parquet_samples(shard, ParquetSamples(file, caption_keys), wanted)
+        for batch in source.batches(_first(pairs, objects), location, BATCH_ROWS, BATCH_BYTES):
+            yield batch, [objects.popleft() for _ in range(batch.num_rows)]
+
+
+Pairs = Iterator[tuple[source.Sample, bytes | None]]
+
+
+def _tar_samples(found: Iterable[source.Parts], caption_keys: tuple[str, ...], *, in_place: bool) -> Pairs:
+    for ordinal, parts in enumerate(found):
+        original = parts.json.content if parts.json is not None else None
+        yield source.sample_of(parts, None if in_place else ordinal, caption_keys), original
+
+
+def _parquet_samples(shard: Shard, found: Iterable[source.Sample], wanted: NDArray[np.int32]) -> Pairs:
+    with open_url(shard.url, scattered=True) as file:
+        objects, rows = rows_at(file, wanted.astype(np.int64)), iter(wanted.tolist())
+        row = next(rows, None)
+        for sample in found:
+            if sample.image_offset == row and row is not None:
+                yield sample, next(objects, (b"", None))[1]
+                row = next(rows, None)
+            else:
+                yield sample, None
+
+
+def _first(pairs: Pairs, objects: deque[bytes | None]) -> Iterator[source.Sample]:
+    """The samples; their objects wait in the queue until the batch is made."""
+    for sample, original in pairs:
+        objects.append(original)
+        yield sample
+
+
+def _output(url: str) -> Iterator[source.Parts]:
+    with open_url(url) as file:
+        yield from source.grouped(tar_members(file, None), Counter())
+
+
+def _differing(shard: Shard, stored: pa.Table, batch: pa.RecordBatch, start: int) -> Iterator[str]:
+    """Rows whose columns are not the stored ones."""
+    now = pa.Table.from_batches([batch.select(SAMPLES.names)])
+    if now.slice(0, stored.num_rows).equals(stored):
+        return
+    for i, (before, after) in enumerate(zip(stored.to_pylist(), now.to_pylist(), strict=False)):
+        names = [name for name in SAMPLES.names if before[name] != after[name]]
+        if names:
+            yield (
+                f"input {shard.url}: sample {before['key']!r} (row {start + i}) is not what was read: "
+                f"{', '.join(names)} differ{'s' if len(names) == 1 else ''}"
+            )
+
+
+def carried(original: bytes | None, made: bytes) -> bool:
+    """Whether an exported JSON object has all of the original one: each key as it was, or, where ours has its name, in
+    `source` beside what the original itself has there."""
+    if not original:
+        return True
+    before, after = json.loads(original), json.loads(made)
+    ours = set(SAMPLE_JSON.names)
+    moved = {key: value for key, value in before.items() if key in ours}
+    kept = {key: value for key, value in before.items() if key not in ours}
+    if moved:
+        held = kept.get("source", {})
+        beside = held if isinstance(held, dict) and not held.keys() & moved.keys() else {"source": held}
+        kept["source"] = {**beside, **moved}
+    return _text(kept) == _text({key: value for key, value in after.items() if key not in ours})
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)   # as text NaN equals NaN, and 1 is not True
+
+
+def sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def some(faults: Iterator[str]) -> Iterator[str]:
+    """The first NAMED of one file, and how many more there are."""
+    yield from islice(faults, NAMED)
+    more = sum(1 for _ in faults)
+    if more:
+        yield f"... and {more} more of this file"

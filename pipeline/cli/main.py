@@ -1,0 +1,217 @@
+"""The command line.
+
+Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with quarantined shards, 130 stopped.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pipeline.cli import printing as shown
+from pipeline.cli.signals import stop_on_sigterm
+from pipeline.errors import InputError, ShardmillError
+
+
+class Commands(TyperGroup):
+    """Errors that a user can act on are one message and an exit code, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ShardmillError as error:
+            typer.echo(f"shardmill: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("shardmill: stopped; the same command continues it", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="shardmill", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Curate web image-text shards into labelled, trainer-ready WebDataset shards.",
+)
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a preset's name or a recipe file")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[INPUT]...", help="folders, globs, brace patterns or URLs; default: the recipe's own"),
+]
+Root = Annotated[str, typer.Argument(metavar="ROOT", help="output root of a run")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be repeated")]
+Workers = Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    inputs: Inputs = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="ROOT", help="output root, a folder or URL")] = "",
+    workers: Workers = None,
+    threads: Annotated[int, typer.Option(min=1, help="batches that an actor has in work at once")] = 1,
+    actors_per_gpu: Annotated[
+        int | None, typer.Option(min=1, max=64, help="actors that share a GPU; default: one per CPU that its node has for it")
+    ] = None,
+    address: Address = None,
+    retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="try the shards in quarantine again")] = False,
+    stall_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=1, help="a shard without progress for so long is hung; default: 600")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a curation, or continue it: the same command again does only what is missing."""
+    from pipeline.cli.progress import Silent, reporter
+    from pipeline.cli.run import Request, run_curation
+    from pipeline.curation import Choices
+
+    if not output:
+        raise InputError("give an output root: --output ROOT")
+    choices = Choices(threads, retry_quarantined)
+    request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu)
+    result, seconds = run_curation(request, Silent() if as_json else reporter())
+    found = {"root": output, "seconds": seconds, **result.ledger.as_dict()}
+    _print(as_json, found, lambda _: shown.result(result, output, seconds))
+    raise typer.Exit(3 if result.ledger.quarantined else 0)
+
+
+@app.command()
+def plan(
+    recipe: RecipeName, inputs: Inputs = None, overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="actors to plan for, in all")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="machines like this one that they are on")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
+    from pipeline.cli.run import planned
+
+    _print(as_json, planned(recipe, inputs or [], overrides or [], workers, nodes), shown.plan)
+
+
+@app.command()
+def status(root: Root, as_json: AsJson = False) -> None:
+    """How far a run is, and its account: read, kept, rejected and failed by reason."""
+    from pipeline.queries.status import status as read_status
+
+    _print(as_json, read_status(root), shown.status)
+
+
+@app.command()
+def verify(
+    root: Root,
+    deep: Annotated[bool, typer.Option("--deep", help="also read every input again and compare every output sample")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute conservation, hashes and counts from the files. Exits non-zero on any fault."""
+    from pipeline.audit.verify import verify as check
+
+    found = check(root, deep=deep)
+    _print(as_json, found, shown.verify)
+    raise typer.Exit(1 if found["faults"] else 0)
+
+
+@app.command()
+def gc(
+    root: Root,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list it, remove nothing")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what the last recipe and the published export do not need: outputs of other recipes, leftovers of stopped runs."""
+    from pipeline.audit.gc import collect
+
+    _print(as_json, collect(root, dry_run=dry_run), shown.gc)
+
+
+@app.command()
+def explain(
+    root: Root,
+    uid: Annotated[str, typer.Argument(metavar="UID", help="32 hex digits, or the first few")],
+    as_json: AsJson = False,
+) -> None:
+    """Every column of a sample, every rule's value and bound, and the verdict."""
+    from pipeline.queries.simulate import explained
+
+    _print(as_json, explained(root, uid), shown.explanation)
+
+
+@app.command()
+def simulate(root: Root, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Count what other rules would keep, from stored columns: no pixels, nothing written."""
+    from pipeline.queries.simulate import simulated
+
+    _print(as_json, simulated(root, overrides or []), shown.simulation)
+
+
+@app.command()
+def classes(
+    root: Root,
+    class_id: Annotated[int | None, typer.Argument(metavar="[CLASS]", help="id of a class: everything that is known of it")] = None,
+    level: Annotated[int, typer.Option(min=0, help="0: the classes that label samples; above: coarser ones")] = 0,
+    compare: Annotated[str, typer.Option(metavar="OTHER", help="root whose classes these are compared with")] = "",
+    suggest: Annotated[str, typer.Option(metavar="K,K,…", help="advise on the number of classes, from a sample")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """The pseudo-classes of a run: list them, show one, compare them with another run's, or advise how many there should be."""
+    from pipeline.queries import class_number as class_advice
+    from pipeline.queries import classes as class_views
+
+    if compare:
+        _print(as_json, class_views.compared(root, compare), shown.comparison)
+    elif suggest:
+        _print(as_json, class_advice.suggested(root, suggest), shown.suggestion)
+    elif class_id is not None:
+        _print(as_json, class_views.one_class(root, class_id, level), shown.one_class)
+    else:
+        _print(as_json, class_views.class_rows(root, level), shown.classes)
+
+
+@app.command()
+def label(
+    root: Root,
+    other: Annotated[str, typer.Option("--classes", metavar="OTHER", help="root whose published classes are used")],
+    workers: Workers = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label and export a run again with the classes of another root: same ids and names, nothing is fitted."""
+    from pipeline.cli.progress import Silent, reporter
+    from pipeline.cli.run import Request, label_by
+
+    request = Request("", [], root, workers=workers, address=address)
+    result, seconds = label_by(request, other, Silent() if as_json else reporter())
+    found = {"root": root, "seconds": seconds, **result.ledger.as_dict()}
+    _print(as_json, found, lambda _: shown.result(result, root, seconds))
+    raise typer.Exit(3 if result.ledger.quarantined else 0)
+
+
+@app.command()
+def report(root: Root) -> None:
+    """Write ROOT/report.html again."""
+    from pipeline.report.build import write_report
+    from pipeline.root.existing import open_root, readable
+
+    write_report(readable(open_root(root)))
+    typer.echo(f"{root}/report.html")
+
+
+def _print(as_json: bool, found: Any, show: Any) -> None:
+    if as_json:
+        typer.echo(shown.as_json(found))
+    else:
+        show(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    stop_on_sigterm()
+    app(None if arguments is None else list(arguments))
+
+
+if __name__ == "__main__":
+    main()

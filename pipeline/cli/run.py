@@ -1,0 +1,155 @@
+"""What `shardmill run` and `shardmill plan` do, apart from options and printing."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli.progress import Reporter
+from pipeline.cli.signals import stop_on_sigterm
+from pipeline.curation import Choices, Result, curate, finished, refuse_foreign, succeed
+from pipeline.driver import Driver, EventLog
+from pipeline.errors import InputError
+from pipeline.input.discovery import Shard, discover
+from pipeline.plan import Plan
+from pipeline.recipe.recipe import Recipe, load
+from pipeline.recipe.sections import BUNDLED
+from pipeline.root.existing import open_root
+from pipeline.root.lock import held
+from pipeline.root.other_roots import named_folders
+from pipeline.store.store import Store, absolute
+
+if TYPE_CHECKING:
+    from pipeline.models.route import RouteWish
+
+ASSETS = Path(__file__).parents[1] / "assets"
+SAMPLED = 8
+"""Input shards that the precision is settled on, at most; the first pairs are enough."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `shardmill run`."""
+
+    recipe: str
+    inputs: Sequence[str]
+    output: str
+    overrides: Sequence[str] = ()
+    workers: int | None = None
+    choices: Choices = field(default_factory=Choices)
+    address: str | None = None
+    stall: float | None = None
+    """Seconds without progress after which a try counts as hung; None: the executor's own."""
+    actors_per_gpu: int | None = None
+    """None: as many as there are CPUs for."""
+
+
+def shards_of(recipe: Recipe, inputs: Sequence[str]) -> tuple[Shard, ...]:
+    """The input shards: those of the command line, else the recipe's own. `bundled:sample` is the sample in the package."""
+    patterns = list(inputs) or list(recipe.inputs)
+    if not patterns:
+        raise InputError(f"recipe {recipe.name} names no inputs: give a folder, glob, brace pattern or URL on the command line")
+    return tuple(discover([str(ASSETS / p.removeprefix(BUNDLED)) if p.startswith(BUNDLED) else p for p in patterns]))
+
+
+def wish(recipe: Recipe) -> "RouteWish":
+    from pipeline.models.route import RouteWish
+
+    return RouteWish(recipe.model.precision, recipe.model.device, recipe.model.compile)
+
+
+def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
+    """Runs or continues a curation on Ray; returns its result and the seconds it took. A finished one starts no Ray."""
+    recipe = load(request.recipe, request.overrides)
+    return _curated(request, recipe, shards_of(recipe, request.inputs), tell)
+
+
+def label_by(request: Request, other: str, tell: Reporter) -> tuple[Result, float]:
+    """Runs the recipe of the root `request.output` again over its inputs, with the classes that the root `other` has
+    published: same ids, same names, nothing fitted. Raises RootError for what is no root."""
+    found = open_root(request.output)
+    classes = found.recipe.classes.model_dump(mode="json") | {"fit_on": absolute(other), "ids_from": None}
+    changed = Recipe.model_validate(found.recipe.model_dump(mode="json") | {"classes": classes})
+    return _curated(request, changed, found.shards, tell)
+
+
+def _curated(request: Request, recipe: Recipe, shards: tuple[Shard, ...], tell: Reporter) -> tuple[Result, float]:
+    started = time.monotonic()
+    # Slow to import: a wrong recipe or input is said before.
+    from pipeline.distributed import ray_executor as ray_shards
+
+    for condition in recipe.conditions:
+        tell.note(f"not checked here: {condition}")
+    root = Store(absolute(request.output))
+    if root.url.startswith("memory:"):
+        raise InputError("--output memory://… is one process's memory, which workers do not see: give a folder or a shared store")
+    plan = Plan(root, recipe, shards, "", others=named_folders(root, recipe, shards))
+    plan = stored(plan)
+    result = finished(plan, retry=request.choices.retry_quarantined) if plan.route else None
+    if result is None:
+        ray_shards.connect(request.address, request.workers)
+        stop_on_sigterm()
+        try:
+            with ray_shards.gpus_hidden():
+                result = _on_ray(request, plan, tell, started)
+        finally:
+            ray_shards.disconnect()
+    return result, time.monotonic() - started
+
+
+def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Result:
+    """The run on the cluster that this process is connected to, by the route that its workers agree on: the plan's, if they can."""
+    from pipeline.distributed import ray_executor as ray_shards
+    from pipeline.report.build import write_report
+    from pipeline.stages.precision import Question
+
+    root = plan.root
+    refuse_foreign(root)   # before a lock is written there, and before anybody is asked
+    terms = ray_shards.settle(wish(plan.recipe), preferred=plan.route, note=tell.note)
+    if terms.route != plan.route:
+        answer = ray_shards.settled_precision(Question(plan.recipe, plan.shards[:SAMPLED]), terms)
+        for distance in answer.distances:
+            tell.note(str(distance))
+        terms = replace(terms, route=answer.route)
+        plan = replace(plan, route=terms.route, distances=tuple(distance.record() for distance in answer.distances))
+        found = finished(plan, retry=request.choices.retry_quarantined)
+        if found is not None:
+            return found
+    with held(root) as lock:
+        patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
+        executor = ray_shards.RayExecutor(
+            request.workers, terms=terms, actors_per_gpu=request.actors_per_gpu, patience=patience)
+        driver = Driver(root, executor, tell, EventLog(root), lock.check)
+        result = curate(plan, driver, request.choices)
+        driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": executor.workers})
+        driver.events.flush()
+        write_report(result.plan)
+        succeed(result, driver)
+    return result
+
+
+def stored(plan: Plan) -> Plan:
+    """The plan by the numeric route that the root's embeddings were made by, if it means the same embeddings: so that what goes on
+    elsewhere, or is only looked at, need not be computed again. Without a route where there are none."""
+    from pipeline.models.machine import honours
+
+    try:
+        before = plan.root.read_json("run.json")
+        route, folder = str(before["outputs"]["route"]), before["outputs"]["columns"]["clip"]
+        possible = honours(route, wish(plan.recipe))
+        found = replace(plan, route=route, distances=tuple(before.get("precision", ())))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, InputError):   # none there, or damaged: the run makes it anew
+        return plan
+    return found if possible and f"columns/clip@{found.fingerprints['clip']}" == folder else plan
+
+
+def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], workers: int, nodes: int) -> dict[str, Any]:
+    """What a run would need, estimated on this machine."""
+    recipe = load(recipe_name, overrides)
+    shards = shards_of(recipe, inputs)
+    from pipeline.queries.estimate import estimate
+    from pipeline.stages.precision import Question, settled  # slow to import: a wrong recipe or input is said before
+
+    answer = settled(Question(recipe, shards[:SAMPLED]))
+    return estimate(Plan(Store("memory://unused"), recipe, shards, answer.route), workers, nodes, answer.distances)

@@ -1,0 +1,72 @@
+"""Columns of a whole run as arrays, in row-id order: what the reductions read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.passes.annotate import Columns
+from pipeline.store.tables import read_columns, read_vectors
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which shards, and how many rows each has; a global row number counts through them in this order."""
+
+    shard_ids: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """int64 [shards + 1]: the first global row of each shard."""
+        return np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)]).astype(np.int64)
+
+    def ids(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int32]]:
+        """shard_id and row in the shard of global rows."""
+        shard = np.searchsorted(self.offsets, rows, side="right") - 1
+        return [self.shard_ids[i] for i in shard], (rows - self.offsets[shard]).astype(np.int32)
+
+    def numbers(self, shard_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Global rows of row ids."""
+        position = {shard_id: i for i, shard_id in enumerate(self.shard_ids)}
+        shard = np.array([position[shard_id] for shard_id in shard_ids], np.int64)
+        return self.offsets[shard] + rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """The columns of all shards of a run that can be read."""
+
+    columns: Columns
+    rows: Rows
+
+    def table(self, stage: str, names: Sequence[str]) -> pa.Table:
+        """The named columns of one stage over all shards, in row-id order."""
+        store, folder = self.columns.store, self.columns.folders[stage]
+        parts = [read_columns(store, folder, shard_id, names) for shard_id in self.rows.shard_ids]
+        return pa.concat_tables(parts)
+
+    def vectors(self, name: str, rows: NDArray[np.int64] | None = None, stage: str = "clip") -> NDArray[np.float16]:
+        """float16 [rows, d] of all rows, or of the given global rows (ascending)."""
+        store, folder = self.columns.store, self.columns.folders[stage]
+        parts = []
+        for shard_id, local in self._by_shard(rows):
+            matrix = read_vectors(store, folder, shard_id, name)
+            parts.append(np.asarray(matrix if local is None else matrix[local]))
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
+
+    def _by_shard(self, rows: NDArray[np.int64] | None) -> Iterator[tuple[str, NDArray[np.int64] | None]]:
+        offsets = self.rows.offsets
+        for i, shard_id in enumerate(self.rows.shard_ids):
+            if rows is None:
+                yield shard_id, None
+                continue
+            first, last = np.searchsorted(rows, [offsets[i], offsets[i + 1]])
+            if last > first:
+                yield shard_id, rows[first:last] - offsets[i]

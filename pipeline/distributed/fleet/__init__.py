@@ -1,0 +1,1 @@
+"""A clustering on Ray: the processes that hold rows and centres."""

@@ -1,0 +1,159 @@
+"""The processes that hold the partitions of a fleet: asked together, watched while they work, replaced when they die or hang."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from pipeline.distributed.attempts import ATTEMPTS, Patience
+from pipeline.distributed.worker import Pulse, reason
+from pipeline.errors import ShardmillError
+
+Ref = Any   # ray.ObjectRef: Ray ships no types for what it refers to
+LOOK = 5.0
+"""Seconds between two looks at busy processes."""
+
+
+@dataclass(eq=False)
+class Seat:
+    """The place of one partition, and who has it now."""
+
+    pulse: Pulse
+    met: bool = False
+    """It has answered: it does not wait for room on the cluster."""
+    deaths: int = 0
+    """Of its processes, since one last did what it was asked to."""
+
+    @property
+    def actor(self) -> Any:
+        return self.pulse.actor
+
+
+@dataclass(eq=False)
+class Crew:
+    """One actor per partition."""
+
+    count: int
+    hire: Callable[[int], Any]
+    """A new actor for a partition."""
+    recall: Callable[[int, Any], list[Ref]]
+    """Makes a new actor what the one before was: what to wait for."""
+    name: Callable[[int], str]
+    """Of a partition, for people."""
+    patience: Patience
+    seats: list[Seat] = field(init=False)
+    _looked: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.seats = [Seat(Pulse(self.hire(number))) for number in range(self.count)]
+
+    def close(self) -> None:
+        for seat in self.seats:
+            ray.kill(seat.actor)
+
+    def all(self, ask: Callable[[Any], Any], *, keep: bool = False) -> list[Any]:
+        """What every partition answers to `ask(actor)` (references with `keep`), by partition."""
+        return self.each(range(self.count), lambda actor, _: ask(actor), keep=keep)
+
+    def each(
+        self, items: Sequence[Any], ask: Callable[[Any, Any], Any], *, keep: bool = True,
+        done: Callable[[int, Any], None] = lambda i, answers: None,
+    ) -> list[Any]:
+        """The same for items; partition i takes the items i, i + partitions, …; `done` hears each answer as it comes."""
+        answers: list[Any] = [None] * len(items)
+        waiting: dict[Ref, int] = {}
+
+        def start(i: int) -> None:
+            answers[i] = ask(self.seats[i % self.count].actor, items[i])
+            waiting[_first(answers[i])] = i
+
+        def again(number: int, why: str) -> None:
+            self._replace(number, why)
+            for ref, i in [(ref, i) for ref, i in waiting.items() if i % self.count == number]:
+                del waiting[ref]
+                start(i)
+
+        for i in range(len(items)):
+            start(i)
+        self._looked = time.monotonic()
+        while waiting:
+            ready, rest = ray.wait(list(waiting), num_returns=1, timeout=self._period)
+            for ref in ready:
+                i = waiting[ref]
+                try:
+                    value = answer(ref)
+                except RayActorError as error:
+                    again(i % self.count, reason(error))
+                    continue
+                del waiting[ref]
+                self.seats[i % self.count].met = True
+                done(i, answers[i])
+                if not keep:
+                    answers[i] = value
+            for number in self._hung({waiting[ref] % self.count for ref in rest if ref in waiting}):
+                again(number, self._silence)
+        return answers
+
+    # --- who does not answer
+
+    @property
+    def _period(self) -> float:
+        return min(LOOK, self.patience.stall / 8)
+
+    @property
+    def _silence(self) -> str:
+        return f"no progress for {self.patience.stall:g} s (hung)"
+
+    def _hung(self, busy: Collection[int]) -> list[int]:
+        """Time passes for these partitions; those that got nowhere for too long. Time in which nobody looked does not count."""
+        now = time.monotonic()
+        passed = min(now - self._looked, 3 * self._period)
+        if now - self._looked < self._period:
+            return []
+        self._looked, found = now, []
+        for number, seat in enumerate(self.seats):
+            seat.pulse.still = seat.pulse.still + passed if number in busy else 0.0
+            seat.pulse.listen(ask=number in busy)
+            if seat.pulse.still > (self.patience.stall if seat.met else self.patience.opening):
+                found.append(number)
+        return found
+
+    def _replace(self, number: int, why: str | None) -> None:
+        """A fresh process for a partition, that knows what the one before knew."""
+        before = self.seats[number]
+        while why is not None:
+            before.deaths += 1
+            ray.kill(before.actor)   # it may only be hung
+            if before.deaths > ATTEMPTS:
+                times = f"died {before.deaths} times"
+                raise ShardmillError(f"clustering stopped: the process that holds {self.name(number)} {times}: {why}")
+            before = self.seats[number] = Seat(Pulse(self.hire(number)), deaths=before.deaths)
+            why = self._recalled(number)
+
+    def _recalled(self, number: int) -> str | None:
+        """None when the new process is ready; why it never will be where it died or hangs."""
+        for ref in self.recall(number, self.seats[number].actor):
+            while not ray.wait([ref], timeout=self._period)[0]:
+                if number in self._hung([number]):
+                    return self._silence
+            try:
+                answer(ref)
+            except RayActorError as error:
+                return reason(error)
+            self.seats[number].met = True
+        return None
+
+
+def answer(ref: Ref) -> Any:
+    """What it refers to. An error that was raised for people is raised as it was."""
+    try:
+        return ray.get(ref)
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, ShardmillError) else error) from None
+
+
+def _first(answers: Any) -> Ref:
+    return answers[0] if isinstance(answers, list) else answers

@@ -1,0 +1,178 @@
+"""Items over Ray actors: bounded in flight, retried in fresh processes, given up by name.
+
+Each actor opens the work once and then receives items (names, never data); actors live on for the next work. Who gets which
+item, and who is blamed when something dies, is `dispatch.py`.
+"""
+
+import faulthandler
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+import ray
+
+from pipeline.distributed import ray_cluster as cluster
+from pipeline.distributed.agreement import Terms
+from pipeline.distributed.attempts import ATTEMPTS, Patience
+from pipeline.distributed.dispatch import Dispatch
+from pipeline.distributed.fleet.actors import Seats
+from pipeline.distributed.fleet.ray_fleet import RayFleet
+from pipeline.distributed.pools import ActorPool, share
+from pipeline.distributed.ray_cluster import connect, disconnect, gpus_hidden
+from pipeline.distributed.routing import settle, settled_precision
+from pipeline.distributed.worker import WATCH
+from pipeline.reduce.kmeans.fit import Fleet
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
+from pipeline.reduce.kmeans.partition import Block
+from pipeline.store.store import Store
+from pipeline.work import Facts, Item, Outcome, Place, Work, beats
+
+__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connect", "disconnect", "gpus_hidden", "settle", "settled_precision"]
+
+CONFESSION = 0.9
+"""The part of the patience after which a process that gets nowhere writes where it is to its log, before it is ended."""
+
+
+class ShardActor:
+    """Holds one opened work in its own process."""
+
+    def __init__(self, stall: float, device: str = "cuda") -> None:
+        """`device`: torch's name of the one that is searched on where it has a GPU of its own."""
+        has_one = bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+        if not has_one:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""   # Ray hides those of others only by default
+        self._device = device if has_one else None
+        self._searches_on: str | None = None
+        self._stack = ExitStack()
+        self._stall = stall
+        self._lock = threading.Lock()
+        self._running = False
+        self._seen = 0
+
+    def hello(self) -> str:
+        """The node it runs on."""
+        return cluster.own_node()
+
+    def open(self, work: Work[Any], terms: Sequence[Any]) -> None:
+        """Closes the work before and opens this one. `terms`: a reference to those of the run, if there are any; only a work that
+        asks the model looks at them, for they bring torch. Raises RouteError where this node does not keep them."""
+        self._stack.close()
+        for ref in terms if work.place == Place.MODEL else ():
+            found: Terms = ray.get(ref)
+            if cluster.own_node() not in found.known:
+                found.check(found.route)
+        self._search_on(self._device if work.place == Place.GPU else None)
+        self._run = self._stack.enter_context(work.open())
+
+    def run(self, item: Any) -> Facts:
+        self._arm(running=True)
+        try:
+            return self._run(item)
+        finally:
+            self._arm(running=False)
+
+    def _search_on(self, device: str | None) -> None:
+        if device != self._searches_on:
+            from pipeline.search.kernels import give  # brings FAISS, which most works do without
+
+            give(device)
+            self._searches_on = device
+
+    @ray.method(concurrency_group=WATCH)
+    def beats(self) -> int:
+        """How often this process got somewhere. No answer: something holds Python, or the process is stopped."""
+        now = beats()
+        if now != self._seen:
+            self._seen = now
+            self._arm(running=self._running)
+        return now
+
+    def _arm(self, *, running: bool) -> None:
+        """Sets the alarm anew while an item runs. It needs no Python: it also speaks when C code never comes back."""
+        with self._lock:
+            self._running = running
+            if running:
+                faulthandler.dump_traceback_later(self._stall * CONFESSION)
+            else:
+                faulthandler.cancel_dump_traceback_later()
+
+
+class RayExecutor:
+    """Actors on the Ray cluster that this process is connected to: `workers` of them, or as many as the cluster has room for at any
+    moment, as nodes come and go. Each takes a CPU; where the terms' route is a GPU's, those that ask the model take a part of one
+    as well, so that `actors_per_gpu` share it (None: as many as there are CPUs for).
+
+    Healthy actors are kept between works of one kind. Those of the other kind give their seats back first: no pass waits for
+    what is held by nobody's work. `close` ends them.
+    """
+
+    def __init__(
+        self, workers: int | None = None, *, terms: Terms = Terms(), actors_per_gpu: int | None = None,   # noqa: B008 (frozen)
+        patience: Patience | None = None, device: str = "cuda",
+    ) -> None:
+        """`device`: torch's name of what searches run on where a work has a whole GPU."""
+        self.patience = patience or Patience()
+        self._asked = workers
+        self._plain = ActorPool(ShardActor, workers, self.patience)
+        self._device = ActorPool(
+            ShardActor, workers, self.patience, terms,
+            gpus=share(actors_per_gpu or cluster.nodes().cpus_per_gpu()) if terms.on_gpu else 0,
+        )
+        if not (terms.on_gpu or terms.limits or terms.kept_out):
+            self._plain = self._device   # the same processes will do for both
+        self._pools = {Place.CPU: self._plain, Place.MODEL: self._device, Place.GPU: self._plain}
+        if terms.on_gpu:
+            cpus = cluster.nodes().cpus_per_gpu()
+            self._pools[Place.GPU] = ActorPool(
+                ShardActor, None, self.patience, Terms(kept_out=terms.kept_out), gpus=1, cpus=cpus, device=device)
+        self._last = self._plain
+
+    @property
+    def workers(self) -> int:
+        """Actors that the last pass would have now."""
+        return self._last.seats(cluster.nodes())
+
+    @property
+    def actors_per_gpu(self) -> int:
+        return max(1, round(1 / self._device.gpus)) if self._device.gpus else 1
+
+    def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
+        if not items:
+            return
+        pool = self._pools[work.place]
+        if pool is not self._last:
+            self._last.close()
+            self._last = pool
+        dispatch = Dispatch(pool, work, items)
+        try:
+            yield from dispatch.outcomes()
+        except BaseException:
+            dispatch.kill()
+            raise
+        pool.keep(dispatch.release())
+
+    def machines(self) -> tuple[int, int | None]:
+        nodes = cluster.nodes()
+        return len(nodes.resources), nodes.least("memory")
+
+    def fleet(
+        self, blocks: Sequence[Block], store: Store, scratch: str, *, alone: bool
+    ) -> AbstractContextManager[Fleet[Any]]:
+        """Actors that hold the rows; they take the seats of the idle ones. `alone`: none, it is done here."""
+        if alone:
+            return nullcontext(LocalFleet.of(blocks))
+        self.close()
+        return RayFleet(blocks, store, scratch, self.holders(), self.patience)
+
+    def holders(self) -> Seats:
+        """Of the actors that hold rows: one for each GPU, with the CPUs that are there for it, where the model runs on GPUs."""
+        nodes = cluster.nodes()
+        cpus = nodes.cpus_per_gpu()
+        room = nodes.fits(cpus, 1) if self._device.gpus else 0
+        return Seats(min(self._asked or room, room), cpus, 1) if room else Seats(self._asked)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()

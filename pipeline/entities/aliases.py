@@ -1,0 +1,173 @@
+"""The alias index: which words of a caption name an entity of the knowledge base. A pure dictionary matcher."""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from enum import IntFlag
+from functools import lru_cache
+from math import log
+from typing import NamedTuple
+
+from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.lemmas import WORD, folded, singulars, words
+from pipeline.entities.stop_words import STOP_ENTITIES, STOP_WORDS
+
+DEPICTABLE_MASS = 0.1
+"""Aliases with less of their use (corpus counts) on depictable senses are no mentions: "age", "use", "kind"."""
+
+MAX_CHARACTERS = 10_000
+"""What is matched of a caption; longer ones are page text, and time must stay bounded."""
+
+_SMALL = re.compile(r"\b[a-z]+\b")       # ordinary words: prose writes them small
+_JOINED = re.compile(r"[\s\-_./'’&]{0,3}")   # what may stand between the words of one alias
+
+
+class Written(IntFlag):
+    """How a word is written; a sense says which ways may mean it."""
+
+    SMALL = 1
+    CAPITAL = 2
+    """the first letter alone, or mixed"""
+    CAPITALS = 4
+    ANY = SMALL | CAPITAL | CAPITALS
+
+    @classmethod
+    def of(cls, text: str) -> "Written":
+        return cls.CAPITALS if text.isupper() else cls.SMALL if text.islower() or text.isdigit() else cls.CAPITAL
+
+
+class Candidate(NamedTuple):
+    """A sense of an alias: row in the knowledge base, log prior among the alias's senses, ways to write it."""
+
+    row: int
+    log_prior: float
+    written: Written
+
+
+class _Use(NamedTuple):
+    row: int
+    rank: int
+    seen: int
+    written: Written
+
+    def joined(self, other: "_Use") -> "_Use":
+        """One use of two spellings of the same sense ("sun", "Sun")."""
+        return _Use(self.row, min(self.rank, other.rank), max(self.seen, other.seen), self.written | other.written)
+
+
+class Match(NamedTuple):
+    """A mention: character span [start, end) and the alias."""
+
+    start: int
+    end: int
+    alias: str
+
+
+@dataclass(frozen=True)
+class AliasIndex:
+    """Folded aliases and their senses. An alias without senses is blocked: it takes its words and yields nothing."""
+
+    senses: dict[str, tuple[Candidate, ...]]
+    longest: dict[str, int]
+    """By first word: words of the longest alias that starts with it."""
+    vocabulary: frozenset[str]
+    """Words that the knowledge base uses, in names and in descriptions; and the stop words."""
+
+    def matches(self, text: str) -> list[Match]:
+        """Mentions from left to right, the longest at each place, without overlap."""
+        found = [(match.start(), match.end(), match.group()) for match in WORD.finditer(text, 0, MAX_CHARACTERS)]
+        keys = [folded(word) for _, _, word in found]
+        matches: list[Match] = []
+        at = 0
+        while at < len(keys):
+            alias, count = self._longest(text, found, keys, at)
+            if alias is not None:
+                start, end = found[at][0], found[at + count - 1][1]
+                if self.candidates(alias, text[start:end]):
+                    matches.append(Match(start, end, alias))
+            at += count
+        return matches
+
+    def _longest(
+        self, text: str, found: list[tuple[int, int, str]], keys: list[str], at: int
+    ) -> tuple[str | None, int]:
+        for count in range(min(self.longest.get(keys[at], 1), len(keys) - at), 1, -1):
+            alias = self._known(" ".join(keys[at : at + count - 1]) + " ", keys[at + count - 1])
+            if alias is not None and all(
+                _JOINED.fullmatch(text, found[i][1], found[i + 1][0]) for i in range(at, at + count - 1)
+            ):
+                return alias, count
+        return self._known("", keys[at]), 1
+
+    def _known(self, before: str, word: str) -> str | None:
+        """The alias `before` + `word` or its singular; None when the index has neither."""
+        if before + word in self.senses:
+            return before + word
+        return next((before + form for form in singulars(word) if before + form in self.senses), None)
+
+    def candidates(self, alias: str, text: str) -> list[Candidate]:
+        """The senses of an alias, as far as the way it is written in the text allows them."""
+        form = Written.of(text)
+        return [sense for sense in self.senses.get(alias, ()) if sense.written & form]
+
+    def known_share(self, text: str) -> float:
+        """Share of the words (digits aside) that the vocabulary has, plurals as singulars; 0 where there are none."""
+        found = [word for word in words(text[:MAX_CHARACTERS]) if not word.isdigit()]
+        known = sum(word in self.vocabulary or any(s in self.vocabulary for s in singulars(word)) for word in found)
+        return known / len(found) if found else 0.0
+
+
+@lru_cache(maxsize=1)
+def build(base: KnowledgeBase, stop: tuple[str, ...] = ()) -> AliasIndex:
+    """The index of a knowledge base, made once in a process; `stop` are further aliases that are never mentions."""
+    plain = frozenset(_SMALL.findall("\n".join(base.glosses)))
+    uses: dict[str, dict[int, _Use]] = defaultdict(dict)
+    closed: dict[str, str] = {}
+    for row, lemmas in enumerate(base.lemmas):
+        for lemma, rank, count in zip(lemmas, base.ranks[row], base.counts[row], strict=True):
+            key = " ".join(words(lemma))
+            use = _Use(row, rank, count, _written(lemma, key, count, plain))
+            uses[key][row] = use.joined(uses[key].get(row, use))
+            if "-" in lemma and " " not in lemma:
+                closed[key.replace(" ", "")] = key   # "T-shirt" is also spelt "tshirt"
+    blocked = STOP_WORDS | STOP_ENTITIES | {" ".join(words(alias)) for alias in stop}
+    senses = {key: _senses(base, key, list(found.values())) for key, found in uses.items() if len(key) > 1}
+    senses = {**{spelt: senses[key] for spelt, key in closed.items()}, **senses}
+    for key in [key for key, found in senses.items() if not found and any(senses.get(one) for one in singulars(key))]:
+        del senses[key]   # "shoes" is a state of affairs only in an idiom
+    senses |= dict.fromkeys(blocked, ())
+    longest: dict[str, int] = defaultdict(int)
+    for key in senses:
+        first = key.split(" ", 1)[0]
+        longest[first] = max(longest[first], key.count(" ") + 1)
+    named = {word for key in senses for word in key.split()}
+    return AliasIndex(senses, dict(longest), frozenset(named | plain))
+
+
+def _written(lemma: str, key: str, count: int, plain: frozenset[str]) -> Written:
+    """The ways of writing a lemma that may mean it. Web captions are often all small, so "paris" and "usb" match; but
+    "young" is no Young and "add" no ADD (a disorder): a single small word that prose uses needs its capitals, unless
+    the corpus knows the name. An acronym is not written like a name: "Nicu" is a person, NICU a ward."""
+    capitals = sum(character.isupper() for character in lemma)
+    if not capitals or " " in key:
+        return Written.ANY
+    acronym = capitals > 1 and lemma == lemma.upper()
+    small = Written.ANY if count or not (key in plain or len(key) <= 2) else ~Written.SMALL
+    return small & (~Written.CAPITAL if acronym else Written.ANY)
+
+
+def _senses(base: KnowledgeBase, key: str, uses: list[_Use]) -> tuple[Candidate, ...]:
+    """The senses with their priors; none when the alias is mostly used for what no picture shows.
+
+    Counts of a small corpus are mostly zero, so that 1 / rank is added. Two-letter aliases are units, states,
+    notes and symbols of elements; those of things that pictures do show stay (ox, TV).
+    """
+    if len(key) <= 2:
+        uses = [use for use in uses if base.depictability(use.row) >= 1]
+    weights = [use.seen + 1.0 / max(use.rank, 1) for use in uses]
+    shown = sum(weight for use, weight in zip(uses, weights, strict=True) if base.depictability(use.row) >= 0)
+    if not uses or shown < DEPICTABLE_MASS * sum(weights):
+        return ()
+    return tuple(
+        Candidate(use.row, log(weight / sum(weights)), use.written) for use, weight in zip(uses, weights, strict=True)
+    )

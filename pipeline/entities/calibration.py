@@ -1,0 +1,173 @@
+"""Calibration of entity linking from the run itself, and the cut of rare entities. Pure functions.
+
+Nothing is taken from elsewhere: z is standardised against images of this run, and the threshold is a quantile of z over this
+run's shuffled pairs (mentions with another sample's image), so that a stated share of wrong pairs would be confirmed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.entities.aliases import AliasIndex
+from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.linking import Mentions, link
+from pipeline.entities.table import EntityTable, Floats, Senses, Texts
+
+Encode = Callable[[Sequence[str]], Floats]
+"""Texts -> float32 [texts, d], unit rows."""
+
+GLOSS_CHARACTERS = 60
+"""How much of a description goes into the text: small text towers read about 30 tokens, and the start says most."""
+
+SHUFFLES = 8
+"""Derangements that the null is pooled over: one alone moves the 5 % threshold of a small run by a tenth."""
+
+EXPECTED_EXCEEDANCES = 10
+"""Shuffled mentions beyond the quantile that a quantile needs; with fewer in the run, z is taken as normal."""
+
+_TEXTS_AT_ONCE = 4096
+_SMALLEST_STD = 1e-4
+_TEXTS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What calibration depends on."""
+
+    false_positive_rate: float = 0.05
+    """share of the mentions of shuffled pairs that may be confirmed"""
+    background: int = 128
+    """images that cosines are standardised against"""
+    seed: int = 0
+
+
+def sampled(valid: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.int64]:
+    """Up to `count` of the valid rows, drawn by seed, ascending."""
+    rows = np.flatnonzero(valid)
+    if len(rows) > count:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
+    return rows
+
+
+def deranged(count: int, seed: int) -> NDArray[np.int64]:
+    """A seeded permutation without a fixed point (one cycle); of one element, the identity."""
+    order = np.random.default_rng(seed).permutation(count)
+    out = np.empty(count, np.int64)
+    out[order] = np.roll(order, 1)
+    return out
+
+
+def senses_of(index: AliasIndex, aliases: Sequence[str]) -> tuple[Senses, NDArray[np.int64]]:
+    """The senses of the aliases, and the knowledge base's rows of the entities they mean (ascending)."""
+    found = [(alias, sense) for alias in sorted(set(aliases)) for sense in index.senses.get(alias, ())]
+    rows = np.unique(np.array([sense.row for _, sense in found], np.int64))
+    entities = np.searchsorted(rows, [sense.row for _, sense in found]).astype(np.int32)
+    priors = np.array([sense.log_prior for _, sense in found], np.float32)
+    written = np.array([sense.written for _, sense in found], np.int8)
+    return Senses(tuple(alias for alias, _ in found), entities, priors, written), rows
+
+
+def choosing_text(base: KnowledgeBase, row: int) -> str:
+    """What tells senses apart: "name, start of the description, synonyms, hypernym"."""
+    name, *synonyms = base.lemmas[row]
+    above = [base.name(base.row_of[id]) for id in base.hypernyms[row][:1] if id in base.row_of]
+    return ", ".join([name, base.glosses[row][:GLOSS_CHARACTERS].strip(), *synonyms[:3], *above])
+
+
+def entity_table(
+    base: KnowledgeBase, index: AliasIndex, aliases: Sequence[str], encode: Encode, background: NDArray[np.float16]
+) -> EntityTable:
+    """The entities that the aliases may mean, embedded and standardised against background images (float16 [images, d]).
+
+    It confirms nothing until `with_threshold` has set the threshold.
+    """
+    senses, rows = senses_of(index, aliases)
+    names = [base.name(row) for row in rows]
+    vectors = encode([*(choosing_text(base, row) for row in rows), *names])   # in one call: workers open the model once
+    chosen, named = vectors[: len(rows)], vectors[len(rows) :]
+    confirmed = chosen + named
+    return EntityTable(
+        ids=tuple(base.ids[row] for row in rows),
+        names=tuple(names),
+        descriptions=tuple(base.glosses[row] for row in rows),
+        depictability=np.array([base.depictability(row) for row in rows], np.float32),
+        senses=senses,
+        choosing=_texts(chosen, background),
+        confirming=_texts(confirmed / np.linalg.norm(confirmed, axis=1, keepdims=True), background),
+        threshold=float("inf"),
+    )
+
+
+def _texts(vectors: Floats, background: NDArray[np.float16]) -> Texts:
+    """Embeddings with mean and deviation of their cosines to the background images."""
+    stored = vectors.astype(np.float16)
+    if not len(background):   # no image of the run can be read: nothing will be linked
+        return Texts(stored, np.zeros(len(stored), np.float32), np.ones(len(stored), np.float32))
+    means, deviations = np.empty(len(stored), np.float32), np.empty(len(stored), np.float32)
+    images = background.astype(np.float64).T
+    for start in range(0, len(stored), _TEXTS_AT_ONCE):
+        part = slice(start, start + _TEXTS_AT_ONCE)
+        # Products of float16 are multiples of 2^-48, and sums over unit vectors stay below 2: float64 adds them without rounding,
+        # in any order, so the bits do not depend on how many threads multiply.
+        cosines = (stored[part].astype(np.float64) @ images).astype(np.float32)
+        means[part], deviations[part] = cosines.mean(axis=1), cosines.std(axis=1)
+    return Texts(stored, means, np.maximum(deviations, _SMALLEST_STD))
+
+
+def shuffled_z(table: EntityTable, mentions: Mentions, embeddings: NDArray[np.float16], seed: int) -> Floats:
+    """z of the senses chosen when each sample's mentions get another sample's image (SHUFFLES seeded derangements)."""
+    images = np.unique(mentions.images)
+    if len(images) < 2:
+        return np.zeros(0, np.float32)
+    place = np.searchsorted(images, mentions.images)
+    others = [images[deranged(len(images), seed + i)][place] for i in range(SHUFFLES)]
+    return np.concatenate([link(table, replace(mentions, images=other), embeddings).z for other in others])
+
+
+def with_threshold(
+    table: EntityTable, mentions: Mentions, embeddings: NDArray[np.float16], settings: Settings
+) -> EntityTable:
+    """The table with the (1 - false_positive_rate) quantile of z over shuffled pairs as its threshold.
+
+    The shuffled pairs are linked as the stage links them, so that what the choice of a sense adds to z is in the null. A
+    quantile needs EXPECTED_EXCEEDANCES values beyond it; with fewer, z is taken as normal, and `facts` say so.
+    """
+    null = shuffled_z(table, mentions, embeddings, settings.seed)
+    enough = len(null) * settings.false_positive_rate >= EXPECTED_EXCEEDANCES
+    quantile = 1.0 - settings.false_positive_rate
+    threshold = float(np.quantile(null, quantile)) if enough else NormalDist().inv_cdf(quantile)
+    facts = {
+        **asdict(settings), "null": "shuffled pairs" if enough else "normal", "null_mentions": len(null),
+        "samples": len(np.unique(mentions.images)), "entities": len(table.ids),
+        "confirmed_share": float(np.mean(link(table, mentions, embeddings).z >= threshold)) if len(null) else None,
+    }
+    return replace(table, threshold=threshold, facts=facts)
+
+
+def entity_counts(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """Samples in which each entity is confirmed, and the sum of their z, over the `entities` columns of a run.
+
+    Sorted by count, then id. Counts are of confirmed entities, so they come after the image has had its say.
+    """
+    counts: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    for column in columns:
+        for row in column.to_pylist():
+            best = {e["id"]: e for e in reversed(row or ()) if e["confirmed"]}
+            for id, entity in best.items():
+                counts[id] += 1
+                sums[id] += entity["z"]
+                names[id] = entity["name"]
+    order = sorted(counts, key=lambda id: (-counts[id], id))
+    return pa.table({
+        "id": pa.array(order, pa.string()),
+        "name": pa.array([names[id] for id in order], pa.string()),
+        "count": pa.array([counts[id] for id in order], pa.int64()),
+        "mean_z": pa.array([sums[id] / counts[id] for id in order], pa.float32()),
+    })

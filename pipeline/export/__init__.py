@@ -1,0 +1,1 @@
+"""Kept samples to output shards and the files beside them."""

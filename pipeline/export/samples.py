@@ -1,0 +1,175 @@
+"""What an exported sample is made of: its stored columns, its bytes at the source, its JSON object.
+
+The bytes are fetched in chunks in output order by ranged reads. Samples that cannot be read in place (compressed tars,
+parquet) are spooled to a temporary file first, so that a shard is passed over once per output shard.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.input.discovery import Shard
+from pipeline.input.reader import fetch
+from pipeline.passes.annotate import Columns
+from pipeline.plan import Frequent
+from pipeline.store.tables import read_columns, read_table
+from schemas.columns import ENTITY, LABELS, SAMPLES
+
+CHUNK = 256
+"""Samples fetched together: bounds memory, and gives a remote store enough to read at once."""
+
+READ = {
+    "samples": tuple(SAMPLES.names[:-1]),
+    "image": ("width", "height", "image_format"),
+    "hashes": ("sha256", "phash"),
+    "clip": ("clip_similarity",),
+    "entities": ("entities",),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    row: Mapping[str, Any]
+    """Its stored columns."""
+    image: bytes
+    json: bytes | None
+
+
+@dataclass(frozen=True)
+class ExportColumns:
+    """The columns that an export reads, and where they are."""
+
+    columns: Columns
+    verdicts: str
+    labels: str | None
+    classes: str | None
+    frequent: Frequent
+
+    def class_names(self) -> dict[int, str]:
+        """Names by class id; empty without classes."""
+        if self.classes is None:
+            return {}
+        table = read_table(self.columns.store, self.classes, ["class_id", "name", "level"], pc.field("level") == 0)
+        return dict(zip(table.column("class_id").to_pylist(), table.column("name").to_pylist(), strict=True))
+
+    def samples(self, rows: Sequence[tuple[str, int]], shards: Mapping[str, Shard]) -> pa.Table:
+        """The columns of these (shard_id, row) in this order."""
+        by_shard: dict[str, list[int]] = {}
+        for position, (shard_id, _) in enumerate(rows):
+            by_shard.setdefault(shard_id, []).append(position)
+        parts, positions = [], []
+        for shard_id in sorted(by_shard):
+            local = pa.array([rows[p][1] for p in by_shard[shard_id]], pa.int32())
+            parts.append(self._shard(shard_id).take(local))
+            positions.extend(by_shard[shard_id])
+        return pa.concat_tables(parts).take(pa.array(np.argsort(positions)))
+
+    def _shard(self, shard_id: str) -> pa.Table:
+        store, folders = self.columns.store, self.columns.folders
+        columns: dict[str, Any] = {}
+        for stage, names in READ.items():
+            table = read_columns(store, folders[stage], shard_id, names)
+            columns.update({name: table.column(name) for name in names})
+        count = len(columns["uid"])
+        if self.labels is None:
+            columns.update({name: pa.nulls(count, LABELS.field(name).type) for name in LABELS.names[1:]})
+        else:
+            table = read_columns(store, self.labels, shard_id, LABELS.names[1:])
+            columns.update({name: table.column(name) for name in table.column_names})
+        columns["entities"] = self._confirmed(columns["entities"])
+        columns["shard_id"] = pa.array([shard_id] * count)
+        columns["row"] = pa.array(np.arange(count, dtype=np.int32))
+        return pa.table(columns)
+
+    @cached_property
+    def _frequent(self) -> frozenset[str]:
+        return self.frequent.ids()
+
+    def _confirmed(self, entities: pa.ChunkedArray) -> pa.Array:
+        """The confirmed entities that the cut of rare ones leaves, each once, best z first."""
+        rows = []
+        for row in entities.to_pylist():
+            found = {e["id"]: e for e in reversed(row or ()) if e["confirmed"] and e["id"] in self._frequent}
+            rows.append(sorted(found.values(), key=lambda e: (-e["z"], e["id"])))
+        return pa.array(rows, pa.list_(ENTITY))
+
+    def bytes_of(self, table: pa.Table, shards: Mapping[str, Shard]) -> Iterator[Sample]:
+        """Each sample of `table` with its bytes, in order."""
+        with tempfile.TemporaryFile() as spool:
+            spooled = self._spool(table, shards, spool)
+            for start in range(0, table.num_rows, CHUNK):
+                chunk = table.slice(start, CHUNK)
+                found = self._ranged(chunk, shards)
+                for i, row in enumerate(chunk.to_pylist()):
+                    if start + i in spooled:
+                        offset, image_length, json_length = spooled[start + i]
+                        spool.seek(offset)
+                        image = spool.read(image_length)
+                        original = spool.read(json_length) if json_length is not None else None
+                    else:
+                        image, original = found[i]
+                    yield Sample(row, image, original)
+
+    def _spool(self, table: pa.Table, shards: Mapping[str, Shard], spool: Any) -> dict[int, tuple[int, int, int | None]]:
+        """Copies what cannot be read in place to the spool; position -> (offset, image length, json length)."""
+        places: dict[int, tuple[int, int, int | None]] = {}
+        row = table.column("row").to_pylist()
+        for shard_id, unordered in _positions(table, in_place=False):
+            positions = sorted(unordered, key=lambda position: int(row[position]))   # one pass over the shard, in its order
+            part = table.take(pa.array(positions))
+            for position, (image, original) in zip(positions, fetch(shards[shard_id], part), strict=True):
+                places[position] = (spool.tell(), len(image), None if original is None else len(original))
+                spool.write(image)
+                spool.write(original or b"")
+        return places
+
+    def _ranged(self, chunk: pa.Table, shards: Mapping[str, Shard]) -> dict[int, tuple[bytes, bytes | None]]:
+        found: dict[int, tuple[bytes, bytes | None]] = {}
+        for shard_id, positions in _positions(chunk, in_place=True):
+            part = chunk.take(pa.array(positions))
+            found.update(zip(positions, fetch(shards[shard_id], part), strict=True))
+        return found
+
+
+def _positions(table: pa.Table, *, in_place: bool) -> Iterator[tuple[str, list[int]]]:
+    """Positions in `table` by shard, of the samples that can be (or cannot be) read by a range."""
+    ranged = np.asarray(pc.equal(table.column("location"), "tar_range"))
+    shard_ids = table.column("shard_id").to_pylist()
+    by_shard: dict[str, list[int]] = {}
+    for position in np.flatnonzero(ranged == in_place):
+        by_shard.setdefault(shard_ids[position], []).append(int(position))
+    yield from sorted(by_shard.items())
+
+
+def sample_json(sample: Sample, label_names: Mapping[int, str]) -> bytes:
+    """The original object unchanged plus our keys; an original key that ours would overwrite moves to `source`."""
+    original = json.loads(sample.json) if sample.json else {}
+    if not isinstance(original, dict):
+        original = {"source": original}
+    row = sample.row
+    labels = row["labels"] or []
+    ours = {
+        "uid": row["uid"],
+        "clip_similarity": round(float(row["clip_similarity"]), 6),
+        "image_sha256": row["sha256"],
+        "entities": [
+            {"id": e["id"], "name": e["name"], "z": round(float(e["z"]), 4)} for e in row["entities"]
+        ],
+        "labels": labels,
+        "label_weights": [round(float(w), 4) for w in row["label_weights"] or []],
+        "label_names": [label_names[i] for i in labels],
+        "label_levels": row["label_levels"] or [],
+    }
+    moved = {key: original.pop(key) for key in list(original) if key in ours}
+    if moved:
+        held = original.get("source", {})
+        whole = isinstance(held, dict) and not held.keys() & moved.keys()
+        original["source"] = {**(held if whole else {"source": held}), **moved}
+    return json.dumps({**original, **ours}, ensure_ascii=False).encode("utf-8", "surrogatepass")

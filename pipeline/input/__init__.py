@@ -1,0 +1,1 @@
+"""Shards in: what they are, their members, and the samples in them."""

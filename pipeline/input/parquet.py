@@ -1,0 +1,285 @@
+"""Parquet files with image bytes: a binary column, or the {bytes, path} struct of Hugging Face datasets.
+
+One row is one sample. The image and caption columns are found by name and type; all other columns together are the
+sample's metadata object, which is made when it is asked for (`fetch`), not when the samples are read.
+"""
+
+import base64
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.input.members import Gap, bounded, decoded
+from pipeline.input.samples import IMAGE_EXTENSIONS, MAX_IMAGE, MAX_TEXT, Sample, pixels_or_none
+from pipeline.store.source import SourceFile
+from schemas.reasons import GapKind, SampleFault
+
+IMAGE_KEYS = ("image", "jpg", "png", "jpeg", "webp", "image_bytes", "img")
+"""Columns that may hold the encoded image, the first one of a fitting type."""
+KEYS = ("__key__", "key")
+READING = {"buffer_size": 4 << 20, "pre_buffer": False, "page_checksum_verification": True}
+"""A row group is streamed, 4 MiB of each column at a time: memory is bounded by the largest page, not the row group."""
+DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What Arrow raises on damaged data."""
+MAX_RATIO = 100
+"""Bytes of a column per compressed byte, where they are more than MAX_IMAGE."""
+DECODED_ROWS = 64
+DECODED_BYTES = 8 << 20
+"""What is decoded at once."""
+MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
+
+Row = tuple[bytes, bytes | None]
+"""Image bytes and metadata object."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column means what."""
+
+    image: str
+    in_struct: bool
+    caption: str | None
+    key: str | None
+    others: tuple[str, ...]
+    """Columns of the metadata object."""
+
+
+def image_column(schema: pa.Schema, image_keys: Sequence[str] = IMAGE_KEYS) -> str | None:
+    """The column with encoded images, or None: one of the names, else the only struct of {bytes, path}."""
+    types = types_of(schema)
+    named = [key for key in image_keys if key in types and _holds_bytes(types[key])]
+    structs = [name for name, kind in types.items() if pa.types.is_struct(kind) and _holds_bytes(kind)]
+    return named[0] if named else structs[0] if len(structs) == 1 else None
+
+
+def types_of(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """The columns by name; those that share a name cannot be told apart and are left out."""
+    names = Counter(schema.names)
+    return {field.name: field.type for field in schema if names[field.name] == 1}
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def layout_of(schema: pa.Schema, caption_keys: Sequence[str]) -> Layout | None:
+    image = image_column(schema)
+    if image is None:
+        return None
+    types = types_of(schema)
+    texts = [name for name, kind in types.items() if _is_text(kind)]
+    caption = next((key for key in caption_keys if key in texts), None)
+    others = tuple(name for name in types if name != image)
+    in_struct = pa.types.is_struct(types[image])
+    return Layout(image, in_struct, caption, next((key for key in KEYS if key in texts), None), others)
+
+
+class ParquetSamples:
+    """Iterates once over the samples of a file, in row order; `gaps` names row groups that cannot be decoded.
+
+    All columns are decoded, those of the metadata object too: a row counts as read only if all of it can be fetched again.
+    """
+
+    def __init__(self, file: SourceFile, caption_keys: Sequence[str]) -> None:
+        self._file, self._caption_keys = file, caption_keys
+        self.gaps: list[Gap] = []
+        self.members = 0
+
+    def __iter__(self) -> Iterator[Sample]:
+        opened = _opened(self._file)
+        if isinstance(opened, Gap):
+            self.gaps.append(opened)
+            return
+        layout = layout_of(opened.schema_arrow, self._caption_keys)
+        if layout is None:
+            names = ", ".join(opened.schema_arrow.names)
+            self.gaps.append(Gap(GapKind.NOT_AN_ARCHIVE, 0, f"no column with image bytes among {names}"))
+            return
+        start = 0
+        for number in range(opened.num_row_groups):
+            yield from self._group(opened, layout, number, start)
+            start += opened.metadata.row_group(number).num_rows
+            self.members = start
+
+    def _group(self, opened: pq.ParquetFile, layout: Layout, number: int, start: int) -> Iterator[Sample]:
+        stop, row, why = start + opened.metadata.row_group(number).num_rows, start, "fewer rows than promised"
+        try:
+            for batch in row_batches(opened, layout, number):
+                yield from _samples(batch, layout, row)
+                row += batch.num_rows
+        except DAMAGE as error:
+            if self._file.failed:
+                raise
+            why = str(error)
+        if row < stop:
+            detail = f"row group {number} cannot be decoded from row {row} on: {why}"
+            bounded(self.gaps, Gap(GapKind.CORRUPT_DATA, row, detail, stop - row))
+
+
+def row_batches(opened: pq.ParquetFile, layout: Layout, number: int) -> Iterator[pa.RecordBatch]:
+    """The rows of one row group, all columns. What is damaged ends both reading and fetching after the same row. Raises
+    ArrowInvalid for a column that would fill the memory out of a few bytes: pictures hardly compress."""
+    group = opened.metadata.row_group(number)
+    for column in map(group.column, range(group.num_columns)):
+        if column.total_uncompressed_size > max(MAX_IMAGE, MAX_RATIO * column.total_compressed_size):
+            raise pa.ArrowInvalid(f"column {column.path_in_schema} is a decompression bomb")
+    average = max(group.total_byte_size // max(group.num_rows, 1), 1)
+    rows = max(min(DECODED_ROWS, DECODED_BYTES // average), 1)
+    yield from opened.iter_batches(rows, row_groups=[number], columns=[layout.image, *layout.others], use_threads=False)
+
+
+def _opened(file: SourceFile) -> pq.ParquetFile | Gap:
+    try:
+        return pq.ParquetFile(file, **READING)
+    except DAMAGE as error:
+        if file.failed:
+            raise
+        file.seek(0)
+        cut = file.read(4) == b"PAR1"
+        return Gap(GapKind.TRUNCATED if cut else GapKind.NOT_AN_ARCHIVE, 0, f"no parquet footer: {error}")
+
+
+def _samples(batch: pa.RecordBatch, layout: Layout, start: int) -> Iterator[Sample]:
+    images, paths = _images(batch.column(layout.image), layout)
+    captions, keys, uids = (_raw(batch, name) for name in (layout.caption, layout.key, "uid"))
+    widths, heights = (_numbers(batch, name) for name in ("original_width", "original_height"))
+    for i in range(batch.num_rows):
+        image, caption, fault = images[i], captions[i], None
+        name = layout.image if paths[i] is None else decoded(paths[i])
+        if len(image or b"") > MAX_IMAGE or len(caption or b"") > MAX_TEXT:
+            image, caption, fault = None, None, SampleFault.UNREADABLE_MEMBER
+        elif image is None:
+            fault = SampleFault.MISSING_IMAGE
+        elif caption is None:
+            fault = SampleFault.MISSING_CAPTION
+        yield Sample(
+            decoded(keys[i]) if keys[i] is not None else f"{start + i:09d}",
+            image,
+            name,
+            extension_of(name, image),
+            start + i,
+            caption,
+            source_uid=decoded(uids[i]) if uids[i] is not None else None,
+            source_width=pixels_or_none(widths[i]),
+            source_height=pixels_or_none(heights[i]),
+            fault=fault,
+        )
+
+
+def _images(column: pa.Array, layout: Layout) -> tuple[list[Any], list[Any]]:
+    """Image bytes and the path that goes with each (None without one)."""
+    if not layout.in_struct:
+        return column.to_pylist(), [None] * len(column)
+    has_path = column.type.get_field_index("path") >= 0 and _is_text(column.type.field("path").type)
+    paths = pc.struct_field(column, "path").cast(pa.large_binary()).to_pylist() if has_path else [None] * len(column)
+    return pc.struct_field(column, "bytes").to_pylist(), paths
+
+
+def _raw(batch: pa.RecordBatch, name: str | None) -> list[Any]:
+    """The bytes of a text column, which need not be valid UTF-8; nulls where there is no such column."""
+    if name is None or name not in batch.schema.names or not _is_text(batch.column(name).type):
+        return [None] * batch.num_rows
+    column = batch.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return list(column.cast(pa.large_binary()).to_pylist())
+
+
+def _numbers(batch: pa.RecordBatch, name: str) -> list[Any]:
+    kind = batch.column(name).type if name in batch.schema.names else pa.null()
+    return list(batch.column(name).to_pylist()) if pa.types.is_integer(kind) or pa.types.is_floating(kind) else [None] * len(batch)
+
+
+def extension_of(name: str, image: bytes | None) -> str | None:
+    """Of the name where it ends in one (a column may be called jpg), else by the image's first bytes."""
+    extension = name.rpartition(".")[2].lower()
+    if extension in IMAGE_EXTENSIONS:
+        return extension
+    return next((known for magic, known in MAGIC.items() if (image or b"").startswith(magic)), None)
+
+
+def rows_at(file: SourceFile, rows: NDArray[np.int64]) -> Iterator[Row]:
+    """Image and metadata object of these rows, ascending; reads only the row groups they are in."""
+    opened = pq.ParquetFile(file, **READING)
+    layout = layout_of(opened.schema_arrow, ())
+    start = 0
+    for number in range(opened.num_row_groups):
+        stop = start + opened.metadata.row_group(number).num_rows
+        chosen = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+        if len(chosen) and layout is not None:
+            yield from _chosen(opened, layout, number, chosen - start)
+        start = stop
+
+
+def _chosen(opened: pq.ParquetFile, layout: Layout, number: int, rows: NDArray[np.int64]) -> Iterator[Row]:
+    start = 0
+    for batch in row_batches(opened, layout, number):
+        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
+        part = batch.take(pa.array(here))
+        images, _ = _images(part.column(layout.image), layout)
+        columns = {name: _values(part.column(name)) for name in layout.others}
+        for i, image in enumerate(images):
+            values = {name: plain(column[i]) for name, column in columns.items()}
+            yield image or b"", json.dumps(values, ensure_ascii=False).encode()
+        start += batch.num_rows
+        if rows[-1] < start:
+            return   # what follows may be damaged
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):   # text that is not UTF-8, which parquet forbids, or times beyond the year 9999
+        return [_decoded_in(value) for value in column.cast(_raw_type(column.type)).to_pylist()]
+
+
+def _raw_type(kind: pa.DataType) -> pa.DataType:
+    """Bytes for text, counts of units for times."""
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _raw_type(f.type)) for f in kind])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_raw_type(kind.value_type))
+    if pa.types.is_temporal(kind):
+        return pa.int32() if kind.bit_width == 32 else pa.int64()
+    return pa.large_binary() if _is_text(kind) else kind
+
+
+def _decoded_in(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _decoded_in(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decoded_in(item) for item in value]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can say it: bytes in base64, times in ISO 8601, numbers that are not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    return value if isinstance(value, str | int | None) else str(value)

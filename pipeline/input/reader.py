@@ -1,0 +1,227 @@
+"""Input shards read once as record batches, their bytes fetched again by row, output shards written.
+
+The front door of `io`: archives are in tar.py, parquet in parquet.py, what makes a sample in samples.py.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.input.discovery import Shard, expected_samples
+from pipeline.input.members import Gap, RewoundBlocks
+from pipeline.input.parquet import ParquetSamples, Row, rows_at
+from pipeline.input.samples import CAPTION_KEYS, LIMITS, Sample, batches, grouped, sample_of
+from pipeline.input.tar import TarMembers, write_tar
+from pipeline.store.source import CODECS, COMPRESSED_PIECE, UNSUPPORTED, Decompressed, SourceFile
+from pipeline.store.store import open_url, read_ranges, stat
+from schemas.reasons import GapKind, SampleFault
+
+__all__ = ["Gap", "ShardReader", "fetch", "read", "write_tar"]
+
+BATCH_ROWS = 64
+BATCH_BYTES = 32 << 20
+FETCH_ROWS = 128
+FETCH_BYTES = 64 << 20
+SPOOL_IN_MEMORY = 64 << 20
+
+
+def read(
+    shard: Shard,
+    *,
+    batch_rows: int = BATCH_ROWS,
+    batch_bytes: int = BATCH_BYTES,
+    caption_keys: tuple[str, ...] = CAPTION_KEYS,
+) -> "ShardReader":
+    """The samples of a shard, in one streaming pass. A store that does not answer raises, and so does a file that is gone or
+    not the one that was listed (InputError); damage is in `gaps`."""
+    return ShardReader(shard, batch_rows, batch_bytes, caption_keys)
+
+
+class ShardReader:
+    """Iterates once over batches in the schema samples.BATCH; what it says of the shard is complete after the last."""
+
+    def __init__(self, shard: Shard, batch_rows: int, batch_bytes: int, caption_keys: tuple[str, ...]) -> None:
+        self.shard = shard
+        self._batch = batch_rows, batch_bytes
+        self._caption_keys = caption_keys
+        self.gaps: list[Gap] = []
+        self.members = 0
+        """Entries of the archive of any kind, or rows."""
+        self.rows = 0
+        self.bytes_read = 0
+        self.ignored: Counter[str] = Counter()
+        """Members that belong to no sample, by reason."""
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        different = 0
+        with _opened(self.shard) as file:
+            try:
+                for batch in self._parquet(file) if self.shard.kind == "parquet" else self._tar(file):
+                    self.rows += batch.num_rows
+                    different += batch.num_rows - batch.column("samples_error").to_pylist().count(SampleFault.DUPLICATE_KEY)
+                    yield batch
+            finally:
+                self.bytes_read = file.bytes_read
+        _check_unchanged(self.shard)
+        expected = expected_samples(self.shard)
+        if expected is None and (self.shard.stats or self.shard.sidecar):
+            detail = "what lies beside it does not say how many samples there should be"
+            self.gaps.append(Gap(GapKind.UNREADABLE_SIDECAR, self.shard.size, detail))
+        if expected is not None and different < expected:
+            detail = f"{different} samples of different keys, the side file says {expected}"
+            self.gaps.append(Gap(GapKind.MISSING_VS_SIDECAR, self.shard.size, detail, expected - different))
+
+    def _parquet(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
+        samples = ParquetSamples(file, self._caption_keys)
+        yield from batches(samples, "parquet_row", *self._batch)
+        self.gaps, self.members = samples.gaps, samples.members
+
+    def _tar(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
+        codec = codec_of(file)
+        if codec in UNSUPPORTED.values():
+            detail = f"{codec}: compress with gzip or zstd, or not at all"
+            self.gaps.append(Gap(GapKind.UNSUPPORTED_COMPRESSION, 0, detail))
+            return
+        members = tar_members(file, codec)
+        location = "tar_range" if codec is None else "stream_only"
+        yield from batches(self._samples(members, in_place=codec is None), location, *self._batch)
+        self.gaps, self.members = members.gaps, members.members
+        self.ignored += members.ignored
+
+    def _samples(self, members: TarMembers, *, in_place: bool) -> Iterator[Sample]:
+        for ordinal, parts in enumerate(grouped(members, self.ignored)):
+            yield sample_of(parts, None if in_place else ordinal, self._caption_keys)
+
+
+def _opened(shard: Shard) -> SourceFile:
+    try:
+        return open_url(shard.url, scattered=shard.kind == "parquet")
+    except FileNotFoundError as error:
+        raise InputError(f"input shard {shard.url} is no longer there: put it back, or name the inputs that are") from error
+
+
+def _check_unchanged(shard: Shard) -> None:
+    """Raises InputError unless the file is still the one that was listed: its columns would go by the wrong version."""
+    try:
+        now = stat(shard.url)
+    except FileNotFoundError as error:
+        raise InputError(f"input shard {shard.url} was removed while it was read") from error
+    if now.version != shard.version:
+        raise InputError(f"input shard {shard.url} changed after it was listed: run again when nobody writes to it")
+
+
+def codec_of(file: SourceFile) -> str | None:
+    """The compression that the first bytes show; None for none. Names are not trusted."""
+    head = file.read(6)
+    file.seek(0)
+    return next((codec for magic, codec in {**CODECS, **UNSUPPORTED}.items() if head.startswith(magic)), None)
+
+
+def tar_members(file: SourceFile, codec: str | None) -> TarMembers:
+    if codec is None:
+        size = file.seek(0, 2)
+        file.seek(0)
+        return TarMembers(RewoundBlocks(file), LIMITS, size)
+    return TarMembers(RewoundBlocks(Decompressed(file, codec), COMPRESSED_PIECE), LIMITS)
+
+
+def fetch(shard: Shard, rows: pa.Table) -> Iterator[Row]:
+    """(image bytes, JSON object bytes or None) of each row of a `samples` table of this shard, in the table's order.
+
+    The bytes are checked for length only. Raises InputError where the shard has fewer bytes than when it was read.
+    """
+    if rows.num_rows == 0:
+        return
+    locations = set(rows.column("location").to_pylist())
+    if locations == {"tar_range"}:
+        yield from _ranged(shard, rows)
+        return
+    ordinals = np.asarray(rows.column("image_offset").combine_chunks())
+    lengths = rows.column("image_length").to_pylist()
+    with _in_order(shard, ordinals, locations.pop()) as found:
+        for length, (image, original) in zip(lengths, found, strict=True):
+            yield _whole(shard, image, length), original
+
+
+def _ranged(shard: Shard, rows: pa.Table) -> Iterator[Row]:
+    columns = [rows.column(name).to_pylist() for name in ("image_offset", "image_length", "json_offset", "json_length")]
+    places = zip(*columns, strict=True)
+    while chunk := _chunk(places):
+        ranges = [(start, start + length) for a, b, c, d in chunk for start, length in ((a or 0, b or 0), (c or 0, d or 0))]
+        found = iter(read_ranges(shard.url, ranges))
+        for _, image_length, json_offset, json_length in chunk:
+            image, original = next(found), next(found)
+            has_json = json_offset is not None
+            yield _whole(shard, image, image_length), _whole(shard, original, json_length) if has_json else None
+
+
+def _chunk(places: Iterator[tuple[int | None, ...]]) -> list[tuple[int | None, ...]]:
+    """The next samples to fetch together: at most FETCH_ROWS, and not much above FETCH_BYTES."""
+    chunk, held = [], 0
+    for place in islice(places, FETCH_ROWS):
+        chunk.append(place)
+        held += (place[1] or 0) + (place[3] or 0)
+        if held >= FETCH_BYTES:
+            break
+    return chunk
+
+
+@contextmanager
+def _in_order(shard: Shard, ordinals: NDArray[np.int64], location: str) -> Iterator[Iterator[Row]]:
+    """Samples found by one pass over the shard; spooled to a temporary file unless they are wanted in its order."""
+    order = np.argsort(ordinals, kind="stable")
+    with _opened(shard) as file:
+        ascending = ordinals[order]
+        passed = rows_at(file, ascending) if location == "parquet_row" else _streamed(file, ascending)
+        found = _complete(shard, passed, len(order))
+        if np.array_equal(order, np.arange(len(order))):
+            yield found
+            return
+        with tempfile.SpooledTemporaryFile(SPOOL_IN_MEMORY) as spool:
+            places: dict[int, tuple[int, int, int | None]] = {}
+            for position, (image, original) in zip(order.tolist(), found, strict=True):
+                places[position] = spool.tell(), len(image), None if original is None else len(original)
+                spool.write(image)
+                spool.write(original or b"")
+            yield (_spooled(spool, places[position]) for position in range(len(order)))
+
+
+def _complete(shard: Shard, found: Iterator[Row], count: int) -> Iterator[Row]:
+    missing = count
+    for row in found:
+        missing -= 1
+        yield row
+    if missing:
+        raise InputError(f"input shard {shard.url} changed since it was read ({missing} samples less): run again to read it anew")
+
+
+def _spooled(spool: tempfile.SpooledTemporaryFile[bytes], place: tuple[int, int, int | None]) -> Row:
+    spool.seek(place[0])
+    image = spool.read(place[1])
+    return image, None if place[2] is None else spool.read(place[2])
+
+
+def _streamed(file: SourceFile, ordinals: NDArray[np.int64]) -> Iterator[Row]:
+    wanted = iter(ordinals)
+    now = next(wanted, None)
+    for ordinal, parts in enumerate(grouped(tar_members(file, codec_of(file)), Counter())):
+        while now == ordinal:
+            image = parts.image.content if parts.image is not None else None
+            yield image or b"", parts.json.content if parts.json is not None else None
+            now = next(wanted, None)
+        if now is None:
+            return
+
+
+def _whole(shard: Shard, content: bytes, length: int | None) -> bytes:
+    if len(content) != (length or 0):
+        found = f"{len(content)} bytes where {length} were"
+        raise InputError(f"input shard {shard.url} changed since it was read ({found}): run again to read it anew")
+    return content

@@ -1,0 +1,164 @@
+"""Rows on a device: sent there while it works on others, brought to unit length, and added up in fixed point."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.models.matrices.device_ranking import ULP64, lengths
+
+Floats = NDArray[np.float32]
+ADDED = 16_384   # rows added up at a time: 8 bytes a value
+
+
+def there(device: str) -> bool:
+    """Whether torch can compute on this device here."""
+    return torch.device(device).type == "cpu" or (torch.device(device).type == "cuda" and torch.cuda.is_available())
+
+
+def free_bytes(device: str) -> int:
+    """Of the device's memory; none to spare where it is the machine's own."""
+    return int(torch.cuda.mem_get_info(device)[0]) if torch.device(device).type == "cuda" else 0
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceRows:
+    """f32[n, d] on a device; to the CPU it is an array of rows that costs a copy."""
+
+    x: Tensor
+
+    @classmethod
+    def of(cls, rows: Floats, device: str) -> "DeviceRows":
+        return cls(torch.tensor(rows, dtype=torch.float32, device=device))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def finite(self) -> bool:
+        """Whether all lengths are, in float32."""
+        return bool(torch.isfinite(lengths(self.x)).all())
+
+    def __getitem__(self, chosen: NDArray[np.int64]) -> "DeviceRows":
+        return DeviceRows(self.x[on(chosen, self.x)])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.x.cpu().numpy(), dtype)
+
+
+def on(values: NDArray[Any], other: Tensor) -> Tensor:
+    """The same beside another tensor."""
+    return torch.as_tensor(values, device=other.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """Stored rows on the device, or on their way."""
+
+    rows: Tensor
+    came: torch.cuda.Event | None
+
+    @property
+    def bytes(self) -> int:
+        return self.rows.nbytes
+
+    def here(self) -> Tensor:
+        """For what is asked of the device from now on."""
+        if self.came is not None:
+            self.came.wait()
+            self.rows.record_stream(torch.cuda.current_stream(self.rows.device))
+        return self.rows
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """The way to a device: copies go beside the work, from memory that the system cannot move. torch keeps that memory, and hands
+    it out again once the copy is done."""
+
+    device: torch.device
+    stream: torch.cuda.Stream | None
+
+    @classmethod
+    def to(cls, device: str) -> "Lane":
+        place = torch.device(device)
+        return cls(place, torch.cuda.Stream(place) if place.type == "cuda" else None)  # type: ignore[no-untyped-call]
+
+    def send(self, pieces: Sequence[tuple[NDArray[Any], slice | NDArray[np.int64]]]) -> Sent:
+        """Rows of matrices of one dtype and width, one after another."""
+        sizes = [len(range(*at.indices(len(matrix)))) if isinstance(at, slice) else len(at) for matrix, at in pieces]
+        kind = torch.float16 if pieces[0][0].dtype == np.float16 else torch.float32
+        staged = torch.empty((sum(sizes), pieces[0][0].shape[1]), dtype=kind, pin_memory=self.stream is not None)
+        own, filled = staged.numpy(), 0
+        for (matrix, at), size in zip(pieces, sizes, strict=True):
+            own[filled : filled + size] = matrix[at]
+            filled += size
+        if self.stream is None:
+            return Sent(staged, None)
+        with torch.cuda.stream(self.stream):
+            return Sent(staged.to(self.device, non_blocking=True), self.stream.record_event())
+
+
+def unit_rows(stored: Tensor, reciprocal: Floats, measure: Callable[[Floats, NDArray[np.int64]], Floats]) -> DeviceRows:
+    """Rows times their reciprocal length, f32[n], as the CPU does it. Where that is 0 it is found, and put there.
+
+    `measure` gives the reciprocals of rows, whose places it gets too, where the order of a sum in float64 could show, or where
+    a row has none.
+    """
+    x = stored.to(torch.float32, copy=True)
+    if not reciprocal.all():
+        unknown = np.flatnonzero(reciprocal == 0)
+        rows = x if len(unknown) == len(x) else x[on(unknown, x)]
+        found, doubtful = reciprocals(rows)
+        reciprocal[unknown] = found.cpu().numpy()
+        places = torch.nonzero(doubtful)[:, 0]
+        if len(places):
+            some = unknown[places.cpu().numpy()]
+            reciprocal[some] = measure(rows[places].cpu().numpy(), some)
+    return DeviceRows(x.mul_(on(reciprocal, x)[:, None]))
+
+
+def reciprocals(x: Tensor) -> tuple[Tensor, Tensor]:
+    """1 / length, f32[n], and bool [n]: whether another order of summation could give other bits, or there is no such value."""
+    wide = 1 / torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+    error = (x.shape[1] + 8) * ULP64   # of this and of another sum together, and of the two operations after it
+    sure = ((wide * (1 - error)).float() == (wide * (1 + error)).float()) & torch.isfinite(wide) & (wide > 0)
+    return wide.float(), ~sure
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPoint:
+    """Integer sums of rows per centre, on the device: exact, so the order in which they are added shows nowhere."""
+
+    counts: Tensor
+    """i64[k]"""
+    vectors: Tensor
+    """i64[k, d], in units of 1 / scale"""
+    scale: float
+
+    @classmethod
+    def zero(cls, k: int, d: int, scale: float, device: str) -> "FixedPoint":
+        counts, vectors = (torch.zeros(shape, dtype=torch.int64, device=device) for shape in ((k,), (k, d)))
+        return cls(counts, vectors, scale)
+
+    def add(self, x: Tensor, assignment: Tensor) -> None:
+        """Adds rows of values up to 1, each rounded to the nearest multiple of 1 / scale, ties to the even one."""
+        for at in range(0, len(x), ADDED):
+            part = slice(at, at + ADDED)
+            self.vectors.index_add_(0, assignment[part], torch.round(x[part] * self.scale).long())
+        self.counts.add_(torch.bincount(assignment, minlength=len(self.counts)))
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Counts and vectors in the CPU's memory."""
+        return self.counts.cpu().numpy(), fetched(self.vectors).numpy()
+
+
+def fetched(values: Tensor) -> Tensor:
+    """A copy that lies where the device writes at full speed; its memory is used again when the copy is gone."""
+    if values.device.type == "cpu":
+        return values
+    found = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    found.copy_(values)
+    return found

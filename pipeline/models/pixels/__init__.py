@@ -1,0 +1,1 @@
+"""Encoded pictures to pixels, and what is done against hostile ones."""

@@ -1,0 +1,161 @@
+"""How often the export takes each kept sample: balanced over the classes from the top down (`export.balance`).
+
+Workers rank the samples of each shard within their classes. The driver shares the target out among the classes and finds where
+the order of each class is cut: 8 bytes per kept sample, and the cuts. From these alone workers then write
+`copies@<fp>/<shard_id>.parquet`, each shard by itself.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.columns import Run
+from pipeline.draws import ROOT, draws
+from pipeline.driver import Driver, stored_shards
+from pipeline.export.allocation import allocate
+from pipeline.export.cuts import RANKED, Cuts, Ranked, content_keys, copies, cuts, farther
+from pipeline.export.shards import kept_rows, times_taken
+from pipeline.passes.labelled import first_labels
+from pipeline.plan import Plan
+from pipeline.reduce.classes import stored as taxonomy
+from pipeline.reduce.describe.names import Level, positions
+from pipeline.search.nearest import unit
+from pipeline.store.store import PARTIAL
+from pipeline.store.tables import npy_bytes, read_columns, read_many_facts, read_npy, read_vectors, write_table
+from pipeline.work import Facts, Work
+from schemas.columns import COPIES
+
+CUTS = "cuts.npy"
+CHUNK = 4096
+"""Embeddings in float64 at a time."""
+Item = tuple[str, int]
+"""A shard id and the row of the run that its first row is."""
+
+
+def draw(plan: Plan, run: Run, driver: Driver) -> None:
+    """Writes the folder `plan.balance`; nothing when the recipe asks for no balance."""
+    folder = plan.balance
+    if folder is None:
+        return
+    items = list(zip(run.rows.shard_ids, run.rows.offsets.tolist(), strict=False))
+    scratch = f"{PARTIAL}/{folder}-ranks"
+    if not plan.root.exists(f"{folder}/{CUTS}"):
+        there = {name.removesuffix(".npy") for name in plan.root.names(scratch)}
+        todo = [item for item in items if item[0] not in there]
+        driver.must("rank", Rank(plan, scratch), todo, there=len(items) - len(todo))
+        paths = [f"{scratch}/{shard_id}.npy" for shard_id, _ in items]
+        plan.root.write(f"{folder}/{CUTS}", npy_bytes(_cuts(plan, lambda: (read_npy(plan.root, path) for path in paths))))
+    plan.root.remove(scratch)
+    there = stored_shards(plan.root, [folder])
+    todo = [item for item in items if item[0] not in there]
+    driver.must("balance", Copy(plan), todo, there=len(items) - len(todo))
+
+
+def _cuts(plan: Plan, parts: Callable[[], Iterable[Ranked]]) -> Cuts:
+    export, levels = plan.recipe.export, taxonomy.read(plan.root, plan.centroids or "")
+    above = [positions(below.parents, level.ids) for below, level in pairwise(levels) if below.parents is not None]
+    share = partial(allocate, parents=above, target=export.balance or 0, seed=plan.recipe.seed, multiplier=export.multiplier)
+    return cuts(parts, levels[0].ids, share)
+
+
+def ranked(plan: Plan, item: Item, level: Level) -> Ranked:
+    """RANKED of a shard's labelled samples. Ranks are draws by uid, or the cosine to the own centroid, ties by the draw: neither
+    knows the order of the input."""
+    table = first_labels(plan, item[0], 1.0)
+    local = np.asarray(table.column("row"), np.int64)
+    found = np.zeros(len(local), RANKED)
+    found["place"], found["row"] = positions(np.asarray(table.column("label"), np.int32), level.ids), item[1] + local
+    found["rank"] = draws(content_keys(table.column("uid").to_pylist()), plan.recipe.seed, ROOT)
+    if plan.recipe.export.balance_order == "closest" and len(local):
+        vectors = read_vectors(plan.root, plan.columns.folders["clip"], item[0], "image_embedding")
+        for start in range(0, len(local), CHUNK):
+            some = found[start : start + CHUNK]
+            rows = unit(np.asarray(vectors[local[start : start + CHUNK]]))
+            cosine = np.sum(rows * level.centroids[some["place"]].astype(np.float64), axis=1)
+            some["rank"] = (farther(cosine) << np.uint64(32)) | (some["rank"] >> np.uint64(32))
+    return found
+
+
+@dataclass(frozen=True)
+class Rank(Work[Item]):
+    """Writes RANKED of one shard to `folder`."""
+
+    plan: Plan
+    folder: str
+
+    def name(self, item: Item) -> str:
+        return item[0]
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Item], Facts]]:
+        level = taxonomy.read(self.plan.root, self.plan.centroids or "")[0]
+        yield lambda item: self._run(item, level)
+
+    def _run(self, item: Item, level: Level) -> Facts:
+        started, found = time.monotonic(), ranked(self.plan, item, level)
+        self.plan.root.write(f"{self.folder}/{item[0]}.npy", npy_bytes(found))
+        return {"rows": len(found), "seconds": time.monotonic() - started}
+
+
+@dataclass(frozen=True)
+class Copy(Work[Item]):
+    """Writes how often each sample of one shard is taken."""
+
+    plan: Plan
+
+    def name(self, item: Item) -> str:
+        return item[0]
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Item], Facts]]:
+        level = taxonomy.read(self.plan.root, self.plan.centroids or "")[0]
+        cut = read_npy(self.plan.root, f"{self.plan.balance}/{CUTS}")
+        yield lambda item: self._run(item, level, cut)
+
+    def _run(self, item: Item, level: Level, cut: Cuts) -> Facts:
+        started, plan = time.monotonic(), self.plan
+        uid = read_columns(plan.root, plan.labels or "", item[0], ["uid"]).column("uid").combine_chunks()
+        found = ranked(plan, item, level)
+        times = np.zeros(len(uid), np.int32)
+        times[found["row"] - item[1]] = copies(found, cut)
+        taken = times[times > 0]
+        facts = {"rows": len(uid), "taken": int(taken.sum()), "left_out": len(found) - len(taken),
+                 "repeats": int(taken.sum()) - len(taken)}
+        write_table(plan.root, f"{plan.balance}/{item[0]}.parquet", pa.table([uid, pa.array(times)], schema=COPIES), facts)
+        return {"rows": len(uid), "seconds": time.monotonic() - started}
+
+
+def taken(plan: Plan, run: Run) -> tuple[dict[str, int], dict[str, int]]:
+    """Samples that the export takes by shard, repeats counted; and of all: `left_out` of the kept, `repeats` beyond the first."""
+    shard_ids = run.rows.shard_ids
+    facts = list(read_many_facts(plan.root, [f"{plan.balance}/{shard_id}.parquet" for shard_id in shard_ids]))
+    by_shard = {shard_id: int(one["taken"]) for shard_id, one in zip(shard_ids, facts, strict=True)}
+    return by_shard, {name: sum(int(one[name]) for one in facts) for name in ("left_out", "repeats")}
+
+
+def balance_faults(plan: Plan, run: Run, kept: int) -> Iterator[str]:
+    """What is not as the recipe's balance has it: the samples taken in all, how often one is, that only kept ones are, and what
+    is told of them."""
+    if plan.balance is None:
+        return
+    export, total, different = plan.recipe.export, 0, 0
+    for shard_id in run.rows.shard_ids:
+        times = times_taken(plan.root, plan.balance, shard_id)
+        total, different = total + int(times.sum()), different + int(np.count_nonzero(times))
+        strangers = np.setdiff1d(np.flatnonzero(times), kept_rows(plan.root, plan.verdicts, shard_id))
+        if len(strangers):
+            yield f"shard {shard_id}: {len(strangers)} samples are to be exported that were not kept, e.g. row {strangers[0]}"
+        if times.max(initial=0) > export.multiplier:
+            yield f"shard {shard_id}: a sample is to be exported {times.max()} times, the multiplier is {export.multiplier}"
+    wanted = min(export.balance or 0, export.multiplier * kept)
+    if total != wanted:
+        yield f"{plan.balance}: {total} samples are to be exported, the recipe's balance makes it {wanted}"
+    meta, account = plan.root.read_json(f"{plan.export}/meta.json"), {"left_out": kept - different, "repeats": total - different}
+    if any(meta.get(name) != count for name, count in account.items()):
+        yield f"{plan.export}/meta.json: left_out or repeats is not what the copies say ({account})"

@@ -1,0 +1,159 @@
+"""Entity linking over a run: the calibration that the entities pass needs, and the counts behind the cut of rare entities."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.bottleneck import MODEL, Means
+from pipeline.clock import WRITE, spent
+from pipeline.columns import Run
+from pipeline.driver import Driver
+from pipeline.entities import calibration as entities
+from pipeline.entities.aliases import build
+from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.linking import mentions_of
+from pipeline.entities.table import EntityTable
+from pipeline.plan import Plan
+from pipeline.reduce.describe.lift import Vocabulary
+from pipeline.search.nearest import unit
+from pipeline.stage import digest
+from pipeline.store.store import PARTIAL, Store
+from pipeline.store.tables import npy_bytes, read_columns, read_npy, write_table
+from pipeline.work import Facts, Place, Work
+
+if TYPE_CHECKING:
+    from pipeline.models.clip import Embedder
+    from pipeline.stages.clip import ClipStage
+
+CALIBRATED_ON = 20_000
+"""Samples whose shuffled mentions give the null distribution: beyond that its quantiles no longer move."""
+TEXTS = 1024
+"""Texts per item of work."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Some texts and the file for their embeddings; the name is their content's, so a rerun finds it."""
+
+    path: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EmbedTexts(Work[Texts]):
+    """Embeds texts on workers, by the same model and route as the captions."""
+
+    store: Store
+    stage: "ClipStage"
+
+    @property
+    def place(self) -> Place:
+        return Place.MODEL
+
+    def name(self, item: Texts) -> str:
+        return item.path
+
+    def means(self) -> Means:
+        return Means.by_route([self.stage.route])
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Texts], Facts]]:
+        from pipeline.models.clip import open_encoder
+        from pipeline.models.process import settle  # they bring torch, which only a worker needs
+
+        settle()
+        with open_encoder(self.stage.spec, self.stage.route, self.stage.micro_batch) as embedder:
+            yield lambda item: self._run(item, embedder)
+
+    def _run(self, item: Texts, embedder: "Embedder") -> Facts:
+        with spent(MODEL):
+            vectors = embedder.encode_texts(item.texts)
+        with spent(WRITE):
+            self.store.write(item.path, npy_bytes(vectors))
+        return {"rows": len(item.texts)}
+
+
+def calibrate(plan: Plan, run: Run, driver: Driver) -> None:
+    """Writes the entity table that the entities pass reads: the senses of every alias mentioned in this run, embedded, and
+    the threshold from the run's own shuffled pairs (design decision 12)."""
+    folder = plan.calibration
+    # In the making, so none of the files that are promised: a worker that outlives its run may write there at any time.
+    texts_folder = f"{PARTIAL}/{folder.rpartition('/')[2]}-texts"
+    if plan.root.exists(f"{folder}/calibration.json"):
+        plan.root.remove(texts_folder)
+        return
+    settings, seed = plan.recipe.entities, plan.recipe.seed
+    base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
+    valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
+    background = run.vectors("image_embedding", entities.sampled(valid, settings.background, seed))
+    mentions = run.table("mentions", ["mentions"]).column("mentions")
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        return embedded_texts(plan, driver, texts_folder, texts)
+
+    table = entities.entity_table(base, build(base), mentioned_aliases(mentions), encode, background)
+    rows = entities.sampled(valid & mentioned(mentions), CALIBRATED_ON, seed + 1)
+    some = mentions_of(mentions.take(pa.array(rows)), np.ones(len(rows), bool))
+    rules = entities.Settings(settings.false_positive_rate, settings.background, seed)
+    entities.with_threshold(table, some, run.vectors("image_embedding", rows), rules).save(plan.root, folder)
+    plan.root.remove(texts_folder)
+
+
+def embedded_texts(plan: Plan, driver: Driver, folder: str, texts: Sequence[str]) -> NDArray[np.float32]:
+    """float32 [texts, d], unit rows, computed by the executor's workers."""
+    stage = plan.clip
+    chunks = [tuple(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
+    items = [Texts(f"{folder}/{digest(chunk, 32)}.npy", chunk) for chunk in chunks]
+    todo = [item for item in items if not plan.root.exists(item.path)]
+    driver.must("entity texts", EmbedTexts(plan.root, stage), todo, there=len(items) - len(todo))
+    parts = [np.asarray(read_npy(plan.root, item.path)) for item in items]
+    return np.concatenate(parts) if parts else np.zeros((0, stage.description.dimension), np.float32)
+
+
+def mentioned_aliases(mentions: pa.ChunkedArray) -> list[str]:
+    """The distinct aliases, sorted."""
+    aliases = [pc.struct_field(pc.list_flatten(chunk), "alias").unique() for chunk in mentions.chunks]
+    return sorted({alias for chunk in aliases for alias in chunk.to_pylist()})
+
+
+def mentioned(mentions: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """bool [rows]: the caption mentions something."""
+    return np.asarray(pc.greater(pc.fill_null(pc.list_value_length(mentions), 0), 0))
+
+
+def count(plan: Plan, run: Run) -> None:
+    """`counts.parquet`: in how many samples each entity is confirmed. The cut of rare entities (MOFI's n_min) reads it."""
+    path = f"{plan.counts}/counts.parquet"
+    if plan.root.exists(path):
+        return
+    store, folder = run.columns.store, run.columns.folders["entities"]
+    columns = (read_columns(store, folder, s, ["entities"]).column("entities") for s in run.rows.shard_ids)
+    write_table(plan.root, path, entities.entity_counts(columns), {"rows": run.rows.total})
+
+
+def linked_entities(plan: Plan, shard_id: str, rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
+    """The linked entity ids of these rows of a shard, confirmed or not: a class is named by what many captions say together,
+    and over many samples a single image's doubt matters less than silence (half of the classes would have no name)."""
+    column = read_columns(plan.root, plan.columns.folders["entities"], shard_id, ["entities"]).column("entities")
+    return [tuple(entity["id"] for entity in row or ()) for row in column.take(pa.array(rows)).to_pylist()]
+
+
+def vocabulary(plan: Plan) -> Vocabulary:
+    """Names and hypernyms of the knowledge base, and the texts of the entities that the run mentions, for naming classes."""
+    base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
+    table = EntityTable.load(plan.root, plan.calibration)
+    texts = {id: unit(table.confirming.embeddings[row : row + 1])[0] for row, id in enumerate(table.ids)}
+    names = {id: base.name(row) for row, id in enumerate(base.ids)}
+    return Vocabulary(hypernyms(plan), names, texts)
+
+
+def hypernyms(plan: Plan) -> dict[str, Sequence[str]]:
+    """By entity id."""
+    base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
+    return dict(zip(base.ids, base.hypernyms, strict=True))

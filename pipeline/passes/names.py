@@ -1,0 +1,117 @@
+"""From what the samples say of the classes to the table of classes and what is known of their quality."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.columns import Run
+from pipeline.passes.classes import blocks, sample
+from pipeline.passes.entities import vocabulary
+from pipeline.passes.labelled import first_labels
+from pipeline.passes.labels import counting, search_of
+from pipeline.passes.reference_values import reference_values
+from pipeline.plan import Plan
+from pipeline.reduce import RowIds
+from pipeline.reduce.classes import stored as taxonomy
+from pipeline.reduce.describe import names as classes
+from pipeline.reduce.describe import quality, tallies
+from pipeline.reduce.describe.agreement import MAX_ROWS, Agreement, Stability, agreement, reseeded
+from pipeline.reduce.describe.lift import NamingRule
+from pipeline.reduce.describe.members import Ranked
+from pipeline.reduce.describe.names import Level, Members, Names, named
+from pipeline.reduce.describe.presence import Counts
+from pipeline.root.other_roots import place
+from pipeline.store.tables import read_table, write_table
+
+QUALITY = "quality.json"
+
+
+def name(plan: Plan, run: Run) -> None:
+    """Writes `quality.json`, then `classes.parquet`; nothing when the recipe asks for no classes."""
+    folder = plan.classes
+    if folder is None or plan.tallies is None or plan.root.exists(f"{folder}/classes.parquet"):
+        return
+    levels = taxonomy.read(plan.root, plan.centroids or "")
+    found, counts = tallies.merged(plan.root, plan.tallies, run.rows.shard_ids, counting(plan))
+    plan.root.write_json(f"{folder}/{QUALITY}", measured(plan, run, found, levels[0]))
+    table = pa.concat_tables(_tables(plan, levels, counts, members(found, run.rows)))
+    write_table(plan.root, f"{folder}/classes.parquet", table, {"k": len(levels[0].ids), "levels": len(levels)})
+
+
+def members(found: quality.Tally, ids: RowIds) -> Members:
+    """Nearest and farthest samples of each class, as rows of their shards."""
+    means = np.nan_to_num(quality.class_means(found)).astype(np.float32)
+    return Members(means, _rows(found.members.nearest, found.counting.k, ids), _rows(found.members.farthest, found.counting.k, ids))
+
+
+def _rows(ranked: Ranked, k: int, ids: RowIds) -> list[list[dict[str, Any]]]:
+    shard_ids, local = ids.ids(ranked.rows)
+    rows = [
+        {"shard_id": shard_id, "row": row, "similarity": similarity}
+        for shard_id, row, similarity in zip(shard_ids, local.tolist(), ranked.similarity.tolist(), strict=True)
+    ]
+    return [rows[part] for part in tallies.cards(ranked, k)]
+
+
+def _tables(plan: Plan, levels: Sequence[Level], counts: Counts, lowest: Members) -> list[pa.Table]:
+    """The classes of every level. Names come from the run's own entities, or with the classes from another root."""
+    borrowed = _borrowed_names(plan)
+    rule = replace(NamingRule(), text_weight=plan.recipe.classes.text_weight)
+    words = None if borrowed else vocabulary(plan)
+    found = []
+    for level, above in zip(levels, [*levels[1:], None], strict=True):
+        names = _same_names(level, borrowed) if words is None else named(counts, level, words, rule)
+        found.append(classes.table(level, names, counts.sizes, lowest if level.number == 0 else None))
+        if above is not None and level.parents is not None:
+            counts = counts.grouped(classes.positions(level.parents, above.ids), len(above.ids))
+    return found
+
+
+def _borrowed_names(plan: Plan) -> dict[tuple[int, int], dict[str, Any]]:
+    """By (level, class id) the classes of the root whose classes these are; empty where they are this run's own."""
+    if "fit_on" not in plan.others:
+        return {}
+    other = place(plan.root, plan.recipe, "fit_on")
+    columns = ["class_id", "level", "name", "named", "confidence", "entities"]
+    rows = read_table(other, f"{plan.others['names']}/classes.parquet", columns).to_pylist()
+    return {(row["level"], row["class_id"]): row for row in rows}
+
+
+def _same_names(level: Level, borrowed: dict[tuple[int, int], dict[str, Any]]) -> Names:
+    rows = [borrowed[level.number, id] for id in level.ids.tolist()]
+    return Names(*([row[key] for row in rows] for key in ("name", "named", "confidence", "entities")))
+
+
+def measured(plan: Plan, run: Run, found: quality.Tally, level: Level) -> dict[str, Any]:
+    """schemas of `quality.json`: what the tallies say, agreement with the reference column, stability, recall; by class ids."""
+    if not len(level.ids):
+        return {"rows": 0, "classes": 0}
+    search = search_of(plan)
+    facts = quality.Measured(_agreement(plan, run), _stability(plan, run, len(level.ids)), search.recall)
+    record = quality.record(found, level.centroids, facts)
+    for pair in record["confusable"]["pairs"]:
+        pair["classes"] = [int(level.ids[position]) for position in pair["classes"]]
+    weights = plan.root.read_json(f"{plan.labels}/search.json")["weights"]
+    return {**record, "search": search.record(), "weights": weights, "reference_column": plan.recipe.classes.reference_column}
+
+
+def _stability(plan: Plan, run: Run, k: int) -> Stability:
+    return reseeded(sample(blocks(plan, run), MAX_ROWS, plan.recipe.seed), k, plan.recipe.seed)
+
+
+def _agreement(plan: Plan, run: Run) -> Agreement | None:
+    """Of the first labels of a sample of the kept rows with the reference column."""
+    column = plan.recipe.classes.reference_column
+    if column is None:
+        return None
+    kept = plan.root.read_json(f"{plan.verdicts}/ledger.json")["kept"]
+    assignment: list[int] = []
+    values: list[str | None] = []
+    for shard in plan.shards:
+        some = first_labels(plan, shard.shard_id, min(1.0, MAX_ROWS / max(1, kept)))
+        assignment += some.column("label").to_pylist()
+        values += reference_values(plan, column, shard, some.column("row").to_pylist())
+    return agreement(np.array(assignment, np.int32), values, plan.recipe.seed)

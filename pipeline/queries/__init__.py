@@ -1,0 +1,1 @@
+"""Questions about a root or a plan; nothing is changed by asking."""

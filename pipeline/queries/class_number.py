@@ -1,0 +1,58 @@
+"""How many classes a run should have: advice from a sample of its kept samples."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError, RootError
+from pipeline.export.shards import kept_rows
+from pipeline.passes.labelled import below
+from pipeline.passes.reference_values import reference_values
+from pipeline.plan import Plan
+from pipeline.reduce.class_number.advise import advise
+from pipeline.reduce.class_number.estimate import estimate
+from pipeline.reduce.class_number.projection import MAX_ROWS
+from pipeline.root.existing import open_root, readable
+from pipeline.store.tables import read_columns, read_vectors
+
+
+def suggested(url: str, range_of_k: str) -> dict[str, Any]:
+    """Judges numbers of classes ("32,64,128"); with `classes.reference_column` in the root's recipe also an estimate from the
+    samples that have a value there. Raises InputError for what is no list of numbers, RootError before there are verdicts."""
+    try:
+        ks = [int(k) for k in range_of_k.split(",")]
+    except ValueError:
+        raise InputError(f"--suggest {range_of_k!r} is no list of numbers: give some numbers of classes, e.g. 32,64,128") from None
+    plan = readable(open_root(url))
+    if not plan.root.exists(f"{plan.verdicts}/ledger.json"):
+        raise RootError(f"{url} has no verdicts yet: run its command again first")
+    column, seed = plan.recipe.classes.reference_column, plan.recipe.seed
+    rows, values = _sampled(plan, column)
+    found: dict[str, Any] = {"root": url, "advice": asdict(advise(rows, ks, seed)), "reference_column": column, "estimate": None}
+    if column is not None:
+        _, labels = np.unique([value or "" for value in values], return_inverse=True)
+        given = np.where([value is not None for value in values], labels, -1).astype(np.int32)
+        guess = estimate(rows, given, seed)
+        found["estimate"] = {
+            "k": guess.k, "rows": len(guess.rows), "known": int((guess.labels >= 0).sum()), "new": int((guess.labels < 0).sum()),
+            "starts": [asdict(start) for start in guess.starts], "reason": guess.reason,
+        }
+    return found
+
+
+def _sampled(plan: Plan, column: str | None) -> tuple[NDArray[np.float16], list[str | None]]:
+    """Embeddings of at most some 20,000 kept samples, chosen by uid, and what each has in the column."""
+    kept = plan.root.read_json(f"{plan.verdicts}/ledger.json")["kept"]
+    bound, clip = below(min(1.0, MAX_ROWS / max(1, kept))), plan.columns.folders["clip"]
+    parts, values = [], list[str | None]()
+    for shard in plan.shards:
+        rows = kept_rows(plan.root, plan.verdicts, shard.shard_id).astype(np.int64)
+        uid = read_columns(plan.root, clip, shard.shard_id, ["uid"]).column("uid").take(pa.array(rows))
+        some = rows[np.asarray(pc.less(uid, bound))]
+        parts.append(np.asarray(read_vectors(plan.root, clip, shard.shard_id, "image_embedding")[some]))
+        values += [None] * len(some) if column is None else reference_values(plan, column, shard, some.tolist())
+    return np.concatenate(parts), values

@@ -1,0 +1,112 @@
+"""The classes of a root, to be looked at: all, one, or beside those of another root."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError, RootError
+from pipeline.passes.labelled import first_labels
+from pipeline.plan import Plan
+from pipeline.reduce.classes.identity import Sized, compare
+from pipeline.reduce.classes.overlap import Overlap
+from pipeline.reduce.classes.stored import known
+from pipeline.root.existing import open_root, readable
+from pipeline.store.tables import read_table
+
+COMPARED = 200_000
+"""Samples that two roots are compared on, about: chosen by uid, so that both choose the same."""
+
+
+def class_rows(url: str, level: int = 0) -> list[dict[str, Any]]:
+    """The classes of one level, the largest first. Raises RootError without classes, InputError for a level that is not there."""
+    plan = with_classes(url)
+    rows = _rows(plan, pc.field("level") == level)
+    if not rows and level:
+        raise InputError(f"{url} has no classes of level {level}; its recipe has classes.levels={list(plan.recipe.classes.levels)}")
+    return sorted(rows, key=lambda row: (-row["size"], row["class_id"]))
+
+
+def one_class(url: str, class_id: int, level: int = 0) -> dict[str, Any]:
+    """Everything known of a class: its row, its parent, the classes below it, and what it is easily taken for."""
+    plan = with_classes(url)
+    rows = _rows(plan, pc.field("level").isin([level - 1, level, level + 1]))
+    found = next((row for row in rows if (row["level"], row["class_id"]) == (level, class_id)), None)
+    if found is None:
+        raise InputError(f"{url} has no class {class_id} of level {level}; `shardmill classes {url}` lists them")
+    parent = next((row for row in rows if (row["level"], row["class_id"]) == (level + 1, found["parent"])), None)
+    children = [row for row in rows if (row["level"], row["parent"]) == (level - 1, class_id)]
+    names = {row["class_id"]: row["name"] for row in rows if row["level"] == level}
+    return {
+        **found,
+        "parent_name": None if parent is None else parent["name"],
+        "children": [_brief(row) for row in sorted(children, key=lambda row: (-row["size"], row["class_id"]))],
+        "confusable": [] if level else [
+            {"class_id": other, "name": names[other], "cosine": pair["cosine"], "share": pair["share"]}
+            for pair in quality(plan)["confusable"]["pairs"] if class_id in pair["classes"]
+            for other in pair["classes"] if other != class_id
+        ],
+    }
+
+
+def compared(url: str, other_url: str) -> dict[str, Any]:
+    """Which class of one root is which of another, by centroid and by the samples that both label; the agreement over those.
+    Raises RootError where the embeddings are not of one model and route."""
+    one, other = with_classes(url), with_classes(other_url)
+    if one.columns.folders["clip"] != other.columns.folders["clip"]:
+        raise RootError(
+            f"{url} and {other_url} have embeddings of different models or numeric routes "
+            f"({one.columns.folders['clip']}, {other.columns.folders['clip']}): their classes cannot be compared")
+    sides = [_sized(plan) for plan in (one, other)]
+    share = min(1.0, COMPARED / max(1, *(int(side.sizes.sum()) for side in sides)))
+    labels = [_first_labels(plan, share) for plan in (one, other)]
+    both = labels[0].join(labels[1], "uid", right_suffix="_other", join_type="inner")
+    classes = [_positions(side, both.column(name)) for side, name in zip(sides, ("label", "label_other"), strict=True)]
+    overlap = Overlap.of(*classes) if both.num_rows else None
+    found = compare(sides[0], sides[1], overlap)
+    rows = found.table.to_pylist()
+    return {
+        "root": url, "other": other_url, "common_samples": both.num_rows, "ari": found.ari, "ami": found.ami,
+        "matched": sum(None not in (row["class_id"], row["other_id"]) for row in rows), "classes": rows,
+    }
+
+
+def _sized(plan: Plan) -> Sized:
+    identity = known(plan.root, plan.centroids or "")
+    table = read_table(plan.root, f"{plan.classes}/classes.parquet", ["class_id", "size", "level"], pc.field("level") == 0)
+    sizes = dict(zip(table.column("class_id").to_pylist(), table.column("size").to_pylist(), strict=True))
+    return Sized(identity, np.array([sizes[id] for id in identity.ids.tolist()], np.int64))
+
+
+def _first_labels(plan: Plan, share: float) -> pa.Table:
+    """(uid, label) of a share of the labelled samples, each uid once."""
+    parts = [first_labels(plan, shard.shard_id, share).select(["uid", "label"]) for shard in plan.shards]
+    return pa.concat_tables(parts).group_by("uid", use_threads=False).aggregate([("label", "min")]).rename_columns(["uid", "label"])
+
+
+def _positions(side: Sized, ids: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int32]]:
+    place = np.full(side.known.next_id, -1, np.int32)
+    place[side.known.ids] = np.arange(len(side.known.ids))
+    return np.asarray(place[np.asarray(ids)], np.int32)
+
+
+def with_classes(url: str) -> Plan:
+    plan = readable(open_root(url))
+    if plan.classes is None or not plan.root.exists(f"{plan.classes}/classes.parquet"):
+        raise RootError(f"{url} has no classes: its recipe has no classes.k, or its run is not finished")
+    return plan
+
+
+def quality(plan: Plan) -> dict[str, Any]:
+    found: dict[str, Any] = plan.root.read_json(f"{plan.classes}/quality.json")
+    return found
+
+
+def _rows(plan: Plan, filters: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_table(plan.root, f"{plan.classes}/classes.parquet", filters=filters).to_pylist()
+    return rows
+
+
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("class_id", "name", "size")}

@@ -1,0 +1,47 @@
+"""What the classes of a recipe would cost on these machines, at a rate measured here."""
+
+import time
+
+import numpy as np
+
+from pipeline.plan import Plan
+from pipeline.reduce.kmeans.costs import Costs, Machines, gigabytes, passes
+from pipeline.reduce.kmeans.schedule import Schedule
+from pipeline.search.nearest import assigned, kernel, unit
+
+PROBED_ROWS = 2048
+PROBED_CENTRES = 8192
+
+
+def fit_costs(schedule: Schedule, shape: tuple[int, int, int], machines: Machines) -> Costs:
+    """`shape`: rows, values of each, classes."""
+    rows, d, k = shape
+    return Costs(passes(schedule, rows, k), k, d, rows, machines)
+
+
+def measured_rate(d: int, k: int) -> float:
+    """Floating-point operations a second of this process when it looks for the nearest of k centres of d values: the better of
+    two short runs, after one that warms up."""
+    rng = np.random.default_rng(0)
+    rows, centres = (unit(rng.standard_normal((n, d), np.float32)) for n in (PROBED_ROWS, min(k, PROBED_CENTRES)))
+    ready, seconds = kernel()(centres), []
+    for _ in range(3):
+        started = time.perf_counter()
+        assigned(rows, ready)
+        seconds.append(time.perf_counter() - started)
+    return 2.0 * len(rows) * len(centres) * d / min(seconds[1:])
+
+
+def in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
+    """The costs for people."""
+    per_node = f"{gigabytes(costs.node_memory)} on each of {costs.machines.nodes} node{'s' * (costs.machines.nodes > 1)}"
+    wire = "nothing: one node" if costs.machines.nodes == 1 else gigabytes(costs.wire)
+    return {
+        "classes": f"{plan.recipe.classes.k:,}, {why}",
+        "work": f"{costs.flops:.1e} FLOP at most: " + ", ".join(
+            f"{one.times} x {one.name} ({one.flops(costs.d) / one.times:.1e})" for one in costs.passes),
+        "memory": f"{gigabytes(costs.actor_memory)} per worker, {per_node}, beside mapped embeddings",
+        "wire": wire,
+        "fit": f"about {costs.seconds:,.0f} s at {costs.machines.rate / 1e9:,.0f} GFLOP/s per worker, measured here",
+    }
+

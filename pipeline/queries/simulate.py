@@ -1,0 +1,120 @@
+"""Questions to a finished root that need no pixels: why has this sample this verdict, and what would other rules keep."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipeline.columns import Run
+from pipeline.curation import gathered
+from pipeline.errors import InputError, RecipeError, RootError
+from pipeline.plan import Plan
+from pipeline.recipe.recipe import Recipe, validated
+from pipeline.recipe.rules import columns_read
+from pipeline.recipe.yaml_source import Source, apply
+from pipeline.root.existing import open_root, readable
+from pipeline.select.columns import STAGES, RuleColumns, shuffled_similarities, threshold_columns
+from pipeline.select.explain import explain
+from pipeline.select.ledger import Ledger
+from pipeline.select.thresholds import Threshold, Thresholds, resolve
+from pipeline.select.verdicts import Selection, simulate
+from pipeline.store.tables import read_columns
+
+SHORT = 12
+"""Values of a list that are shown."""
+
+
+def stored_thresholds(plan: Plan) -> Thresholds:
+    path = f"{plan.verdicts}/thresholds.json"
+    if not plan.root.exists(path):
+        raise RootError(f"{plan.root.url} has no verdicts yet: run its command again first")
+    return {name: Threshold(**threshold) for name, threshold in plan.root.read_json(path)["thresholds"].items()}
+
+
+def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The stored recipe with other rules. Raises RecipeError for an override of anything else: that needs a run."""
+    source = Source("run.json", recipe.model_dump(mode="json", exclude_none=True))
+    apply(source, overrides)
+    changed = validated(source)
+    if changed.model_copy(update={"filters": recipe.filters}) != recipe:
+        raise RecipeError("simulate changes filters.… only: another setting needs other columns, so run it")
+    return changed
+
+
+def simulated(url: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Counts under the stored rules and under changed ones: {"old", "new", "moved"}; the stored columns are all it reads."""
+    plan = readable(open_root(url))
+    recipe = changed_recipe(plan.recipe, overrides)
+    run = gathered(plan)
+    other = replace(plan, recipe=recipe)
+    if other.run_columns != plan.run_columns and columns_read(recipe.filters).get("derived"):
+        raise RecipeError("a changed rule reads a column over the whole run that this root does not have: run it instead")
+    null = shuffled_similarities(run, recipe.seed)
+    new = Selection(recipe.filters, resolve(recipe.filters, threshold_columns(run, recipe.filters), null))
+    old = Selection(plan.recipe.filters, stored_thresholds(plan))
+    names = _both(columns_read(old.rules), columns_read(new.rules))
+    source, total = RuleColumns(plan.columns, plan.run_columns), None
+    for shard_id, first in zip(run.rows.shard_ids, run.rows.offsets, strict=False):
+        counts = simulate(source.table(shard_id, names), old, new, int(first))
+        total = counts if total is None else total + counts
+    if total is None:
+        raise RootError(f"{url} has no readable shard")
+    moved = [{"from": before, "to": after, "samples": count} for (before, after), count in total.moved.items()]
+    return {"old": _funnel(total.old), "new": _funnel(total.new), "moved": moved}
+
+
+def _both(first: dict[str, tuple[str, ...]], second: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {origin: tuple(dict.fromkeys([*first.get(origin, ()), *second.get(origin, ())])) for origin in {**first, **second}}
+
+
+def _funnel(verdicts: Mapping[str, int]) -> dict[str, Any]:
+    ledger = Ledger(sum(verdicts.values()), verdicts)
+    return {"read": ledger.read, "kept": ledger.kept, "rejected": ledger.rejected, "failed": ledger.failed}
+
+
+def explained(url: str, uid: str) -> list[dict[str, Any]]:
+    """For each row with this uid (or one that starts with it): its columns, every rule's value and bound, and its verdict."""
+    plan = readable(open_root(url))
+    run = gathered(plan)
+    if not run.rows.total or len(uid) < 6:
+        raise InputError(f"{uid!r}: give a uid of 32 hex digits, or at least its first 6")
+    found = [_explained(plan, run, shard_id, row) for shard_id, row in _rows(run, uid)]
+    if not found:
+        raise InputError(f"no sample of {url} has the uid {uid}; uids stand in columns/samples@… and in exported sidecars")
+    return found
+
+
+def _rows(run: Run, uid: str) -> Iterator[tuple[str, int]]:
+    for shard_id in run.rows.shard_ids:
+        column = read_columns(run.columns.store, run.columns.folders["samples"], shard_id, ["uid"]).column("uid")
+        for row in np.flatnonzero(np.asarray(pc.starts_with(column, uid))):
+            yield shard_id, int(row)
+
+
+def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> dict[str, Any]:
+    thresholds, rules = stored_thresholds(plan), plan.recipe.filters
+    store = plan.root
+    columns: dict[str, Any] = {}
+    for stage in STAGES:
+        values = read_columns(store, plan.columns.folders[stage], shard_id).slice(row, 1).to_pylist()[0]
+        columns[stage] = {name: _shown(value) for name, value in values.items() if name != "uid"}
+    position = int(run.rows.offsets[run.rows.shard_ids.index(shard_id)]) + row
+    table = RuleColumns(plan.columns, plan.run_columns).table(shard_id, columns_read(rules)).slice(row, 1)
+    checks = explain(table, rules, thresholds, position)
+    verdict = read_columns(store, plan.verdicts, shard_id, ["verdict"]).column("verdict")[row].as_py()
+    shard = next(s for s in plan.shards if s.shard_id == shard_id)
+    found = {"uid": table.column("uid")[0].as_py(), "shard_id": shard_id, "row": row, "url": shard.url, "verdict": verdict,
+             "rules": [vars(check) for check in checks], "columns": columns}
+    if plan.labels is not None and store.exists(f"{plan.labels}/{shard_id}.parquet"):
+        labels = read_columns(store, plan.labels, shard_id).slice(row, 1).to_pylist()[0]
+        pairs = zip(labels["labels"] or [], labels["label_weights"] or [], strict=True)
+        found["labels"] = [{"class_id": class_id, "weight": float(weight)} for class_id, weight in pairs]
+    return found
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value[:SHORT].hex() + ("…" if len(value) > SHORT else "")
+    return value

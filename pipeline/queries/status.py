@@ -1,0 +1,116 @@
+"""How far a run is, its account so far, and where its time goes. Reads listings, footers and the log only."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.curation import SUCCESS, identity
+from pipeline.driver import quarantined, stored_shards
+from pipeline.plan import Plan
+from pipeline.report.clocks import usages
+from pipeline.root.existing import open_root, readable
+from pipeline.root.lock import seen
+from pipeline.select.ledger import from_dict
+from pipeline.store.store import Store
+from pipeline.store.tables import read_facts
+
+
+def status(url: str) -> dict[str, Any]:
+    """`read`, `kept`, `rejected` and `failed` by reason, `quarantined`, `gaps`; before the verdicts exist, what is read so far."""
+    whole = open_root(url)
+    plan = readable(whole)
+    root = plan.root
+    account: dict[str, Any] = {"read": 0, "kept": None, "rejected": {}, "failed": {}, "gaps": [], "ignored": {}}
+    if root.exists(f"{plan.verdicts}/ledger.json"):
+        ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
+        account = {key: value for key, value in ledger.as_dict().items() if key in account}
+    else:
+        account = {**account, **read_so_far(plan)}
+    given_up = sorted(quarantined(root, whole.shards).items())
+    standing = state(plan)
+    return {
+        "root": url, "recipe": plan.recipe.name, **standing, **account, "balance": drawn(plan),
+        "quarantined": [{"shard_id": shard_id, "error": error} for shard_id, error in given_up],
+        "passes": passes(plan), "columns": column_sets(plan), "outputs": dict(plan.describe()),
+        "time": time_spent(root, running=standing["holder"] is not None),
+    }
+
+
+def time_spent(root: Store, *, running: bool) -> list[dict[str, Any]]:
+    """By pass, in the order in which they ran: thread-seconds and their shares by activity, what was measured beside them
+    (`gpu_busy` null: not), and what to change. Of the shards that are done; an object store has the log of a minute ago."""
+    return [
+        {"pass": name, "at_work": running and one.at_work, "thread_seconds": round(one.usage.total, 3),
+         "shares": {activity: round(share, 4) for activity, share in one.usage.shares.items()},
+         "beside": one.usage.as_dict()["beside"], "gpu_busy": one.usage.device(one.means), "means": asdict(one.means),
+         "advice": one.advice}
+        for name, one in usages(root).items()
+    ]
+
+
+def state(plan: Plan) -> dict[str, Any]:
+    """`state`, and the `holder` of the root while a run may be at work in it. A holder on another machine is not waited for,
+    so it may have been killed; the next run finds out."""
+    last = seen(plan.root)
+    standing = "dead" if last.released else last.holder.standing
+    if standing != "dead":
+        holder = {"host": last.holder.host, "pid": last.holder.pid, "since": last.holder.since}
+        return {"state": "running" if standing == "alive" else "running or killed", "holder": holder}
+    if plan.root.exists(SUCCESS) and plan.root.read_json(SUCCESS)["plan"] == identity(plan):
+        return {"state": "finished", "holder": None}
+    return {"state": "unfinished" if last.released else "stopped", "holder": None}
+
+
+def column_sets(plan: Plan) -> list[dict[str, Any]]:
+    """Every set of columns in the root: those of this plan (`current`), in the order of its passes, then those of other recipes,
+    models or input lists."""
+    ours = [*plan.columns.folders.values(), plan.run_columns]
+    there = [f"columns/{name}" for name in plan.root.folders("columns")]
+    found = []
+    for folder in [*(f for f in ours if f in there), *(f for f in there if f not in ours)]:
+        sizes = plan.root.sizes(folder)
+        shards = sum(name.endswith(".parquet") for name in sizes)
+        found.append({
+            "name": folder.removeprefix("columns/"), "current": folder in ours, "shards": shards, "bytes": sum(sizes.values()),
+        })
+    return found
+
+
+def passes(plan: Plan) -> dict[str, dict[str, int | None]]:
+    """Shards done and in all, by pass; how many the export will have is known when it is done."""
+    folders = {
+        "annotate": [plan.columns.folders[name] for name in plan.annotated], "entities": [plan.columns.folders["entities"]],
+        "select": [plan.verdicts], **({"label": [plan.labels]} if plan.labels else {}),
+        **({"balance": [plan.balance]} if plan.balance else {}),
+    }
+    ours = {shard.shard_id for shard in plan.shards}
+    found: dict[str, dict[str, int | None]] = {
+        name: {"done": len(ours & stored_shards(plan.root, paths)), "of": len(ours)} for name, paths in folders.items()
+    }
+    written = [name for name in plan.root.names(plan.export) if name.endswith("_stats.json")]
+    meta = f"{plan.export}/meta.json"
+    total = plan.root.read_json(meta)["output_shard_count"] if plan.root.exists(meta) else None
+    return {**found, "export": {"done": len(written), "of": total}}
+
+
+def drawn(plan: Plan) -> dict[str, int] | None:
+    """What a balanced export made of the kept samples, once it is done: `output_count`, `left_out`, `repeats`. Else null."""
+    if plan.balance is None or not plan.root.exists(f"{plan.export}/meta.json"):
+        return None
+    meta = plan.root.read_json(f"{plan.export}/meta.json")
+    return {name: meta[name] for name in ("output_count", "left_out", "repeats")}
+
+
+def read_so_far(plan: Plan) -> dict[str, Any]:
+    folder = plan.columns.folders["samples"]
+    there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
+    read, gaps, failed, ignored = 0, [], Counter[str](), Counter[str]()
+    for shard_id in sorted(there & {shard.shard_id for shard in plan.shards}):
+        for name in plan.annotated:
+            facts = read_facts(plan.root, f"{plan.columns.folders[name]}/{shard_id}.parquet")
+            failed.update(facts["failed"])
+        facts = read_facts(plan.root, f"{folder}/{shard_id}.parquet")
+        read += facts["rows"]
+        gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
+        ignored.update(facts["ignored"])
+    return {"read": read, "gaps": gaps, "failed": dict(failed), "ignored": dict(ignored)}

@@ -1,0 +1,1 @@
+"""The validated description of one curation, and its presets."""

@@ -1,0 +1,171 @@
+"""A recipe: the validated YAML file that describes one curation. Workers, address, output and threads are not in it:
+they must not change a byte. `load` reads a preset or a file; the reference is docs/recipes.md."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+
+from pipeline.errors import RecipeError
+from pipeline.recipe.messages import problems
+from pipeline.recipe.rules import STRICT, Name, Rule
+from pipeline.recipe.sections import FITTED_HERE, Caption, Classes, Duplicates, Entities, Export, Image, Model, Names
+from pipeline.recipe.yaml_source import Source, apply, parse
+from pipeline.stage import digest
+
+
+class Recipe(BaseModel):
+    """One curation."""
+
+    model_config = STRICT
+
+    name: str
+    """a name for people and reports"""
+    source: str = ""
+    """where the numbers come from"""
+    conditions: Names = ()
+    """conditions of the source that cannot be checked here; printed with every run"""
+    inputs: Names = ()
+    """folders, globs, brace patterns or URLs of input shards, or `bundled:sample`; inputs on the command line replace them"""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """of everything drawn: shuffles, backgrounds, initial centroids"""
+    model: Model
+    """the image-text model"""
+    image: Image = Image()
+    """which images are decoded"""
+    caption: Caption = Caption()
+    """where the caption is"""
+    entities: Entities = Entities()
+    """entity linking"""
+    duplicates: Duplicates = Duplicates()
+    """near duplicates"""
+    filters: dict[Name, Rule] = {}
+    """name: rule; the first that a sample does not pass, in this order, is its verdict"""
+    classes: Classes = Classes()
+    """pseudo-classes and labels"""
+    export: Export = Export()
+    """output shards"""
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _name_is_the_column(cls, rules: Any) -> Any:
+        if not isinstance(rules, dict):
+            return {} if rules is None else rules
+        return {name: {"column": name, **rule} if isinstance(rule, dict) else rule for name, rule in rules.items()}
+
+    @field_validator("export", mode="after")
+    @classmethod
+    def _balance_has_classes(cls, export: Export, info: ValidationInfo) -> Export:
+        classes = info.data.get("classes")
+        if export.balance is not None and classes is not None and classes.k is None and classes.fit_on in FITTED_HERE:
+            raise ValueError("export.balance evens out classes, and there are none: set classes.k, or classes.fit_on to a root")
+        return export
+
+    @field_validator("filters", mode="after")
+    @classmethod
+    def _bounds_fit_the_model(cls, rules: dict[str, Rule], info: ValidationInfo) -> dict[str, Rule]:
+        model = info.data.get("model")
+        for name, rule in rules.items():
+            if model is not None and rule.for_model not in (None, model.label):
+                raise ValueError(
+                    f"the bound of {name} was made for {rule.for_model} and means nothing for {model.label}: give this model "
+                    f"its own, --set filters.{name}.min=, .fraction= or .null_quantile=")
+        return rules
+
+
+def presets() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+
+
+def _folder() -> Any:
+    return resources.files("pipeline") / "recipe" / "presets"
+
+
+def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A preset by name, or a file, with dotted `key=value` overrides. Raises RecipeError, which names every wrong key,
+    its file and line (or override) and what to write instead."""
+    source = _read(name_or_path)
+    apply(source, overrides)
+    return validated(source)
+
+
+def validated(source: Source) -> Recipe:
+    """The recipe that parsed data describes. Raises RecipeError, as `load` does."""
+    try:
+        return Recipe.model_validate(source.data)
+    except ValidationError as error:
+        raise RecipeError("\n".join(problems(error, Recipe, source))) from None
+
+
+def _read(name_or_path: str) -> Source:
+    known = presets()
+    if name_or_path in known:
+        return parse(f"{name_or_path}.yaml (preset)", (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8"))
+    path = Path(name_or_path)
+    try:
+        return parse(name_or_path, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise RecipeError(f"{name_or_path} is not a text file in UTF-8") from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        close = get_close_matches(path.name.removesuffix(".yaml"), known, n=1, cutoff=0.5)
+        guess = f"did you mean {close[0]}? " if close else ""
+        raise RecipeError(f"no preset and no file {name_or_path}; {guess}presets: {', '.join(known)}") from None
+
+
+def select_identity(recipe: Recipe) -> str:
+    """Changes with whatever changes the verdicts of the same columns: the rules, their order and names, and the seed
+    where a rule is calibrated on shuffled pairs."""
+    calibrated = any(rule.null_quantile is not None for rule in recipe.filters.values())
+    return digest([[[name, _meaning(rule)] for name, rule in recipe.filters.items()], recipe.seed if calibrated else None])
+
+
+def _meaning(rule: Rule) -> dict[str, Any]:
+    """What a rule does, however it is written: 3 and 3.0, lists in any order."""
+    meaning = rule.model_dump(exclude_none=True, exclude={"for_model"} if rule.fraction is not None else {"for_model", "ties"})
+    for bound in (meaning, *meaning.get("unless", {}).values()):
+        for key, value in bound.items():
+            if isinstance(value, float) and value.is_integer():
+                bound[key] = int(value)
+            elif isinstance(value, tuple):
+                bound[key] = sorted(value, key=str)
+    return meaning
+
+
+def classes_identity(recipe: Recipe) -> str:
+    """Changes with whatever changes the centroids, levels and ids for the same embeddings and verdicts."""
+    classes = recipe.classes
+    if classes.fit_on not in FITTED_HERE:
+        return digest(classes.fit_on)
+    fitted = ("fit_on", "preset", "iterations", "min_size", "levels", "resampling", "ids_from")
+    return digest([classes.k, classes.k and [classes.model_dump(mode="json", include=set(fitted)), recipe.seed]])
+
+
+def names_identity(recipe: Recipe) -> str:
+    """Changes with whatever changes the names of the same classes, and what is reported of them."""
+    classes = recipe.classes
+    return digest([float(classes.text_weight), classes.reference_column, recipe.seed])
+
+
+def labels_identity(recipe: Recipe) -> str:
+    """Changes with whatever changes the labels for the same centroids."""
+    classes = recipe.classes
+    searched = [classes.search, classes.search == "auto" and float(classes.recall)]
+    weight = "auto" if classes.temperature == "auto" else float(classes.temperature)
+    drawn = recipe.seed if "auto" in (classes.search, classes.temperature) else None
+    return digest([classes.labels, classes.floor, searched, weight, drawn])
+
+
+def balance_identity(recipe: Recipe) -> str:
+    """Changes with whatever changes how often each sample is exported, for the same labels."""
+    export = recipe.export
+    return digest([export.balance, export.balance and [export.multiplier, export.balance_order, recipe.seed]])
+
+
+def export_identity(recipe: Recipe) -> str:
+    """Changes with whatever changes the output shards for the same verdicts, labels and copies."""
+    export = recipe.export
+    return digest([export.shard_size, [export.group, recipe.seed] if export.shuffle else None])

@@ -1,0 +1,153 @@
+"""The rules of a recipe: each names a column and a bound; a row that does not meet the bound is rejected by its name.
+
+Here is what may be written and whether it fits the column. `thresholds.py` turns relative bounds (a share, a quantile)
+into numbers, `select.py` applies them.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.recipe.rule_columns import COLUMNS, Column, column_named
+
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+LOWER = ("min", "above", "fraction", "null_quantile")
+UPPER = ("max", "below")
+CONDITIONS = (*LOWER, *UPPER, "any_of", "none_of", "equals")
+SCORES = ("clip_similarity",)
+"""Columns whose numbers belong to one model, and for which shuffled pairs give a null distribution."""
+
+Number = int | float
+Text = str | int
+Texts = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+
+
+class Bound(BaseModel):
+    """Conditions on one column; all that are given must hold. A null (or NaN) meets none of them."""
+
+    model_config = STRICT
+
+    min: Number | None = None
+    """the value is at least this"""
+    max: Number | None = None
+    """the value is at most this"""
+    above: Number | None = None
+    """the value is greater than this"""
+    below: Number | None = None
+    """the value is less than this"""
+    any_of: Texts | None = None
+    """the value is one of these; for text and whole numbers"""
+    none_of: Texts | None = None
+    """the value is none of these; for text and whole numbers"""
+    equals: bool | Text | None = None
+    """the value is this; for true/false, text and whole numbers"""
+
+    @property
+    def given(self) -> dict[str, object]:
+        """The conditions that are set, by name."""
+        conditions = {name: getattr(self, name) for name in _conditions(type(self))}
+        return {name: value for name, value in conditions.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        given = self.given
+        if not given:
+            raise ValueError("has no bound: give one of " + ", ".join(_conditions(type(self))))
+        for side in (LOWER, UPPER):
+            both = [name for name in side if name in given]
+            if len(both) > 1:
+                raise ValueError(f"has both {both[0]} and {both[1]}: keep one")
+        self._not_empty()
+        return self
+
+    def _not_empty(self) -> None:
+        low, high = (self.min if self.above is None else self.above), (self.max if self.below is None else self.below)
+        if low is None or high is None:
+            return
+        if low > high or (low == high and not (self.above is None and self.below is None)):
+            raise ValueError("no value can meet both bounds")
+
+    def misfit(self, column: Column) -> str | None:
+        """Why a condition does not fit the column's type; None when all do."""
+        for name, value in self.given.items():
+            reason = _misfit(name, value, column)
+            if reason:
+                return reason
+        return None
+
+
+def _conditions(kind: type[BaseModel]) -> list[str]:
+    return [name for name in CONDITIONS if name in kind.model_fields]
+
+
+def _misfit(condition: str, value: object, column: Column) -> str | None:
+    if condition == "null_quantile" and column.name not in SCORES:
+        return f"null_quantile fits {', '.join(SCORES)} alone: shuffled pairs say nothing of {column.name}"
+    if condition in (*LOWER, *UPPER):
+        use = "equals" if column.kind == "truth" else "equals, any_of or none_of"
+        return None if column.kind == "number" else f"{condition} compares numbers, {column.name} is {_words(column)}: use {use}"
+    if column.kind == "truth":
+        fits = condition == "equals" and isinstance(value, bool)
+        return None if fits else f"{column.name} is true or false: use equals: true or equals: false"
+    if column.kind == "number" and pa.types.is_floating(column.type):
+        return f"{condition} does not fit {column.name}, which is a decimal number: use min, max, above or below"
+    wanted = int if column.kind == "number" else str
+    values = value if isinstance(value, tuple) else (value,)
+    wrong = [item for item in values if not isinstance(item, wanted) or isinstance(item, bool)]
+    return f"{condition} of {column.name} must be {_words(column)}, not {wrong[0]!r}" if wrong else None
+
+
+def _words(column: Column) -> str:
+    return {"truth": "true or false", "text": "text", "number": "a whole number"}[column.kind]
+
+
+Share = Annotated[Number, Field(ge=0, le=1)]
+
+
+class Rule(Bound):
+    """Rejects the rows whose column does not meet its bounds, unless one of `unless` holds."""
+
+    column: str
+    """the column that the rule reads; when left out, the rule's name"""
+    fraction: Share | None = None
+    """the value is among the floor(n x fraction) highest of the run's n readable rows"""
+    ties: Literal["row_id", "datacomp"] = "row_id"
+    """of `fraction`: equal values by row id, so that the count is exact; or DataComp's: at least the value at rank
+    int(n x fraction), counted from 0, which keeps that row and all its equals"""
+    null_quantile: Share | None = None
+    """the similarity is at least this quantile of the run's own shuffled pairs: calibrated for each run and model"""
+    for_model: str | None = None
+    """the `NAME/PRETRAINED` that the bound was made for; another model needs its own bound"""
+    unless: dict[str, Bound] = {}
+    """column: bound; a row for which one of these holds is let through"""
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        bounds: list[tuple[str, Bound, str]] = [(self.column, self, "")]
+        bounds += [(name, bound, f"unless.{name}: ") for name, bound in self.unless.items()]
+        for name, bound, prefix in bounds:
+            try:
+                misfit = bound.misfit(column_named(name))
+            except ValueError as error:
+                raise ValueError(f"{prefix}{error}") from None
+            if misfit:
+                raise ValueError(f"{prefix}{misfit}")
+        return self
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.column, *self.unless)
+
+
+Rules = Mapping[str, Rule]
+
+
+def columns_read(rules: Rules) -> dict[str, tuple[str, ...]]:
+    """The columns that rules read, by who writes them."""
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for rule in rules.values() for name in rule.reads):
+        found.setdefault(COLUMNS[name].origin, []).append(name)
+    return {origin: tuple(names) for origin, names in found.items()}

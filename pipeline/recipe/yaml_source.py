@@ -1,0 +1,133 @@
+"""The text of a recipe and the `key=value` overrides on top of it, as plain data that still knows where each key is from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from pipeline.errors import RecipeError
+from pipeline.recipe.rule_columns import nearest
+from pipeline.recipe.rules import LOWER, UPPER
+
+Path = tuple[str, ...]
+Data = dict[str, Any]
+
+NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
+"""What PyYAML raises: its own error, and for `!!int x`, a month 13, `!!bool x`, `!!timestamp x`, 1000 brackets the others."""
+
+
+@dataclass
+class Source:
+    """A recipe before validation. `lines` and `overridden` say where a dotted key was written."""
+
+    name: str
+    data: Data
+    lines: dict[Path, int] = field(default_factory=dict)
+    overridden: dict[Path, str] = field(default_factory=dict)
+
+    def place(self, path: Path) -> str:
+        """Where a key was set, for a message: the override or `file:line` of the key or of the nearest key above it."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.overridden:
+                return f"--set {self.overridden[path[:length]]}"
+        below = [text for key, text in self.overridden.items() if key[:len(path)] == path]
+        if below:
+            return f"--set {below[0]}"
+        known = [self.lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in self.lines]
+        return f"{self.name}:{known[0]}" if known else self.name
+
+
+def parse(name: str, text: str) -> Source:
+    """The YAML of a recipe. Raises RecipeError with the line for what is not YAML, not a mapping, or set twice."""
+    try:
+        data = _plain(name, text)
+        node = yaml.compose(text, yaml.SafeLoader)
+    except NOT_YAML as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    data = {} if data is None else data
+    if not isinstance(data, dict):
+        raise RecipeError(f"{name}: a recipe is a mapping of sections, not {type(data).__name__}")
+    source = Source(name, data)
+    for path, line in _keys(node, ()):
+        if path in source.lines:
+            raise RecipeError(f"{name}:{line}: {'.'.join(path)} is set twice (first in line {source.lines[path]})")
+        source.lines[path] = line
+    return source
+
+
+def _plain(name: str, text: str) -> Any:
+    """The value of a YAML text: plain data, no tag runs anything. Raises one of NOT_YAML; RecipeError for an alias, with
+    which a few lines could stand for gigabytes."""
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise RecipeError(f"{name}: a recipe has no aliases (*name); write the value out")
+    return yaml.safe_load(text)
+
+
+def _keys(node: yaml.Node | None, path: Path) -> Iterator[tuple[Path, int]]:
+    """Every key with its line, parents first."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            yield here, key.start_mark.line + 1
+            yield from _keys(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*path, str(index)), item.start_mark.line + 1
+            yield from _keys(item, (*path, str(index)))
+
+
+def apply(source: Source, overrides: Sequence[str]) -> None:
+    """Sets each `key=value` in the data, in order; the value is YAML. Keys and types are checked later, with the rest.
+
+    `filters.NAME=null` removes a rule. A rule has one lower and one upper bound at most, so an override of one replaces
+    the file's (and the model that the file's bound was made for).
+    """
+    for text in overrides:
+        key, found, value = text.partition("=")
+        path = tuple(part.strip() for part in key.split("."))
+        if not found or not all(path):
+            raise RecipeError(f"--set {text}: write key=value, the key with dots: filters.clip_similarity.min=0.25")
+        try:
+            parsed = _plain(f"--set {text}", value)
+        except NOT_YAML:
+            raise RecipeError(f"--set {text}: the value is not valid YAML; quote it") from None
+        section = _section(source, path[:-1], text)
+        if len(path) == 2 and path[0] == "filters" and parsed is None:
+            _remove(section, path[1], text)
+            continue
+        if len(path) == 3 and path[0] == "filters":
+            _replace_bounds(source, section, path)
+        section[path[-1]] = parsed
+        source.overridden = {other: said for other, said in source.overridden.items() if other[:len(path)] != path}
+        source.overridden[path] = text
+
+
+def _section(source: Source, path: Path, text: str) -> Data:
+    """The mapping at a path, made where it is missing."""
+    here = source.data
+    for length, part in enumerate(path, start=1):
+        if here.get(part) is None:
+            here[part] = {}
+        if not isinstance(here[part], dict):
+            raise RecipeError(f"--set {text}: {'.'.join(path[:length])} is not a section, it is set to {here[part]!r}")
+        here = here[part]
+    return here
+
+
+def _remove(rules: Data, name: str, text: str) -> None:
+    if name not in rules:
+        raise RecipeError(f"--set {text}: there is no rule {name} to remove" + nearest(name, rules))
+    del rules[name]
+
+
+def _replace_bounds(source: Source, rule: Data, path: Path) -> None:
+    """Drops the file's bounds on the side that the override sets, and what belongs to them."""
+    for side in (LOWER, UPPER):
+        if path[-1] in side:
+            companions = ("for_model",) if path[-1] in ("fraction", *UPPER) else ("for_model", "ties")
+            for name in {*side, *companions} - {path[-1]}:
+                if (*path[:-1], name) not in source.overridden:
+                    rule.pop(name, None)

@@ -1,0 +1,1 @@
+"""How many classes there should be."""

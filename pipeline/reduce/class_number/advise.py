@@ -1,0 +1,139 @@
+"""How many classes, when nothing is known: advice from fits over a range of k, with its uncertainty.
+
+Two signs, each against rows without classes (a Gaussian of the same mean and covariance, on the sphere: the idea of the gap
+statistic, Tibshirani, Walther and Hastie 2001):
+- stability: do fits of two disjoint halves divide the rows alike (Ben-Hur, Elisseeff and Guyon 2002)?
+- evidence: how much likelier are the rows as a mixture of these k classes than as one Gaussian (`mixture.log_weight`)?
+A number of classes stands out where both are above what the Gaussian gives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.reduce.class_number.mixture import Prior, log_weight, moments
+from pipeline.reduce.class_number.projection import MAX_ROWS, dimensions, on_grid, projected
+from pipeline.reduce.classes.overlap import Overlap, rand_index
+from pipeline.reduce.describe.agreement import sampled
+from pipeline.reduce.kmeans import in_memory as kmeans
+from pipeline.search.nearest import Floats, nearest, unit
+
+ROWS_PER_CLASS = 20     # in the sample; a k that leaves fewer is not judged
+HALVINGS = 3            # pairs of halves: their spread is the uncertainty
+ITERATIONS = 10
+STABLE = 0.1            # of the adjusted Rand index above chance, at least
+NEAR = 0.05             # as stable as the best within so much: not told apart from it
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One k."""
+
+    k: int
+    stability: float
+    """Mean adjusted Rand index of the fits of two halves, applied to all rows of the sample."""
+    spread: float
+    """Its standard deviation over the halvings."""
+    stability_by_chance: float
+    """The same of rows without classes."""
+    evidence: float
+    """(log score of these k classes - log score of one class) per row, in nats."""
+    evidence_by_chance: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Advice, not an estimate: the range given decides what can be found."""
+
+    k: int | None
+    """What stands out; None: nothing does."""
+    between: tuple[int, int] | None
+    """The k of the range that are not told apart from it, lowest and highest."""
+    judged: tuple[Judged, ...]
+    rows: int
+    """Looked at: all, or a seeded sample of 20,000."""
+    reason: str
+
+
+def advise(x: NDArray[np.floating], ks: Sequence[int], seed: int) -> Advice:
+    """Judges each k of `ks` (>= 2) on the rows of x ([n, d], any float dtype, none zero).
+
+    Looks at a seeded sample of 20,000 rows at most and holds that twice. A k that leaves fewer than 20 of them per class is
+    left out, and `reason` says so; raises InputError when none is left.
+    """
+    rows = sampled(len(x), MAX_ROWS, seed)
+    wanted = sorted(set(ks))
+    usable = [k for k in wanted if 2 <= k <= len(rows) // ROWS_PER_CLASS]
+    if not usable:
+        raise InputError(f"no number of classes in {wanted} can be judged on {len(rows)} rows: give some between 2 and "
+                         f"{len(rows) // ROWS_PER_CLASS}")
+    real = unit(x[rows])
+    null = gaussian_like(real, seed)
+    most = dimensions(len(rows), max(usable))
+    judged = tuple(
+        Judged(k, *_stability(real, k, seed), _stability(null, k, seed)[0], found, chance)
+        for k, found, chance in zip(usable, _evidence(real, usable, seed, most), _evidence(null, usable, seed, most), strict=True)
+    )
+    best, between, reason = _verdict(judged)
+    if len(usable) < len(wanted):
+        reason += f"; not judged: {sorted(set(wanted) - set(usable))} ({len(rows)} rows are too few, or k is below 2)"
+    return Advice(best, between, judged, len(rows), reason)
+
+
+def _verdict(judged: tuple[Judged, ...]) -> tuple[int | None, tuple[int, int] | None, str]:
+    good = [one for one in judged if _stands_out(one)]
+    if not good:
+        return None, None, "no k stands out: fits of two halves agree no more, or the rows are no likelier, than without classes"
+    best = max(good, key=lambda one: (one.stability - one.stability_by_chance, -one.k))
+    lead = best.stability - best.stability_by_chance - max(NEAR, best.spread)
+    near = [one.k for one in good if one.stability - one.stability_by_chance >= lead]
+    text = (f"k = {best.k}: fits of two halves agree at {best.stability:.2f} +- {best.spread:.2f} "
+            f"({best.stability_by_chance:.2f} without classes)")
+    if len(near) > 1:
+        text += f"; {near[0]} to {near[-1]} are not told apart from it"
+    if best.k in (judged[0].k, judged[-1].k) and len(judged) > 1:
+        text += "; it is at the end of the range: widen it"
+    return best.k, (near[0], near[-1]), text
+
+
+def _stands_out(one: Judged) -> bool:
+    margin = max(STABLE, 2 * one.spread)
+    return one.stability - one.stability_by_chance >= margin and one.evidence > max(0.0, one.evidence_by_chance)
+
+
+def _stability(rows: Floats, k: int, seed: int) -> tuple[float, float]:
+    """Mean and standard deviation over the halvings."""
+    found = []
+    for turn in range(HALVINGS):
+        order = np.random.default_rng([seed, turn]).permutation(len(rows))
+        halves = [np.sort(half) for half in np.array_split(order, 2)]
+        one, other = (nearest(rows, kmeans.fit(rows[half], k, seed=seed + at, iterations=ITERATIONS).centroids, 1)[0][:, 0]
+                      for at, half in enumerate(halves))
+        found.append(rand_index(Overlap.of(one, other)))
+    return float(np.mean(found)), float(np.std(found))
+
+
+def _evidence(rows: Floats, ks: Sequence[int], seed: int, most: int) -> list[float]:
+    """Gain over one class, per row, for each k."""
+    coordinates = projected(rows, most)
+    prior = Prior(coordinates.sum(axis=0) / len(rows))
+    one = float(log_weight(moments(coordinates, np.zeros(len(rows), np.int32), 1), prior).sum())
+    gains = []
+    for k in ks:
+        fit = kmeans.fit(rows, k, seed=seed, iterations=ITERATIONS)
+        score = float(log_weight(moments(coordinates, fit.assignment, len(fit.sizes)), prior).sum())
+        gains.append((score - one) / len(rows))
+    return gains
+
+
+def gaussian_like(rows: Floats, seed: int) -> Floats:
+    """As many unit rows without classes: drawn from a Gaussian of the same mean and covariance."""
+    wide = on_grid(rows)
+    mean = on_grid(wide.sum(axis=0) / len(wide))
+    values, vectors = np.linalg.eigh((wide - mean).T @ (wide - mean) / len(wide))
+    root = on_grid(vectors * np.sqrt(np.maximum(values, 0)))
+    drawn = on_grid(np.random.default_rng(seed).standard_normal(rows.shape))
+    return unit(mean + drawn @ root.T)

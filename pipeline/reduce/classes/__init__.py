@@ -1,0 +1,1 @@
+"""Classes: levels, ids, labels and their weights."""

@@ -1,0 +1,133 @@
+"""The temperature at which label weights mean something, found without labels.
+
+A sample's weights are softmax(cosine / T) over its l nearest classes. T is chosen by a proper scoring rule (cross-entropy) to
+predict the class y of the sample's nearest other sample; temperature scaling as of Guo et al. (2017), with the neighbour's
+class in place of a label. A weight of 0.3 then reads: of samples like this one whose nearest neighbour belongs to one of
+their l classes, three in ten have a neighbour of this class. "Nearest" is among at most 10,000 sampled rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.reduce.describe.agreement import sampled
+from pipeline.search.nearest import Floats, nearest, unit
+
+DEFAULT = 0.1           # where nothing can be learnt
+SHARPEST, SOFTEST = 1e-3, 10.0
+ROWS = 10_000
+FEWEST = 50             # covered rows that one parameter needs
+COPY = 1 - 1e-6         # a cosine above is a copy of the same picture, which predicts nothing
+NEIGHBOURS = 8          # looked through for one that is no copy
+BINS = 15
+
+Wide = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, and how much better than the default it predicts."""
+
+    temperature: float
+    """Four significant digits; the default 0.1 where `reason` says that nothing could be learnt."""
+    nll: float | None
+    """Mean -ln weight of y, in nats; null where no row could be used, as all that follow."""
+    nll_default: float | None
+    """The same at temperature 0.1."""
+    calibration_error: float | None
+    """Expected calibration error over 15 bins of weight (all l weights of each row), on the rows that chose T."""
+    calibration_error_default: float | None
+    rows: int
+    """Sampled rows with a nearest other row."""
+    coverage: float
+    """Share of them whose y is among the l nearest classes; the others are left out."""
+    reason: str | None
+    """Why the temperature is the default, or stands at an end of the search (0.001 to 10)."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Rows whose nearest other row belongs to one of their l classes."""
+
+    cosines: Wide
+    """f64[m, l] to the l nearest classes, best first."""
+    position: NDArray[np.int64]
+    """Which of the l is y."""
+    rows: int
+    """Rows with a nearest other row, those whose y is another class included."""
+
+    @property
+    def coverage(self) -> float:
+        return len(self.position) / self.rows if self.rows else 0.0
+
+
+def calibrated(x: NDArray[np.floating], centroids: Floats, l: int, seed: int) -> Calibration:  # noqa: E741
+    """The temperature for labels of x ([n, d], any float dtype; read by row number, so it may be a memory map) with the l nearest
+    of the centroids f32[k, d]. Holds a seeded sample of at most 10,000 rows. Zero rows are left out."""
+    drawn = unit(x[sampled(len(x), ROWS, seed)])
+    seen = neighbours(drawn[drawn.any(axis=1)], centroids, min(l, len(centroids)))
+    if min(l, len(centroids)) < 2:
+        return _default(seen, "with one class per sample every weight is 1")
+    if len(seen.position) < FEWEST:
+        return _default(seen, f"{len(seen.position)} rows are too few to learn from; {FEWEST} are needed")
+    temperature = float(f"{_best(seen):.4g}")
+    reason = None
+    if not SHARPEST * 1.001 < temperature < SOFTEST / 1.001:
+        reason = "the nearest class always wins" if temperature < 1 else "nearness to a class says nothing about the neighbour's"
+    return Calibration(temperature, loss(seen, temperature), loss(seen, DEFAULT), calibration_error(seen, temperature),
+                       calibration_error(seen, DEFAULT), seen.rows, seen.coverage, reason)
+
+
+def _default(seen: Neighbours, reason: str) -> Calibration:
+    return Calibration(DEFAULT, None, None, None, None, seen.rows, seen.coverage, reason)
+
+
+def neighbours(x: Floats, centroids: Floats, l: int) -> Neighbours:  # noqa: E741
+    """Of unit rows: their l classes, and which of them is the class of the nearest row that is not a copy (ties by the lower
+    row). Rows with nothing but copies among their 8 nearest have none."""
+    if not len(x):
+        return Neighbours(np.zeros((0, l)), np.zeros(0, np.int64), 0)
+    ids, cosines = nearest(x, centroids, l)
+    rows, near = nearest(x, x, min(NEIGHBOURS + 1, len(x)))
+    other = (rows != np.arange(len(x))[:, None]) & (near <= COPY)
+    has = np.flatnonzero(other.any(axis=1))
+    y = ids[rows[has, other[has].argmax(axis=1)], 0]
+    hit = ids[has] == y[:, None]
+    covered = hit.any(axis=1)
+    return Neighbours(cosines[has[covered]].astype(np.float64), hit[covered].argmax(axis=1), len(has))
+
+
+def weights(cosines: Wide, temperature: float) -> Wide:
+    """softmax(cosine / temperature) by row; the first cosine is the largest."""
+    raw = np.exp((cosines - cosines[:, :1]) / temperature)
+    return np.asarray(raw / raw.sum(axis=1, keepdims=True), np.float64)
+
+
+def loss(seen: Neighbours, temperature: float) -> float:
+    """Mean -ln weight of y."""
+    lead = (seen.cosines - seen.cosines[:, :1]) / temperature
+    picked = np.take_along_axis(lead, seen.position[:, None], 1)[:, 0]
+    return float((np.log(np.exp(lead).sum(axis=1)) - picked).mean())
+
+
+def calibration_error(seen: Neighbours, temperature: float) -> float:
+    """Mean over all weights of |mean weight - share of the weights' classes that are y| in their bin."""
+    weight = weights(seen.cosines, temperature)
+    hit = np.arange(weight.shape[1])[None] == seen.position[:, None]
+    bins = np.minimum((weight * BINS).astype(np.int64), BINS - 1).ravel()
+    gap = np.bincount(bins, weight.ravel(), BINS) - np.bincount(bins, hit.ravel(), BINS)
+    return float(np.abs(gap).sum() / weight.size)
+
+
+def _best(seen: Neighbours) -> float:
+    """By golden section on ln T: the loss is convex in 1/T, so it has one minimum."""
+    ratio = (np.sqrt(5) - 1) / 2
+    low, high = np.log(SHARPEST), np.log(SOFTEST)
+    while high - low > 1e-7:
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(seen, float(np.exp(left))) <= loss(seen, float(np.exp(right))):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))

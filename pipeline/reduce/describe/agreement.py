@@ -1,0 +1,97 @@
+"""How far two divisions of the same rows agree: purity and adjusted mutual information against a reference, each with what
+chance alone gives, and whether a refit with another seed finds the same classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.reduce.classes.overlap import Overlap, rand_index
+from pipeline.reduce.kmeans import in_memory as kmeans
+
+Ids = NDArray[np.int32]
+
+MAX_ROWS = 20_000      # of any sample here
+SHUFFLES = 5
+ROWS_PER_CLASS = 10    # a refit on fewer rows per class says nothing about the fit on all rows
+ITERATIONS = 15
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of the classes of a sample with a reference column."""
+
+    rows: int
+    """Rows of the sample that have a reference value."""
+    values: int
+    """Different reference values among them."""
+    purity: float
+    """Share of the rows whose value is the commonest one of their class."""
+    purity_by_chance: float
+    """Purity of the classes against shuffled values; it grows with the number of classes."""
+    ami: float
+    """Adjusted mutual information (Vinh, Epps and Bailey 2010, arithmetic mean): 0 by chance, 1 for the same division."""
+    ami_by_chance: float
+    """Mean over shuffled values: how near 0 chance comes here."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Two fits of one sample that differ in their seeds only."""
+
+    ari: float | None
+    """Adjusted Rand index (Hubert and Arabie 1985) of the two divisions: 0 by chance, 1 for the same; null: see `reason`."""
+    rows: int
+    k: int
+    reason: str | None
+
+
+def sampled(rows: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Up to `most` of the row numbers 0..rows-1, drawn by seed, ascending."""
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+def agreement(assignment: Ids, reference: Sequence[str | None], seed: int) -> Agreement | None:
+    """Of the classes of some rows with a reference value of each (null: none). None where no row has a value.
+
+    More than 20,000 rows with a value are sampled by seed.
+    """
+    has = np.array([row for row, value in enumerate(reference) if value is not None], np.int64)
+    has = has[sampled(len(has), MAX_ROWS, seed)]
+    if not len(has):
+        return None
+    from sklearn.metrics import adjusted_mutual_info_score  # more than a second
+
+    values, codes = np.unique([str(reference[row]) for row in has], return_inverse=True)
+    classes = np.unique(assignment[has], return_inverse=True)[1]
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(codes) for _ in range(SHUFFLES)]
+    return Agreement(
+        len(has), len(values), purity(classes, codes), float(np.mean([purity(classes, one) for one in shuffled])),
+        float(adjusted_mutual_info_score(codes, classes)),
+        float(np.mean([adjusted_mutual_info_score(one, classes) for one in shuffled])),
+    )
+
+
+def purity(classes: NDArray[np.int64], values: NDArray[np.int64]) -> float:
+    """Share of the rows whose value is the commonest of their class (both numbered from 0)."""
+    kinds = int(values.max()) + 1
+    cells, count = np.unique(classes * kinds + values, return_counts=True)
+    best = np.zeros(int(classes.max()) + 1, np.int64)
+    np.maximum.at(best, cells // kinds, count)
+    return float(best.sum() / len(classes))
+
+
+def reseeded(x: NDArray[np.floating], k: int, seed: int) -> Stability:
+    """The agreement of two fits of k classes on a seeded sample of at most 20,000 rows of x (read by row number, so it may be
+    a memory map)."""
+    rows = sampled(len(x), MAX_ROWS, seed)
+    if len(rows) < ROWS_PER_CLASS * k:
+        reason = f"{len(rows)} rows are too few to refit {k} classes; at least {ROWS_PER_CLASS} per class are needed"
+        return Stability(None, len(rows), k, reason)
+    drawn = np.asarray(x[rows])
+    one, other = (kmeans.fit(drawn, k, seed=s, iterations=ITERATIONS).assignment for s in (seed, seed + 1))
+    return Stability(rand_index(Overlap.of(one, other)), len(rows), k, None)

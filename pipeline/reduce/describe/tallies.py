@@ -1,0 +1,113 @@
+"""What the kept samples of a shard say of each class, stored per shard and added up over the run (`tallies@<fp>/`).
+
+One table of five kinds of rows. Only classes that occur have rows, so a shard's file is small however many classes there are.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.reduce.describe.members import Members, Ranked, members
+from pipeline.reduce.describe.presence import CELLS, Counts, merged_cells
+from pipeline.reduce.describe.quality import BINS, Counting, Tally
+from pipeline.store.store import Store
+from pipeline.store.tables import read_facts, read_table, write_table
+from schemas.columns import field
+
+TALLY = pa.schema([
+    field("kind", pa.string(), "class, pair, near, far or cell"),
+    field("id", pa.int64(), "position of the class; of a pair: lower class * k + higher class"),
+    field("n", pa.int64(), "class: samples; pair: samples between; near, far: row of the run; cell: samples that have the entity"),
+    field("similarity", pa.int64(), "class: sum of the cosines, fixed point"),
+    field("sampled", pa.int64(), "class: samples that pairs are counted on; cell: 1 where somebody has the entity as a hypernym"),
+    field("cosine", pa.float32(), "near, far: to the centroid"),
+    field("entity", pa.string(), "cell: its id"),
+])
+TOGETHER = 64
+"""Shards read at a time."""
+
+
+def write(store: Store, path: str, tally: Tally, counts: Counts) -> None:
+    """One shard's file."""
+    present, cells = np.flatnonzero(tally.sizes), counts.cells
+    near, far = tally.members.nearest, tally.members.farthest
+    parts = [
+        _rows("class", present, tally.sizes[present], similarity=tally.similarity[present], sampled=tally.sampled[present]),
+        _rows("pair", tally.pairs, tally.between),
+        _rows("near", near.classes, near.rows, cosine=near.similarity),
+        _rows("far", far.classes, far.rows, cosine=far.similarity),
+        _rows("cell", cells.column("class"), cells.column("both"), sampled=cells.column("above").cast(pa.int64()),
+              entity=cells.column("entity")),
+    ]
+    used = np.flatnonzero(tally.histogram)
+    facts = {"bins": used.tolist(), "counts": tally.histogram[used].tolist()}
+    write_table(store, path, pa.concat_tables(parts), facts)
+
+
+def _rows(kind: str, id: Any, n: Any, **others: Any) -> pa.Table:
+    values = {"kind": [kind] * len(id), "id": id, "n": n, **others}
+    nothing = pa.nulls(len(id))
+    return pa.table({name: values.get(name, nothing) for name in TALLY.names}).cast(TALLY)
+
+
+def merged(store: Store, folder: str, shard_ids: Sequence[str], counting: Counting) -> tuple[Tally, Counts]:
+    """Of all these shards together; the same for any order of them."""
+    histogram = np.zeros(BINS, np.int64)
+    table, cells = TALLY.empty_table(), CELLS.empty_table()
+    found = _tally(table, counting, histogram)
+    for start in range(0, len(shard_ids), TOGETHER):
+        paths = [f"{folder}/{shard_id}.parquet" for shard_id in shard_ids[start : start + TOGETHER]]
+        table = pa.concat_tables([read_table(store, path) for path in paths])
+        for facts in (read_facts(store, path) for path in paths):
+            histogram[facts["bins"]] += np.array(facts["counts"], np.int64)
+        found = found + _tally(table, counting, np.zeros(BINS, np.int64))
+        cells = merged_cells(pa.concat_tables([cells, _cells(table)]))
+    found.histogram[:] = histogram
+    return found, Counts(found.sizes, cells)
+
+
+def _tally(table: pa.Table, counting: Counting, histogram: NDArray[np.int64]) -> Tally:
+    classes, pairs = _of(table, "class"), _of(table, "pair")
+    id, between = _numbers(pairs, "id"), _numbers(pairs, "n")
+    distinct, place = np.unique(id, return_inverse=True)
+    return Tally(
+        counting, _summed(classes, "n", counting.k), _summed(classes, "similarity", counting.k), histogram,
+        _summed(classes, "sampled", counting.k), distinct, np.bincount(place, between, len(distinct)).astype(np.int64),
+        Members(_ranked(table, "near").nearest, _ranked(table, "far").farthest),
+    )
+
+
+def _of(table: pa.Table, kind: str) -> pa.Table:
+    return table.filter(pc.field("kind") == kind)
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[np.int64]:
+    return np.asarray(table.column(name), np.int64)
+
+
+def _summed(table: pa.Table, name: str, k: int) -> NDArray[np.int64]:
+    total = np.zeros(k, np.int64)
+    np.add.at(total, _numbers(table, "id"), _numbers(table, name))
+    return total
+
+
+def _ranked(table: pa.Table, kind: str) -> Members:
+    some = _of(table, kind)
+    return members(_numbers(some, "n"), _numbers(some, "id").astype(np.int32), np.asarray(some.column("cosine"), np.float32))
+
+
+def _cells(table: pa.Table) -> pa.Table:
+    some = _of(table, "cell")
+    return pa.table([some.column("id"), some.column("entity"), some.column("n"), pc.equal(some.column("sampled"), 1)],
+                    names=CELLS.names).cast(CELLS)
+
+
+def cards(found: Ranked, k: int) -> list[slice]:
+    """Where each class's members are in the parallel arrays."""
+    bounds = np.searchsorted(found.classes, np.arange(k + 1))
+    return [slice(int(start), int(end)) for start, end in pairwise(bounds)]

@@ -1,0 +1,1 @@
+"""Spherical k-means over partitions: the state machine, the partitions, the sums."""

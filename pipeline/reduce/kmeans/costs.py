@@ -1,0 +1,152 @@
+"""What a clustering costs before it starts: floating-point work, memory, bytes on the wire, time at a measured rate.
+
+The work of a pass over n rows of d values and k centres is 2 n k d; everything else is small beside it, or moves k d values.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.reduce.kmeans.schedule import COARSE, EXACT, SAMPLE, Schedule
+from pipeline.reduce.kmeans.seeding import CELL_ROWS_PER_SEED, CELL_STEPS, COARSE_STEPS, MIN_ROWS, ROWS_PER_SEED, cells_for
+
+ACTOR_BYTES = 300 << 20
+"""Of an actor beside its centres: windows of rows, score tiles, allocator."""
+ACTOR_CENTRES = 3
+"""Times the centres (float32) that an actor holds: packed for search once, and as int64 sums (twice)."""
+BANDWIDTH = 25e9 / 8
+"""Bytes a second between nodes: 25 Gbit/s, an assumption."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Some passes of one kind over rows."""
+
+    name: str
+    rows: int
+    centres: int
+    """That each row is compared with."""
+    times: int = 1
+    spread: bool = True
+    """Over all actors, and followed by sums and new centres. False: it is work within one actor."""
+
+    def flops(self, d: int) -> int:
+        return 2 * self.rows * self.centres * d * self.times
+
+
+def passes(schedule: Schedule, rows: int, k: int) -> tuple[Pass, ...]:
+    """Everything a fit by this schedule and the labels after it compare, if no phase ends early."""
+    found = [*_seeding(schedule, rows, k)]
+    for kind in dict.fromkeys(schedule.kinds):
+        times = schedule.kinds.count(kind)
+        looked = min(rows, schedule.sample_rows * k) if kind == SAMPLE else rows
+        centres = {EXACT: k, SAMPLE: k, COARSE: cells_for(k) + 4 * schedule.neighbours}.get(kind, schedule.neighbours)
+        found.append(Pass(kind, looked, min(k, centres) if kind != COARSE else centres, times))
+    return (*found, Pass("labels", rows, k))
+
+
+def _seeding(schedule: Schedule, rows: int, k: int) -> list[Pass]:
+    """Greedy k-means++ compares every row that it looks at with 2 + ln k candidates per seed; a step multiplies rows and centres
+    twice, to find the nearest and to add up."""
+    if not schedule.cells:
+        return [Pass("seeds", min(rows, max(MIN_ROWS, ROWS_PER_SEED * k)), k * (2 + int(math.log(k))), spread=False)]
+    cells, sample = cells_for(k), min(rows, schedule.seed_rows * k)
+    each = max(1, k // cells)
+    few = min(rows, ROWS_PER_SEED * cells)
+    return [
+        Pass("coarse cells", few, cells * (2 + int(math.log(cells)) + 2 * COARSE_STEPS), spread=False),
+        Pass("cell of each sampled row", sample, cells),
+        Pass("seeds", sample, each * ((2 + int(math.log(each))) * CELL_ROWS_PER_SEED // schedule.seed_rows + 2 * CELL_STEPS)),
+    ]
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What a clustering would run on."""
+
+    nodes: int
+    actors: int
+    """In all."""
+    rate: float
+    """Floating-point operations a second of one actor, measured on centres of this shape."""
+    memory: int | None = None
+    """Bytes of one node; None: not known."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What `passes` over rows of d values cost with k centres on `machines`."""
+
+    passes: tuple[Pass, ...]
+    k: int
+    d: int
+    rows: int
+    machines: Machines
+
+    @property
+    def flops(self) -> int:
+        return sum(one.flops(self.d) for one in self.passes)
+
+    @property
+    def centres(self) -> int:
+        """Bytes of all centres as float32."""
+        return 4 * self.k * self.d
+
+    @property
+    def actor_memory(self) -> int:
+        """Bytes of one actor that are its own: the rows themselves are mapped files, which memory holds as far as it goes."""
+        return ACTOR_CENTRES * self.centres + ACTOR_BYTES + 8 * -(-self.rows // self.machines.actors)
+
+    @property
+    def node_memory(self) -> int:
+        """Bytes of one node: its actors, one shared copy of the centres, and their new ones."""
+        return -(-self.machines.actors // self.machines.nodes) * self.actor_memory + 2 * self.centres
+
+    @property
+    def wire(self) -> int:
+        """Bytes over the network, in all: each actor sends its int64 sums, each node gets the new centres."""
+        rounds = sum(one.times for one in self.passes if one.spread)
+        sums = self.machines.actors * self.k * (8 * self.d + 8)
+        return 0 if self.machines.nodes == 1 else rounds * (sums + self.machines.nodes * self.centres)
+
+    @property
+    def seconds(self) -> float:
+        """At the measured rate, with nodes that send and receive at once at BANDWIDTH."""
+        alone = sum(one.flops(self.d) for one in self.passes if not one.spread) / self.machines.rate
+        together = sum(one.flops(self.d) for one in self.passes if one.spread) / (self.machines.rate * self.machines.actors)
+        return alone + together + self.wire / self.machines.nodes / BANDWIDTH
+
+    def check(self) -> None:
+        """Raises InputError, with what would fit, when a node has not the memory."""
+        limit = self.machines.memory
+        if limit is None or self.node_memory <= limit:
+            return
+        raise InputError(
+            f"{self.k:,} classes of {self.d} values need {gigabytes(self.node_memory)} on a node of {gigabytes(limit)} "
+            f"({ACTOR_CENTRES} x {gigabytes(self.centres)} for each of its {self._per_node} workers and 2 x for the node): "
+            + self._remedy(limit))
+
+    @property
+    def _per_node(self) -> int:
+        return -(-self.machines.actors // self.machines.nodes)
+
+    def _remedy(self, limit: int) -> str:
+        actors = int((limit - 2 * self.centres) // self.actor_memory)
+        if actors >= 1:
+            return f"start it with --workers {actors * self.machines.nodes}"
+        own = 8 * self.rows // self.machines.actors + ACTOR_BYTES
+        most = max(0, (limit - own) // ((ACTOR_CENTRES + 2) * 4 * self.d))
+        return f"one worker per node can hold classes.k={most:,}, or take nodes with more memory"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows, "dimension": self.d, "k": self.k, "flops": self.flops, "seconds": self.seconds,
+            "actor_bytes": self.actor_memory, "node_bytes": self.node_memory, "wire_bytes": self.wire, "rate": self.machines.rate,
+            "nodes": self.machines.nodes, "actors": self.machines.actors,
+            "passes": [{"name": one.name, "rows": one.rows, "centres": one.centres, "times": one.times} for one in self.passes],
+        }
+
+
+def gigabytes(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB"

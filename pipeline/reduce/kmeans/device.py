@@ -1,0 +1,132 @@
+"""The rows of a partition on a GPU: a window at a time, the next one on its way, as many as fit kept for the next pass."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.reduce.kmeans.sums import SCALE, Sums
+from pipeline.search.device_centres import Floats, Window
+from pipeline.work import beat
+
+if TYPE_CHECKING:
+    from pipeline.models.matrices.device_rows import FixedPoint, Lane, Sent
+    from pipeline.reduce.kmeans.partition import Partition, Share
+
+WINDOW_BYTES = 256 << 20
+"""Of float32 rows that are worked on at a time; beside them the products take half a gigabyte, and sums 8 bytes a value."""
+KEPT_SHARE = 0.5
+"""Of the device's free memory, for rows as they are stored."""
+
+Where = NDArray[np.int64]
+Piece = tuple[NDArray[np.floating], slice | NDArray[np.int64]]
+
+
+@dataclass
+class Accelerator:
+    """Of one partition, whose passes it serves. Holds windows of float32 rows, and stored rows up to `kept_bytes`."""
+
+    device: str = "cuda"
+    kept_bytes: int = 0
+    window_bytes: int = WINDOW_BYTES
+    _kept: "list[tuple[Where, Sent]]" = field(default_factory=list, init=False)
+    """The first windows of all rows."""
+    _lane: "Lane | None" = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, device: str) -> "Accelerator":
+        from pipeline.models.matrices.device_rows import free_bytes
+
+        return cls(device, int(free_bytes(device) * KEPT_SHARE))
+
+    def sums(self, k: int, d: int) -> "DeviceSums":
+        from pipeline.models.matrices.device_rows import FixedPoint
+
+        return DeviceSums(FixedPoint.zero(k, d, SCALE, self.device))
+
+    def windows(self, one: "Partition", share: "Share") -> Iterator[tuple[Where, Window]]:
+        """As `Partition.windows`, the same bits."""
+        from pipeline.models.matrices.device_rows import unit_rows
+
+        for where, sent in self._windows(one, share):
+            reciprocal = one.reciprocal[where]
+            known = bool(reciprocal.all())
+            rows = unit_rows(sent.here(), reciprocal, partial(_measured, one, where))
+            if not known:
+                one.reciprocal[where] = reciprocal
+            yield where, rows
+            beat()
+
+    def _windows(self, one: "Partition", share: "Share") -> "Iterator[tuple[Where, Sent]]":
+        whole = share.part >= 1
+        if whole:
+            yield from self._kept
+        size = max(1, self.window_bytes // (4 * max(1, one.dimension)))
+        after = sum(len(where) for where, _ in self._kept) if whole else 0
+        coming = _filled(one, share, after, size)
+        with ThreadPoolExecutor(1) as reader:   # reads and copies the next window while the device works on this one
+            ahead = reader.submit(self._next, coming)
+            keeping = whole
+            while (window := ahead.result()) is not None:
+                ahead = reader.submit(self._next, coming)
+                keeping = keeping and sum(sent.bytes for _, sent in [*self._kept, window]) <= self.kept_bytes
+                if keeping:
+                    self._kept.append(window)
+                yield window
+
+    def _next(self, coming: Iterator[tuple[Where, list[Piece]]]) -> "tuple[Where, Sent] | None":
+        from pipeline.models.matrices.device_rows import Lane
+
+        self._lane = self._lane or Lane.to(self.device)
+        window = next(coming, None)
+        return None if window is None else (window[0], self._lane.send(window[1]))
+
+
+def _measured(one: "Partition", where: Where, rows: Floats, places: NDArray[np.int64]) -> Floats:
+    return one.measured(rows, where[places])
+
+
+def _filled(one: "Partition", share: "Share", after: int, size: int) -> Iterator[tuple[Where, list[Piece]]]:
+    """Pieces of matrices of one dtype that make `size` rows together; the last ones, and those before another dtype, fewer."""
+    held: list[tuple[Where, Piece]] = []
+    filled = 0
+    for where, matrix, at in one.pieces(share, after):
+        if held and held[0][1][0].dtype != matrix.dtype:
+            yield _joined(held)
+            held, filled = [], 0
+        taken = 0
+        while taken < len(where):
+            some = where[taken : taken + size - filled]
+            stop = taken + len(some)
+            source = slice(at.start + taken, at.start + stop) if isinstance(at, slice) else at[taken:stop]
+            held.append((some, (matrix, source)))
+            filled, taken = filled + len(some), stop
+            if filled == size:
+                yield _joined(held)
+                held, filled = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[tuple[Where, Piece]]) -> tuple[Where, list[Piece]]:
+    return np.concatenate([where for where, _ in held]), [piece for _, piece in held]
+
+
+@dataclass(frozen=True)
+class DeviceSums:
+    """As `Sums`, while they grow on a device."""
+
+    held: "FixedPoint"
+
+    def add_rows(self, rows: Window, assignment: NDArray[np.int32]) -> None:
+        from pipeline.models.matrices.device_rows import DeviceRows, on
+
+        assert isinstance(rows, DeviceRows)
+        self.held.add(rows.x, on(assignment, rows.x).long())
+
+    def added(self) -> Sums:
+        return Sums(*self.held.arrays())

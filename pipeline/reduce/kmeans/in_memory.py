@@ -1,0 +1,75 @@
+"""Spherical k-means of an array in this process (one-step k-means over unit embeddings: MLCD, arXiv 2407.17331, section 3).
+
+Rows become unit vectors, a centre is the normalised sum of its rows, and the objective is the mean cosine of a row to its centre.
+Whatever is added up over rows is an integer (`sums`), so that no partition, block or thread changes a bit. The distributed fit is
+the same state machine (`fitting`) over another fleet.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.reduce.kmeans.fit import Fitted
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
+from pipeline.reduce.kmeans.partition import WINDOW_BYTES, Partition, Rows
+from pipeline.reduce.kmeans.schedule import Schedule
+from pipeline.search.nearest import Floats
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Centroids and what the fit says about itself."""
+
+    centroids: Floats
+    """f32[k, d], unit length. k may be lower than asked for; see `reason`."""
+    assignment: NDArray[np.int32]
+    """i32[n]: the nearest of `centroids` for each row."""
+    similarity: Floats
+    """f32[n]: the cosine to it."""
+    sizes: NDArray[np.int64]
+    """i64[k]: rows of each cluster, none empty."""
+    objective: tuple[float, ...]
+    """Mean similarity of the rows to their centroid, per iteration."""
+    refilled: tuple[int, ...]
+    """Empty clusters given a new centroid, per iteration. The objective cannot fall otherwise."""
+    converged: bool
+    reason: str | None
+    """Why k is lower than asked for; null when it is not."""
+
+
+def fit(
+    x: NDArray[np.floating], k: int, *, seed: int, iterations: int = 25, tolerance: float = 1e-4
+) -> Fit:
+    """k clusters of the rows of x (float16, 32 or 64, [n, d], none zero; lengths do not matter), seeded by k-means++.
+
+    Where x has fewer than k different directions, k is lowered to their number and `reason` says so.
+    Raises InputError without usable rows.
+    """
+    return scheduled(x, k, Schedule(exact=iterations, tolerance=tolerance), seed=seed)
+
+
+def scheduled(x: NDArray[np.floating], k: int, schedule: Schedule, *, seed: int, threads: int = 1) -> Fit:
+    """The same by any schedule, on so many threads; their number changes no bit."""
+    fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, threads)], partitions=threads, threads=threads)
+    return _fit(fleet, fleet.fit(schedule, k, seed))
+
+
+def iterate(
+    x: NDArray[np.floating], start: Floats, *, iterations: int = 25, tolerance: float = 1e-4, block: int | None = None
+) -> Fit:
+    """Lloyd's iterations from these centres, until the objective grows by at most `tolerance` of itself.
+
+    The result does not depend on `block`, the rows measured at a time.
+    """
+    window = WINDOW_BYTES if block is None else 4 * block * x.shape[1]
+    fleet = LocalFleet([Partition([Rows(x)], window_bytes=window)])
+    schedule = Schedule(exact=iterations, tolerance=tolerance)
+    return _fit(fleet, fleet.fit(schedule, len(start), 0, start=start))
+
+
+def _fit(fleet: LocalFleet, found: Fitted[Floats]) -> Fit:
+    similarity = [values.astype(np.float32) for one in fleet.partitions for _, _, values in one.similarity(found.centres)]
+    story = found.story
+    return Fit(found.centres, fleet.assignment(), np.concatenate(similarity), found.sizes,
+               story.objective, story.refilled, found.converged, found.reason)

@@ -1,0 +1,58 @@
+"""The owner of a slice of the centres: adds up what the partitions send and closes a pass."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.reduce.kmeans.sums import Sums, close, objective, overshot
+from pipeline.search.nearest import Floats
+
+
+@dataclass
+class Owner:
+    """Of centres [start, stop). Holds their sums (8 bytes a value) and two copies of the slice."""
+
+    start: int
+    stop: int
+    _centres: Floats = field(init=False)
+    _sums: Sums = field(init=False)
+    _turn: int = field(default=-1, init=False)
+    _from: set[int] = field(default_factory=set, init=False)
+
+    def begin(self, turn: int, centres: Floats) -> None:
+        """A new pass, in which the rows were given to these centres (f32[k, d], all of them)."""
+        self._turn, self._from = turn, set()
+        self._centres = centres[self.start : self.stop]
+        self._sums = Sums.zero(*self._centres.shape)
+
+    def add(self, turn: int, partition: int, sums: Sums) -> None:
+        """What one partition adds to this slice. A second time, or of another pass, it changes nothing."""
+        if turn == self._turn and partition not in self._from:
+            self._sums.add(sums)
+            self._from.add(partition)
+
+    @property
+    def heard(self) -> int:
+        """Partitions whose sums of this pass came."""
+        return len(self._from)
+
+    def counted(self) -> tuple[NDArray[np.int64], int]:
+        """Rows of each centre of the slice, and their summed similarity (`sums.OBJECTIVE_SCALE`)."""
+        return self._sums.counts, objective(self._sums, self._centres)
+
+    def moved(self, ids: NDArray[np.int64], rows: Floats | None, beyond: float = 0.0) -> Floats:
+        """The slice's next centres: the means, overshot by `beyond` of the way to them; those of `ids` (of all centres) become
+        these rows."""
+        result = overshot(close(self._sums, self._centres), self._centres, beyond)
+        if rows is not None:
+            own = (ids >= self.start) & (ids < self.stop)
+            result[ids[own] - self.start] = rows[own]
+        return result
+
+
+def slices(k: int, owners: int) -> list[tuple[int, int]]:
+    """Even slices of k centres; at most k of them."""
+    bounds = [k * i // min(owners, k) for i in range(min(owners, k) + 1)]
+    return list(pairwise(bounds))

@@ -1,0 +1,152 @@
+"""Seeds of k-means on the unit sphere: greedy k-means++ (Arthur and Vassilvitskii 2007, and the greedy form of their section 7),
+and the same within coarse cells, for thousands of centres and more.
+
+Rows are rounded to 2^-11, a few per cent of a value of a unit row of hundreds: products of two are then multiples of 2^-22, and
+their sums below 2 exact in float32 whatever the order (partial sums are at most the product of the lengths). So no BLAS, block or
+thread count changes a bit of a draw or a centre. Seeds are a start: the passes over all rows work with the rows as they are.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.reduce.kmeans.partition import Matrix
+from pipeline.reduce.kmeans.sums import CACHED_ROWS, overshot
+from pipeline.search.nearest import Centres, Floats, assigned, unit
+
+GRID = np.float32(2**11)
+SAME = np.float32(2**22)
+"""Rows are the same when they are so in every value, rounded to 2^-22."""
+ROWS_PER_SEED = 64    # enough for the far corners of a cluster; a larger x is sampled
+MIN_ROWS = 20_000
+CELL_ROWS_PER_SEED = 16
+"""k-means++ within a cell looks at every second or third row where there are more; the steps after it at all."""
+CELL_STEPS = 4
+"""Lloyd steps within a cell: its k-means++ seeds are rows, its centres means."""
+COARSE_STEPS = 5
+OVERSHOOT = 0.7
+SQUARE_ROWS = 2048
+"""All products of so many rows fit a cache: 16 MB."""
+SQUARE = 4
+"""A product of many rows is so many times as fast as one of a few, at least."""
+
+
+def seeds(rows: Floats, k: int, *, seed: int) -> Floats:
+    """At most k different rows (f32[k, d], unit length), spread out; fewer where there are fewer different directions.
+
+    Each round draws 2 + ln k candidates with probability proportional to the squared distance to the nearest seed and
+    takes the one that lowers the sum of squared distances most. More than 64 k rows (and 20,000) are sampled first. Rows
+    that are the same to 2^-12 in every value are drawn only when nothing else is left, the first ones first.
+    """
+    rng = np.random.default_rng(seed)
+    limit = max(MIN_ROWS, ROWS_PER_SEED * k)
+    pool = rows if len(rows) <= limit else rows[np.sort(rng.choice(len(rows), limit, replace=False))]
+    whole = np.rint(pool * GRID)
+    half = np.einsum("nd,nd->n", whole, whole) / 2
+    chosen = [int(rng.integers(len(pool)))]
+    draws = rng.random((k, 2 + int(np.log(k))))
+    few = len(pool) <= min(SQUARE_ROWS, SQUARE * draws.size)
+    square = whole @ whole.T if few else None   # one large product takes less time than many of a few rows
+    distance = _half_squares(whole, half, np.array(chosen), square)[0]
+    while len(chosen) < k:
+        reach = np.cumsum(distance, dtype=np.float64)
+        if reach[-1] == 0:
+            chosen += _left(pool, chosen)[: k - len(chosen)]
+            break
+        drawn = np.minimum(np.searchsorted(reach, draws[len(chosen)] * reach[-1], side="right"), len(pool) - 1)
+        options = np.minimum(distance, _half_squares(whole, half, drawn, square))
+        best = int(options.sum(axis=1, dtype=np.float64).argmin())
+        chosen.append(int(drawn[best]))
+        distance = options[best]
+    return pool[chosen]
+
+
+def _half_squares(whole: Floats, half: Floats, chosen: NDArray[np.int64], square: Floats | None) -> Floats:
+    """Half the squared distance of every row to the chosen ones, f32[len(chosen), n]; 0 for equal rows. `square` are the products
+    of all rows, where there are few: exact, so the same."""
+    products = whole[chosen] @ whole.T if square is None else square[chosen]
+    np.subtract(half, products, out=products)
+    products += half[chosen, None]
+    return products
+
+
+def _left(pool: Floats, chosen: list[int]) -> list[int]:
+    """The first of each of the rows that differ from the chosen ones, and from each other."""
+    lines = [row.tobytes() for row in np.rint(pool * SAME) + np.float32(0)]   # -0 is 0
+    first: dict[bytes, int] = {}
+    for at, line in enumerate(lines):
+        first.setdefault(line, at)
+    taken = {lines[at] for at in chosen}
+    return [at for line, at in first.items() if line not in taken]
+
+
+def cells_for(k: int) -> int:
+    """Coarse cells for k centres."""
+    return max(1, math.isqrt(k))
+
+
+def coarse_cells(rows: Floats, cells: int, *, seed: int) -> Floats:
+    """Coarse centres, f32[cells or fewer, d], of unit rows."""
+    return steps(rows, seeds(rows, cells, seed=seed), COARSE_STEPS)
+
+
+def steps(rows: Floats, centres: Floats, count: int) -> Floats:
+    """The centres after so many of Lloyd's steps, all but the last of which overshoot.
+
+    Two products of matrices per block leave little for the interpreter to do, so that cells in several threads do not wait for it.
+    """
+    whole = np.rint(rows * GRID)
+    for number in range(count):
+        other, sums = np.rint(centres * GRID), np.zeros(centres.shape)
+        for at in range(0, len(whole), CACHED_ROWS):
+            some = whole[at : at + CACHED_ROWS]
+            member = np.zeros((len(centres), len(some)), np.float32)
+            member[(some @ other.T).argmax(axis=1), np.arange(len(some))] = 1
+            sums += member @ some
+        means = np.where(sums.any(axis=1, keepdims=True), unit(sums), centres)
+        centres = overshot(means, centres, OVERSHOOT if number < count - 1 else 0)
+    return centres
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Sampled rows, cell by cell."""
+
+    rows: Matrix
+    """As stored, mapped or in memory; in the order of all rows within a cell."""
+    ends: NDArray[np.int64]
+    """[cells]: the rows of cell c end here."""
+
+    @classmethod
+    def parted(cls, rows: Matrix, coarse: Centres) -> "Cells":
+        """Rows sorted by their coarse cell."""
+        cell = np.empty(len(rows), np.int32)
+        for at in range(0, len(rows), CACHED_ROWS):
+            cell[at : at + CACHED_ROWS] = assigned(unit(rows[at : at + CACHED_ROWS]), coarse)
+        order = np.argsort(cell, kind="stable")
+        ends = np.cumsum(np.bincount(cell, minlength=len(coarse.vectors)))
+        return cls(rows[order], ends)
+
+    def of(self, cell: int) -> slice:
+        return slice(int(self.ends[cell - 1]) if cell else 0, int(self.ends[cell]))
+
+
+def allotted(sizes: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """k seeds over cells in proportion to their sampled rows (largest remainders, then the lower cell); never more than rows."""
+    share = sizes * (min(k, int(sizes.sum())) / sizes.sum())
+    found: NDArray[np.int64] = np.floor(share).astype(np.int64)
+    left = min(k, int(sizes.sum())) - int(found.sum())
+    found[np.argsort(found - share, kind="stable")[:left]] += 1
+    return found
+
+
+def cell_seeds(parts: Sequence[Cells], cell: int, count: int | np.int64, *, seed: int) -> Floats:
+    """`count` centres of one cell: k-means++ and a few steps. Parts come in the order of their rows. Where the cell has fewer
+    different rows, the last centre is repeated, and the repair of empty clusters will move it."""
+    rows = unit(np.concatenate([part.rows[part.of(cell)] for part in parts]))
+    thin = max(1, round(len(rows) / (int(count) * CELL_ROWS_PER_SEED)))
+    found = steps(rows, seeds(rows[::thin], int(count), seed=seed + cell), CELL_STEPS)
+    return np.concatenate([found, np.repeat(found[-1:], count - len(found), axis=0)])

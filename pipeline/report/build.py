@@ -1,0 +1,185 @@
+"""From a finished run's files to its report: who reads what, in which order. Nothing is computed anew but pictures and counts.
+
+A run of many shards is looked at in SCANNED of them: whatever is counted is exact (it comes from the ledger and the tables),
+distributions and examples are of those shards, and the page says so.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from pipeline.curation import ledger_of
+from pipeline.errors import RootError
+from pipeline.input.discovery import Shard
+from pipeline.plan import Plan
+from pipeline.queries.simulate import stored_thresholds
+from pipeline.recipe.rules import Rule
+from pipeline.report.clocks import Clock, clock, spendings
+from pipeline.report.data import Gap, Quarantined, ReportData, Run, Step
+from pipeline.report.page import render
+from pipeline.report.pairs import Pairs, find_classes, find_entities, find_pairs
+from pipeline.report.pictures import Album, album, spread
+from pipeline.report.survey import Survey, survey
+from pipeline.select.explain import in_words
+from pipeline.select.ledger import Ledger
+from pipeline.select.thresholds import Threshold
+from pipeline.select.verdicts import FAILED, KEPT, REJECTED
+from schemas.reasons import ClipFault, ImageFault, SampleFault
+
+SCANNED = 1024
+"""Shards whose columns are read for distributions and examples: some minutes at most, however large the run is."""
+FAULTS: dict[str, str] = {
+    SampleFault.MISSING_IMAGE: "the sample has no image",
+    SampleFault.MISSING_CAPTION: "the sample has no caption",
+    SampleFault.DUPLICATE_KEY: "its key was there before in the same shard",
+    SampleFault.BAD_JSON: "its metadata is no JSON object",
+    SampleFault.UNREADABLE_MEMBER: "a part of it cannot be read or is too long",
+    ImageFault.EMPTY: "the image has no bytes",
+    ImageFault.NOT_AN_IMAGE: "the bytes are no image",
+    ImageFault.FORMAT_NOT_ALLOWED: "the recipe does not allow this image format",
+    ImageFault.TOO_MANY_PIXELS: "the image is larger than the recipe allows",
+    ImageFault.TOO_COMPLEX: "the image file has more scans or parts than a picture needs",
+    ImageFault.TRUNCATED: "the image ends early",
+    ImageFault.UNDECODABLE: "the image is damaged",
+    ImageFault.DECODER_CRASHED: "decoding the image ends the process",
+    ImageFault.DECODER_HUNG: "decoding the image takes more than a minute",
+    ClipFault.NOT_FINITE: "the model gave no finite embedding",
+}
+"""In the order in which they decide."""
+
+
+def write_report(plan: Plan) -> None:
+    """Writes ROOT/report.html. `plan` is over the readable shards. Raises RootError before the verdicts exist."""
+    plan.root.write("report.html", render(report_data(plan)).encode())
+
+
+def report_data(plan: Plan) -> ReportData:
+    if not plan.root.exists(f"{plan.verdicts}/ledger.json"):
+        raise RootError(f"{plan.root.url} has no verdicts yet: run its command again first")
+    ledger, times = ledger_of(plan), clock(plan.root)
+    scanned = spread(plan.shards, SCANNED)
+    seen = survey(plan, scanned, stored_thresholds(plan), null_shares(plan))
+    removed = [one.row for verdict, examples in seen.examples.items() if verdict.startswith(REJECTED) for one in examples]
+    pairs, classes, entities = find_pairs(plan, removed), find_classes(plan, scanned), find_entities(plan, scanned)
+    chosen = [one.row for examples in seen.examples.values() for one in examples]
+    pictures = album(plan, [*chosen, *pairs.wanted, *classes.wanted, *entities.wanted])
+    return ReportData(
+        run_facts(plan, times), ledger.read, ledger.kept,
+        steps=tuple(steps(plan, ledger, seen, pictures, pairs)),
+        kept_pictures=tuple(pictures.picture(one.row, one.value) for one in seen.examples.get(KEPT, ())),
+        gaps=tuple(gaps(plan, ledger)), quarantined=tuple(quarantined(plan, ledger)), histograms=seen.histograms,
+        duplicates=pairs.cards(pictures), classes=classes.cards(pictures), entities=entities.cards(pictures),
+        class_facts=classes.facts, confusable=classes.confusable,
+        stages=times.passes, shards=times.shards, retried=times.retried, recipe_yaml=recipe_yaml(plan),
+        spendings=spendings(plan.root), conditions=plan.recipe.conditions, notes=tuple(notes(plan, scanned, pictures)),
+    )
+
+
+def null_shares(plan: Plan) -> tuple[float, ...]:
+    """Shares of the run's shuffled pairs by bin; empty where there were none."""
+    counts = plan.root.read_json(f"{plan.verdicts}/thresholds.json")["null"]["counts"]
+    return tuple(count / sum(counts) for count in counts) if sum(counts) else ()
+
+
+def steps(plan: Plan, ledger: Ledger, seen: Survey, pictures: Album, pairs: Pairs) -> Iterator[Step]:
+    """What failed, then every rule, in the order in which they decide; rules that took nothing stay on the list."""
+    known = list(FAULTS)
+    failed = sorted(ledger.failed, key=lambda code: (known.index(code) if code in known else len(known), code))
+    words = {FAILED + code: FAULTS.get(code, "") for code in failed}
+    thresholds = stored_thresholds(plan)
+    words |= {REJECTED + name: rule_words(rule, thresholds.get(name)) for name, rule in plan.recipe.filters.items()}
+    for verdict, explanation in words.items():
+        examples = seen.examples.get(verdict, ())
+        shots = tuple(pictures.picture(one.row, one.value or pairs.measures.get(one.row, "")) for one in examples)
+        yield Step(verdict, ledger.verdicts.get(verdict, 0), explanation, shots)
+
+
+def rule_words(rule: Rule, threshold: Threshold | None) -> str:
+    """`passes if language is one of en, or caption_words is below 2`."""
+    main = rule.model_copy(update={"unless": {}})
+    parts = [(rule.column, in_words(main, threshold)), *((name, in_words(bound)) for name, bound in rule.unless.items())]
+    return "passes if " + ", or ".join(f"{name} is {words.removeprefix('is ')}" for name, words in parts)
+
+
+def run_facts(plan: Plan, times: Clock) -> Run:
+    root, recipe = plan.root, plan.recipe
+    finished = root.exists(f"{plan.export}/meta.json")
+    versions = root.read_json("run.json")["versions"]
+    facts = [("numeric route", plan.route), ("seed", str(recipe.seed)), *sorted(versions.items())]
+    if finished:
+        shards = root.read_json(f"{plan.export}/wids.json")["shardlist"]
+        size = sum(shard["filesize"] for shard in shards)
+        facts.insert(0, ("export", f"{sum(s['nsamples'] for s in shards):,} samples in {len(shards):,} shards, {megabytes(size)}"))
+    return Run(
+        recipe.name, root.url, tuple(inputs(plan.shards)), len(plan.shards), recipe.model.label, times.started, times.seconds,
+        tuple(facts), finished,
+    )
+
+
+def inputs(shards: Sequence[Shard]) -> Iterator[str]:
+    """The folders of the input shards, with what was read of each."""
+    folders: dict[str, list[Shard]] = {}
+    for shard in shards:
+        folders.setdefault(shard.url.rpartition("/")[0], []).append(shard)
+    for folder, inside in folders.items():
+        name = f"{folder}/" if len(inside) > 1 else inside[0].url
+        count = f"{len(inside):,} shards, " if len(inside) > 1 else ""
+        yield f"{name} ({count}{megabytes(sum(shard.size for shard in inside))})"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+
+
+def gaps(plan: Plan, ledger: Ledger) -> Iterator[Gap]:
+    names = {shard.shard_id: shard.relative for shard in plan.shards}
+    for gap in ledger.gaps:
+        missing = "" if gap["samples"] is None else f" ({gap['samples']:,} samples missing)"
+        yield Gap(names.get(gap["shard_id"], gap["shard_id"]), str(gap["kind"]), f"{gap['detail']}{missing}")
+
+
+def quarantined(plan: Plan, ledger: Ledger) -> Iterator[Quarantined]:
+    for shard_id in ledger.quarantined:
+        entry = plan.root.read_json(f"quarantine/{shard_id}.json")
+        yield Quarantined(entry["url"], entry["attempts"], str(entry["error"]))
+
+
+def recipe_yaml(plan: Plan) -> str:
+    stored = plan.recipe.model_dump(mode="json", exclude_none=True)
+    return str(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True, width=100))
+
+
+def notes(plan: Plan, scanned: Sequence[Shard], pictures: Album) -> Iterator[str]:
+    """How the numbers of the page were made, where it is not plain."""
+    recipe = plan.recipe
+    null = plan.root.read_json(f"{plan.verdicts}/thresholds.json")["null"]["pairs"]
+    if null:
+        yield (f"Shuffled pairs: {null:,} images of this run, each with the caption of another. Similarities are this "
+               "model's own: a bound for one model means nothing for another.")
+    yield entity_note(plan.root.read_json(f"{plan.calibration}/calibration.json"), recipe.entities.min_count)
+    yield (f"Near duplicates: perceptual hashes that differ in at most {recipe.duplicates.radius} of 64 bits, and thumbnails "
+           f"that correlate at {recipe.duplicates.correlation} or more. Crops and mirrored copies are not found; cosines are "
+           "shown, not used.")
+    if plan.classes is not None:
+        yield (f"Labels: the {recipe.classes.labels} nearest classes of each kept sample. Sizes count the nearest class alone. A "
+               "name is sure as far as it is likely that a fifth of the pictures that fall into its class, and twice as many as "
+               "of all, have the entity.")
+    if len(scanned) < len(plan.shards):
+        yield (f"Distributions, examples, mean z and label weights are of {len(scanned):,} of the {len(plan.shards):,} shards, "
+               "evenly spread over the input; all counts of verdicts, classes and entities are of the whole run.")
+    if pictures.unread:
+        yield (f"{len(pictures.unread):,} input shards were not read again for their pictures (gone, changed or compressed), "
+               f"e.g. {pictures.unread[0]}.")
+
+
+def entity_note(calibration: dict[str, Any], min_count: int) -> str:
+    facts, threshold = calibration["facts"], calibration["threshold"]
+    rate = f"{100 * facts['false_positive_rate']:.3g} %"
+    if facts["null"] == "normal":
+        how = f"too few mentions for a null of this run's own, so z is taken as normal and {rate} are let through"
+    else:
+        how = f"{rate} of the {facts['null_mentions']:,} mentions of shuffled pairs reach it"
+    share = "" if facts["confirmed_share"] is None else f" {100 * facts['confirmed_share']:.1f} % of the run's own mentions do."
+    cut = "" if min_count == 1 else f" Entities of fewer than {min_count} samples are dropped."
+    return f"Entities are confirmed from z = {threshold:.2f}: {how}.{share}{cut}"

@@ -1,0 +1,92 @@
+"""Which columns a report draws, over which edges, and where the rules' bounds stand."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.recipe.rule_columns import COLUMNS
+from pipeline.recipe.rules import Bound, Rule, Rules
+from pipeline.report.charts import Histogram, growing_edges, histogram
+from pipeline.select.explain import PHRASES
+from pipeline.select.thresholds import Threshold, Thresholds
+
+SIMILARITY = "clip_similarity"
+USUAL = (SIMILARITY, "caption_words", "longest_side", "aspect_ratio")
+MOST = 7
+"""Histograms that a report draws."""
+FINE = tuple(np.linspace(-1, 1, 201).tolist())
+"""The edges over which a run stores its null distribution; also those of cosines."""
+SHARES = tuple(np.linspace(0, 1, 41).tolist())
+
+
+class Limit(NamedTuple):
+    """A number at which a rule decides. `at` is where it stands on the axis: whole values up to it lie left of it."""
+
+    value: float
+    at: float
+    words: str
+
+
+def charted(rules: Rules) -> list[str]:
+    """Similarity first, then what the rules read, then the usual columns, as many as are drawn; numbers only."""
+    direct = [rule.column for rule in rules.values()]
+    besides = [name for rule in rules.values() for name in rule.unless]
+    names = dict.fromkeys([SIMILARITY, *direct, *USUAL, *besides])
+    return [name for name in names if COLUMNS[name].kind == "number"][:MOST]
+
+
+def limits(column: str, bound: Bound, threshold: Threshold | None = None) -> Iterator[Limit]:
+    """The numbers at which a bound on this column decides."""
+    whole = pa.types.is_integer(COLUMNS[column].type)
+    for name, value in bound.given.items():
+        if name in ("fraction", "null_quantile") and threshold is not None:
+            yield Limit(threshold.value, threshold.value, f"at least {threshold.value:.3g}")
+        elif name in ("min", "max", "above", "below") and isinstance(value, int | float):
+            step = 1 if whole and name in ("max", "above") else 0
+            yield Limit(value, value + step, PHRASES[name].format(f"{value:,}"))
+
+
+def rule_limits(name: str, rule: Rule, thresholds: Thresholds) -> list[Limit]:
+    return list(limits(rule.column, rule, thresholds.get(name)))
+
+
+def bounds_on(column: str, rules: Rules, thresholds: Thresholds) -> list[tuple[float, str]]:
+    """Where the rules decide on a column, each with the rule's name unless that is the column's."""
+    found = []
+    for name, rule in rules.items():
+        if rule.column == column:
+            prefix = "" if name == column else f"{name}: "
+            found += [(limit.at, prefix + limit.words) for limit in rule_limits(name, rule, thresholds)]
+        if column in rule.unless:
+            found += [(limit.at, f"{name}: unless {limit.words}") for limit in limits(column, rule.unless[column])]
+    return found
+
+
+def empty_chart(column: str, rules: Rules, thresholds: Thresholds) -> Histogram:
+    """A histogram of nothing, with the edges and bounds of this column."""
+    bounds = bounds_on(column, rules, thresholds)
+    if column == SIMILARITY:
+        edges: Sequence[float] = FINE
+    elif pa.types.is_integer(COLUMNS[column].type):
+        edges = growing_edges(0.0, True, [at for at, _ in bounds])
+    elif column.endswith("aspect_ratio"):
+        edges = growing_edges(1.0, False, [at for at, _ in bounds])
+    else:
+        edges = SHARES
+    nothing = (0,) * (len(edges) - 1)
+    return Histogram(column, tuple(edges), nothing, nothing, bounds=tuple(bounds))
+
+
+def counted(chart: Histogram, column: pa.ChunkedArray, kept: NDArray[np.bool_]) -> Histogram:
+    """The chart with these values on top."""
+    values = numbers(column)
+    return chart + histogram(chart.column, chart.edges, values[kept], values[~kept])
+
+
+def numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """float64 [n], NaN for null."""
+    return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy(), np.float64)

@@ -1,0 +1,123 @@
+"""The report of a run as one HTML page that loads nothing. The only jinja2 import.
+
+What it shows is `report_data.py`. Captions, keys, shard names and error messages come from the open web: every string is
+cleaned of control and direction characters and escaped on its way into the page, and the page's policy forbids scripts,
+requests and any style but its own.
+"""
+
+import base64
+import hashlib
+import io
+import re
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.report.charts import plot
+from pipeline.report.data import LIMITS, ReportData
+
+THUMBNAIL_BYTES = 6144
+
+
+def thumbnail(pixels: NDArray[np.uint8], side: int = 112) -> bytes:
+    """A JPEG of uint8 [rows, columns, 3] whose longest side is at most `side` pixels, at most THUMBNAIL_BYTES long."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    for quality in (80, 60, 40, 20):
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=quality, optimize=True)
+        if file.tell() <= THUMBNAIL_BYTES:
+            return file.getvalue()
+    raise ValueError(f"side {side} is too large for a thumbnail of {THUMBNAIL_BYTES} bytes")
+
+
+# Control characters but tab and line ends, direction marks and overrides, lone surrogates, non-characters.
+UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+LONGEST = 100_000
+
+
+def showable(value: object) -> object:
+    """Any string that the template prints, without what could end it, reorder its surroundings or not be encoded."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", cut(value, LONGEST))
+    return value
+
+
+def cut(text: str, length: int = 160) -> str:
+    """At most `length` characters, the last an ellipsis if any are missing."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share in words that never rounds something to nothing nor a part to everything."""
+    if not whole:
+        return "\N{EN DASH}"
+    share = 100 * part / whole
+    if 0 < share < 0.1:
+        return "<0.1 %"
+    if 99.9 < share < 100:
+        return ">99.9 %"
+    return f"{share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0.42 s, 8.3 s, 4 min 10 s or 2 h 5 min."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def breakable(name: str) -> Markup:
+    """A name that may be broken after its underscores, so that narrow screens need not break inside a word."""
+    return Markup("_<wbr>").join(str(showable(name)).split("_"))
+
+
+def image_url(jpeg: bytes) -> str:
+    """A data URL; only for what `thumbnail` made."""
+    if not jpeg.startswith(b"\xff\xd8\xff") or len(jpeg) > THUMBNAIL_BYTES:
+        raise ValueError(f"{len(jpeg)} bytes that report.thumbnail did not make")
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def status(data: ReportData) -> tuple[str, str]:
+    """Did it work? One of good, warn, bad, and a sentence."""
+    parts = [
+        f"{len(items):,} {noun}{'s' if len(items) > 1 else ''}"
+        for items, noun in ((data.quarantined, "quarantined shard"), (data.gaps, "unreadable part")) if items
+    ]
+    if data.unaccounted:
+        return "bad", f"Does not balance: {data.unaccounted:+,} samples are unaccounted for"
+    if not data.run.finished:
+        return "warn", "Stopped before the end; run the same command again to continue"
+    if parts:
+        return "warn", f"Finished with {' and '.join(parts)}"
+    if not data.read:
+        return "warn", "Finished, but there was no sample to read"
+    return "good", "Complete: every sample is accounted for"
+
+
+def render(data: ReportData) -> str:
+    """The page. Raises ValueError for a picture that `thumbnail` did not make."""
+    loader = jinja2.PackageLoader("pipeline", "assets/report")
+    env = jinja2.Environment(
+        loader=loader, autoescape=True, finalize=showable, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )
+    env.filters.update(cut=cut, breakable=breakable, duration=duration, image_url=image_url, plot=plot, count="{:,}".format)
+    env.filters["rate"] = lambda r: f"{r:,.0f}" if r >= 10 else f"{r:.2g}"
+    style = loader.get_source(env, "report.css")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    left, funnel = data.read, []
+    for step in data.steps:
+        left -= step.count
+        funnel.append((step, left))
+    return env.get_template("report.html.jinja").render(
+        data=data, run=data.run, limits=LIMITS, percent=percent, style=Markup(style), style_hash=digest,
+        status=status(data), funnel=funnel,
+    )

@@ -1,0 +1,210 @@
+"""What a run found, as its report shows it: duplicate pairs, classes, entities. First the rows, then the cards with pictures."""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.input.discovery import Shard
+from pipeline.passes.names import QUALITY
+from pipeline.plan import Plan
+from pipeline.report.class_facts import confusable, facts
+from pipeline.report.data import LIMITS, ClassCard, ClassEntity, Confusable, EntityRow, Pair, Top
+from pipeline.report.pictures import Album, RowId
+from pipeline.store.tables import read_columns, read_table
+
+Row = Mapping[str, Any]
+EXACT = {"uid": "same image and caption", "sha256": "same image bytes, another caption"}
+EXACT_SHOWN = LIMITS["pairs"] // 4
+BATCH = 65_536
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """`rows` of the table of duplicates that are shown, and how the partner of each asked-for row was found."""
+
+    rows: tuple[Row, ...]
+    total: int
+    measures: Mapping[RowId, str]
+
+    @property
+    def wanted(self) -> list[RowId]:
+        return [row for pair in self.rows for row in (left(pair), right(pair))]
+
+    def cards(self, pictures: Album) -> Top[Pair]:
+        return Top(tuple(
+            Pair(pictures.picture(left(pair)), pictures.picture(right(pair)), "near" if pair["kind"] == "near" else "exact",
+                 measures(pair), pair["removed"])
+            for pair in self.rows
+        ), self.total)
+
+
+def left(pair: Row) -> RowId:
+    return pair["shard_id"], pair["row"]
+
+
+def right(pair: Row) -> RowId:
+    return pair["of_shard_id"], pair["of_row"]
+
+
+def measures(pair: Row) -> str:
+    if pair["kind"] in EXACT:
+        return EXACT[pair["kind"]]
+    words = f"hamming {pair['hamming']}, correlation {pair['correlation']:.3f}"
+    return words if pair["cosine"] is None else f"{words}, cosine {pair['cosine']:.2f}"
+
+
+def find_pairs(plan: Plan, rows: Iterable[RowId]) -> Pairs:
+    """The pairs most worth a look: near ones that remove a sample, the least alike first, then a few exact ones.
+
+    `rows`: removed samples whose measures are asked for. The table is read batch by batch.
+    """
+    asked, found = set(rows), dict[RowId, str]()
+    shards = pa.array(sorted({shard_id for shard_id, _ in asked}), pa.string())
+    near: list[Row] = []
+    exact: list[Row] = []
+    with plan.root.open(f"{plan.duplicates}/duplicates.parquet") as file:
+        table = pq.ParquetFile(file)
+        total = int(table.metadata.num_rows)
+        for batch in table.iter_batches(BATCH, use_threads=False):
+            is_near = pc.equal(batch.column("kind"), "near")
+            doubtful = batch.filter(is_near).sort_by([("removed", "descending"), ("correlation", "ascending")])
+            near = heapq.nsmallest(LIMITS["pairs"], [*near, *doubtful.slice(0, LIMITS["pairs"]).to_pylist()], key=_doubt)
+            exact = [*exact, *batch.filter(pc.invert(is_near)).slice(0, LIMITS["pairs"]).to_pylist()][: LIMITS["pairs"]]
+            mine = batch.filter(pc.and_(batch.column("removed"), pc.is_in(batch.column("shard_id"), shards)))
+            found.update({left(pair): measures(pair) for pair in mine.to_pylist() if left(pair) in asked})
+    few = max(EXACT_SHOWN, LIMITS["pairs"] - len(near))
+    shown = [*near[: LIMITS["pairs"] - min(few, len(exact))], *exact[:few]]
+    return Pairs(tuple(shown), total, found)
+
+
+def _doubt(pair: Row) -> tuple[Any, ...]:
+    return not pair["removed"], pair["correlation"], left(pair), right(pair)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The largest classes as the table has them, and the labels counted over the scanned shards."""
+
+    rows: tuple[Row, ...] = ()
+    total: int = 0
+    labelled: Mapping[int, int] | None = None
+    """Samples that carry a class among their labels; None where not every shard was counted."""
+    weights: Mapping[int, float] | None = None
+    parents: Mapping[int, str] = field(default_factory=dict)
+    """Name of the class one level up, by its id."""
+    facts: tuple[tuple[str, str], ...] = ()
+    confusable: tuple[Confusable, ...] = ()
+
+    @property
+    def wanted(self) -> list[RowId]:
+        return [left(one) for row in self.rows for one in (*row["exemplars"], *row["outliers"])]
+
+    def cards(self, pictures: Album) -> Top[ClassCard]:
+        return Top(tuple(self._card(row, pictures) for row in self.rows), self.total)
+
+    def _card(self, row: Row, pictures: Album) -> ClassCard:
+        number = row["class_id"]
+        return ClassCard(
+            number, row["name"], row["named"], row["size"], row["mean_similarity"],
+            tuple(ClassEntity(entity["name"], entity["lift"]) for entity in row["entities"]),
+            tuple(pictures.picture(left(one)) for one in row["exemplars"]),
+            tuple(pictures.picture(left(one)) for one in row["outliers"]),
+            row["confidence"], self.parents.get(row["parent"]),
+            None if self.labelled is None else self.labelled[number], None if self.weights is None else self.weights.get(number),
+        )
+
+
+def find_classes(plan: Plan, scanned: Sequence[Shard]) -> Classes:
+    path = f"{plan.classes}/classes.parquet"
+    if plan.classes is None or not plan.root.exists(path):
+        return Classes()
+    finest = pc.field("level") == 0
+    sizes = read_table(plan.root, path, ["class_id", "size", "level"], finest)
+    largest = sizes.sort_by([("size", "descending"), ("class_id", "ascending")]).slice(0, LIMITS["classes"])
+    order = largest.column("class_id").to_pylist()
+    table = read_table(plan.root, path, filters=finest & pc.field("class_id").isin(order))
+    rows = {row["class_id"]: row for row in table.to_pylist()}
+    for row in rows.values():
+        row["exemplars"] = row["exemplars"][: LIMITS["exemplars"]]
+        row["outliers"] = row["outliers"][: LIMITS["outliers"]]
+    above = read_table(plan.root, path, ["class_id", "name", "level"], pc.field("level") == 1)
+    labels, weights = count_labels(plan, scanned, pc.max(sizes.column("class_id")).as_py() + 1 if sizes.num_rows else 0)
+    complete = len(scanned) == len(plan.shards)
+    return Classes(
+        tuple(rows[number] for number in order), sizes.num_rows,
+        {number: int(labels[number]) for number in order} if complete else None,
+        {number: float(weights[number] / labels[number]) for number in order if labels[number]},
+        dict(zip(above.column("class_id").to_pylist(), above.column("name").to_pylist(), strict=True)),
+        *quality_of(plan, path),
+    )
+
+
+def quality_of(plan: Plan, path: str) -> tuple[tuple[tuple[str, str], ...], tuple[Confusable, ...]]:
+    """What is said of all classes, and the pairs easily taken for each other."""
+    quality = plan.root.read_json(f"{plan.classes}/{QUALITY}")
+    ids = [id for pair in quality.get("confusable", {}).get("pairs", ()) for id in pair["classes"]]
+    table = read_table(plan.root, path, ["class_id", "name", "level"], (pc.field("level") == 0) & pc.field("class_id").isin(ids))
+    names = dict(zip(table.column("class_id").to_pylist(), table.column("name").to_pylist(), strict=True))
+    return tuple(facts(quality)), tuple(confusable(quality, names))
+
+
+def count_labels(plan: Plan, scanned: Sequence[Shard], classes: int) -> tuple[Any, Any]:
+    """int64 and float64 [classes], by class id: samples that have each class among their labels, and the sum of its weights."""
+    count, weight = np.zeros(classes, np.int64), np.zeros(classes)
+    for shard in scanned if plan.labels is not None else ():
+        table = read_columns(plan.root, plan.labels or "", shard.shard_id, ["labels", "label_weights"])
+        ids, weights = (np.asarray(pc.list_flatten(table.column(name))) for name in table.column_names)
+        count += np.bincount(ids, minlength=classes)
+        weight += np.bincount(ids, weights.astype(np.float64), minlength=classes)
+    return count, weight
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The most frequent entities (id, name, count, mean_z), and where each has its highest z in the scanned shards."""
+
+    rows: tuple[Row, ...] = ()
+    total: int = 0
+    best: Mapping[str, tuple[float, RowId]] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> list[RowId]:
+        return [row for _, row in self.best.values()]
+
+    def cards(self, pictures: Album) -> Top[EntityRow]:
+        return Top(tuple(
+            EntityRow(row["id"], row["name"], row["count"], row["mean_z"],
+                      pictures.picture(self.best[row["id"]][1]) if row["id"] in self.best else None)
+            for row in self.rows
+        ), self.total)
+
+
+def find_entities(plan: Plan, scanned: Sequence[Shard]) -> Entities:
+    counts = read_table(plan.root, f"{plan.counts}/counts.parquet")
+    counts = counts.filter(pc.greater_equal(counts.column("count"), plan.recipe.entities.min_count))
+    top = counts.sort_by([("count", "descending"), ("id", "ascending")]).slice(0, LIMITS["entities"])
+    best: dict[str, tuple[float, RowId]] = {}
+    for shard in scanned:
+        column = read_columns(plan.root, plan.columns.folders["entities"], shard.shard_id, ["entities"]).column("entities")
+        for id, z, row in highest(column.combine_chunks(), top.column("id").combine_chunks()):
+            if id not in best or z > best[id][0]:
+                best[id] = z, (shard.shard_id, row)
+    return Entities(tuple(top.to_pylist()), counts.num_rows, best)
+
+
+def highest(entities: pa.ListArray, ids: pa.StringArray) -> Iterator[tuple[str, float, int]]:
+    """id, z and row of each of these entities where it is confirmed with its highest z in a shard."""
+    flat = pc.list_flatten(entities)
+    named = {name: pc.struct_field(flat, name) for name in ("id", "z", "confirmed")}
+    table = pa.table({"row": pc.list_parent_indices(entities), **named})
+    table = table.filter(pc.and_(table.column("confirmed"), pc.is_in(table.column("id"), ids)))
+    found: dict[str, tuple[str, float, int]] = {}
+    for one in table.sort_by([("z", "descending"), ("row", "ascending")]).to_pylist():
+        found.setdefault(one["id"], (one["id"], one["z"], one["row"]))
+    yield from found.values()

@@ -1,0 +1,1 @@
+"""The life of an output root: lock, manifest, who made it, by which versions."""

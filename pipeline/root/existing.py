@@ -1,0 +1,42 @@
+"""An output root, opened to be looked at: what its run.json says, as a plan. Nothing is started or written."""
+
+import re
+
+from pydantic import ValidationError
+
+from pipeline.driver import quarantined
+from pipeline.errors import RootError
+from pipeline.input.discovery import Shard
+from pipeline.plan import Plan
+from pipeline.recipe.recipe import Recipe
+from pipeline.store.store import Store
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+"""What shardmill names shards and folders: in another's root the names in run.json must not lead out of it either."""
+
+
+def open_root(url: str) -> Plan:
+    """The plan of a root, over all its inputs. Raises RootError when it is none, or was made by another version."""
+    root = Store(url)
+    if not root.exists("run.json"):
+        raise RootError(f"{url} is not an output root of shardmill: it has no run.json")
+    try:
+        stored = root.read_json("run.json")
+        recipe = Recipe.model_validate(stored["recipe"])
+        shards = tuple(Shard(**entry) for entry in stored["inputs"])
+        columns = {name: folder.rpartition("@")[2] for name, folder in stored["outputs"]["columns"].items() if name != "entities"}
+        strange = [name for name in [*columns, *columns.values(), *(s.shard_id for s in shards)] if not NAME.fullmatch(name)]
+        if strange:
+            raise ValueError(f"no shard or stage is named {strange[0]!r}")
+        plan = Plan(root, recipe, shards, stored["outputs"]["route"], columns, stored["outputs"].get("others", {}))
+    except ValidationError as error:
+        raise RootError(f"{url}: run.json is damaged or was written by another version of shardmill: {error}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise RootError(f"{url}: run.json is damaged: {error}") from None
+    return plan
+
+
+def readable(plan: Plan) -> Plan:
+    """The plan over the shards that are not in quarantine: its names are those of the tables that were written."""
+    given_up = quarantined(plan.root, plan.shards)
+    return plan.restricted([shard for shard in plan.shards if shard.shard_id not in given_up])

@@ -1,0 +1,105 @@
+"""The manifest of a finished run: size and SHA-256 of every file whose bytes are promised (design decision 1).
+
+Written just before `_SUCCESS`, which carries its hash. `verify` reads every file against it; a rerun looks at sizes, so that
+a file that was deleted or cut is made again.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.errors import RootError
+from pipeline.plan import Plan
+from pipeline.store.store import Store
+
+MANIFEST = "manifest.json"
+PIECE = 1 << 20
+
+
+def folders(plan: Plan) -> list[str]:
+    """Every folder that this plan's outputs are in."""
+    found = [
+        *plan.columns.folders.values(), plan.run_columns, plan.duplicates, plan.calibration, plan.counts, plan.verdicts,
+        plan.centroids, plan.tallies, plan.classes, plan.labels, plan.balance, plan.export,
+    ]
+    return [folder for folder in found if folder is not None]
+
+
+def files(plan: Plan) -> Iterator[str]:
+    """Paths of the promised files of this plan that are there. Other inputs' columns may share a folder: they are not ours."""
+    ours = tuple(f"{shard.shard_id}." for shard in plan.shards)
+    for folder in folders(plan):
+        by_shard = folder.startswith(("columns/", "labels@", "tallies@", "copies@")) or folder == plan.verdicts
+        for name in plan.root.names(folder):
+            if not by_shard or name.startswith(ours) or not is_shard_file(name):
+                yield f"{folder}/{name}"
+    yield from ("run.json", "current.json")
+
+
+def is_shard_file(name: str) -> bool:
+    return name.endswith((".parquet", ".npy")) and name not in ("subset.npy", "cuts.npy")
+
+
+def write_manifest(plan: Plan) -> str:
+    """Writes the manifest and returns its SHA-256."""
+    entries = {path: described(plan.root, path) for path in files(plan)}
+    plan.root.write_json(MANIFEST, {"files": entries})
+    return str(described(plan.root, MANIFEST)["sha256"])
+
+
+def described(store: Store, path: str) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with store.open(path) as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def read_manifest(store: Store) -> dict[str, dict[str, Any]]:
+    """Path -> size and hash. Raises ValueError when the file is no manifest, FileNotFoundError when there is none, RootError
+    for a path that leaves the root: what a manifest names may be removed, and another's root may name anything."""
+    stored = store.read_json(MANIFEST)
+    if not isinstance(stored, dict) or not isinstance(stored.get("files"), dict):
+        raise ValueError(f"{MANIFEST} is not a manifest")
+    entries: dict[str, dict[str, Any]] = stored["files"]
+    for path in entries:
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            raise RootError(f"{store.url}/{MANIFEST} names {path!r}, which shardmill never wrote: use another --output")
+    return entries
+
+
+def damaged_sizes(store: Store) -> list[str]:
+    """Paths of the manifest that are missing or have another size: what a listing can tell, without reading a byte."""
+    entries = read_manifest(store)
+    sizes: dict[str, int] = {}
+    for folder in sorted({path.rpartition("/")[0] for path in entries}):
+        prefix = f"{folder}/" if folder else ""
+        sizes |= {f"{prefix}{name}": size for name, size in store.sizes(folder).items()}
+    return [path for path, entry in entries.items() if sizes.get(path) != entry["size"]]
+
+
+def faults(store: Store) -> Iterator[str]:
+    """Every file of the manifest that is missing or whose bytes are not those that were written."""
+    for path, entry in read_manifest(store).items():
+        if not store.exists(path):
+            yield f"{path} is missing"
+        elif described(store, path) != entry:
+            yield f"{path}: its bytes are not those that were written"
+
+
+def discard(store: Store, path: str) -> None:
+    """Removes a damaged file and what says that it is done, so that the run makes it again. Raises RootError where a link
+    leads out of the root: nothing is removed behind it."""
+    folder, _, name = path.rpartition("/")
+    if folder.startswith("tables/"):
+        store.remove(folder)
+    elif folder.startswith("exports/"):
+        stem = name.partition(".")[0].partition("_")[0]
+        for part in (f"{stem}_stats.json", f"{stem}.parquet", f"{stem}.tar"):
+            store.remove(f"{folder}/{part}")
+    elif folder.startswith("columns/") and name.endswith(".npy"):
+        store.remove(f"{folder}/{name.rsplit('.', 2)[0]}.parquet")
+        store.remove(path)
+    else:
+        store.remove(path)

@@ -1,0 +1,1 @@
+"""Nearest centres: the only owner of FAISS."""

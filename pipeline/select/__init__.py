@@ -1,0 +1,1 @@
+"""Rules to verdicts, and the account of a run."""

@@ -1,0 +1,123 @@
+"""From stored columns to verdicts: gathers what the rules read, shard by shard. The rules themselves are `select.py`."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.columns import Run
+from pipeline.errors import ConservationError
+from pipeline.passes.annotate import Columns
+from pipeline.recipe.rule_columns import COLUMNS
+from pipeline.recipe.rules import Rules, columns_read
+from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words, repeated
+from pipeline.select.thresholds import Threshold, relative
+from pipeline.select.verdicts import verdicts
+from pipeline.store.tables import read_columns, write_table
+from pipeline.work import Facts, Work
+
+STAGES = ("samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities")
+"""In the order in which their errors decide a verdict."""
+RAW_CAPTION = {"raw_caption_words": raw_caption_words, "raw_caption_characters": raw_caption_characters}
+NULL_PAIRS = 100_000
+"""Shuffled pairs are drawn from at most so many rows: the error of a quantile is then below 0.2 % of the ranks."""
+
+
+@dataclass(frozen=True)
+class RuleColumns:
+    """Where the columns that rules read are: the stages' folders, and the folder of the columns over the whole run."""
+
+    columns: Columns
+    run_folder: str
+
+    def table(self, shard_id: str, names: Mapping[str, tuple[str, ...]]) -> pa.Table:
+        """uid, every stage's error in order, and the named columns (by origin, as `rules.columns_read` gives them)."""
+        store, folders = self.columns.store, self.columns.folders
+        found: dict[str, Any] = {}
+        for stage in STAGES:
+            wanted = list(dict.fromkeys(["uid", *names.get(stage, ()), f"{stage}_error"]))
+            table = read_columns(store, folders[stage], shard_id, wanted)
+            found.update({name: table.column(name) for name in wanted})
+        for name in names.get("derived", ()):
+            if name in RAW_CAPTION:
+                caption = read_columns(store, folders["samples"], shard_id, ["caption"]).column("caption")
+                found[name] = RAW_CAPTION[name](caption)
+        over_run = [*names.get("duplicates", ()), *(name for name in names.get("derived", ()) if name not in RAW_CAPTION)]
+        if over_run:
+            table = read_columns(store, self.run_folder, shard_id, over_run)
+            found.update({name: table.column(name) for name in over_run})
+        return pa.table(found)
+
+
+@dataclass(frozen=True)
+class Select(Work[tuple[str, int]]):
+    """Writes the verdicts of one shard; an item is the shard id and the global number of its first row."""
+
+    source: RuleColumns
+    rules: Rules
+    thresholds: Mapping[str, Threshold]
+    folder: str
+
+    def name(self, item: tuple[str, int]) -> str:
+        return item[0]
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[tuple[str, int]], Facts]]:
+        yield self._run
+
+    def _run(self, item: tuple[str, int]) -> Facts:
+        shard_id, first_row = item
+        started = time.monotonic()
+        table = self.source.table(shard_id, columns_read(self.rules))
+        verdict = verdicts(table, self.rules, self.thresholds, first_row)
+        counts = {c["values"]: c["counts"] for c in verdict.value_counts().to_pylist()}
+        if None in counts or sum(counts.values()) != table.num_rows:
+            raise ConservationError(f"shard {shard_id}: {table.num_rows} samples, verdicts {counts}")
+        written = pa.table({"uid": table.column("uid"), "verdict": verdict})
+        facts = {"shard_id": shard_id, "rows": table.num_rows, "verdicts": dict(sorted(counts.items()))}
+        write_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
+        return {**facts, "seconds": time.monotonic() - started}
+
+
+def run_columns(run: Run, exact: NDArray[np.bool_], near: NDArray[np.bool_], rules: Rules) -> pa.Table:
+    """The columns that need the whole run, one row per row of the run: duplicates, and those of `derived.py` that are read."""
+    uid = run.table("samples", ["uid"]).column("uid")
+    found: dict[str, Any] = {"uid": uid, "exact_duplicate": pa.array(exact), "near_duplicate": pa.array(near)}
+    wanted = set(columns_read(rules).get("derived", ()))
+    if "pair_duplicate" in wanted:
+        found["pair_duplicate"] = repeated(uid)
+    if wanted & {"caption_images", "image_captions"}:
+        texts = run.table("caption", ["caption_text"]).column("caption_text")
+        images = run.table("hashes", ["sha256"]).column("sha256")
+        found["caption_images"], found["image_captions"] = alt_text_counts(texts, images)
+    return pa.table(found)
+
+
+def threshold_columns(run: Run, rules: Rules) -> pa.Table:
+    """What `thresholds.resolve` reads: the columns of relative rules and every stage's error, over the whole run."""
+    found: dict[str, Any] = {}
+    for stage in STAGES:
+        wanted = {rule.column for rule in relative(rules).values() if COLUMNS[rule.column].origin == stage}
+        table = run.table(stage, [*sorted(wanted), f"{stage}_error"])
+        found.update({name: table.column(name) for name in table.column_names})
+    return pa.table(found)
+
+
+def shuffled_similarities(run: Run, seed: int) -> NDArray[np.float32]:
+    """Cosines of the run's own pairs after their captions changed places (a seeded cyclic shift of a shuffle, so that no
+    caption stays): the null distribution of clip_similarity. Empty with fewer than two embedded samples."""
+    valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
+    rows = np.flatnonzero(valid)
+    rng = np.random.default_rng([seed, 2])
+    rows = np.sort(rng.choice(rows, NULL_PAIRS, replace=False)) if len(rows) > NULL_PAIRS else rows
+    if len(rows) < 2:
+        return np.zeros(0, np.float32)
+    order = rng.permutation(len(rows))
+    images = run.vectors("image_embedding", rows).astype(np.float32)[order]
+    texts = run.vectors("text_embedding", rows).astype(np.float32)[np.roll(order, 1)]
+    return np.asarray(np.einsum("ij,ij->i", images, texts), np.float32)

@@ -1,0 +1,132 @@
+"""Rules over columns give one verdict per sample. Pure: tables in, arrays and counts out; no pixels, no files."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.errors import ContractViolation
+from pipeline.recipe.rule_columns import COLUMNS
+from pipeline.recipe.rules import Bound, Rule, Rules
+from pipeline.select.thresholds import Threshold, Thresholds
+
+KEPT, REJECTED, FAILED = "kept", "rejected:", "failed:"
+Mask = NDArray[np.bool_]
+
+
+def verdicts(table: pa.Table, rules: Rules, thresholds: Thresholds, first_row: int = 0) -> pa.Array:
+    """string [n]: `failed:<code>` of the first stage error in the table's column order, else `rejected:<rule>` of the
+    first rule that the row does not pass, else `kept`.
+
+    `table` joins the stages' columns of consecutive rows, `first_row` is the global number of the first of them
+    (ties of a `fraction` rule go by it).
+    """
+    words = [KEPT, *(REJECTED + name for name in rules)]
+    codes = np.zeros(table.num_rows, np.int32)
+    for code, (name, rule) in enumerate(rules.items(), start=1):
+        codes[(codes == 0) & ~passes(table, rule, thresholds.get(name), first_row)] = code
+    verdict = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words)).dictionary_decode()
+    return pc.coalesce(*_failures(table), verdict)
+
+
+def _failures(table: pa.Table) -> list[pa.Array]:
+    """For each stage error column, `failed:<code>` or null."""
+    errors = [table[name].combine_chunks() for name in table.column_names if name.endswith("_error")]
+    return [pc.binary_join_element_wise(FAILED, error.cast(pa.string()), "") for error in errors]
+
+
+def passes(table: pa.Table, rule: Rule, threshold: Threshold | None = None, first_row: int = 0) -> Mask:
+    """bool [n]: the row meets the rule's bounds, or one of `unless`. A null meets no bound."""
+    passed = meets(_column(table, rule.column), rule)
+    if rule.fraction is not None or rule.null_quantile is not None:
+        if threshold is None:
+            raise ContractViolation(f"the threshold of the rule on {rule.column} was not resolved")
+        passed &= _reaches(_column(table, rule.column), threshold, first_row)
+    for name, bound in rule.unless.items():
+        passed |= meets(_column(table, name), bound)
+    return passed
+
+
+def meets(column: pa.ChunkedArray, bound: Bound) -> Mask:
+    """bool [n]: the value is there and meets every absolute condition. Numbers compare in the column's own type, so
+    that a float32 0.26 is at least 0.26."""
+    compare = {"min": pc.greater_equal, "max": pc.less_equal, "above": pc.greater, "below": pc.less, "equals": pc.equal}
+    result: Mask = np.asarray(column.is_valid().to_numpy(), bool)
+    for name, value in bound.given.items():
+        if name in compare:
+            result &= _truth(compare[name](column, _scalar(value, column.type)))
+        elif name in ("any_of", "none_of") and isinstance(value, tuple):
+            values = pa.array(value)
+            result &= _truth(pc.is_in(column.cast(values.type), values)) == (name == "any_of")
+    return result
+
+
+def _reaches(column: pa.ChunkedArray, threshold: Threshold, first_row: int) -> Mask:
+    value = _scalar(threshold.value, column.type)
+    if threshold.last_tie is None:
+        return _truth(pc.greater_equal(column, value))
+    in_time = np.arange(first_row, first_row + len(column)) <= threshold.last_tie
+    return _truth(pc.greater(column, value)) | (_truth(pc.equal(column, value)) & in_time)
+
+
+def _scalar(value: object, type: pa.DataType) -> pa.Scalar:
+    return pa.scalar(value, type) if pa.types.is_floating(type) else pa.scalar(value)
+
+
+def _truth(array: pa.ChunkedArray) -> Mask:
+    return np.asarray(pc.fill_null(array, False).to_numpy(), bool)
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise ContractViolation(f"the table lacks column {name} of {COLUMNS[name].origin}, which a rule reads")
+    return table[name]
+
+
+def counts(verdict: pa.Array | pa.ChunkedArray) -> dict[str, int]:
+    """How many samples have each verdict, by verdict name."""
+    return dict(sorted((item["values"], item["counts"]) for item in pc.value_counts(verdict).to_pylist()))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rules with their resolved thresholds."""
+
+    rules: Rules
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What other rules would do: verdict counts, and how many samples change from which verdict to which."""
+
+    old: Mapping[str, int]
+    new: Mapping[str, int]
+    moved: Mapping[tuple[str, str], int]
+
+    def __add__(self, other: "Simulation") -> "Simulation":
+        return Simulation(Counter(self.old) + Counter(other.old), Counter(self.new) + Counter(other.new),
+                          Counter(self.moved) + Counter(other.moved))
+
+
+def simulate(table: pa.Table, old: Selection, new: Selection, first_row: int = 0) -> Simulation:
+    """Counts under both selections. Sums over shards, so a run of any size needs one shard's columns at a time."""
+    before = verdicts(table, old.rules, old.thresholds, first_row)
+    after = verdicts(table, new.rules, new.thresholds, first_row)
+    changed = pa.table({"before": before, "after": after}).filter(pc.not_equal(before, after))
+    groups = changed.group_by(["before", "after"]).aggregate([([], "count_all")]).to_pylist()
+    moved = {(group["before"], group["after"]): group["count_all"] for group in groups}
+    return Simulation(counts(before), counts(after), dict(sorted(moved.items())))
+
+
+def subset(uids: Sequence[str]) -> NDArray[np.void]:
+    """DataComp's subset file: dtype "u8,u8" (high and low 64 bits of each uid), sorted; a repeated uid stays repeated."""
+    halves = np.frombuffer(bytes.fromhex("".join(uids)), ">u8").reshape(-1, 2).astype(np.uint64)
+    found = np.empty(len(halves), np.dtype("u8,u8"))
+    order = np.lexsort((halves[:, 1], halves[:, 0]))
+    found["f0"], found["f1"] = halves[order, 0], halves[order, 1]
+    return found

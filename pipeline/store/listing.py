@@ -1,0 +1,74 @@
+"""Files and folders of one fsspec file system, which is handed in: what is listed, which version of a file is there."""
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.store.source import local_files, local_kind
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file as its store lists it. `version` changes when the content does: etag, or modification time and size."""
+
+    url: str
+    size: int
+    version: str
+
+
+def version(info: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "md5", "crc32c", "generation"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    modified = next((info[key] for key in ("mtime", "LastModified", "Last-Modified", "created") if info.get(key)), "")
+    return f"{modified}-{info.get('size')}"
+
+
+def is_local(fs: Any) -> bool:
+    return "file" in fs.protocol
+
+
+def listed(fs: Any, path: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """(path, "file" or "directory", info) of what is directly in a folder; empty when there is no such folder."""
+    try:
+        listing = fs.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = [(str(item["name"]).rstrip("/"), str(item["type"]), item) for item in listing]
+    if is_local(fs):   # fsspec calls a symbolic link "other", whatever it points to
+        found = [(name, local_kind(name) if kind == "other" else kind, item) for name, kind, item in found]
+    return [item for item in found if item[0] != path]   # an object store lists the folder's own marker
+
+
+def below(fs: Any, path: str) -> dict[str, dict[str, Any] | None]:
+    """Every file below a folder or matching a glob, and what the listing says of it."""
+    if any(c in path for c in "*?[") and not fs.exists(path):
+        return {n: i for n, i in fs.glob(path, detail=True).items() if i["type"] != "directory"}
+    if is_local(fs):
+        return dict.fromkeys(local_files(path))
+    return {n: i for n, i in fs.find(path, detail=True).items() if i and i["type"] == "file"}
+
+
+def file_info(fs: Any, name: str, info: dict[str, Any] | None) -> FileInfo:
+    """`info` is what a listing said; locally the file is asked anew: a listing describes a link, not its target."""
+    if is_local(fs):
+        found = os.stat(name)
+        return FileInfo(name, found.st_size, stat_version(found))
+    info = fs.info(name) if info is None else info
+    return FileInfo(str(fs.unstrip_protocol(name)), int(info["size"]), version(info))
+
+
+def stat_version(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns}-{found.st_size}"
+
+
+def remove(fs: Any, path: str) -> None:
+    """Removes a file or folder if it is there. Raises OSError EAGAIN when something of it is left."""
+    try:
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+    except FileNotFoundError:
+        pass   # somebody else removes it too
+    if fs.exists(path):   # s3fs does not say so when some of many are refused
+        raise BlockingIOError(errno.EAGAIN, "it is still there")

@@ -1,0 +1,298 @@
+"""One folder, local or remote, that owns its paths: atomic create, ranged read, listing. The only fsspec import.
+
+A file appears whole or not at all (how: `writing.py`). What fails for a passing reason is tried again (`retries.py`); what
+fails for good is an OutputError of a `Store`, and an InputError of the functions that read inputs. FileNotFoundError stays.
+"""
+
+import io
+import json
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import fsspec
+from fsspec.config import conf
+from fsspec.core import split_protocol, url_to_fs
+
+from pipeline.errors import InputError, OutputError, RootError
+from pipeline.store import s3
+from pipeline.store.listing import FileInfo, below, file_info, is_local, listed, remove
+from pipeline.store.reading import READ_AHEAD, asked, opener, ranged
+from pipeline.store.retries import Exhausted, described, failures, retried
+from pipeline.store.source import SourceFile
+from pipeline.store.writing import (
+    PARTIAL,
+    clear_local,
+    create_new_local,
+    local_file,
+    make_folder,
+    remote_file,
+    write_local,
+    writing,
+)
+
+__all__ = [
+    "PARTIAL", "FileInfo", "Store", "absolute", "exists", "files_in", "find", "is_folder", "known_protocols", "open_url",
+    "read_ranges", "stat",
+]
+
+T = TypeVar("T")
+
+def _resolved(url: str) -> tuple[Any, str]:
+    """File system and path. No listing is cached: other processes write beside us, a stale listing hides files.
+
+    Raises InputError for chains of file systems and for commands, whoever named them.
+    """
+    if "::" in url or url.startswith("pipe:"):
+        raise InputError(f"{url!r}: give a plain path or URL; chains (a::b) and commands (pipe:) are never followed")
+    protocol = split_protocol(url)[0]
+    try:
+        fs, path = url_to_fs(url, use_listings_cache=False, **_options(protocol))
+    except (ValueError, ImportError) as error:   # an unknown protocol, or one whose package is missing
+        if protocol is None:
+            raise
+        raise InputError(f"{url!r}: {error}") from error
+    if s3.is_s3(fs):
+        fs.retries = 1   # botocore tries again below it, `retried` above it
+    return fs, path.rstrip("/") or "/"
+
+
+def _options(protocol: str | None) -> dict[str, Any]:
+    """Time limits and tries of the clients; what the user's fsspec configuration says comes first."""
+    known = conf.get(protocol, {})
+    if protocol in ("s3", "s3a"):
+        return {"config_kwargs": {**s3.client_options(), **known.get("config_kwargs", {})}}
+    if protocol in ("http", "https"):
+        from aiohttp import ClientTimeout  # takes 0.2 s, and few runs read from HTTP
+
+        timeout = ClientTimeout(total=None, sock_connect=s3.CONNECT_SECONDS, sock_read=s3.READ_SECONDS)
+        return {"client_kwargs": {"timeout": timeout, **known.get("client_kwargs", {})}}
+    return {}
+
+
+def absolute(url: str) -> str:
+    """A URL that means the same everywhere: an absolute path, or protocol://path."""
+    fs, path = _resolved(url)
+    return path if is_local(fs) else str(fs.unstrip_protocol(path))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of files, named by paths relative to it. Pickles: it holds only its absolute URL."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", absolute(self.url))   # a worker has another working directory
+
+    @cached_property
+    def _target(self) -> tuple[Any, str]:
+        return _resolved(self.url)
+
+    @property
+    def local(self) -> Path | None:
+        """The folder as a local path; None when it is remote."""
+        fs, root = self._target
+        return Path(root) if is_local(fs) else None
+
+    def _path(self, path: str) -> str:
+        return f"{self._target[1]}/{path}" if path else self._target[1]
+
+    def _url(self, path: str) -> str:
+        return f"{self.url.rstrip('/')}/{path}".rstrip("/")
+
+    def __truediv__(self, path: str) -> "Store":
+        return Store(f"{self.url.rstrip('/')}/{path}")
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"url": self.url}   # a file system object does not travel
+
+    def _asked(self, path: str, action: Callable[[], T]) -> T:
+        try:
+            return retried(action, self._url(path))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise
+        except failures(Exhausted) as error:
+            why = str(error) if isinstance(error, Exhausted) else described(error)
+            message = f"{self._url(path)} cannot be read: {why}; see to it, then run the same command again"
+            raise OutputError(message) from error
+
+    def exists(self, path: str) -> bool:
+        return self._asked(path, lambda: bool(self._target[0].exists(self._path(path))))
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names of the files directly in a folder, sorted; empty when there is no such folder."""
+        return sorted(name for name, found, _ in self._listed(folder) if found == "file")
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Names of the folders directly in a folder, sorted; the one for files in the making aside."""
+        return sorted(name for name, found, _ in self._listed(folder) if found == "directory" and name != PARTIAL)
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Bytes of the files directly in a folder, by name: one listing."""
+        return {name: int(item["size"]) for name, found, item in self._listed(folder) if found == "file"}
+
+    def _listed(self, folder: str) -> list[tuple[str, str, dict[str, Any]]]:
+        found = self._asked(folder, lambda: listed(self._target[0], self._path(folder)))
+        return [(name.rsplit("/", 1)[-1], kind, item) for name, kind, item in found]
+
+    def size(self, path: str) -> int:
+        return self._asked(path, lambda: int(self._target[0].size(self._path(path))))
+
+    def open(self, path: str) -> IO[bytes]:
+        """A file for reading. A read that fails goes on where it was, in the file as it was when it was opened."""
+        fs, full = self._target[0], self._path(path)
+        return io.BufferedReader(SourceFile(opener(fs, full, READ_AHEAD), partial(self._asked, path)))
+
+    def read(self, path: str) -> bytes:
+        fs, full = self._target[0], self._path(path)
+        how = s3.IN_ONE_REQUEST if s3.is_s3(fs) else {}
+        return self._asked(path, lambda: bytes(fs.cat_file(full, **how)))
+
+    def read_json(self, path: str) -> Any:
+        return json.loads(self.read(path))
+
+    def create(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """A new file that appears under its name only when the block ends without an error. Raises OutputError."""
+        fs, full = self._target[0], self._path(path)
+        if self.local is not None:
+            return local_file(self.local, Path(full))
+        return remote_file(fs, full, self._url(path))
+
+    def write(self, path: str, content: bytes) -> None:
+        fs, full = self._target[0], self._path(path)
+        if self.local is None and not s3.is_s3(fs):
+            with self.create(path) as file:
+                file.write(content)
+            return
+        with writing(self._url(path)):
+            if self.local is not None:
+                retried(lambda: write_local(Path(self._target[1]), Path(full), content), full)
+            else:
+                retried(lambda: fs.pipe_file(full, content), self._url(path))
+
+    def write_json(self, path: str, value: Any) -> None:
+        self.write(path, (json.dumps(value, indent=2, default=str) + "\n").encode())
+
+    def create_new(self, path: str, content: bytes) -> bool:
+        """Makes a file unless it is there. Exactly one of any number of callers gets True; nobody sees a part of it.
+
+        This holds on local disks with hard links (without them: see `create_new_local`) and where S3 answers conditional
+        puts. On other remote stores it is as good as fsspec's `pipe_file(…, mode="create")` there, which may only look
+        before it writes: two callers at the same moment could both get True.
+        """
+        fs, full = self._target[0], self._path(path)
+        with writing(self._url(path)):
+            if self.local is not None:
+                return create_new_local(self.local, Path(full), content)
+            if s3.is_s3(fs):
+                return s3.create_new(fs, full, content)
+            try:
+                fs.pipe_file(full, content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def clear_partial(self) -> int:
+        """Removes what killed processes left half-written in this store, and returns how many files or uploads. Only for who
+        holds the store's lock: a process that still writes there fails with an OutputError."""
+        fs, root = self._target
+        with writing(self._url(PARTIAL)):
+            if self.local is not None:
+                return clear_local(self.local)
+            return s3.clear_uploads(fs, root) if s3.is_s3(fs) else 0
+
+    def append_line(self, path: str, line: str) -> None:
+        """Adds a line to a local log file; a remote store has no append, so the line goes to a file of its own."""
+        if self.local is None:
+            self.write(f"{path}.d/{uuid.uuid4().hex}", line.encode())
+            return
+        target = Path(self._path(path))
+        with writing(str(target)):
+            make_folder(target.parent)
+            with target.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def point(self, name: str, target: str) -> None:
+        """A link from `name` to the folder `target`, both in this store; replaced in one step. Only a local store has links."""
+        if self.local is None:
+            return
+        link = self.local / PARTIAL / f"{name}.{os.getpid()}"
+        with writing(str(self.local / name)):
+            make_folder(link.parent)
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+            link.replace(self.local / name)
+
+    def remove(self, path: str) -> None:
+        """Removes a file, or a folder and what is in it; nothing when it is not there. Raises RootError where a link leads out of
+        this folder."""
+        if self.local is not None:
+            root, there = os.path.realpath(self.local), os.path.realpath(self._path(path))
+            if os.path.commonpath([root, there]) != root:
+                raise RootError(f"{self._url(path)} is a link to {there}, outside the root: remove the link and run again")
+        with writing(self._url(path)):
+            retried(lambda: remove(self._target[0], self._path(path)), self._url(path))
+
+
+def open_url(url: str, *, scattered: bool = False) -> SourceFile:
+    """A file anywhere, for reading from the first byte to the last; `scattered`: here and there, without read-ahead.
+
+    A read that fails goes on where it was. Raises InputError when the store fails for good or the file changes meanwhile.
+    """
+    fs, path = _resolved(url)
+    opened = opener(fs, path, 0 if scattered else READ_AHEAD)
+    return SourceFile(opened, partial(asked, url))
+
+
+def exists(url: str) -> bool:
+    fs, path = _resolved(url)
+    options = {"strict": True} if "http" in fs.protocol else {}   # else a server that fails counts as one without the file
+    return asked(url, lambda: bool(fs.exists(path, **options)))
+
+
+def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """The bytes [start, end) of one file for each range, in order; shorter where the file ends before.
+
+    Ranges close to each other are one request, and requests are concurrent where the store can.
+    """
+    fs, path = _resolved(url)
+    return asked(url, lambda: ranged(fs, path, ranges))
+
+
+def stat(url: str) -> FileInfo:
+    """Size and version of one file. Raises FileNotFoundError."""
+    fs, path = _resolved(url)
+    return asked(url, lambda: file_info(fs, path, None))
+
+
+def is_folder(url: str) -> bool:
+    fs, path = _resolved(url)
+    return asked(url, lambda: bool(fs.isdir(path)))
+
+
+def files_in(url: str) -> list[FileInfo]:
+    """Every file directly in a folder, sorted by URL; empty when there is no such folder."""
+    fs, path = _resolved(url)
+    there = asked(url, lambda: listed(fs, path))
+    found = (asked(name, partial(file_info, fs, name, info)) for name, kind, info in there if kind == "file")
+    return sorted(found, key=lambda info: info.url)
+
+
+def find(url: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
+    """Every file below a folder, or matching a glob pattern, with one of these suffixes; sorted by URL."""
+    fs, path = _resolved(url)
+    found = asked(url, lambda: below(fs, path))
+    chosen = [name for name in found if name.lower().endswith(suffixes)]
+    infos = (asked(name, partial(file_info, fs, name, found[name])) for name in chosen)
+    return sorted(infos, key=lambda info: info.url)
+
+
+def known_protocols() -> list[str]:
+    """Those that fsspec brings and those that were registered with it; a package may still be missing."""
+    return sorted({*fsspec.available_protocols(), *fsspec.registry})

@@ -1,0 +1,144 @@
+"""Column files: `<folder>/<shard_id>.parquet`, one row per input sample, and its vectors as `.npy` beside it.
+
+The vectors are written first and the parquet last, with their hashes in its footer, so that the parquet's existence
+means the whole set is there. A vector column `v` becomes `<shard_id>.v.npy` (float16 [rows, d], zero rows where there is
+none) and the validity column `v_valid`.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.clock import READ, WRITE, spent
+from pipeline.errors import RootError
+from pipeline.store.store import Store
+
+FOOTER = b"shardmill"
+REQUESTS = 32
+"""Footers asked of a remote store at once."""
+Vectors = NDArray[np.float16]
+
+
+def is_vector(field: pa.Field) -> bool:
+    return bool(pa.types.is_fixed_size_list(field.type) and pa.types.is_float16(field.type.value_type))
+
+
+def as_matrix(column: pa.Array, dimension: int) -> Vectors:
+    """float16 [rows, dimension]; zero rows where the list is null."""
+    out = np.zeros((len(column), dimension), np.float16)
+    valid = np.asarray(column.is_valid())
+    flat = column.drop_null().flatten()
+    out[valid] = np.asarray(flat, dtype=np.float16).reshape(-1, dimension)
+    return out
+
+
+def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
+    """Commits one stage's columns of one shard. `facts` go into the footer (fingerprint, counts, gaps)."""
+    hashes: dict[str, str] = {}
+    stored: dict[str, pa.Array] = {}
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if not is_vector(field):
+            stored[field.name] = column
+            continue
+        array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        name = f"{shard_id}.{field.name}.npy"
+        content = npy_bytes(as_matrix(array, field.type.list_size))
+        with spent(WRITE):
+            store.write(f"{folder}/{name}", content)
+        hashes[name] = hashlib.sha256(content).hexdigest()
+        stored[f"{field.name}_valid"] = array.is_valid()
+    write_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), {**facts, "rows": table.num_rows, "files": hashes})
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def write_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
+    """A parquet file with `facts` (JSON-able) in its footer. The same table and facts give the same bytes."""
+    with spent(WRITE), parquet_file(store, path, table.schema, facts) as write:
+        write(table)
+
+
+@contextmanager
+def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str, Any]) -> Iterator[Any]:
+    schema = schema.with_metadata({FOOTER: json.dumps(facts, sort_keys=True).encode()})
+    with store.create(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        yield lambda table: writer.write_table(table.cast(schema))
+
+
+def read_table(store: Store, path: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+    with spent(READ), _opened(store, path) as file:
+        return parquet_table(file, columns, filters)
+
+
+def parquet_table(file: IO[bytes], columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+    """The table of an open parquet file; `filters` is an expression over `columns`.
+
+    Everything happens in the calling thread: pq.read_table lets Arrow's threads hold the Python file, and one that lets go of
+    it while the interpreter ends aborts the process.
+    """
+    opened = pq.ParquetFile(file, pre_buffer=False)
+    chosen = None if columns is None else list(columns)
+    if filters is None:
+        return opened.read(chosen, use_threads=False)
+    batches = [batch.filter(filters) for batch in opened.iter_batches(columns=chosen, use_threads=False)]
+    return pa.Table.from_batches(batches, None if batches else opened.schema_arrow)
+
+
+def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+    return read_table(store, f"{folder}/{shard_id}.parquet", columns)
+
+
+def read_facts(store: Store, path: str) -> dict[str, Any]:
+    """The facts in a parquet file's footer."""
+    with _opened(store, path) as file:
+        metadata = pq.read_schema(file).metadata or {}
+    facts: dict[str, Any] = json.loads(metadata.get(FOOTER, b"{}"))
+    return facts
+
+
+def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """`read_facts` of each, one after another; a remote store is asked for several at once."""
+    if store.local is not None:
+        yield from map(partial(read_facts, store), paths)
+        return
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        for start in range(0, len(paths), REQUESTS):
+            yield from pool.map(partial(read_facts, store), paths[start : start + REQUESTS])
+
+
+def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Vectors:
+    """float16 [rows, d]; mapped, not read, where the store is local."""
+    return read_npy(store, f"{folder}/{shard_id}.{name}.npy")
+
+
+def read_npy(store: Store, path: str) -> NDArray[Any]:
+    """An array, mapped, not read, where the store is local. Raises RootError for what is none: objects are never unpickled."""
+    try:
+        if store.local is not None:
+            mapped: NDArray[Any] = np.load(store.local / path, mmap_mode="r", allow_pickle=False)
+            return mapped
+        with spent(READ):
+            loaded: NDArray[Any] = np.load(io.BytesIO(store.read(path)), allow_pickle=False)
+    except ValueError as error:
+        raise RootError(f"{store.url}/{path} is no array as shardmill writes them ({error}): remove it and run again") from error
+    return loaded
+
+
+@contextmanager
+def _opened(store: Store, path: str) -> Iterator[IO[bytes]]:
+    with store.open(path) as file:
+        yield file
