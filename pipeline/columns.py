@@ -1,14 +1,25 @@
 """Columns of a whole run as arrays, in row-id order: what the reductions read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.passes.annotate import Columns
+from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vectors
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where each stage's columns of a run are: `folders` in stage order, e.g. {"image": "columns/image@3f9a1c04be72"}."""
+
+    store: Store
+    folders: Mapping[str, str]
+
+    def done(self, shard_id: str, stages: Iterable[str]) -> bool:
+        return all(self.store.exists(f"{self.folders[name]}/{shard_id}.parquet") for name in stages)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.columns import Rows, Run
-from pipeline.driver import Driver, quarantine, quarantined, release, stored_shards
+from pipeline.driver import Driver
 from pipeline.errors import InputError, RootError
 from pipeline.export.samples import ExportColumns
 from pipeline.export.shards import Export, plan_export, side_files
@@ -21,12 +21,13 @@ from pipeline.passes.annotate import Annotate, Derive
 from pipeline.passes.duplicates import find_duplicates, resolve_thresholds, write_run_columns, write_subset
 from pipeline.plan import Plan
 from pipeline.root.manifest import MANIFEST, damaged_sizes, discard, write_manifest
+from pipeline.root.quarantine import quarantine, quarantined, release
 from pipeline.root.versions import versions
 from pipeline.select.columns import RuleColumns, Select
 from pipeline.select.ledger import Ledger, balanced, from_dict
 from pipeline.stage import digest
 from pipeline.store.store import PARTIAL, Store
-from pipeline.store.tables import read_many_facts
+from pipeline.store.tables import read_many_facts, stored_shards
 
 SUCCESS = "_SUCCESS"
 OURS = {"run.json", MANIFEST, "log", "columns", "tables", "exports", "quarantine", PARTIAL}

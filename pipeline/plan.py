@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
-
+from pipeline.columns import Columns
 from pipeline.entities import recogniser as names
+from pipeline.entities.counts import Frequent
 from pipeline.input.discovery import Shard
-from pipeline.passes.annotate import Columns
 from pipeline.recipe.recipe import (
     Recipe,
     balance_identity,
@@ -28,24 +27,12 @@ from pipeline.recipe.sections import FITTED_HERE
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
 from pipeline.store.store import Store
-from pipeline.store.tables import read_table
 from schemas.columns import SAMPLES
 
 if TYPE_CHECKING:
     from pipeline.stages.clip import ClipStage
 
 
-@dataclass(frozen=True)
-class Frequent:
-    """The cut of rare entities (MOFI's n_min): the table of counts over the run, and how many samples an entity needs."""
-
-    store: Store
-    path: str
-    min_count: int
-
-    def ids(self) -> frozenset[str]:
-        table = read_table(self.store, self.path, ["id", "count"])
-        return frozenset(table.filter(pc.greater_equal(table.column("count"), self.min_count)).column("id").to_pylist())
 
 
 VERSIONS = {

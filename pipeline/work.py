@@ -5,19 +5,17 @@ The unit of work, retry and commit is one item (an input shard, an output shard)
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipeline.bottleneck import Means
 from pipeline.clock import accounted
 
 if TYPE_CHECKING:
-    from pipeline.reduce.kmeans.fit import Fleet
-    from pipeline.reduce.kmeans.partition import Block
-    from pipeline.store.store import Store
+    pass
 
 Item = TypeVar("Item")
 Facts = dict[str, Any]
@@ -108,23 +106,3 @@ class Outcome(Generic[Item]):
     attempts: int = 1
 
 
-class Executor(Protocol):
-    """Runs every item and yields each outcome as it comes, in no particular order."""
-
-    @property
-    def workers(self) -> int: ...
-
-    @property
-    def actors_per_gpu(self) -> int:
-        """How many workers share a GPU; 1 where none has one."""
-
-    def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]: ...
-
-    def machines(self) -> tuple[int, int | None]:
-        """Nodes, and the bytes of memory that the smallest has for workers (None: not known)."""
-
-    def fleet(
-        self, blocks: "Sequence[Block]", store: "Store", scratch: str, *, alone: bool
-    ) -> "AbstractContextManager[Fleet[Any]]":
-        """What a clustering of these rows runs on. `scratch`: a folder of the store for it; `alone`: it is little work, which this
-        process may as well do. Where it runs changes no bit."""

@@ -6,10 +6,11 @@ from pipeline.cli.progress import Silent
 from pipeline.cli.run import shards_of, wish
 from pipeline.curation import Result, curate, succeed
 from pipeline.distributed.local import LocalExecutor
-from pipeline.driver import Driver, EventLog
+from pipeline.driver import Driver
 from pipeline.models.route import local_route
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
+from pipeline.root.log import EventLog
 from pipeline.root.other_roots import named_folders
 from pipeline.store.store import Store
 

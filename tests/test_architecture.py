@@ -13,7 +13,7 @@ OWNERS = {
     "torch": ("pipeline/models/",),
     "torchvision": ("pipeline/models/",),
     "open_clip": ("pipeline/models/",),
-    "faiss": ("pipeline/reduce/", "pipeline/index.py"),
+    "faiss": ("pipeline/search/",),
     "tarfile": ("pipeline/input/tar.py",),
     "webdataset": ("pipeline/input/tar.py",),
     "fsspec": ("pipeline/store/store.py",),
@@ -35,7 +35,8 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            module = node.module or ""
+            found |= {f"{module}.{alias.name}" for alias in node.names} if module == "pipeline" else {module}
             assert node.level == 0, f"{path}: relative import"
     return found
 
@@ -61,7 +62,7 @@ def test_imports_point_down_and_foreign_libraries_stay_with_their_owner(path):
 
 WALL_CLOCK = {"time.time", "time.time_ns", "time.gmtime", "time.localtime", "datetime.now", "datetime.today", "datetime.utcnow",
               "date.today"}
-CLOCKS = {"pipeline/driver.py": {"EventLog"}, "pipeline/root/holder.py": {"Holder"}}
+CLOCKS = {"pipeline/root/log.py": {"EventLog"}, "pipeline/root/holder.py": {"Holder"}}
 """The log, and the date in a lock file that people read. Wall clocks jump: what is decided goes by content or time.monotonic."""
 
 
@@ -85,6 +86,36 @@ def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(path):
     assert users <= CLOCKS.get(name_of(path), set())
 
 
+ROOMS = (
+    ("errors", "clock", "bottleneck", "work", "stage", "draws"), ("store",), ("columns",), ("input",), ("models",), ("search",),
+    ("captions",), ("recipe",), ("entities",), ("select",), ("export",), ("reduce",), ("stages",), ("distributed",), ("plan",),
+    ("root",), ("driver",), ("passes",), ("curation",), ("queries",), ("audit",), ("report",), ("cli",),
+)
+"""From the ground up: a room imports itself and lower ones, never a higher one. Rooms in one tuple stand on one floor."""
+FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names}
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Rooms of the package that a file imports, in functions too."""
+    return {module.split(".")[1] for module in imports(path) if module.startswith("pipeline.")}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path).startswith("pipeline/")], ids=name_of)
+def test_a_room_imports_lower_rooms_only(path):
+    own = name_of(path).split("/")[1].removesuffix(".py")
+    if own == "__init__":
+        return
+    for room in rooms_imported(path):
+        assert FLOOR[room] <= FLOOR[own], f"{name_of(path)} (floor {FLOOR[own]}) imports {room} (floor {FLOOR[room]})"
+
+
+def test_a_folder_holds_no_more_than_twelve_files():
+    folders = {path.parent for path in SOURCES}
+    crowded = {name_of(folder): count for folder in folders
+               if (count := sum(path.name != "__init__.py" for path in SOURCES if path.parent == folder)) > 12}
+    assert not crowded, crowded
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_files_stay_small_enough_to_read(path):
     assert len(path.read_text().splitlines()) <= 300
@@ -92,5 +123,6 @@ def test_files_stay_small_enough_to_read(path):
 
 def test_the_walk_sees_the_sources():
     assert len(SOURCES) > 25
-    assert clocks(ast.parse((ROOT / "pipeline/driver.py").read_text())) == {("EventLog", "time.gmtime"), ("EventLog", "time.time")}
+    log = ast.parse((ROOT / "pipeline/root/log.py").read_text())
+    assert clocks(log) == {("EventLog", "time.gmtime"), ("EventLog", "time.time")}
     assert "ray" in {m.split(".")[0] for m in imports(ROOT / "pipeline/distributed/ray_executor.py")}

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from pipeline.audit.verify import verify
+from pipeline.columns import Columns
 from pipeline.curation import Result
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError
@@ -15,7 +16,7 @@ from pipeline.input.discovery import discover
 from pipeline.input.reader import read
 from pipeline.input.samples import CAPTION_KEYS
 from pipeline.input.tar import write_tar
-from pipeline.passes.annotate import Annotate, Columns
+from pipeline.passes.annotate import Annotate
 from pipeline.queries.status import status
 from pipeline.report.build import write_report
 from pipeline.store.store import Store

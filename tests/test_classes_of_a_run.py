@@ -16,13 +16,14 @@ from pipeline.audit.verify import verify
 from pipeline.cli.progress import Silent
 from pipeline.cli.run import Request, label_by
 from pipeline.distributed.local import LocalExecutor
-from pipeline.driver import Driver, EventLog
+from pipeline.driver import Driver
 from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.passes import classes as clustering
 from pipeline.queries.class_number import suggested
 from pipeline.queries.classes import class_rows, compared, one_class
 from pipeline.reduce.classes import stored as taxonomy
 from pipeline.root.existing import open_root
+from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from tests.curations import curated
 from tests.roots import hashes

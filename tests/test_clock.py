@@ -15,13 +15,15 @@ from pipeline import driver as passes
 from pipeline.bottleneck import Means
 from pipeline.cli.progress import Silent
 from pipeline.clock import Account, accounted, each, measured, spent
+from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
-from pipeline.driver import Driver, EventLog
+from pipeline.driver import Driver
 from pipeline.input.discovery import discover
 from pipeline.input.reader import read
 from pipeline.passes import annotate as runner
-from pipeline.passes.annotate import Annotate, Columns
-from pipeline.report.clocks import spendings, usages
+from pipeline.passes.annotate import Annotate
+from pipeline.report.clocks import spendings
+from pipeline.root.log import EventLog, usages
 from pipeline.stage import Contract, Stage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts

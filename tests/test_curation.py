@@ -15,17 +15,19 @@ from pipeline.cli.progress import Silent
 from pipeline.cli.run import shards_of, wish
 from pipeline.curation import curate, succeed
 from pipeline.distributed.local import LocalExecutor
-from pipeline.driver import Driver, EventLog, unguarded
+from pipeline.driver import Driver, unguarded
 from pipeline.errors import ConservationError, RootError
 from pipeline.export import shards as export
 from pipeline.export.samples import ExportColumns
-from pipeline.export.shards import Export, kept_rows, plan_export
+from pipeline.export.shards import Export, plan_export
 from pipeline.input.tar import write_tar
 from pipeline.models.route import local_route
 from pipeline.plan import Plan
 from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
 from pipeline.root.lock import Pace, held
+from pipeline.root.log import EventLog
+from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
 from tests.curations import curated
 from tests.damage import clean_pairs

@@ -20,7 +20,7 @@ from pipeline.cli import printing as shown
 from pipeline.cli.progress import Silent
 from pipeline.curation import curate, ledger_of
 from pipeline.distributed.local import LocalExecutor
-from pipeline.driver import Driver, EventLog
+from pipeline.driver import Driver
 from pipeline.errors import RootError
 from pipeline.input.discovery import discover
 from pipeline.input.reader import read
@@ -28,7 +28,7 @@ from pipeline.models.route import RouteWish, local_route
 from pipeline.plan import Plan
 from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
-from pipeline.recipe.rules import Rule
+from pipeline.recipe.rules import Rule, Threshold
 from pipeline.report.build import entity_note, report_data, rule_words, write_report
 from pipeline.report.charts import histogram
 from pipeline.report.clocks import REST, clock
@@ -38,7 +38,7 @@ from pipeline.report.pairs import find_pairs, highest
 from pipeline.report.pictures import spread, thumbnails
 from pipeline.report.survey import Example, Examples, in_words
 from pipeline.root.lock import held
-from pipeline.select.thresholds import Threshold
+from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_table
 from pipeline.work import Outcome

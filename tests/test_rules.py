@@ -3,9 +3,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.recipe.rule_columns import COLUMNS, column_named
-from pipeline.recipe.rules import Bound, Rule, columns_read
-from pipeline.select.explain import in_words
-from pipeline.select.thresholds import Threshold
+from pipeline.recipe.rules import Bound, Rule, Threshold, columns_read
+from pipeline.recipe.wording import in_words
 from schemas import columns as schemas
 
 

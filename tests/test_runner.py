@@ -8,12 +8,14 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cli.progress import Silent
+from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
-from pipeline.driver import Driver, EventLog
+from pipeline.driver import Driver
 from pipeline.errors import ConservationError, ContractViolation
 from pipeline.input.discovery import discover
 from pipeline.passes import annotate as runner
-from pipeline.passes.annotate import Annotate, Columns, Derive, ahead, stored_batch
+from pipeline.passes.annotate import Annotate, Derive, ahead, stored_batch
+from pipeline.root.log import EventLog
 from pipeline.stage import Contract, Stage
 from pipeline.stages.clip import ClipStage
 from pipeline.stages.image import ImageStage

@@ -5,16 +5,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.columns import Columns
 from pipeline.errors import ConservationError, ContractViolation
-from pipeline.passes.annotate import Columns
 from pipeline.recipe.recipe import load
 from pipeline.recipe.rule_columns import COLUMNS
-from pipeline.recipe.rules import Rule
+from pipeline.recipe.rules import Rule, Threshold
 from pipeline.select import columns as selection
 from pipeline.select.columns import Select
 from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words
 from pipeline.select.explain import explain
-from pipeline.select.thresholds import Threshold, relative, resolve, top_share
+from pipeline.select.thresholds import relative, resolve, top_share
 from pipeline.select.verdicts import Selection, counts, passes, simulate, subset, verdicts
 from pipeline.store.store import Store
 

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from pipeline.columns import Run
 from pipeline.export.samples import ExportColumns, Sample, sample_json
-from pipeline.export.shards import caption_bytes, kept_rows
+from pipeline.export.shards import caption_bytes
 from pipeline.input import samples as source
 from pipeline.input.discovery import Shard
 from pipeline.input.parquet import ParquetSamples, rows_at
 from pipeline.input.reader import BATCH_BYTES, BATCH_ROWS, codec_of, tar_members
 from pipeline.plan import Plan
+from pipeline.select.stored import kept_rows
 from pipeline.store.source import UNSUPPORTED
 from pipeline.store.store import open_url
 from pipeline.store.tables import read_columns, read_table

@@ -2,25 +2,16 @@
 
 import sys
 import time
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from pipeline.driver import Reporter
 
 QUIET_SECONDS = 10.0
 """Without a terminal (a job's log) a line at most this often."""
 
 
-class Reporter(Protocol):
-    def start(self, title: str, total: int, done: int) -> None:
-        """A pass begins: `total` shards, of which `done` are there from an earlier run."""
-
-    def advance(self, samples: int) -> None:
-        """One shard is done."""
-
-    def finish(self) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 class Silent:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.progress import Reporter
 from pipeline.cli.signals import stop_on_sigterm
 from pipeline.curation import Choices, Result, curate, finished, refuse_foreign, succeed
-from pipeline.driver import Driver, EventLog
+from pipeline.driver import Driver, Reporter
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, discover
 from pipeline.plan import Plan
@@ -17,6 +16,7 @@ from pipeline.recipe.recipe import Recipe, load
 from pipeline.recipe.sections import BUNDLED
 from pipeline.root.existing import open_root
 from pipeline.root.lock import held
+from pipeline.root.log import EventLog
 from pipeline.root.other_roots import named_folders
 from pipeline.store.store import Store, absolute
 

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.columns import Columns
+from pipeline.entities.counts import Frequent
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import fetch
-from pipeline.passes.annotate import Columns
-from pipeline.plan import Frequent
 from pipeline.store.tables import read_columns, read_table
 from schemas.columns import ENTITY, LABELS, SAMPLES
 

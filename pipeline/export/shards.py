@@ -22,6 +22,7 @@ from pipeline.errors import ConservationError
 from pipeline.export.samples import ExportColumns, Sample, sample_json
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import write_tar
+from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, write_table
 from pipeline.work import Facts, Work, beat
@@ -152,9 +153,6 @@ def caption_bytes(sample: Sample) -> bytes:
     return bytes(raw) if raw is not None else sample.row["caption"].encode()
 
 
-def kept_rows(store: Store, verdicts: str, shard_id: str) -> NDArray[np.int32]:
-    verdict = read_columns(store, verdicts, shard_id, ["verdict"]).column("verdict")
-    return np.flatnonzero(np.asarray(pa.compute.equal(verdict, "kept"))).astype(np.int32)
 
 
 def times_taken(store: Store, copies: str, shard_id: str) -> NDArray[np.int32]:

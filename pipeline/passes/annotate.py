@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from pipeline.bottleneck import Means
 from pipeline.clock import WRITE, Account, spent
+from pipeline.columns import Columns
 from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import read
 from pipeline.stage import Stage, Transform, checked, joined
-from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vectors, write_columns
 from pipeline.work import Facts, Place, Work, beat
 from schemas.columns import SAMPLES
@@ -32,15 +32,6 @@ B = TypeVar("B")
 BATCH_ROWS = 64
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Where each stage's columns of a run are: `folders` in stage order, e.g. {"image": "columns/image@3f9a1c04be72"}."""
-
-    store: Store
-    folders: Mapping[str, str]
-
-    def done(self, shard_id: str, stages: Iterable[str]) -> bool:
-        return all(self.store.exists(f"{self.folders[name]}/{shard_id}.parquet") for name in stages)
 
 
 @dataclass(frozen=True)

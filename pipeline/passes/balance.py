@@ -17,17 +17,18 @@ import pyarrow as pa
 
 from pipeline.columns import Run
 from pipeline.draws import ROOT, draws
-from pipeline.driver import Driver, stored_shards
+from pipeline.driver import Driver
 from pipeline.export.allocation import allocate
 from pipeline.export.cuts import RANKED, Cuts, Ranked, content_keys, copies, cuts, farther
-from pipeline.export.shards import kept_rows, times_taken
+from pipeline.export.shards import times_taken
 from pipeline.passes.labelled import first_labels
 from pipeline.plan import Plan
 from pipeline.reduce.classes import stored as taxonomy
 from pipeline.reduce.describe.names import Level, positions
 from pipeline.search.nearest import unit
+from pipeline.select.stored import kept_rows
 from pipeline.store.store import PARTIAL
-from pipeline.store.tables import npy_bytes, read_columns, read_many_facts, read_npy, read_vectors, write_table
+from pipeline.store.tables import npy_bytes, read_columns, read_many_facts, read_npy, read_vectors, stored_shards, write_table
 from pipeline.work import Facts, Work
 from schemas.columns import COPIES
 

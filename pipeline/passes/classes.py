@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pipeline.columns import Run
 from pipeline.driver import Driver
 from pipeline.errors import RecipeError
-from pipeline.export.shards import kept_rows
 from pipeline.plan import Plan
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.classes import stored as taxonomy
@@ -26,6 +25,7 @@ from pipeline.reduce.kmeans.partition import Block, Matrix, Share
 from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
 from pipeline.root.other_roots import place
 from pipeline.search.nearest import Floats, kernel, nearest, unit
+from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_columns, read_npy, read_vectors
 from pipeline.work import Facts, Work

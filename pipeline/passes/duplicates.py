@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.columns import Run
-from pipeline.driver import stored_shards
 from pipeline.plan import Plan
+from pipeline.recipe.rules import Threshold
 from pipeline.reduce.duplicates import find as duplicates
 from pipeline.select.columns import run_columns, shuffled_similarities, threshold_columns
-from pipeline.select.thresholds import Threshold, relative, resolve
+from pipeline.select.thresholds import relative, resolve
 from pipeline.select.verdicts import subset
 from pipeline.store.store import Store
-from pipeline.store.tables import npy_bytes, read_table, write_table
+from pipeline.store.tables import npy_bytes, read_table, stored_shards, write_table
 
 
 def find_duplicates(plan: Plan, run: Run) -> None:

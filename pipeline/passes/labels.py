@@ -11,8 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.columns import Run
-from pipeline.driver import Driver, stored_shards
-from pipeline.export.shards import kept_rows
+from pipeline.driver import Driver
 from pipeline.passes.classes import Embeddings, sample
 from pipeline.passes.entities import hypernyms, linked_entities
 from pipeline.plan import Plan
@@ -26,7 +25,8 @@ from pipeline.reduce.describe.lift import NamingRule
 from pipeline.reduce.describe.presence import counted, presence
 from pipeline.search.inverted_file import EXACT, LEAST, Search, gated
 from pipeline.search.nearest import Centres, Floats, nearest, unit
-from pipeline.store.tables import read_columns, read_vectors, write_table
+from pipeline.select.stored import kept_rows
+from pipeline.store.tables import read_columns, read_vectors, stored_shards, write_table
 from pipeline.work import Facts, Place, Work
 
 Nearest = tuple[NDArray[np.int32], Floats]

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError, RootError
-from pipeline.export.shards import kept_rows
 from pipeline.passes.labelled import below
 from pipeline.passes.reference_values import reference_values
 from pipeline.plan import Plan
@@ -17,6 +16,7 @@ from pipeline.reduce.class_number.advise import advise
 from pipeline.reduce.class_number.estimate import estimate
 from pipeline.reduce.class_number.projection import MAX_ROWS
 from pipeline.root.existing import open_root, readable
+from pipeline.select.stored import kept_rows
 from pipeline.store.tables import read_columns, read_vectors
 
 

@@ -12,13 +12,13 @@ from pipeline.curation import gathered
 from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe, validated
-from pipeline.recipe.rules import columns_read
+from pipeline.recipe.rules import Threshold, Thresholds, columns_read
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import open_root, readable
 from pipeline.select.columns import STAGES, RuleColumns, shuffled_similarities, threshold_columns
 from pipeline.select.explain import explain
 from pipeline.select.ledger import Ledger
-from pipeline.select.thresholds import Threshold, Thresholds, resolve
+from pipeline.select.thresholds import resolve
 from pipeline.select.verdicts import Selection, simulate
 from pipeline.store.tables import read_columns
 

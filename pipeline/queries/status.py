@@ -5,14 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.curation import SUCCESS, identity
-from pipeline.driver import quarantined, stored_shards
 from pipeline.plan import Plan
-from pipeline.report.clocks import usages
 from pipeline.root.existing import open_root, readable
 from pipeline.root.lock import seen
+from pipeline.root.log import usages
+from pipeline.root.quarantine import quarantined
 from pipeline.select.ledger import from_dict
 from pipeline.store.store import Store
-from pipeline.store.tables import read_facts
+from pipeline.store.tables import read_facts, stored_shards
 
 
 def status(url: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pipeline.recipe.messages import expected, keys
 from pipeline.recipe.recipe import Recipe, load, presets
 from pipeline.recipe.rule_columns import COLUMNS
 from pipeline.recipe.rules import Rule
-from pipeline.select.explain import in_words
+from pipeline.recipe.wording import in_words
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -5,12 +5,25 @@ into numbers, `select.py` applies them.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.recipe.rule_columns import COLUMNS, Column, column_named
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A row passes above `value`, and at `value` up to the global row number `last_tie` (None: all of them)."""
+
+    value: float
+    last_tie: int | None = None
+
+
+Thresholds = Mapping[str, Threshold]
+
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 LOWER = ("min", "above", "fraction", "null_quantile")

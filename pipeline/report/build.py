@@ -14,16 +14,15 @@ from pipeline.errors import RootError
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
 from pipeline.queries.simulate import stored_thresholds
-from pipeline.recipe.rules import Rule
+from pipeline.recipe.rules import Rule, Threshold
+from pipeline.recipe.wording import in_words
 from pipeline.report.clocks import Clock, clock, spendings
 from pipeline.report.data import Gap, Quarantined, ReportData, Run, Step
 from pipeline.report.page import render
 from pipeline.report.pairs import Pairs, find_classes, find_entities, find_pairs
 from pipeline.report.pictures import Album, album, spread
 from pipeline.report.survey import Survey, survey
-from pipeline.select.explain import in_words
 from pipeline.select.ledger import Ledger
-from pipeline.select.thresholds import Threshold
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
 from schemas.reasons import ClipFault, ImageFault, SampleFault
 

@@ -1,18 +1,16 @@
 """What the clocks of a run say, from `log/*.jsonl` of all its drivers. A log may end in half a line: its driver was killed."""
 
 import heapq
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain, groupby
-from typing import Any
+from itertools import chain
 
-from pipeline.bottleneck import LEAST, WORTH_A_LINE, Means, Usage, advised, word
+from pipeline.bottleneck import LEAST, WORTH_A_LINE, word
 from pipeline.report.data import LIMITS, Spending, Timing, Top
+from pipeline.root.log import Event, PassUsage, _drivers, _events, usages
 from pipeline.store.store import Store
 
-Event = Mapping[str, Any]
 REST = "start of Ray, reductions"
 
 
@@ -48,31 +46,8 @@ class _Pass:
         self.seconds, self.begin, self.end = self.seconds + seconds, float("inf"), 0.0
 
 
-@dataclass
-class PassUsage:
-    """Where the seconds of a pass went so far, over all drivers that worked on it."""
-
-    usage: Usage = field(default_factory=Usage)
-    means: Means = field(default_factory=Means)
-    at_work: bool = False
-    """It began and did not end, by the log of the newest driver; whether that one still lives is not known here."""
-
-    @property
-    def advice(self) -> str:
-        return advised(self.usage, self.means)
 
 
-def usages(root: Store) -> dict[str, PassUsage]:
-    """By pass, in the order in which they ran. What is no line of ours counts nothing."""
-    found: dict[str, PassUsage] = {}
-    for paths in _drivers(root):
-        for one in found.values():
-            one.at_work = False
-        for path in paths:
-            for event in _events(root, path):
-                if isinstance(event.get("pass"), str):
-                    _use(found.setdefault(event["pass"], PassUsage()), event)
-    return {name: one for name, one in found.items() if one.usage.total > 0 or one.at_work}
 
 
 def spendings(root: Store) -> tuple[Spending, ...]:
@@ -90,18 +65,8 @@ def _shares(one: PassUsage) -> Iterator[tuple[str, float]]:
         yield "GPU busy", busy
 
 
-def _use(one: PassUsage, event: Event) -> None:
-    if event.get("begun"):
-        one.at_work, one.means = True, _means(event.get("means"))
-    elif event.get("done"):
-        one.at_work = False   # its sums are those of its items, which were counted
-    else:
-        one.usage.add(event)
 
 
-def _means(found: Any) -> Means:
-    named = found if isinstance(found, dict) else {}
-    return Means(**{key: named[key] for key, value in asdict(Means()).items() if type(named.get(key)) is type(value)})
 
 
 def clock(root: Store) -> Clock:
@@ -124,22 +89,8 @@ def clock(root: Store) -> Clock:
     return Clock(started, seconds, tuple(_timings(passes, seconds)), Top(tuple(shards), count), retried)
 
 
-def _drivers(root: Store) -> list[list[str]]:
-    """The log files of each driver, in the order of time; only an object store has several of one."""
-    names = [name for name in root.names("log") if name.endswith(".jsonl")]
-    names.sort(key=lambda name: (name.partition(".")[0], name.count("."), name))
-    return [[f"log/{name}" for name in group] for _, group in groupby(names, key=lambda name: name.partition(".")[0])]
 
 
-def _events(root: Store, path: str) -> Iterator[Event]:
-    with root.open(path) as file:
-        for line in file:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and isinstance(event.get("time"), int | float):
-                yield event
 
 
 def _count(passes: dict[str, _Pass], event: Event) -> None:

@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.recipe.rule_columns import COLUMNS
-from pipeline.recipe.rules import Bound, Rule, Rules
+from pipeline.recipe.rules import Bound, Rule, Rules, Threshold, Thresholds
+from pipeline.recipe.wording import PHRASES
 from pipeline.report.charts import Histogram, growing_edges, histogram
-from pipeline.select.explain import PHRASES
-from pipeline.select.thresholds import Threshold, Thresholds
 
 SIMILARITY = "clip_similarity"
 USUAL = (SIMILARITY, "caption_words", "longest_side", "aspect_ratio")

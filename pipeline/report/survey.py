@@ -14,13 +14,12 @@ import pyarrow.compute as pc
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
 from pipeline.recipe.rule_columns import COLUMNS
-from pipeline.recipe.rules import Rules, columns_read
+from pipeline.recipe.rules import Rules, Thresholds, columns_read
 from pipeline.report.charts import Histogram, trimmed
 from pipeline.report.data import LIMITS
 from pipeline.report.distributions import SIMILARITY, charted, counted, empty_chart, numbers, rule_limits
 from pipeline.report.pictures import RowId
 from pipeline.select.columns import RuleColumns
-from pipeline.select.thresholds import Thresholds
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
 from pipeline.store.tables import read_columns
 

@@ -4,11 +4,11 @@ import re
 
 from pydantic import ValidationError
 
-from pipeline.driver import quarantined
 from pipeline.errors import RootError
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe
+from pipeline.root.quarantine import quarantined
 from pipeline.store.store import Store
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")

@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.columns import Run
+from pipeline.columns import Columns, Run
 from pipeline.errors import ConservationError
-from pipeline.passes.annotate import Columns
 from pipeline.recipe.rule_columns import COLUMNS
-from pipeline.recipe.rules import Rules, columns_read
+from pipeline.recipe.rules import Rules, Threshold, columns_read
 from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words, repeated
-from pipeline.select.thresholds import Threshold, relative
+from pipeline.select.thresholds import relative
 from pipeline.select.verdicts import verdicts
 from pipeline.store.tables import read_columns, write_table
 from pipeline.work import Facts, Work

@@ -1,7 +1,5 @@
 """Relative bounds become numbers: a share of the run, a quantile of its null distribution. Exact, over the whole run."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
@@ -10,18 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import ContractViolation
-from pipeline.recipe.rules import Rule, Rules
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A row passes above `value`, and at `value` up to the global row number `last_tie` (None: all of them)."""
-
-    value: float
-    last_tie: int | None = None
-
-
-Thresholds = Mapping[str, Threshold]
+from pipeline.recipe.rules import Rule, Rules, Threshold
 
 
 def relative(rules: Rules) -> dict[str, Rule]:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ContractViolation
 from pipeline.recipe.rule_columns import COLUMNS
-from pipeline.recipe.rules import Bound, Rule, Rules
-from pipeline.select.thresholds import Threshold, Thresholds
+from pipeline.recipe.rules import Bound, Rule, Rules, Threshold, Thresholds
 
 KEPT, REJECTED, FAILED = "kept", "rejected:", "failed:"
 Mask = NDArray[np.bool_]

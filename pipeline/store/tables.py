@@ -23,6 +23,13 @@ from pipeline.clock import READ, WRITE, spent
 from pipeline.errors import RootError
 from pipeline.store.store import Store
 
+
+def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
+    """Shard ids whose parquet is in every one of these folders: one listing each instead of a look-up per shard."""
+    found = [{name.removesuffix(".parquet") for name in store.names(folder) if name.endswith(".parquet")} for folder in folders]
+    return set.intersection(*found) if found else set()
+
+
 FOOTER = b"shardmill"
 REQUESTS = 32
 """Footers asked of a remote store at once."""

@@ -18,8 +18,9 @@ from pathlib import Path
 from pipeline.cli.progress import Silent
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.ray_executor import RayExecutor
-from pipeline.driver import Driver, EventLog
+from pipeline.driver import Driver
 from pipeline.input.discovery import Shard
+from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from pipeline.work import Facts, Work
 from tests.benchmarks.figures import Figure

@@ -9,12 +9,13 @@ from pipeline.cli.progress import Silent
 from pipeline.distributed.agreement import Terms
 from pipeline.distributed.local import LocalExecutor
 from pipeline.distributed.ray_executor import RayExecutor
-from pipeline.driver import Driver, EventLog
+from pipeline.driver import Driver
 from pipeline.input.discovery import discover
 from pipeline.models.route import RouteWish, local_route
 from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
+from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from tests.benchmarks.replicas import write_shards
 from tests.distributed.works import SharedClip

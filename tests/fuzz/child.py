@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli.run import wish
+from pipeline.columns import Columns
 from pipeline.errors import ShardmillError
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.reader import fetch, read
 from pipeline.input.samples import CAPTION_KEYS, uid_of
 from pipeline.models.route import local_route
-from pipeline.passes.annotate import Annotate, Columns
+from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
 from pipeline.recipe.rules import columns_read

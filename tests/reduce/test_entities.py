@@ -10,11 +10,11 @@ import pytest
 from pipeline.captions.normal import normalised
 from pipeline.entities import calibration as entities
 from pipeline.entities.calibration import Settings
+from pipeline.entities.counts import Frequent
 from pipeline.entities.linking import first_of_best, link, mentions_of, standardised
 from pipeline.entities.table import EntityTable
 from pipeline.errors import InputError
 from pipeline.passes.entities import mentioned_aliases
-from pipeline.plan import Frequent
 from pipeline.stages.mentions import alias_mentions
 from pipeline.store.store import Store
 from pipeline.store.tables import write_table

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError
 from pipeline.input.discovery import discover
 from pipeline.models.pixels.guard import Guard
-from pipeline.passes.annotate import Annotate, Columns
+from pipeline.passes.annotate import Annotate
 from pipeline.stage import checked, fingerprints
 from pipeline.stages.hashes import HashesStage
 from pipeline.stages.image import ImageStage, pixel_arrays

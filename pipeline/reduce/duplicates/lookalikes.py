@@ -5,19 +5,19 @@ a surviving row removes is not compared any further.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.search.hamming import CANDIDATES, HashSearch
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 BLOCK = 256
-CANDIDATES = 2**22   # pairs of one search, at most: 50 MB
 TILE = 4096          # thumbnails of one matrix product
 
 
@@ -78,27 +78,6 @@ def _moments(wide: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
     return total, np.sqrt(wide.shape[1] * square - total * total)
 
 
-@dataclass
-class _Search:
-    """Rows already decided on, searchable by hash."""
-
-    positions: list[Ints] = field(default_factory=list)
-    index: Any = field(default_factory=lambda: faiss.IndexBinaryFlat(64))
-
-    def __len__(self) -> int:
-        return int(self.index.ntotal)
-
-    def add(self, positions: Ints, hashes: Bytes) -> None:
-        self.positions.append(positions)
-        self.index.add(np.ascontiguousarray(hashes))
-
-    def candidates(self, hashes: Bytes, radius: int) -> tuple[Ints, Ints, NDArray[np.int32]]:
-        """(query, position found, bits that differ) of all pairs within the radius."""
-        if not len(self) or not len(hashes):
-            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32)
-        limits, distances, found = self.index.range_search(np.ascontiguousarray(hashes), radius + 1)   # exclusive
-        query = np.repeat(np.arange(len(hashes)), np.diff(limits.astype(np.int64)))
-        return query, np.concatenate(self.positions)[found], distances.astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -109,7 +88,7 @@ class _Pictures:
     thumbnails: Bytes  # [n, 768]
     rule: Rule
 
-    def pairs(self, block: Ints, known: _Search) -> Pairs:
+    def pairs(self, block: Ints, known: HashSearch) -> Pairs:
         """Confirmed pairs of the block with known rows; `removed` is to be set by the caller."""
         query, found, bits = known.candidates(self.hashes[block], self.rule.radius)
         partners, place = np.unique(found, return_inverse=True)
@@ -141,7 +120,7 @@ def greedy(phash: NDArray[np.uint64], thumbnails: Bytes, rule: Rule) -> tuple[Pa
     """
     pictures = _Pictures(np.ascontiguousarray(phash).view(np.uint8).reshape(-1, 8), thumbnails, rule)
     gone = np.zeros(len(phash), bool)
-    stayed, went = _Search(), _Search()
+    stayed, went = HashSearch(), HashSearch()
     found: list[Pairs] = []
     at = 0
     while at < len(phash):

@@ -1,0 +1,31 @@
+"""Shards that were given up, by name: `quarantine/`."""
+
+from collections.abc import Sequence
+
+from pipeline.input.discovery import Shard
+from pipeline.store.store import Store
+from pipeline.work import Outcome
+
+
+def quarantine(store: Store, outcome: Outcome[Shard]) -> None:
+    shard = outcome.item
+    store.write_json(f"quarantine/{shard.shard_id}.json", {
+        "shard_id": shard.shard_id, "url": shard.url, "version": shard.version,
+        "error": outcome.error, "attempts": outcome.attempts,
+    })
+
+
+def release(store: Store, shard_id: str) -> None:
+    """Takes a shard out of quarantine."""
+    store.remove(f"quarantine/{shard_id}.json")
+
+
+def quarantined(store: Store, shards: Sequence[Shard]) -> dict[str, str]:
+    """shard_id -> error of the shards given up earlier. A file that has changed since is tried again."""
+    versions = {shard.shard_id: shard.version for shard in shards}
+    found = {}
+    for name in store.names("quarantine"):
+        entry = store.read_json(f"quarantine/{name}")
+        if versions.get(entry["shard_id"]) == entry["version"]:
+            found[entry["shard_id"]] = str(entry["error"])
+    return found
