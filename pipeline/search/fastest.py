@@ -2,7 +2,8 @@
 
 Which one it is differs with the processor, the number of centres and what is asked; not a bit of a result depends on it
 (`nearest.py`). What is tried is the whole call, with the exact measuring that a kernel leaves to it, on rows around centres.
-FAISS's own search is among the kernels, so none is taken that was slower than that in the trial.
+FAISS's own search is among the kernels, so none is taken that was slower than that in the trial. But exact measuring, which FAISS
+alone does not do, comes on top of each: with few centres the whole call may take longer than FAISS's.
 """
 
 import time
