@@ -25,7 +25,7 @@ DIFFERENCE, COSINE = 1e-5, 0.999
 
 
 def towers(spec: ModelSpec, rows: int, bound: float | None, rounds: int) -> list[Figure]:
-    """Both towers over inputs in memory: packed, from uint8 pixels; and open_clip's own, from the same normalised ones."""
+    """Both towers over inputs in memory: ours, from uint8 pixels; and open_clip's own, from the same normalised ones."""
     with open_encoder(spec, local_route(RouteWish(device="cpu")), MICRO_BATCH) as encoder:
         model = load_model(spec, "fp32", "cpu")[0]
         pairs = readable()[:rows]
