@@ -9,10 +9,10 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.models import device_centres
 from pipeline.models.device_rows import DeviceRows
-from pipeline.reduce import kernels
 from pipeline.reduce.device import Accelerator
 from pipeline.reduce.device_centres import DeviceCentres
 from pipeline.reduce.inprocess import LocalFleet
+from pipeline.reduce.fastest import FastestCentres
 from pipeline.reduce.kernels import FlatCentres, agrees, give, kernel
 from pipeline.reduce.nearest import assigned, assigned_near, nearest
 from pipeline.reduce.partition import Partition, Rows, Share, exact, near, remaining
@@ -186,14 +186,14 @@ def test_a_process_searches_on_a_device_only_when_it_was_given_one(given):
     assert kernel().keywords == {"device": "cpu"}
     assert isinstance(kernel()(rows(3, 4)), DeviceCentres)
     give(None)
-    assert kernel() in (kernels.PackedCentres, FlatCentres)
+    assert kernel() is FastestCentres
     assert not give("cuda:99"), "there is no such device"
     give("cpu")
 
 
 def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch):
-    monkeypatch.setattr("pipeline.models.device_centres.ranked", lambda x, vectors, candidates, *_: (
-        candidates[:, :8].int(), candidates[:, :8].float()))
+    monkeypatch.setattr("pipeline.models.device_centres.ranked", lambda x, vectors, candidates, wanted, reach, l: (   # noqa: E741
+        candidates[:, :l].int(), candidates[:, :l].float()))
     assert not give("cpu")
     monkeypatch.undo()
     give(None)
