@@ -11,8 +11,8 @@ from pipeline.models import device_centres
 from pipeline.models.device_rows import DeviceRows
 from pipeline.reduce.device import Accelerator
 from pipeline.reduce.device_centres import DeviceCentres
-from pipeline.reduce.inprocess import LocalFleet
 from pipeline.reduce.fastest import FastestCentres
+from pipeline.reduce.inprocess import LocalFleet
 from pipeline.reduce.kernels import FlatCentres, agrees, give, kernel
 from pipeline.reduce.nearest import assigned, assigned_near, nearest
 from pipeline.reduce.partition import Partition, Rows, Share, exact, near, remaining
@@ -127,6 +127,17 @@ def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share, kept_byte
         assert np.array_equal(there.reciprocal, here.reciprocal)
     if kept_bytes and share.part == 1:
         assert 0 < sum(sent.bytes for _, sent in there.accelerator._kept) <= kept_bytes
+
+
+def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all():
+    centres = on_cpu(rows(30, 40, seed=1))
+    there = Partition(stored(np.float16), accelerator=Accelerator("cpu", 1 << 30, window_bytes=4 * 40 * 70))
+    here = Partition(stored(np.float16))
+    for share in (Share(4, 0.3), Share(0), Share(5, 0.3), Share(0)):
+        found, expected = there.assign(exact(centres), 30, share)[0], here.assign(exact(FlatCentres(centres.vectors)), 30, share)[0]
+        assert np.array_equal(found.counts, expected.counts)
+        assert np.array_equal(found.vectors, expected.vectors)
+        assert np.array_equal(there.assignment, here.assignment)
 
 
 def test_kept_rows_are_not_read_again():
