@@ -10,7 +10,8 @@ import pytest
 import ray
 
 from pipeline.distributed import growth, routing
-from pipeline.distributed.agreement import LIMITS, Offer
+from pipeline.distributed.agreement import LIMITS, Offer, Terms
+from pipeline.distributed.cluster import Nodes
 from pipeline.distributed.growth import Waiting
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.distributed.routing import Machine, settle
@@ -73,8 +74,14 @@ def test_gpus_of_two_models_go_by_the_most_or_by_the_roots(at_three):
     assert settle(RouteWish(), preferred=A100, machine=MACHINE).known == {nodes[0].node_id}
     assert settle(RouteWish(), preferred="cuda-sm120-fp32-eager", note=notes.append, machine=MACHINE).route == H100
     assert settle(RouteWish(), preferred=BIG, machine=MACHINE).known == alive()
-    wider = "cpu-avx512-fp32-packed"   # nobody has it: the wish is for a GPU, and not for the CPU of another root
-    assert settle(RouteWish(), preferred=wider, note=notes.append, machine=MACHINE).route == H100
+
+
+def test_a_root_s_route_that_nobody_has_any_more_leaves_the_wish_as_it_is(monkeypatch):
+    """The nodes' answers are made up: asked for the CPU of the root, they agree on another one, which nobody wished for."""
+    monkeypatch.setattr(routing, "_by", lambda wish, *_: Terms(BIG if wish.device == "cpu" else H100))
+    monkeypatch.setattr(routing.cluster, "nodes", lambda: Nodes({}))
+    assert settle(RouteWish(), preferred="cpu-avx512-fp32-packed", machine=MACHINE).route == H100
+    assert settle(RouteWish(), preferred=BIG, machine=MACHINE).route == BIG
 
 
 def dies_on_gpus(question) -> str:
@@ -85,7 +92,7 @@ def dies_on_gpus(question) -> str:
 
 
 def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is_gone_is_forgotten(at_three):
-    here, gone = min(alive()), "f" * 56
+    here, gone = min(alive()), "ab" * 28
     found = routing._survey([here, gone], CPU, False, {}, pretended)
     assert found == {here: Offer(BIG)}
     at_three.add(gpus=1)

@@ -16,6 +16,7 @@ from pipeline.search import kernels
 from pipeline.search.device_centres import DeviceCentres
 from pipeline.search.kernels import FlatCentres, agrees, give, kernel
 from pipeline.search.nearest import assigned, assigned_near, nearest
+from pipeline.search.fastest import FastestCentres
 from tests.reduce.hard_rows import CASES, rows
 from tests.reduce.test_fitting import CELLS, blocks, everything
 
@@ -129,6 +130,17 @@ def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share, kept_byte
         assert 0 < sum(sent.bytes for _, sent in there.accelerator._kept) <= kept_bytes
 
 
+def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all():
+    centres = on_cpu(rows(30, 40, seed=1))
+    there = Partition(stored(np.float16), accelerator=Accelerator("cpu", 1 << 30, window_bytes=4 * 40 * 70))
+    here = Partition(stored(np.float16))
+    for share in (Share(4, 0.3), Share(0), Share(5, 0.3), Share(0)):
+        found, expected = there.assign(exact(centres), 30, share)[0], here.assign(exact(FlatCentres(centres.vectors)), 30, share)[0]
+        assert np.array_equal(found.counts, expected.counts)
+        assert np.array_equal(found.vectors, expected.vectors)
+        assert np.array_equal(there.assignment, here.assignment)
+
+
 def test_kept_rows_are_not_read_again():
     class Once(Rows):
         def open(self):
@@ -186,14 +198,14 @@ def test_a_process_searches_on_a_device_only_when_it_was_given_one(given):
     assert kernel().keywords == {"device": "cpu"}
     assert isinstance(kernel()(rows(3, 4)), DeviceCentres)
     give(None)
-    assert kernel() in (kernels.PackedCentres, FlatCentres)
+    assert kernel() is FastestCentres
     assert not give("cuda:99"), "there is no such device"
     give("cpu")
 
 
 def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch):
-    monkeypatch.setattr("pipeline.models.matrices.device_centres.ranked", lambda x, vectors, candidates, *_: (
-        candidates[:, :8].int(), candidates[:, :8].float()))
+    monkeypatch.setattr("pipeline.models.matrices.device_centres.ranked", lambda x, vectors, candidates, wanted, reach, l: (   # noqa: E741
+        candidates[:, :l].int(), candidates[:, :l].float()))
     assert not give("cpu")
     monkeypatch.undo()
     give(None)
