@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import ray
+from pipeline.distributed.cluster import Nodes
 
 from pipeline.distributed import growth, routing
 from pipeline.distributed.agreement import LIMITS, Offer, Terms
-from pipeline.distributed.cluster import Nodes
 from pipeline.distributed.growth import Waiting
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.distributed.routing import Machine, settle

@@ -12,11 +12,10 @@ from pipeline.models.matrices.device_rows import DeviceRows
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact, near, remaining
-from pipeline.search import kernels
 from pipeline.search.device_centres import DeviceCentres
+from pipeline.search.fastest import FastestCentres
 from pipeline.search.kernels import FlatCentres, agrees, give, kernel
 from pipeline.search.nearest import assigned, assigned_near, nearest
-from pipeline.search.fastest import FastestCentres
 from tests.reduce.hard_rows import CASES, rows
 from tests.reduce.test_fitting import CELLS, blocks, everything
 
