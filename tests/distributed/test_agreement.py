@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.distributed.agreement import LIMITS, Offer, Terms, agreed, confirmed
-from pipeline.distributed.pools import share
+from pipeline.distributed.attempts import Patience
+from pipeline.distributed.pools import ActorPool, share
 from pipeline.distributed.ray_cluster import Nodes
 from pipeline.errors import InputError
 
@@ -97,3 +98,12 @@ def test_nodes_that_are_kept_out_have_no_seats():
     assert nodes.without({"a"}).fits(1, 0) == 3
     assert nodes.without({"a", "b"}).fits(1, 0) == 0
     assert nodes.name("a") == "node alpha (a)"
+
+
+def test_a_pool_has_no_seats_on_nodes_that_its_terms_keep_out():
+    nodes = Nodes({"a": {"CPU": 4.0, "GPU": 1.0}, "b": {"CPU": 3.0, "GPU": 1.0}})
+    out = Terms(H100, kept_out={"a": "it computes otherwise"})
+    assert ActorPool(object, None, Patience()).seats(nodes) == 7
+    assert ActorPool(object, None, Patience(), out).seats(nodes) == 3
+    assert ActorPool(object, None, Patience(), out, gpus=share(2)).seats(nodes) == 2
+    assert ActorPool(object, 5, Patience(), out).seats(nodes) == 5

@@ -18,7 +18,7 @@ from pipeline.recipe.recipe import load
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from tests.benchmarks.replicas import write_shards
-from tests.distributed.works import SharedClip
+from tests.distributed.shared_clip import SharedClip
 
 SHARDS, ROWS = 5, 40
 

@@ -7,14 +7,12 @@ import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import ray
 
 from pipeline.errors import OutputError, RouteError
-from pipeline.stages.clip import ClipStage, clip_columns
 from pipeline.work import Place, Work, beat
 
 
@@ -252,18 +250,3 @@ class Searching(Placed):
         rows, centres = np.random.default_rng(item).standard_normal((2, 600, 32)).astype(np.float32)
         ids, values = nearest(rows, kernel()(centres), 3)
         return {**super()._run(item), "kernel": str(kernel()), "ids": ids.tolist(), "values": values.tolist()}
-
-
-@dataclass(frozen=True)
-class SharedClip(ClipStage):
-    """The clip stage by the server that the workers of a GPU share, on this machine's processor."""
-
-    @property
-    def overlap(self):
-        return 3
-
-    @contextmanager
-    def open(self):
-        from pipeline.models.device.client import connected
-
-        yield partial(clip_columns, connected(self.spec, self.route, self.micro_batch, idle=3.0))

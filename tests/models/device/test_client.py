@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,11 +139,12 @@ def test_the_processes_of_other_users_are_not_served(tmp_path, monkeypatch):
     here, there = socket.socketpair()
     with here, there:
         assert owner(here) == os.getuid()
+    towers = SimpleNamespace(dimension=3, context=1, micro_batch=4, config={})
     monkeypatch.setattr(server, "owner", lambda _: os.getuid() + 1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
-        serving = threading.Thread(target=Server(None, (None, None), listener, 1.0).run)
+        serving = threading.Thread(target=Server(towers, (None, None), listener, 1.0).run)
         serving.start()
         with pytest.raises(ConnectionError, match="closed"):
             Connection(str(tmp_path / "socket"))

@@ -1,0 +1,22 @@
+"""A stage that shares its model with other processes. In a file of its own: it brings torch, which most works do without."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from pipeline.stages.clip import ClipStage, clip_columns
+
+
+@dataclass(frozen=True)
+class SharedClip(ClipStage):
+    """The clip stage by the server that the workers of a GPU share, on this machine's processor."""
+
+    @property
+    def overlap(self):
+        return 3
+
+    @contextmanager
+    def open(self):
+        from pipeline.models.device.client import connected
+
+        yield partial(clip_columns, connected(self.spec, self.route, self.micro_batch, idle=3.0))
