@@ -32,7 +32,7 @@ def shards(tmp_path):
 
 def annotated(root: Path, shards, executor, *, shared: bool) -> dict[str, bytes]:
     """The files that the pass writes, by path."""
-    plan = Plan(Store(str(root)), load("sample"), tuple(shards), local_route(RouteWish(device="cpu")))
+    plan = Plan(Store(str(root)), load("sample"), tuple(shards), local_route(RouteWish(device="cpu", packed=False)))
     stages = plan.stages
     if shared:
         clip = SharedClip(**{f.name: getattr(plan.clip, f.name) for f in fields(plan.clip)})

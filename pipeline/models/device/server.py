@@ -158,6 +158,8 @@ def opened(settings: Settings) -> "tuple[Towers, tuple[Lane, Lane]]":
 
     settle()
     route = parse(settings.route)
+    if route.form == "bucketed":   # here all captions of a call have one length
+        raise InputError(f"the route {route} is of a process that computes for itself: set model.compile to false")
     towers = open_towers(ModelSpec(settings.name, settings.pretrained), route, settings.micro_batch)
     pixels = filled(sketch(towers.micro_batch, towers.transform.size), towers.micro_batch).permute(0, 2, 3, 1).contiguous()
     tokens = filled(towers.tokenizer(EXAMPLES * (towers.micro_batch // 2 + 1))[: towers.micro_batch], towers.micro_batch)

@@ -14,15 +14,18 @@ import pytest
 import torch
 
 from pipeline.errors import InputError
+from pipeline.models.clip import open_encoder
 from pipeline.models.device import client, wire
 from pipeline.models.device.client import Connection, connected
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.towers import independent
 from pipeline.models.weights import ModelSpec
-from tests.models.bundled import SPEC, encoder, readable
+from tests.models.bundled import SPEC, readable
 from tests.models.test_clip import ours
 
 IDLE = 3.0
+ROUTE = local_route(RouteWish(device="cpu", packed=False))
+"""Operator by operator, as on a GPU."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,15 +38,16 @@ def sockets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(sockets):
-    return connected(SPEC, local_route(RouteWish()), 16, IDLE)
+    return connected(SPEC, ROUTE, 16, IDLE)
 
 
 @pytest.fixture(scope="module")
 def some():
     """Pixels and captions of 40 pairs, and the embeddings that this process gives."""
     pairs = list(readable().values())[:40]
-    pixels, captions = encoder().preprocess(ours(data) for data, _ in pairs), [caption for _, caption in pairs]
-    return pixels, captions, *encoder().encode_pairs(pixels, captions)
+    with open_encoder(SPEC, ROUTE, 16) as own:
+        pixels, captions = own.preprocess(ours(data) for data, _ in pairs), [caption for _, caption in pairs]
+        return pixels, captions, *own.encode_pairs(pixels, captions)
 
 
 def pid(served):
