@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.distributed.agreement import LIMITS, Offer, Terms, agreed, confirmed
 from pipeline.distributed.attempts import Patience
-from pipeline.distributed.pools import ActorPool, share
+from pipeline.distributed.pools import NODE_ID, ActorPool, share
 from pipeline.distributed.ray_cluster import Nodes
 from pipeline.errors import InputError
 
@@ -107,3 +107,25 @@ def test_a_pool_has_no_seats_on_nodes_that_its_terms_keep_out():
     assert ActorPool(object, None, Patience(), out).seats(nodes) == 3
     assert ActorPool(object, None, Patience(), out, gpus=share(2)).seats(nodes) == 2
     assert ActorPool(object, 5, Patience(), out).seats(nodes) == 5
+
+
+def test_new_actors_of_a_pool_stay_away_from_the_nodes_that_are_kept_out():
+    """Said to Ray by name: a check on the node itself would find them out as well, one lost actor later."""
+    class Asked:
+        def options(self, **options):
+            self.asked = options
+            return self
+
+        def remote(self, *arguments):
+            return self.asked
+
+    nodes = Nodes({"a": {"CPU": 1.0}, "b": {"CPU": 1.0}, "c": {"CPU": 1.0}})
+    pool = ActorPool(object, None, Patience(), Terms(SMALL, kept_out={"b": "it computes otherwise"}))
+    pool._class = Asked()
+    assert pool.fresh() == {"label_selector": {NODE_ID: "!in(b)"}}
+    assert pool.keep_out("a", nodes, "it has no model")
+    assert pool.fresh() == {"label_selector": {NODE_ID: "!in(a,b)"}}
+    assert not pool.keep_out("c", nodes, "nor has this one")
+    free = ActorPool(object, None, Patience())
+    free._class = Asked()
+    assert free.fresh() == {}

@@ -153,7 +153,7 @@ def test_the_processes_of_other_users_are_not_served(tmp_path, monkeypatch):
 
 
 def test_a_model_whose_rows_depend_on_each_other_is_not_served(monkeypatch):
-    settings = Settings(SPEC.name, SPEC.pretrained, local_route(RouteWish(device="cpu")), 16, "unused")
+    settings = Settings(SPEC.name, SPEC.pretrained, local_route(RouteWish(device="cpu", packed=False)), 16, "unused")
     monkeypatch.setattr("pipeline.models.towers.independent", lambda call, inputs: inputs.ndim < 4)
     with pytest.raises(InputError, match="the bits of an image embedding depend on the other rows of its batch"):
         opened(settings)
