@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
-from pipeline import driver as passes
 from pipeline.bottleneck import Means
 from pipeline.cli.progress import Silent
 from pipeline.clock import Account, accounted, each, measured, spent
@@ -23,6 +22,7 @@ from pipeline.input.reader import read
 from pipeline.passes import annotate as runner
 from pipeline.passes.annotate import Annotate
 from pipeline.report.clocks import spendings
+from pipeline.root import log
 from pipeline.root.log import EventLog, usages
 from pipeline.stage import Contract, Stage
 from pipeline.store.store import Store
@@ -275,8 +275,8 @@ def test_a_log_that_somebody_else_wrote_gives_no_figures_and_no_error(tmp_path):
 
 def test_the_log_on_an_object_store_is_there_while_a_pass_is_at_work_and_in_pieces_of_bounded_size(monkeypatch):
     store = Store("memory://clock-test")
-    monkeypatch.setattr(passes, "FLUSHED", 0.0)
-    monkeypatch.setattr(passes, "SEGMENT", 400)
+    monkeypatch.setattr(log, "FLUSHED", 0.0)
+    monkeypatch.setattr(log, "SEGMENT", 400)
     events, written = EventLog(store), []
     events.add({"pass": "p", "begun": True})
     for number in range(12):
@@ -287,7 +287,7 @@ def test_the_log_on_an_object_store_is_there_while_a_pass_is_at_work_and_in_piec
     sizes = store.sizes("log")
     assert len(sizes) > 2
     assert max(sizes.values()) < 600
-    monkeypatch.setattr(passes, "FLUSHED", 60.0)
+    monkeypatch.setattr(log, "FLUSHED", 60.0)
     events.add({"pass": "p", "done": True, "seconds": 1.0})
     assert usages(store)["p"].at_work
     events.flush()
