@@ -173,7 +173,7 @@ def first_pairs(question: Question, count: int) -> Iterator[Pair]:
 
 
 def similarities(recipe: Recipe, route: str, sample: Sequence[Pair]) -> tuple[Values, Values]:
-    """Of the pairs, and of each picture with the next one's caption."""
+    """Of the pairs, and of each picture with another one's caption."""
     from pipeline.models.clip import open_encoder
     from pipeline.models.route import parse
     from pipeline.models.weights import ModelSpec
