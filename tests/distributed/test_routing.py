@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import ray
-from pipeline.distributed.cluster import Nodes
 
 from pipeline.distributed import growth, routing
 from pipeline.distributed.agreement import LIMITS, Offer, Terms
 from pipeline.distributed.growth import Waiting
+from pipeline.distributed.ray_cluster import Nodes
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.distributed.routing import Machine, settle
 from pipeline.errors import InputError, ShardmillError
@@ -50,7 +50,7 @@ def test_a_root_keeps_its_route_and_nodes_that_cannot_follow_are_kept_out_by_nam
         until = time.monotonic() + 40
         while len(said(caplog)) < 2 and time.monotonic() < until:
             time.sleep(0.1)
-        (tmp_path / "nobody.0").touch()   # the fifth that the others wait for
+        (tmp_path / "nobody.0").touch()  # the fifth that the others wait for
         outcomes = found.result()
     executor.close()
     assert {outcome.facts["node"] for outcome in outcomes} == alive() - {early.node_id, late.node_id}
@@ -100,10 +100,14 @@ def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is
         settle(RouteWish(), machine=Machine(dies_on_gpus, provides))
 
 
-@pytest.mark.parametrize(("coming", "waiting", "says"), [
-    (True, Waiting(longest=2, sign=60), "no node with a GPU came within 2 s"), (None, Waiting(longest=60, sign=2), None),
-    (False, Waiting(longest=60, sign=60), None),
-])
+@pytest.mark.parametrize(
+    ("coming", "waiting", "says"),
+    [
+        (True, Waiting(longest=2, sign=60), "no node with a GPU came within 2 s"),
+        (None, Waiting(longest=60, sign=2), None),
+        (False, Waiting(longest=60, sign=60), None),
+    ],
+)
 def test_a_gpu_is_waited_for_no_longer_than_it_may_take_and_that_is_said_once(at_three, monkeypatch, coming, waiting, says):
     monkeypatch.setattr(growth, "_coming", lambda: coming)
     notes, began = [], time.monotonic()
