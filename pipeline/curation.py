@@ -4,28 +4,28 @@ the same command continues a stopped run and does nothing on a finished one.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.columns import Rows, Run
 from pipeline.driver import Driver
 from pipeline.errors import InputError, RootError
-from pipeline.export.samples import ExportColumns
 from pipeline.export.shards import Export, plan_export, side_files
 from pipeline.passes import balance as balancing
 from pipeline.passes import classes as clustering
 from pipeline.passes import entities as linking
 from pipeline.passes import labels as labelling
 from pipeline.passes import names as naming
-from pipeline.passes.annotate import Annotate, Derive
+from pipeline.passes.annotate import Annotate, Wanted, steps
 from pipeline.passes.duplicates import find_duplicates, resolve_thresholds, write_run_columns, write_subset
 from pipeline.plan import Plan
+from pipeline.registry import producers
 from pipeline.root.manifest import MANIFEST, damaged_sizes, discard, write_manifest
 from pipeline.root.quarantine import quarantine, quarantined, release
 from pipeline.root.versions import versions
 from pipeline.select.columns import RuleColumns, Select
 from pipeline.select.ledger import Ledger, balanced, from_dict
-from pipeline.stage import digest
+from pipeline.stage import Stage, digest
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import read_many_facts, stored_shards
 
@@ -110,7 +110,9 @@ def claim(plan: Plan) -> None:
     root.remove(SUCCESS)
     root.write_json("run.json", {
         "recipe": plan.recipe.model_dump(mode="json"), "outputs": plan.describe(), "versions": versions(),
-        "precision": list(plan.distances), "inputs": [asdict(shard) for shard in plan.shards],
+        "precision": list(plan.distances), "settled": {"ner": plan.finds_names},
+        "stages": {one.name: one.record() for one in plan.recipe.added},
+        "inputs": [asdict(shard) for shard in plan.shards],
     })
 
 
@@ -144,25 +146,40 @@ def forget(root: Store, shard_id: str) -> None:
 
 
 def annotate(plan: Plan, driver: Driver, choices: Choices) -> Plan:
-    """The one pass over the input bytes. Returns the plan over the shards that could be read."""
+    """The columns of every stage that needs no more than its shard. Returns the plan over the shards that could be read."""
     forget_changed(plan)
-    there = read_before(plan)
+    missing = missing_columns(plan, plan.annotated)
+    let_go(plan, missing)
     skipped = set() if choices.retry_quarantined else quarantined(plan.root, plan.shards).keys()
-    todo = [s for s in plan.shards if s.shard_id not in there and s.shard_id not in skipped]
-    work = Annotate(plan.columns, plan.stages, plan.recipe.caption.keys, choices.threads)
-    for outcome in driver.run("annotate", work, todo, there=len(plan.shards) - len(todo)):
-        quarantine(plan.root, outcome)
-    if choices.retry_quarantined:
-        read_before(plan)
+    todo = [one for one in missing if one.shard.shard_id not in skipped]
+    if todo:
+        work = columns_work(plan, plan.stages, todo, choices.threads)
+        for outcome in driver.run("annotate", work, todo, there=len(plan.shards) - len(todo)):
+            quarantine(plan.root, outcome.item.shard, outcome)
+        if choices.retry_quarantined:
+            let_go(plan, missing_columns(plan, plan.annotated))
     return without_quarantined(plan)
 
 
-def read_before(plan: Plan) -> set[str]:
-    """Shards whose columns are all there. One that is in quarantine as well was read by a retry and leaves it."""
-    there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
-    for shard_id in there & quarantined(plan.root, plan.shards).keys():
+def columns_work(plan: Plan, stages: Sequence[Stage], todo: Sequence[Wanted], threads: int = 1) -> Annotate:
+    """With those of the stages that some shard needs: where none needs the model, the pass needs no place for one."""
+    brings = producers(plan.recipe.added)
+    needed = steps(stages, frozenset[str]().union(*(one.missing for one in todo)), brings).stages
+    return Annotate(plan.columns, tuple(stages[i] for i in needed), plan.recipe.caption.keys, threads, brings=brings)
+
+
+def missing_columns(plan: Plan, names: Sequence[str]) -> list[Wanted]:
+    """Shards that lack columns of some of these stages, in order. One listing a stage."""
+    there = {name: stored_shards(plan.root, [plan.columns.folders[name]]) for name in names}
+    missing = [Wanted(s, frozenset(name for name in names if s.shard_id not in there[name])) for s in plan.shards]
+    return [one for one in missing if one.missing]
+
+
+def let_go(plan: Plan, missing: Sequence[Wanted]) -> None:
+    """A shard that is in quarantine and lacks nothing was read by a retry: it leaves it."""
+    lacking = {one.shard.shard_id for one in missing}
+    for shard_id in quarantined(plan.root, plan.shards).keys() - lacking:
         release(plan.root, shard_id)
-    return there
 
 
 def without_quarantined(plan: Plan) -> Plan:
@@ -182,11 +199,11 @@ def gathered(plan: Plan) -> Run:
 
 
 def link(plan: Plan, driver: Driver) -> None:
-    """Entities, from stored columns alone: no pixels."""
-    there = stored_shards(plan.root, [plan.columns.folders["entities"]])
-    todo = [shard.shard_id for shard in plan.shards if shard.shard_id not in there]
-    reads = {"mentions": ("mentions",), "clip": ("image_embedding",)}
-    driver.must("entities", Derive(plan.columns, (plan.entities,), reads), todo, there=len(there))
+    """Entities, and the stages that read them; from stored columns, unless one of those looks at pixels."""
+    todo = missing_columns(plan, plan.linked)
+    if todo:
+        work = replace(columns_work(plan, plan.linked_stages, todo), linking=True)
+        driver.must("entities", work, todo, there=len(plan.shards) - len(todo))
 
 
 def select(plan: Plan, run: Run, driver: Driver, given_up: Sequence[str]) -> Ledger:
@@ -196,7 +213,8 @@ def select(plan: Plan, run: Run, driver: Driver, given_up: Sequence[str]) -> Led
     offsets = run.rows.offsets
     todo = [(shard_id, int(offsets[i])) for i, shard_id in enumerate(run.rows.shard_ids) if shard_id not in there]
     source = RuleColumns(plan.columns, plan.run_columns)
-    driver.must("select", Select(source, plan.recipe.filters, thresholds, plan.verdicts), todo, there=len(there))
+    work = Select(source, plan.recipe.filters, plan.recipe.read_by_rules(), thresholds, plan.verdicts)
+    driver.must("select", work, todo, there=len(there))
     ledger = balance(plan, run, given_up)
     plan.root.write_json(f"{plan.verdicts}/ledger.json", ledger.as_dict())
     write_subset(plan, run)
@@ -226,10 +244,8 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
     names = set(root.names(plan.export))
     there = {item for item in planned if {f"{item.name}{end}" for end in (".tar", ".parquet", "_stats.json")} <= names}
     todo = [item for item in planned if item not in there]
-    classes = plan.classes and f"{plan.classes}/classes.parquet"
-    columns = ExportColumns(plan.columns, plan.verdicts, plan.labels, classes, plan.frequent)
     digits = max(4, len(str(settings.shard_size - 1)))
-    driver.must("export", Export(columns, plan.export, seed, digits, plan.balance), todo, there=len(there))
+    driver.must("export", Export(plan.exported, plan.export, seed, digits, plan.balance), todo, there=len(there))
     side_files(root, plan.export, planned, {**export_facts(plan, ledger), **account})
     driver.fence()
     root.point("shards", plan.export)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.columns import Columns
 from pipeline.entities import recogniser as names
 from pipeline.entities.counts import Frequent
+from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
 from pipeline.recipe.recipe import (
     Recipe,
@@ -22,8 +23,8 @@ from pipeline.recipe.recipe import (
     names_identity,
     select_identity,
 )
-from pipeline.recipe.rules import columns_read
 from pipeline.recipe.sections import FITTED_HERE
+from pipeline.registry import Added, producers
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
 from pipeline.store.store import Store
@@ -31,9 +32,6 @@ from schemas.columns import SAMPLES
 
 if TYPE_CHECKING:
     from pipeline.stages.clip import ClipStage
-
-
-
 
 VERSIONS = {
     "samples": 2, "duplicates": 1, "run": 1, "calibration": 2, "counts": 1, "verdicts": 1, "centroids": 1, "tallies": 1,
@@ -51,15 +49,22 @@ class Plan:
     shards: tuple[Shard, ...]
     route: str
     recorded: Mapping[str, str] | None = None
-    """Fingerprints of the annotate pass as a run recorded them; None: made from the stages."""
+    """Fingerprints of the source and of the stages of every run up to mentions, as a run recorded them; None: made from stages."""
     others: Mapping[str, str] = field(default_factory=dict)
     """Recipe key (fit_on, ids_from) -> the folder of centroids that the root named there had published when the run began."""
     distances: tuple[Mapping[str, Any], ...] = ()
     """How far the precisions that were tried are from fp32 (`precision.Distance`), for whoever reads run.json."""
+    ner: bool | None = None
+    """What `auto` was settled to when the root was begun; None: it has not begun."""
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages of the annotate pass, in order."""
+        """The stages of the annotate pass, in order; `linked_stages` come later, for they read what the whole run says."""
+        return (*self._core, *self._made(self.annotated))
+
+    @cached_property
+    def _core(self) -> tuple[Stage, ...]:
+        """Those of every run."""
         # Imported here: they bring torch, and whoever only looks at a root needs none of it.
         from pipeline.stages.caption import CaptionStage
         from pipeline.stages.hashes import HashesStage
@@ -74,8 +79,16 @@ class Plan:
             LanguageStage(),
             HashesStage(),
             self.clip,
-            MentionsStage(recipe.entities.knowledge_base, self.ner),
+            MentionsStage(recipe.entities.knowledge_base, self.finds_names),
         )
+
+    @cached_property
+    def linked_stages(self) -> tuple[Stage, ...]:
+        """The entities stage and what reads its columns."""
+        return (self.entities, *self._made(self.linked))
+
+    def _made(self, names: Sequence[str]) -> tuple[Stage, ...]:
+        return tuple(one.made(self.recipe.stages[one.name]) for one in self.recipe.added if one.name in names)
 
     @cached_property
     def clip(self) -> "ClipStage":
@@ -87,18 +100,21 @@ class Plan:
         return ClipStage(model.name, model.pretrained, route.precision, self.route, micro_batch)
 
     @property
-    def ner(self) -> bool:
+    def finds_names(self) -> bool:
+        """What `entities.ner` means for this root. `auto` is settled when a root is begun, by what is installed there and then."""
         wish = self.recipe.entities.ner
-        return names.available() if wish == "auto" else wish
+        if wish != "auto":
+            return wish
+        return names.available() if self.ner is None else self.ner
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Of the source's own columns and of every stage of the annotate pass, in order."""
+        """Of the source's own columns and of every run's stages of the annotate pass, in order."""
         if self.recorded is not None:
             return dict(self.recorded)
         source = digest(["samples", VERSIONS["samples"], self.recipe.caption.keys])
         behind = {name: source for name in [*SAMPLES.names[1:], "image"]}
-        return {"samples": source, **fingerprints(self.stages, behind)}
+        return {"samples": source, **fingerprints(self._core, behind)}
 
     @cached_property
     def inputs(self) -> str:
@@ -116,7 +132,7 @@ class Plan:
     @cached_property
     def run_columns(self) -> str:
         """Folder of the columns that need the whole run; which ones are made depends on the rules."""
-        read = sorted(columns_read(self.recipe.filters).get("derived", ()))
+        read = sorted(self.recipe.read_by_rules().get("derived", ()))
         return "columns/" + self._table("run", self.duplicates, read)
 
     @cached_property
@@ -144,7 +160,7 @@ class Plan:
 
     @cached_property
     def verdicts(self) -> str:
-        reads = [self.fingerprints, self.entities_fingerprint, self.duplicates]
+        reads = [self.fingerprints, self.entities_fingerprint, self.duplicates, *self.added_fingerprints.values()]
         return self._table("verdicts", select_identity(self.recipe), reads)
 
     @cached_property
@@ -191,13 +207,45 @@ class Plan:
 
     @cached_property
     def columns(self) -> Columns:
-        folders = {name: f"columns/{name}@{fingerprint}" for name, fingerprint in self.fingerprints.items()}
-        return Columns(self.root, {**folders, "entities": f"columns/entities@{self.entities_fingerprint}"})
+        fingerprints = {**self.fingerprints, "entities": self.entities_fingerprint, **self.added_fingerprints}
+        return Columns(self.root, {name: f"columns/{name}@{fingerprint}" for name, fingerprint in fingerprints.items()})
+
+    @cached_property
+    def added_fingerprints(self) -> dict[str, str]:
+        """Of the stages that the recipe adds to those of every run, in its order."""
+        behind = {**self.fingerprints, "entities": self.entities_fingerprint}
+        found: dict[str, str] = {}
+        for one in self.recipe.added:
+            read = sorted({{**behind, **found}[name] for name in self._read_by(one)})
+            found[one.name] = digest([one.own, read])
+        return found
+
+    def _read_by(self, stage: Added) -> set[str]:
+        """The source or stages whose columns a stage reads."""
+        brings = producers(self.recipe.added)
+        return {brings[column] for column in stage.reads}
+
+    @cached_property
+    def linked(self) -> tuple[str, ...]:
+        """Names of the stages that come after the entities are calibrated: that stage, and what reads its columns."""
+        names = ["entities"]
+        for one in self.recipe.added:
+            if self._read_by(one) & set(names):
+                names.append(one.name)
+        return tuple(names)
 
     @property
     def annotated(self) -> tuple[str, ...]:
         """Names of the annotate pass's files, in the order in which they are committed."""
-        return tuple(self.fingerprints)
+        further = [one.name for one in self.recipe.added if one.name not in self.linked]
+        return (*self.fingerprints, *further)
+
+    @cached_property
+    def exported(self) -> ExportColumns:
+        """What an export reads of each sample."""
+        classes = self.classes and f"{self.classes}/classes.parquet"
+        added = {one.name: one.schema for one in self.recipe.added}
+        return ExportColumns(self.columns, self.verdicts, self.labels, classes, self.frequent, added)
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":
         """The same plan over the shards that could be read."""

@@ -75,7 +75,8 @@ def test_the_good_shard_s_columns_are_those_of_a_run_without_the_others(result, 
     shutil.copy2(around / "in" / "good.tar", around / "alone in")   # with its time, by which it is known
     shards = discover([str(around / "alone in")])
     there, alone = result.plan.columns, Columns(Store(str(around / "alone")), result.plan.columns.folders)
-    list(LocalExecutor().run(Annotate(alone, result.plan.stages, CAPTION_KEYS), shards))
+    work = Annotate(alone, result.plan.stages, CAPTION_KEYS)
+    list(LocalExecutor().run(work, work.of(shards)))
     folders = [alone.folders[stage] for stage in result.plan.annotated]
     names = [f"{folder}/{name}" for folder in folders for name in alone.store.names(folder)]
     assert len(names) == 9
@@ -128,8 +129,9 @@ def test_a_shard_that_goes_or_changes_after_it_was_listed_is_given_up_by_name(tm
     (inputs / "gone.tar").unlink()
     (inputs / "changed.tar").write_bytes(whole()[:9_000])
     columns = Columns(Store(str(tmp_path / "root")), {"samples": "columns/samples@1"})
-    outcomes = list(Forgiving().run(Annotate(columns, (), CAPTION_KEYS), shards))
-    errors = {outcome.item.relative: outcome.error for outcome in outcomes}
+    work = Annotate(columns, (), CAPTION_KEYS)
+    outcomes = list(Forgiving().run(work, work.of(shards)))
+    errors = {outcome.item.shard.relative: outcome.error for outcome in outcomes}
     assert errors["good.tar"] is None
     assert re.search(r"gone\.tar is no longer there", errors["gone.tar"])
     assert re.search(r"changed\.tar changed after it was listed", errors["changed.tar"])

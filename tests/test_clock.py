@@ -54,7 +54,7 @@ class Slow(Stage):
 
 def one_shard(root, sample_folder, stage, threads=1):
     work = Annotate(Columns(Store(str(root)), FOLDERS), (stage,), ("txt",), threads, batch_rows=10)
-    (outcome,) = LocalExecutor().run(work, discover([str(sample_folder / "00000.tar")]))
+    (outcome,) = LocalExecutor().run(work, work.of(discover([str(sample_folder / "00000.tar")])))
     return outcome.facts
 
 
@@ -254,7 +254,7 @@ def test_a_pass_says_what_it_computes_with(tmp_path, sample_folder):
     store = Store(str(tmp_path))
     driver = Driver(store, LocalExecutor(), Silent(), EventLog(store))
     work = Annotate(Columns(store, FOLDERS), (Slow(),), ("txt",), threads=2)
-    driver.run("annotate", work, discover([str(sample_folder / "00000.tar")]))
+    driver.run("annotate", work, work.of(discover([str(sample_folder / "00000.tar")])))
     assert usages(store)["annotate"].means == Means("cuda", "bf16", 2, 1)
     assert Accounted(work).means() == work.means()
     assert Accounted(Naps()).careful() == Accounted(Naps("careful"))

@@ -18,7 +18,6 @@ from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver, unguarded
 from pipeline.errors import ConservationError, RootError
 from pipeline.export import shards as export
-from pipeline.export.samples import ExportColumns
 from pipeline.export.shards import Export, plan_export
 from pipeline.input.tar import write_tar
 from pipeline.models.route import local_route
@@ -228,8 +227,7 @@ def exporting(root, inputs):
     """The work that exports a finished root otherwise, and its output shards."""
     plan, _ = begun(root, inputs)
     kept = {shard.shard_id: len(kept_rows(plan.root, plan.verdicts, shard.shard_id)) for shard in plan.shards}
-    columns = ExportColumns(plan.columns, plan.verdicts, plan.labels, f"{plan.classes}/classes.parquet", plan.frequent)
-    return Export(columns, plan.export, 0), plan_export(plan.shards, kept, size=5, group=2, seed=0), plan.root
+    return Export(plan.exported, plan.export, 0), plan_export(plan.shards, kept, size=5, group=2, seed=0), plan.root
 
 
 def test_an_output_shard_whose_plan_does_not_fit_the_verdicts_is_not_written(exporting):

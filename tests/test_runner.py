@@ -14,7 +14,7 @@ from pipeline.driver import Driver
 from pipeline.errors import ConservationError, ContractViolation
 from pipeline.input.discovery import discover
 from pipeline.passes import annotate as runner
-from pipeline.passes.annotate import Annotate, Derive, ahead, stored_batch
+from pipeline.passes.annotate import Annotate, Wanted, ahead, stored_batch
 from pipeline.root.log import EventLog
 from pipeline.stage import Contract, Stage
 from pipeline.stages.clip import ClipStage
@@ -70,7 +70,7 @@ def annotated(root, folder, threads=1, batch_rows=64, stage=None):
     columns = Columns(Store(str(root)), {"samples": "columns/samples@1", "shout": "columns/shout@1", "long": "columns/long@1"})
     work = Annotate(columns, (stage or Shout(),), ("txt",), threads, batch_rows)
     shards = discover([str(folder)])
-    return columns, shards, list(LocalExecutor().run(work, shards))
+    return columns, shards, list(LocalExecutor().run(work, work.of(shards)))
 
 
 def test_every_readable_member_becomes_a_row_and_failures_keep_their_place(tmp_path, sample_folder):
@@ -132,8 +132,9 @@ def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path, sample_fol
     columns, shards, _ = annotated(tmp_path, sample_folder)
     store = columns.store
     driver = Driver(store, Unlucky(), Silent(), EventLog(store))
-    given_up = driver.run("annotate", Annotate(columns, (Shout(),), ("txt",)), shards)
-    assert [outcome.item for outcome in given_up] == shards[::3]
+    work = Annotate(columns, (Shout(),), ("txt",))
+    given_up = driver.run("annotate", work, work.of(shards))
+    assert [outcome.item.shard for outcome in given_up] == shards[::3]
     events = [json.loads(line) for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()]
     assert [event["attempts"] for event in events if "item" in event] == [3, 1, 1] * 3
     assert events[-1]["samples"] == sum(event.get("rows", 0) for event in events[:-1]) > 0
@@ -141,8 +142,9 @@ def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path, sample_fol
 
 def test_stages_over_stored_columns_see_what_was_stored(tmp_path, sample_folder):
     columns, shards, _ = annotated(tmp_path, sample_folder)
-    work = Derive(columns, (Long(),), {"shout": ("shout", "vector")})
-    list(LocalExecutor().run(work, [shard.shard_id for shard in shards]))
+    brings = {"shout": "shout", "vector": "shout"}
+    work = Annotate(columns, (Long(),), ("txt",), brings=brings)
+    list(LocalExecutor().run(work, [Wanted(shard, frozenset(["long"])) for shard in shards]))
     shout = read_columns(columns.store, columns.folders["shout"], shards[0].shard_id).to_pylist()
     found = read_columns(columns.store, columns.folders["long"], shards[0].shard_id).to_pylist()
     assert [row["sum"] for row in found] == [None if row["shout"] is None else 4.0 * len(row["shout"]) for row in shout]

@@ -67,7 +67,7 @@ class Given:
 @pytest.mark.parametrize("wrong", [["kept"], ["kept", "kept", "kept"], ["kept", None]])
 def test_a_shard_without_a_verdict_for_each_of_its_samples_is_an_error_and_is_not_written(tmp_path, monkeypatch, wrong):
     store, two = Store(str(tmp_path)), table(width=[1, 9]).append_column("uid", pa.array(["a", "b"]))
-    work = Select(Given(Columns(store, {}), two), rules(width={"min": 5}), {}, "verdicts@1")
+    work = Select(Given(Columns(store, {}), two), rules(width={"min": 5}), {}, {}, "verdicts@1")
     with work.open() as run:
         with monkeypatch.context() as patch:
             patch.setattr(selection, "verdicts", lambda *_: pa.array(wrong, pa.string()))
@@ -121,7 +121,7 @@ def test_no_rows_give_no_verdicts():
 
 
 def test_a_column_that_the_table_lacks_is_an_error_not_a_pass():
-    with pytest.raises(ContractViolation, match="lacks column height of image"):
+    with pytest.raises(ContractViolation, match="lacks column height, which a rule reads"):
         judged(table(width=[3]), rules(height={"min": 1}))
 
 

@@ -55,11 +55,9 @@ class Deep:
     def __post_init__(self) -> None:
         self.shards = {shard.shard_id: shard for shard in self.plan.shards}
 
-    @cached_property
+    @property
     def _columns(self) -> ExportColumns:
-        plan = self.plan
-        classes = plan.classes and f"{plan.classes}/classes.parquet"
-        return ExportColumns(plan.columns, plan.verdicts, plan.labels, classes, plan.frequent)
+        return self.plan.exported
 
     @cached_property
     def _class_names(self) -> dict[int, str]:
@@ -113,7 +111,7 @@ class Deep:
         image, caption = sha256(sample.image), sha256(caption_bytes(sample))
         fault = None if image.hex() == sample.row["sha256"] else "its image is not the one that was read"
         try:
-            made = sample_json(sample, self._class_names)
+            made = sample_json(sample, self._class_names, [each.name for each in self._columns.added_fields])
             if not carried(sample.json, made):
                 fault = fault or "its JSON object is not whole in the output"
         except (ValueError, RecursionError):

@@ -42,6 +42,10 @@ Inputs = Annotated[
 ]
 Root = Annotated[str, typer.Argument(metavar="ROOT", help="output root of a run")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be repeated")]
+Stages = Annotated[
+    list[str] | None,
+    typer.Option("--stage", metavar="MODULE:CLASS", help="a stage of yours, importable on every machine; may be repeated"),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -63,6 +67,7 @@ def run(
         float | None, typer.Option(metavar="SECONDS", min=1, help="a shard without progress for so long is hung; default: 600")
     ] = None,
     overrides: Overrides = None,
+    stages: Stages = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a curation, or continue it: the same command again does only what is missing."""
@@ -73,7 +78,8 @@ def run(
     if not output:
         raise InputError("give an output root: --output ROOT")
     choices = Choices(threads, retry_quarantined)
-    request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu)
+    request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu,
+                      stages or [])
     result, seconds = run_curation(request, Silent() if as_json else reporter())
     found = {"root": output, "seconds": seconds, **result.ledger.as_dict()}
     _print(as_json, found, lambda _: shown.result(result, output, seconds))
@@ -82,15 +88,16 @@ def run(
 
 @app.command()
 def plan(
-    recipe: RecipeName, inputs: Inputs = None, overrides: Overrides = None,
+    recipe: RecipeName, inputs: Inputs = None, overrides: Overrides = None, stages: Stages = None,
     workers: Annotated[int, typer.Option(min=1, help="actors to plan for, in all")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="machines like this one that they are on")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
-    from pipeline.cli.run import planned
+    from pipeline.cli.run import Request, planned
 
-    _print(as_json, planned(recipe, inputs or [], overrides or [], workers, nodes), shown.plan)
+    request = Request(recipe, inputs or [], "", overrides or [], stages=stages or [])
+    _print(as_json, planned(request, workers, nodes), shown.plan)
 
 
 @app.command()
@@ -176,13 +183,14 @@ def label(
     other: Annotated[str, typer.Option("--classes", metavar="OTHER", help="root whose published classes are used")],
     workers: Workers = None,
     address: Address = None,
+    stages: Stages = None,
     as_json: AsJson = False,
 ) -> None:
     """Label and export a run again with the classes of another root: same ids and names, nothing is fitted."""
     from pipeline.cli.progress import Silent, reporter
     from pipeline.cli.run import Request, label_by
 
-    request = Request("", [], root, workers=workers, address=address)
+    request = Request("", [], root, workers=workers, address=address, stages=stages or [])
     result, seconds = label_by(request, other, Silent() if as_json else reporter())
     found = {"root": root, "seconds": seconds, **result.ledger.as_dict()}
     _print(as_json, found, lambda _: shown.result(result, root, seconds))

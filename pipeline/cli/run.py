@@ -12,8 +12,10 @@ from pipeline.driver import Driver, Reporter
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, discover
 from pipeline.plan import Plan
-from pipeline.recipe.recipe import Recipe, load
+from pipeline.recipe.further_stages import asked_for
+from pipeline.recipe.recipe import Recipe, load, validated
 from pipeline.recipe.sections import BUNDLED
+from pipeline.recipe.yaml_source import Source
 from pipeline.root.existing import open_root
 from pipeline.root.lock import held
 from pipeline.root.log import EventLog
@@ -43,6 +45,8 @@ class Request:
     """Seconds without progress after which a try counts as hung; None: the executor's own."""
     actors_per_gpu: int | None = None
     """None: as many as there are CPUs for."""
+    stages: Sequence[str] = ()
+    """The operator's own stages, as `package.module:Class`."""
 
 
 def shards_of(recipe: Recipe, inputs: Sequence[str]) -> tuple[Shard, ...]:
@@ -61,7 +65,7 @@ def wish(recipe: Recipe) -> "RouteWish":
 
 def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
     """Runs or continues a curation on Ray; returns its result and the seconds it took. A finished one starts no Ray."""
-    recipe = load(request.recipe, request.overrides)
+    recipe = load(request.recipe, request.overrides, request.stages)
     return _curated(request, recipe, shards_of(recipe, request.inputs), tell)
 
 
@@ -70,7 +74,8 @@ def label_by(request: Request, other: str, tell: Reporter) -> tuple[Result, floa
     published: same ids, same names, nothing fitted. Raises RootError for what is no root."""
     found = open_root(request.output)
     classes = found.recipe.classes.model_dump(mode="json") | {"fit_on": absolute(other), "ids_from": None}
-    changed = Recipe.model_validate(found.recipe.model_dump(mode="json") | {"classes": classes})
+    source = Source(f"{request.output}/run.json", found.recipe.model_dump(mode="json") | {"classes": classes})
+    changed = validated(source, asked_for(source, request.stages))   # by name: a root names no code
     return _curated(request, changed, found.shards, tell)
 
 
@@ -136,6 +141,8 @@ def stored(plan: Plan) -> Plan:
 
     try:
         before = plan.root.read_json("run.json")
+        settled = before.get("settled", {}).get("ner")
+        plan = replace(plan, ner=settled if isinstance(settled, bool) else None)
         route, folder = str(before["outputs"]["route"]), before["outputs"]["columns"]["clip"]
         possible = honours(route, wish(plan.recipe))
         found = replace(plan, route=route, distances=tuple(before.get("precision", ())))
@@ -144,10 +151,10 @@ def stored(plan: Plan) -> Plan:
     return found if possible and f"columns/clip@{found.fingerprints['clip']}" == folder else plan
 
 
-def planned(recipe_name: str, inputs: Sequence[str], overrides: Sequence[str], workers: int, nodes: int) -> dict[str, Any]:
+def planned(request: Request, workers: int, nodes: int) -> dict[str, Any]:
     """What a run would need, estimated on this machine."""
-    recipe = load(recipe_name, overrides)
-    shards = shards_of(recipe, inputs)
+    recipe = load(request.recipe, request.overrides, request.stages)
+    shards = shards_of(recipe, request.inputs)
     from pipeline.queries.estimate import estimate
     from pipeline.stages.precision import Question, settled  # slow to import: a wrong recipe or input is said before
 

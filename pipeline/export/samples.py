@@ -5,9 +5,10 @@ parquet) are spooled to a temporary file first, so that a shard is passed over o
 """
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +52,12 @@ class ExportColumns:
     labels: str | None
     classes: str | None
     frequent: Frequent
+    added: Mapping[str, pa.Schema] = field(default_factory=dict)
+    """Stage -> the columns of it that go out with every sample, of stages that not every run has."""
+
+    @property
+    def added_fields(self) -> tuple[pa.Field, ...]:
+        return tuple(each for schema in self.added.values() for each in schema)
 
     def class_names(self) -> dict[int, str]:
         """Names by class id; empty without classes."""
@@ -74,7 +81,7 @@ class ExportColumns:
     def _shard(self, shard_id: str) -> pa.Table:
         store, folders = self.columns.store, self.columns.folders
         columns: dict[str, Any] = {}
-        for stage, names in READ.items():
+        for stage, names in (READ | {stage: tuple(schema.names) for stage, schema in self.added.items()}).items():
             table = read_columns(store, folders[stage], shard_id, names)
             columns.update({name: table.column(name) for name in names})
         count = len(columns["uid"])
@@ -148,8 +155,14 @@ def _positions(table: pa.Table, *, in_place: bool) -> Iterator[tuple[str, list[i
     yield from sorted(by_shard.items())
 
 
-def sample_json(sample: Sample, label_names: Mapping[int, str]) -> bytes:
-    """The original object unchanged plus our keys; an original key that ours would overwrite moves to `source`."""
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def sample_json(sample: Sample, label_names: Mapping[int, str], added: Sequence[str] = ()) -> bytes:
+    """The original object unchanged plus our keys, with the `added` columns among them; an original key that ours would overwrite
+    moves to `source`."""
     original = json.loads(sample.json) if sample.json else {}
     if not isinstance(original, dict):
         original = {"source": original}
@@ -166,6 +179,7 @@ def sample_json(sample: Sample, label_names: Mapping[int, str]) -> bytes:
         "label_weights": [round(float(w), 4) for w in row["label_weights"] or []],
         "label_names": [label_names[i] for i in labels],
         "label_levels": row["label_levels"] or [],
+        **{name: finite(row[name]) for name in added},
     }
     moved = {key: original.pop(key) for key in list(original) if key in ours}
     if moved:

@@ -121,7 +121,7 @@ class Export(Work[OutputShard]):
             written = write_tar(cast(IO[bytes], hashed), self._members(keys, table, shards, label_names))
             if written != len(rows):   # inside the block: nothing is committed
                 raise ConservationError(f"output shard {item.name}: {len(rows)} samples to write, {written} written")
-        sidecar = export_table(keys, table, shards)
+        sidecar = export_table(keys, table, shards, self.columns.added_fields)
         write_table(store, f"{self.folder}/{item.name}.parquet", sidecar, {"tar_sha256": hashed.hexdigest()})
         stats = {"count": len(rows), "successes": len(rows), "failed_to_download": 0, "failed_to_resize": 0,
                  "status_dict": {"success": len(rows)}, "bytes": hashed.size, "sha256": hashed.hexdigest()}
@@ -135,6 +135,7 @@ class Export(Work[OutputShard]):
     def _members(
         self, keys: list[str], table: pa.Table, shards: Mapping[str, Shard], label_names: Mapping[int, str]
     ) -> Iterator[tuple[str, str, bytes, bytes, bytes]]:
+        added = [each.name for each in self.columns.added_fields]
         for key, sample in zip(keys, each(READ, self.columns.bytes_of(table, shards)), strict=True):
             with spent(OTHER):
                 if hashlib.sha256(sample.image).hexdigest() != sample.row["sha256"]:
@@ -143,7 +144,7 @@ class Export(Work[OutputShard]):
                         f"{sample.row['key']!r} has other bytes now; run again to read it anew"
                     )
                 extension = sample.row["image_extension"] or sample.row["image_format"]
-                made = key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names)
+                made = key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names, added)
             beat()
             yield made
 
@@ -151,8 +152,6 @@ class Export(Work[OutputShard]):
 def caption_bytes(sample: Sample) -> bytes:
     raw = sample.row["caption_raw"]
     return bytes(raw) if raw is not None else sample.row["caption"].encode()
-
-
 
 
 def times_taken(store: Store, copies: str, shard_id: str) -> NDArray[np.int32]:
@@ -168,17 +167,18 @@ def taken_rows(store: Store, verdicts: str, copies: str | None, shard_id: str) -
     return np.repeat(np.arange(len(times), dtype=np.int32), times)
 
 
-def export_table(keys: list[str], table: pa.Table, shards: Mapping[str, Shard]) -> pa.Table:
-    """The sidecar rows (schemas/exports.py) of the samples in `table`."""
+def export_table(keys: list[str], table: pa.Table, shards: Mapping[str, Shard], added: Sequence[pa.Field] = ()) -> pa.Table:
+    """The sidecar rows (schemas/exports.py, and the added columns behind) of the samples in `table`."""
+    schema = pa.schema([*EXPORT, *added])
     entity_ids = [[entity["id"] for entity in entities] for entities in table.column("entities").to_pylist()]
     shard_ids = table.column("shard_id").to_pylist()
     renamed = {"source_shard_id": "shard_id", "source_key": "key", "source_row": "row", "image_sha256": "sha256"}
     made: dict[str, Any] = {"key": keys, "entity_ids": entity_ids, "source_url": [shards[s].url for s in shard_ids]}
     columns = [
         pa.array(made[f.name], f.type) if f.name in made else table.column(renamed.get(f.name, f.name)).cast(f.type)
-        for f in EXPORT
+        for f in schema
     ]
-    return pa.table(columns, schema=EXPORT)
+    return pa.table(columns, schema=schema)
 
 
 def side_files(store: Store, folder: str, planned: Sequence[OutputShard], facts: Mapping[str, Any]) -> None:

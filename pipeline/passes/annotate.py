@@ -7,7 +7,7 @@ live in a batch and die with it; the columns of the whole shard are committed at
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,35 +21,86 @@ from pipeline.columns import Columns
 from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import read
+from pipeline.input.samples import BATCH
+from pipeline.registry import SOURCE, producers
 from pipeline.stage import Stage, Transform, checked, joined
-from pipeline.store.tables import read_columns, read_vectors, write_columns
+from pipeline.store.tables import read_columns, read_facts, read_vectors, write_columns
 from pipeline.work import Facts, Place, Work, beat
 from schemas.columns import SAMPLES
 
 A = TypeVar("A")
 B = TypeVar("B")
 
+ENCODED = "image"
+"""The source's transient column: the encoded image."""
 BATCH_ROWS = 64
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is missing of one shard: names of stages, or `samples`, the source's own columns."""
+
+    shard: Shard
+    missing: frozenset[str]
 
 
 @dataclass(frozen=True)
-class Annotate(Work[Shard]):
-    """Reads an input shard once and writes the columns of every stage (and `samples`, the source's own)."""
+class Steps:
+    """How what is missing of a shard is made."""
+
+    stages: tuple[int, ...]
+    """Positions of the stages that compute, in order."""
+    stored: Mapping[str, tuple[str, ...]]
+    """Columns that are read where they are stored, by who wrote them."""
+    opens_input: bool
+    """The input shard is read; else its stored columns are enough."""
+
+
+def steps(stages: Sequence[Stage], missing: Collection[str], brings: Mapping[str, str]) -> Steps:
+    """Only what is missing is computed, but for what was never written: a stage that reads another's transient columns (pixels) has
+    it compute again, and one that reads the encoded image has the input read again. `brings`: who writes each column."""
+    carriers = {name: s.contract.name for s in stages for name in s.contract.carries.names}
+    needed = set(missing)
+    for stage in reversed(stages):
+        if stage.contract.name in needed:
+            needed |= {carriers[name] for name in stage.contract.reads if name in carriers}
+    chosen = tuple(i for i, stage in enumerate(stages) if stage.contract.name in needed)
+    reads = [name for i in chosen for name in stages[i].contract.reads]
+    opens = SOURCE in missing or ENCODED in reads
+    given = {name for i in chosen for name in [*stages[i].writes.names, *stages[i].contract.carries.names]}
+    given |= set(BATCH.names) if opens else set()
+    stored: dict[str, list[str]] = {}
+    for name in dict.fromkeys(reads):
+        if name not in given:
+            stored.setdefault(brings[name], []).append(name)
+    return Steps(chosen, {who: tuple(names) for who, names in stored.items()}, opens)
+
+
+@dataclass(frozen=True)
+class Annotate(Work[Wanted]):
+    """Computes the missing columns of one shard. Its input is read once, and only if a missing stage looks at pixels."""
 
     columns: Columns
     stages: tuple[Stage, ...]
     caption_keys: tuple[str, ...]
     threads: int = 1
     batch_rows: int = BATCH_ROWS
+    brings: Mapping[str, str] = field(default_factory=producers)
+    """Who writes each column."""
+    linking: bool = False
+    """The stages read what the whole run says; their files do not repeat what is known of the input."""
 
     @property
     def place(self) -> Place:
-        return Place.MODEL
+        return Place.MODEL if any(hasattr(stage, "route") for stage in self.stages) else Place.CPU
 
-    def name(self, item: Shard) -> str:
-        return item.shard_id
+    def name(self, item: Wanted) -> str:
+        return item.shard.shard_id
+
+    def of(self, shards: Iterable[Shard]) -> list[Wanted]:
+        """Everything of these shards."""
+        every = frozenset([SOURCE, *(stage.contract.name for stage in self.stages)])
+        return [Wanted(shard, every) for shard in shards]
 
     def careful(self) -> "Annotate":
         return replace(self, stages=tuple(stage.careful() for stage in self.stages))
@@ -58,14 +109,15 @@ class Annotate(Work[Shard]):
         return Means.by_route((getattr(stage, "route", "") for stage in self.stages), self.threads)
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[Shard], Facts]]:
-        from pipeline.models.process import settle  # brings torch, which only a worker needs
+    def open(self) -> Iterator[Callable[[Wanted], Facts]]:
+        if self.place is Place.MODEL:
+            from pipeline.models.process import settle  # brings torch, which only a worker needs
 
-        settle()
+            settle()
         with ExitStack() as stack:
             transforms = [stack.enter_context(stage.open()) for stage in self.stages]
             pool = stack.enter_context(ThreadPoolExecutor(self.overlap, "stages"))
-            yield lambda shard: self._run(shard, transforms, pool)
+            yield lambda wanted: self._run(wanted, transforms, pool)
 
     @property
     def rows(self) -> int:
@@ -78,66 +130,88 @@ class Annotate(Work[Shard]):
         """Batches in work at once."""
         return max([self.threads, *(stage.overlap for stage in self.stages)])
 
-    def _run(self, shard: Shard, transforms: list[Transform], pool: ThreadPoolExecutor) -> Facts:
-        started, account = time.monotonic(), Account(self.overlap)
-        reader = read(shard, batch_rows=self.rows, caption_keys=self.caption_keys)
+    def _run(self, wanted: Wanted, opened: Sequence[Transform], pool: ThreadPoolExecutor) -> Facts:
+        started, account, shard = time.monotonic(), Account(self.overlap), wanted.shard
+        plan = steps(self.stages, wanted.missing, self.brings)
+        source = Source(self.columns, shard, plan, self.caption_keys, self.rows)
+        stages, transforms = tuple(self.stages[i] for i in plan.stages), [opened[i] for i in plan.stages]
 
         def computed(batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
             with account.computing():
-                return annotate(self.stages, transforms, batch)
+                return annotate(stages, transforms, batch)
 
-        parts: dict[str, list[pa.RecordBatch]] = {"samples": [], **{s.contract.name: [] for s in self.stages}}
-        for added in ahead(pool, computed, account.reading(reader), self.overlap + 1):
-            for name, batch in added.items():
-                parts[name].append(batch)
+        schemas = {s.contract.name: s.writes for s in stages} | ({SOURCE: SAMPLES} if plan.opens_input else {})
+        names = [name for name in [SOURCE, *schemas] if name in wanted.missing]
+        parts: dict[str, list[pa.RecordBatch]] = {name: [] for name in dict.fromkeys(names)}
+        put_together = 0
+        for added in ahead(pool, computed, account.reading(source), self.overlap + 1):
+            put_together += next(iter(added.values())).num_rows
+            for name in parts:
+                parts[name].append(added[name])
             beat()
-        put_together = sum(batch.num_rows for batch in parts["samples"])
-        if put_together != reader.rows:
-            raise ConservationError(f"shard {shard.shard_id}: {reader.rows} samples were read, {put_together} came through")
-        gaps = [gap.as_dict() for gap in reader.gaps]
-        facts = {
-            "shard_id": shard.shard_id, "version": shard.version, "gaps": gaps, "members": reader.members,
-            "bytes_read": reader.bytes_read, "ignored": dict(sorted(reader.ignored.items())),
-        }
-        schemas = {"samples": SAMPLES, **{s.contract.name: s.writes for s in self.stages}}
+        if put_together != source.rows:
+            raise ConservationError(f"shard {shard.shard_id}: {source.rows} samples were read, {put_together} came through")
+        facts = {"shard_id": shard.shard_id} if self.linking else source.facts()
         with account.feeding(WRITE):
-            rows = commit(self.columns, shard.shard_id, parts, schemas, facts)
-        return {**facts, **account.facts(), "rows": rows, "seconds": time.monotonic() - started}
+            rows = commit(self.columns, shard.shard_id, parts, {name: schemas[name] for name in parts}, facts)
+        read = {"bytes_read": source.bytes_read}
+        return {**facts, **read, **account.facts(), "rows": rows, "seconds": time.monotonic() - started}
 
 
-@dataclass(frozen=True)
-class Derive(Work[str]):
-    """Runs stages over stored columns instead of pixels: for each shard id, reads what they read, writes what they write."""
+class Source:
+    """Batches of one shard for the stages that compute: from its input, from stored columns, or from both side by side."""
 
-    columns: Columns
-    stages: tuple[Stage, ...]
-    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Columns to read, by the stage that wrote them."""
+    def __init__(self, columns: Columns, shard: Shard, plan: Steps, caption_keys: tuple[str, ...], rows: int) -> None:
+        self.columns, self.shard, self.plan = columns, shard, plan
+        self.reader = read(shard, batch_rows=rows, caption_keys=caption_keys) if plan.opens_input else None
+        self.rows = 0
+        self._batch = rows
 
-    def name(self, item: str) -> str:
-        return item
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        reads = self.plan.stored or ({} if self.plan.opens_input else {SOURCE: ()})
+        stored = stored_batch(self.columns, self.shard.shard_id, reads) if reads else None
+        if self.reader is None:
+            assert stored is not None
+            for at in range(0, max(1, stored.num_rows), self._batch):
+                batch = stored.slice(at, self._batch)
+                self.rows += batch.num_rows
+                yield batch
+            return
+        for batch in self.reader:
+            if stored is not None:
+                beside = stored.slice(self.rows, batch.num_rows)
+                if not beside.column("uid").equals(batch.column("uid")):
+                    raise ConservationError(f"shard {self.shard.shard_id}: its stored columns are of other samples")
+                batch = joined(batch, beside)
+            self.rows += batch.num_rows
+            yield batch
+        self.rows = self.reader.rows
 
-    @contextmanager
-    def open(self) -> Iterator[Callable[[str], Facts]]:
-        with ExitStack() as stack:
-            transforms = [stack.enter_context(stage.open()) for stage in self.stages]
-            yield lambda shard_id: self._run(shard_id, transforms)
+    @property
+    def bytes_read(self) -> int:
+        """Of the input."""
+        return 0 if self.reader is None else self.reader.bytes_read
 
-    def _run(self, shard_id: str, transforms: list[Transform]) -> Facts:
-        started = time.monotonic()
-        batch = stored_batch(self.columns, shard_id, self.reads)
-        added = annotate(self.stages, transforms, batch)
-        parts = {name: [added[name]] for name in added if name != "samples"}
-        schemas = {s.contract.name: s.writes for s in self.stages}
-        rows = commit(self.columns, shard_id, parts, schemas, {"shard_id": shard_id})
-        return {"shard_id": shard_id, "rows": rows, "seconds": time.monotonic() - started}
+    def facts(self) -> Facts:
+        """What is known of the input, for the footers; complete after the last batch."""
+        if self.reader is None:
+            found = read_facts(self.columns.store, f"{self.columns.folders[SOURCE]}/{self.shard.shard_id}.parquet")
+            return {name: found[name] for name in OF_THE_INPUT}
+        reader = self.reader
+        return {
+            "shard_id": self.shard.shard_id, "version": self.shard.version, "gaps": [gap.as_dict() for gap in reader.gaps],
+            "members": reader.members, "bytes_read": reader.bytes_read, "ignored": dict(sorted(reader.ignored.items())),
+        }
+
+
+OF_THE_INPUT = ("shard_id", "version", "gaps", "members", "bytes_read", "ignored")
 
 
 def annotate(
     stages: tuple[Stage, ...], transforms: list[Transform], batch: pa.RecordBatch
 ) -> dict[str, pa.RecordBatch]:
     """What the source and each stage say of one batch; transient columns are left out."""
-    added = {"samples": batch.select([name for name in SAMPLES.names if name in batch.schema.names])}
+    added = {SOURCE: batch.select([name for name in SAMPLES.names if name in batch.schema.names])}
     for stage, transform in zip(stages, transforms, strict=True):
         with spent(stage.contract.name):
             after = checked(stage, batch, transform(batch))

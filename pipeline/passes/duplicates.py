@@ -52,7 +52,8 @@ def write_run_columns(plan: Plan, run: Run) -> None:
     near = np.asarray(pc.equal(pairs.column("kind"), "near"))
     masks = np.zeros((2, run.rows.total), bool)
     masks[near.astype(int), rows] = True
-    write_rows(plan.root, plan.run_columns, run, run_columns(run, masks[0], masks[1], plan.recipe.filters))
+    wanted = plan.recipe.read_by_rules().get("derived", ())
+    write_rows(plan.root, plan.run_columns, run, run_columns(run, masks[0], masks[1], wanted))
 
 
 def fixed_bytes(array: pa.Array, width: int) -> NDArray[np.uint8]:
@@ -77,7 +78,7 @@ def resolve_thresholds(plan: Plan, run: Run) -> dict[str, Threshold]:
         return {name: Threshold(**threshold) for name, threshold in stored["thresholds"].items()}
     null = shuffled_similarities(run, plan.recipe.seed)
     rules = plan.recipe.filters
-    found = resolve(rules, threshold_columns(run, rules), null) if relative(rules) else {}
+    found = resolve(rules, threshold_columns(run, plan.recipe), null) if relative(rules) else {}
     edges = np.linspace(-1, 1, 201)
     plan.root.write_json(path, {
         "thresholds": {name: {"value": t.value, "last_tie": t.last_tie} for name, t in found.items()},

@@ -25,7 +25,7 @@ def reference_values(plan: Plan, name: str, shard: Shard, rows: list[int]) -> li
     if name.startswith(JSON):
         keys = name.removeprefix(JSON).split(".")
         return [_value(original, keys) for original in _metadata(plan, shard, rows)]
-    column = column_named(name)
+    column = column_named(name, plan.recipe.columns)
     table = RuleColumns(plan.columns, plan.run_columns).table(shard.shard_id, {column.origin: (name,)})
     return [None if value is None else str(value)[:LONGEST] for value in table.column(name).take(pa.array(rows)).to_pylist()]
 

@@ -12,10 +12,10 @@ from pipeline.curation import gathered
 from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe, validated
-from pipeline.recipe.rules import Threshold, Thresholds, columns_read
+from pipeline.recipe.rules import Threshold, Thresholds
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import open_root, readable
-from pipeline.select.columns import STAGES, RuleColumns, shuffled_similarities, threshold_columns
+from pipeline.select.columns import RuleColumns, shuffled_similarities, threshold_columns
 from pipeline.select.explain import explain
 from pipeline.select.ledger import Ledger
 from pipeline.select.thresholds import resolve
@@ -37,7 +37,7 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """The stored recipe with other rules. Raises RecipeError for an override of anything else: that needs a run."""
     source = Source("run.json", recipe.model_dump(mode="json", exclude_none=True))
     apply(source, overrides)
-    changed = validated(source)
+    changed = validated(source, recipe.added)
     if changed.model_copy(update={"filters": recipe.filters}) != recipe:
         raise RecipeError("simulate changes filters.… only: another setting needs other columns, so run it")
     return changed
@@ -49,12 +49,12 @@ def simulated(url: str, overrides: Sequence[str]) -> dict[str, Any]:
     recipe = changed_recipe(plan.recipe, overrides)
     run = gathered(plan)
     other = replace(plan, recipe=recipe)
-    if other.run_columns != plan.run_columns and columns_read(recipe.filters).get("derived"):
+    if other.run_columns != plan.run_columns and recipe.read_by_rules().get("derived"):
         raise RecipeError("a changed rule reads a column over the whole run that this root does not have: run it instead")
     null = shuffled_similarities(run, recipe.seed)
-    new = Selection(recipe.filters, resolve(recipe.filters, threshold_columns(run, recipe.filters), null))
+    new = Selection(recipe.filters, resolve(recipe.filters, threshold_columns(run, recipe), null))
     old = Selection(plan.recipe.filters, stored_thresholds(plan))
-    names = _both(columns_read(old.rules), columns_read(new.rules))
+    names = _both(plan.recipe.read_by_rules(), recipe.read_by_rules())
     source, total = RuleColumns(plan.columns, plan.run_columns), None
     for shard_id, first in zip(run.rows.shard_ids, run.rows.offsets, strict=False):
         counts = simulate(source.table(shard_id, names), old, new, int(first))
@@ -97,11 +97,11 @@ def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> dict[str, Any]:
     thresholds, rules = stored_thresholds(plan), plan.recipe.filters
     store = plan.root
     columns: dict[str, Any] = {}
-    for stage in STAGES:
-        values = read_columns(store, plan.columns.folders[stage], shard_id).slice(row, 1).to_pylist()[0]
+    for stage, folder in plan.columns.folders.items():
+        values = read_columns(store, folder, shard_id).slice(row, 1).to_pylist()[0]
         columns[stage] = {name: _shown(value) for name, value in values.items() if name != "uid"}
     position = int(run.rows.offsets[run.rows.shard_ids.index(shard_id)]) + row
-    table = RuleColumns(plan.columns, plan.run_columns).table(shard_id, columns_read(rules)).slice(row, 1)
+    table = RuleColumns(plan.columns, plan.run_columns).table(shard_id, plan.recipe.read_by_rules()).slice(row, 1)
     checks = explain(table, rules, thresholds, position)
     verdict = read_columns(store, plan.verdicts, shard_id, ["verdict"]).column("verdict")[row].as_py()
     shard = next(s for s in plan.shards if s.shard_id == shard_id)

@@ -79,7 +79,8 @@ def column_sets(plan: Plan) -> list[dict[str, Any]]:
 def passes(plan: Plan) -> dict[str, dict[str, int | None]]:
     """Shards done and in all, by pass; how many the export will have is known when it is done."""
     folders = {
-        "annotate": [plan.columns.folders[name] for name in plan.annotated], "entities": [plan.columns.folders["entities"]],
+        "annotate": [plan.columns.folders[name] for name in plan.annotated],
+        "entities": [plan.columns.folders[name] for name in plan.linked],
         "select": [plan.verdicts], **({"label": [plan.labels]} if plan.labels else {}),
         **({"balance": [plan.balance]} if plan.balance else {}),
     }

@@ -33,11 +33,13 @@ def _phrase(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
         return _either([_phrase(item, () if item is type(None) else metadata) for item in alternatives])
     if origin is tuple:
         return f"a list of {_phrase(arguments[0])}" + (" (not empty)" if any(isinstance(m, MinLen) for m in metadata) else "")
+    if origin is dict and arguments[1] is Any:
+        return "a mapping of its fields"
     if origin is dict:
         return f"a mapping of names to {_phrase(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation.__name__.lower() + "s" if annotation.__name__ in ("Rule", "Bound") else "a section"
-    return SCALARS[annotation] + _limits(metadata)
+    return SCALARS.get(annotation, getattr(annotation, "__name__", str(annotation))) + _limits(metadata)
 
 
 def _limits(metadata: list[Any] | tuple[Any, ...]) -> str:
@@ -82,13 +84,17 @@ def _at(model: type[BaseModel], path: Path) -> FieldInfo | type[BaseModel] | Non
     return found
 
 
-def problems(error: ValidationError, model: type[BaseModel], source: Source) -> list[str]:
-    """One line for each wrong key: where it is, what is wrong, what to write. In the order of the keys."""
+def problems(error: ValidationError, model: type[BaseModel], source: Source, at: Path = ()) -> list[str]:
+    """One line for each wrong key: where it is, what is wrong, what to write. In the order of the keys. `at`: where in the data
+    the model's keys are."""
+    data: Any = source.data
+    for part in at:
+        data = data[part]
     lines: dict[Path, str] = {}
     for item in error.errors():
-        path = _in_data(item["loc"], source.data)
+        path = _in_data(item["loc"], data)
         if path not in lines:
-            lines[path] = f"{source.place(path)}: {_reason(dict(item), path, model)}"
+            lines[path] = f"{source.place((*at, *path))}: {_reason(dict(item), path, model, at)}"
     return list(lines.values())
 
 
@@ -104,14 +110,15 @@ def _in_data(location: tuple[int | str, ...], data: Any) -> Path:
     return tuple(path)
 
 
-def _reason(item: dict[str, Any], path: Path, model: type[BaseModel]) -> str:
-    dotted, kind = ".".join(path), item["type"]
+def _reason(item: dict[str, Any], path: Path, model: type[BaseModel], at: Path) -> str:
+    dotted, kind = ".".join((*at, *path)), item["type"]
     if kind in ("extra_forbidden", "invalid_key"):
         return f"{dotted}: unknown key{_instead(path, model)}"
     if kind == "value_error":
         return f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"])
     if kind == "string_pattern_mismatch" and "[key]" in item["loc"]:
-        return f"{dotted}: a rule's name has small letters, digits and _ and starts with a letter"
+        what = "stage" if path[0] == "stages" else "rule"
+        return f"{dotted}: a {what}'s name has small letters, digits and _ and starts with a letter"
     field = _at(model, path) or _at(model, path[:-1])
     wanted = expected(field) if isinstance(field, FieldInfo) else "a mapping"
     if kind == "missing":

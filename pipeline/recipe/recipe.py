@@ -1,19 +1,22 @@
 """A recipe: the validated YAML file that describes one curation. Workers, address, output and threads are not in it:
 they must not change a byte. `load` reads a preset or a file; the reference is docs/recipes.md."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import RecipeError
+from pipeline.recipe.further_stages import asked_for
 from pipeline.recipe.messages import problems
-from pipeline.recipe.rules import STRICT, Name, Rule
+from pipeline.recipe.rule_columns import ADDED, Column, columns_with
+from pipeline.recipe.rules import STRICT, Name, Rule, columns_read
 from pipeline.recipe.sections import FITTED_HERE, Caption, Classes, Duplicates, Entities, Export, Image, Model, Names
 from pipeline.recipe.yaml_source import Source, apply, parse
+from pipeline.registry import Added
 from pipeline.stage import digest
 
 
@@ -42,12 +45,41 @@ class Recipe(BaseModel):
     """entity linking"""
     duplicates: Duplicates = Duplicates()
     """near duplicates"""
+    stages: dict[Name, dict[str, Any]] = {}
+    """name: fields; stages beside those of every run, from the package or from installed ones: what is made for each sample, and
+    which columns rules may read of it, is theirs"""
     filters: dict[Name, Rule] = {}
     """name: rule; the first that a sample does not pass, in this order, is its verdict"""
     classes: Classes = Classes()
     """pseudo-classes and labels"""
     export: Export = Export()
     """output shards"""
+
+    _added: tuple[Added, ...] = PrivateAttr(())
+
+    def model_post_init(self, context: Any) -> None:
+        self._added = tuple(context[ADDED]) if context else ()
+
+    @property
+    def added(self) -> tuple[Added, ...]:
+        """The stages of `stages`, in their order."""
+        return self._added
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """What its rules may read, by name."""
+        return columns_with(self._added)
+
+    def read_by_rules(self) -> dict[str, tuple[str, ...]]:
+        """The columns that its rules read, by who writes them."""
+        return columns_read(self.filters, self.columns)
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _no_fields_is_an_empty_mapping(cls, stages: Any) -> Any:
+        if not isinstance(stages, dict):
+            return {} if stages is None else stages
+        return {name: {} if fields is None else fields for name, fields in stages.items()}
 
     @field_validator("filters", mode="before")
     @classmethod
@@ -85,18 +117,19 @@ def _folder() -> Any:
     return resources.files("pipeline") / "recipe" / "presets"
 
 
-def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A preset by name, or a file, with dotted `key=value` overrides. Raises RecipeError, which names every wrong key,
-    its file and line (or override) and what to write instead."""
+def load(name_or_path: str, overrides: Sequence[str] = (), stages: Sequence[str] = ()) -> Recipe:
+    """A preset by name, or a file, with dotted `key=value` overrides. `stages` are the operator's own, as `package.module:Class`;
+    one that the recipe does not name is asked for with its defaults. Raises RecipeError, which names every wrong key, its file
+    and line (or override) and what to write instead."""
     source = _read(name_or_path)
     apply(source, overrides)
-    return validated(source)
+    return validated(source, asked_for(source, stages))
 
 
-def validated(source: Source) -> Recipe:
-    """The recipe that parsed data describes. Raises RecipeError, as `load` does."""
+def validated(source: Source, added: Sequence[Added]) -> Recipe:
+    """The recipe that parsed data describes, with its further stages. Raises RecipeError, as `load` does."""
     try:
-        return Recipe.model_validate(source.data)
+        return Recipe.model_validate(source.data, context={ADDED: added})
     except ValidationError as error:
         raise RecipeError("\n".join(problems(error, Recipe, source))) from None
 

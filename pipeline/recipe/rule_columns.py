@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.registry import CORE, Added, is_scalar
 from schemas import columns as schemas
 
 CLASS_COLUMNS = frozenset({*schemas.LABELS.names[1:], "class_id"})
@@ -28,10 +29,6 @@ class Column:
         return "text" if pa.types.is_string(self.type) else "number"
 
 
-STAGES = {
-    "samples": schemas.SAMPLES, "image": schemas.IMAGE, "caption": schemas.CAPTION, "language": schemas.LANGUAGE,
-    "hashes": schemas.HASHES, "clip": schemas.clip_schema(1), "mentions": schemas.MENTIONS, "entities": schemas.ENTITIES,
-}
 OVER_THE_RUN = {
     "duplicates": [
         schemas.field("exact_duplicate", pa.bool_(), "another sample of the run has the same image bytes and is preferred"),
@@ -47,21 +44,37 @@ OVER_THE_RUN = {
 }
 
 
-def _readable(field: pa.Field) -> bool:
-    scalar = pa.types.is_primitive(field.type) or pa.types.is_string(field.type)
-    return scalar and not field.name.endswith("_error") and field.name != "phash"
+NOT_READ = ("phash",)
+
+
+def _named(origin: str, fields: Iterable[pa.Field]) -> dict[str, Column]:
+    readable = (field for field in fields if is_scalar(field) and field.name not in NOT_READ)
+    return {field.name: Column(field.name, field.type, field.metadata[b"doc"].decode(), origin) for field in readable}
 
 
 def _columns() -> dict[str, Column]:
     found: dict[str, Column] = {}
-    for origin, fields in {**STAGES, **OVER_THE_RUN}.items():
-        for field in filter(_readable, fields):
-            doc = field.metadata[b"doc"].decode()
-            found.setdefault(field.name, Column(field.name, field.type, doc, origin))
+    written = {"samples": schemas.SAMPLES, **{name: core.schema for name, core in CORE.items()}}
+    for origin, fields in {**written, **OVER_THE_RUN}.items():
+        for name, column in _named(origin, fields).items():
+            found.setdefault(name, column)   # uid is the source's
     return found
 
 
 COLUMNS: Mapping[str, Column] = _columns()
+"""Of the stages that are in every run, and over the run."""
+
+ADDED = "added"
+
+
+def columns_with(added: Iterable[Added]) -> Mapping[str, Column]:
+    """The columns of a recipe that asks for these further stages."""
+    return {**COLUMNS} | {name: column for one in added for name, column in _named(one.name, one.schema).items()}
+
+
+def known(context: Any) -> Mapping[str, Column]:
+    """The columns of the recipe that is being validated: pydantic's context holds its further stages under `ADDED`."""
+    return columns_with(context[ADDED]) if context else COLUMNS
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -70,10 +83,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def column_named(name: str) -> Column:
+def column_named(name: str, columns: Mapping[str, Column] = COLUMNS) -> Column:
     """Raises ValueError with the nearest valid column."""
-    if name in COLUMNS:
-        return COLUMNS[name]
+    if name in columns:
+        return columns[name]
     if name in CLASS_COLUMNS:
         raise ValueError(f"a rule cannot read {name}: classes are made from what the rules keep")
-    raise ValueError(f"no stage writes a column {name}" + (nearest(name, COLUMNS) or f": choose one of {', '.join(COLUMNS)}"))
+    raise ValueError(f"no stage writes a column {name}" + (nearest(name, columns) or f": choose one of {', '.join(columns)}"))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from pipeline.recipe.rule_columns import COLUMNS, Column, column_named
+from pipeline.recipe.rule_columns import COLUMNS, Column, column_named, known
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,13 @@ class Rule(Bound):
     """column: bound; a row for which one of these holds is let through"""
 
     @model_validator(mode="after")
-    def _columns_fit(self) -> Self:
+    def _columns_fit(self, info: ValidationInfo) -> Self:
+        columns = known(info.context)
         bounds: list[tuple[str, Bound, str]] = [(self.column, self, "")]
         bounds += [(name, bound, f"unless.{name}: ") for name, bound in self.unless.items()]
         for name, bound, prefix in bounds:
             try:
-                misfit = bound.misfit(column_named(name))
+                misfit = bound.misfit(column_named(name, columns))
             except ValueError as error:
                 raise ValueError(f"{prefix}{error}") from None
             if misfit:
@@ -158,9 +159,9 @@ class Rule(Bound):
 Rules = Mapping[str, Rule]
 
 
-def columns_read(rules: Rules) -> dict[str, tuple[str, ...]]:
-    """The columns that rules read, by who writes them."""
+def columns_read(rules: Rules, columns: Mapping[str, Column] = COLUMNS) -> dict[str, tuple[str, ...]]:
+    """The columns that rules read, by who writes them; `columns` are those of their recipe (`Recipe.columns`)."""
     found: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for rule in rules.values() for name in rule.reads):
-        found.setdefault(COLUMNS[name].origin, []).append(name)
+        found.setdefault(columns[name].origin, []).append(name)
     return {origin: tuple(names) for origin, names in found.items()}

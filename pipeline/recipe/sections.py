@@ -3,9 +3,9 @@
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
-from pipeline.recipe.rule_columns import column_named
+from pipeline.recipe.rule_columns import column_named, known
 from pipeline.recipe.rules import STRICT
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -161,9 +161,9 @@ class Classes(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _reference_is_known(self) -> Self:
+    def _reference_is_known(self, info: ValidationInfo) -> Self:
         if self.reference_column and not self.reference_column.startswith(JSON):
-            column_named(self.reference_column)
+            column_named(self.reference_column, known(info.context))
         return self
 
 

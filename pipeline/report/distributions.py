@@ -1,6 +1,6 @@
 """Which columns a report draws, over which edges, and where the rules' bounds stand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.recipe.rule_columns import COLUMNS
+from pipeline.recipe.rule_columns import COLUMNS, Column
 from pipeline.recipe.rules import Bound, Rule, Rules, Threshold, Thresholds
 from pipeline.recipe.wording import PHRASES
 from pipeline.report.charts import Histogram, growing_edges, histogram
@@ -19,7 +19,10 @@ MOST = 7
 """Histograms that a report draws."""
 FINE = tuple(np.linspace(-1, 1, 201).tolist())
 """The edges over which a run stores its null distribution; also those of cosines."""
+LEAST, MOST_OF_A_SCORE = 1e-3, 1e6
 SHARES = tuple(np.linspace(0, 1, 41).tolist())
+
+Known = Mapping[str, Column]
 
 
 class Limit(NamedTuple):
@@ -30,17 +33,17 @@ class Limit(NamedTuple):
     words: str
 
 
-def charted(rules: Rules) -> list[str]:
+def charted(rules: Rules, columns: Known = COLUMNS) -> list[str]:
     """Similarity first, then what the rules read, then the usual columns, as many as are drawn; numbers only."""
     direct = [rule.column for rule in rules.values()]
     besides = [name for rule in rules.values() for name in rule.unless]
     names = dict.fromkeys([SIMILARITY, *direct, *USUAL, *besides])
-    return [name for name in names if COLUMNS[name].kind == "number"][:MOST]
+    return [name for name in names if columns[name].kind == "number"][:MOST]
 
 
-def limits(column: str, bound: Bound, threshold: Threshold | None = None) -> Iterator[Limit]:
+def limits(column: str, bound: Bound, threshold: Threshold | None = None, columns: Known = COLUMNS) -> Iterator[Limit]:
     """The numbers at which a bound on this column decides."""
-    whole = pa.types.is_integer(COLUMNS[column].type)
+    whole = pa.types.is_integer(columns[column].type)
     for name, value in bound.given.items():
         if name in ("fraction", "null_quantile") and threshold is not None:
             yield Limit(threshold.value, threshold.value, f"at least {threshold.value:.3g}")
@@ -49,33 +52,37 @@ def limits(column: str, bound: Bound, threshold: Threshold | None = None) -> Ite
             yield Limit(value, value + step, PHRASES[name].format(f"{value:,}"))
 
 
-def rule_limits(name: str, rule: Rule, thresholds: Thresholds) -> list[Limit]:
-    return list(limits(rule.column, rule, thresholds.get(name)))
+def rule_limits(name: str, rule: Rule, thresholds: Thresholds, columns: Known = COLUMNS) -> list[Limit]:
+    return list(limits(rule.column, rule, thresholds.get(name), columns))
 
 
-def bounds_on(column: str, rules: Rules, thresholds: Thresholds) -> list[tuple[float, str]]:
+def bounds_on(column: str, rules: Rules, thresholds: Thresholds, columns: Known = COLUMNS) -> list[tuple[float, str]]:
     """Where the rules decide on a column, each with the rule's name unless that is the column's."""
     found = []
     for name, rule in rules.items():
         if rule.column == column:
             prefix = "" if name == column else f"{name}: "
-            found += [(limit.at, prefix + limit.words) for limit in rule_limits(name, rule, thresholds)]
+            found += [(limit.at, prefix + limit.words) for limit in rule_limits(name, rule, thresholds, columns)]
         if column in rule.unless:
-            found += [(limit.at, f"{name}: unless {limit.words}") for limit in limits(column, rule.unless[column])]
+            found += [(limit.at, f"{name}: unless {limit.words}") for limit in limits(column, rule.unless[column], None, columns)]
     return found
 
 
-def empty_chart(column: str, rules: Rules, thresholds: Thresholds) -> Histogram:
+def empty_chart(column: str, rules: Rules, thresholds: Thresholds, columns: Known = COLUMNS) -> Histogram:
     """A histogram of nothing, with the edges and bounds of this column."""
-    bounds = bounds_on(column, rules, thresholds)
+    bounds = bounds_on(column, rules, thresholds, columns)
     if column == SIMILARITY:
         edges: Sequence[float] = FINE
-    elif pa.types.is_integer(COLUMNS[column].type):
+    elif pa.types.is_integer(columns[column].type):
         edges = growing_edges(0.0, True, [at for at, _ in bounds])
     elif column.endswith("aspect_ratio"):
         edges = growing_edges(1.0, False, [at for at, _ in bounds])
-    else:
+    elif column in COLUMNS:
         edges = SHARES
+    else:   # of a stage that not every run has: any number
+        above = growing_edges(LEAST, False, [at for at, _ in bounds if at > 0], MOST_OF_A_SCORE)
+        below = growing_edges(LEAST, False, [-at for at, _ in bounds if at < 0], MOST_OF_A_SCORE)
+        edges = [*(-edge for edge in reversed(below)), 0.0, *above]
     nothing = (0,) * (len(edges) - 1)
     return Histogram(column, tuple(edges), nothing, nothing, bounds=tuple(bounds))
 

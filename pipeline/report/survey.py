@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
-from pipeline.recipe.rule_columns import COLUMNS
-from pipeline.recipe.rules import Rules, Thresholds, columns_read
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.rule_columns import Column
+from pipeline.recipe.rules import Rules, Thresholds
 from pipeline.report.charts import Histogram, trimmed
 from pipeline.report.data import LIMITS
 from pipeline.report.distributions import SIMILARITY, charted, counted, empty_chart, numbers, rule_limits
@@ -68,14 +69,14 @@ class Deciding:
     bounds: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, verdict: str, rules: Rules, thresholds: Thresholds) -> "Deciding":
+    def of(cls, verdict: str, rules: Rules, thresholds: Thresholds, columns: Mapping[str, Column]) -> "Deciding":
         if verdict.startswith(FAILED):
             return cls(("image_length",))
         if not verdict.startswith(REJECTED):
             return cls((SIMILARITY,))
         name = verdict.removeprefix(REJECTED)
         rule = rules[name]
-        return cls(rule.reads, tuple(limit.value for limit in rule_limits(name, rule, thresholds)))
+        return cls(rule.reads, tuple(limit.value for limit in rule_limits(name, rule, thresholds, columns)))
 
     def examples(self, shard_id: str, table: pa.Table) -> list[Example]:
         """Of a table of samples with this verdict (with `row`): those that may be among the chosen."""
@@ -115,9 +116,10 @@ class Survey:
 def survey(plan: Plan, shards: Sequence[Shard], thresholds: Thresholds, null: tuple[float, ...]) -> Survey:
     """`null`: shares of the null distribution of clip_similarity over distributions.FINE; empty without one."""
     rules = plan.recipe.filters
-    charts = {name: empty_chart(name, rules, thresholds) for name in charted(rules)}
+    columns = plan.recipe.columns
+    charts = {name: empty_chart(name, rules, thresholds, columns) for name in charted(rules, columns)}
     charts[SIMILARITY] = replace(charts[SIMILARITY], null=null)
-    names = read_by_origin(rules, charts)
+    names = read_by_origin(plan.recipe, charts)
     source, found = RuleColumns(plan.columns, plan.run_columns), dict[str, Examples]()
     for shard in shards:
         table = source.table(shard.shard_id, names)
@@ -127,14 +129,14 @@ def survey(plan: Plan, shards: Sequence[Shard], thresholds: Thresholds, null: tu
         charts = {name: counted(chart, table.column(name), kept) for name, chart in charts.items()}
         for each in verdict.unique().to_pylist():
             some = table.filter(pc.equal(verdict, each))
-            found.setdefault(each, Examples()).add(Deciding.of(each, rules, thresholds).examples(shard.shard_id, some))
+            found.setdefault(each, Examples()).add(Deciding.of(each, rules, thresholds, columns).examples(shard.shard_id, some))
     drawn = tuple(trimmed(chart) for chart in charts.values() if sum(chart.kept) + sum(chart.removed))
     return Survey(drawn, {each: examples.chosen() for each, examples in found.items()})
 
 
-def read_by_origin(rules: Rules, charts: Mapping[str, Histogram]) -> dict[str, tuple[str, ...]]:
+def read_by_origin(recipe: Recipe, charts: Mapping[str, Histogram]) -> dict[str, tuple[str, ...]]:
     """What the rules, the charts and the examples read, by who writes it."""
-    names = {origin: list(found) for origin, found in columns_read(rules).items()}
+    names = {origin: list(found) for origin, found in recipe.read_by_rules().items()}
     for name in (SIMILARITY, "image_length", *charts):
-        names.setdefault(COLUMNS[name].origin, []).append(name)
+        names.setdefault(recipe.columns[name].origin, []).append(name)
     return {origin: tuple(dict.fromkeys(found)) for origin, found in names.items()}

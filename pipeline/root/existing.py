@@ -8,6 +8,8 @@ from pipeline.errors import RootError
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.rule_columns import ADDED
+from pipeline.registry import recorded
 from pipeline.root.quarantine import quarantined
 from pipeline.store.store import Store
 
@@ -22,10 +24,13 @@ def open_root(url: str) -> Plan:
         raise RootError(f"{url} is not an output root of shardmill: it has no run.json")
     try:
         stored = root.read_json("run.json")
-        recipe = Recipe.model_validate(stored["recipe"])
+        added = [recorded(name, one) for name, one in stored.get("stages", {}).items()]
+        recipe = Recipe.model_validate(stored["recipe"], context={ADDED: added})
         shards = tuple(Shard(**entry) for entry in stored["inputs"])
-        columns = {name: folder.rpartition("@")[2] for name, folder in stored["outputs"]["columns"].items() if name != "entities"}
-        strange = [name for name in [*columns, *columns.values(), *(s.shard_id for s in shards)] if not NAME.fullmatch(name)]
+        later = {"entities", *(one.name for one in added)}
+        columns = {name: folder.rpartition("@")[2] for name, folder in stored["outputs"]["columns"].items() if name not in later}
+        named = [*columns, *columns.values(), *later, *(s.shard_id for s in shards)]
+        strange = [name for name in named if not NAME.fullmatch(name)]
         if strange:
             raise ValueError(f"no shard or stage is named {strange[0]!r}")
         plan = Plan(root, recipe, shards, stored["outputs"]["route"], columns, stored["outputs"].get("others", {}))

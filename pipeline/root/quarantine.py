@@ -1,14 +1,14 @@
 """Shards that were given up, by name: `quarantine/`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.input.discovery import Shard
 from pipeline.store.store import Store
 from pipeline.work import Outcome
 
 
-def quarantine(store: Store, outcome: Outcome[Shard]) -> None:
-    shard = outcome.item
+def quarantine(store: Store, shard: Shard, outcome: Outcome[Any]) -> None:
     store.write_json(f"quarantine/{shard.shard_id}.json", {
         "shard_id": shard.shard_id, "url": shard.url, "version": shard.version,
         "error": outcome.error, "attempts": outcome.attempts,

@@ -1,7 +1,7 @@
 """From stored columns to verdicts: gathers what the rules read, shard by shard. The rules themselves are `select.py`."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 
 from pipeline.columns import Columns, Run
 from pipeline.errors import ConservationError
-from pipeline.recipe.rule_columns import COLUMNS
-from pipeline.recipe.rules import Rules, Threshold, columns_read
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.rules import Rules, Threshold
 from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words, repeated
 from pipeline.select.thresholds import relative
 from pipeline.select.verdicts import verdicts
 from pipeline.store.tables import read_columns, write_table
 from pipeline.work import Facts, Work
 
-STAGES = ("samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities")
-"""In the order in which their errors decide a verdict."""
 RAW_CAPTION = {"raw_caption_words": raw_caption_words, "raw_caption_characters": raw_caption_characters}
 NULL_PAIRS = 100_000
 """Shuffled pairs are drawn from at most so many rows: the error of a quantile is then below 0.2 % of the ranks."""
@@ -38,7 +36,7 @@ class RuleColumns:
         """uid, every stage's error in order, and the named columns (by origin, as `rules.columns_read` gives them)."""
         store, folders = self.columns.store, self.columns.folders
         found: dict[str, Any] = {}
-        for stage in STAGES:
+        for stage in folders:
             wanted = list(dict.fromkeys(["uid", *names.get(stage, ()), f"{stage}_error"]))
             table = read_columns(store, folders[stage], shard_id, wanted)
             found.update({name: table.column(name) for name in wanted})
@@ -59,6 +57,8 @@ class Select(Work[tuple[str, int]]):
 
     source: RuleColumns
     rules: Rules
+    reads: Mapping[str, tuple[str, ...]]
+    """The rules' columns, by who writes them."""
     thresholds: Mapping[str, Threshold]
     folder: str
 
@@ -72,7 +72,7 @@ class Select(Work[tuple[str, int]]):
     def _run(self, item: tuple[str, int]) -> Facts:
         shard_id, first_row = item
         started = time.monotonic()
-        table = self.source.table(shard_id, columns_read(self.rules))
+        table = self.source.table(shard_id, self.reads)
         verdict = verdicts(table, self.rules, self.thresholds, first_row)
         counts = {c["values"]: c["counts"] for c in verdict.value_counts().to_pylist()}
         if None in counts or sum(counts.values()) != table.num_rows:
@@ -83,25 +83,25 @@ class Select(Work[tuple[str, int]]):
         return {**facts, "seconds": time.monotonic() - started}
 
 
-def run_columns(run: Run, exact: NDArray[np.bool_], near: NDArray[np.bool_], rules: Rules) -> pa.Table:
-    """The columns that need the whole run, one row per row of the run: duplicates, and those of `derived.py` that are read."""
+def run_columns(run: Run, exact: NDArray[np.bool_], near: NDArray[np.bool_], wanted: Collection[str]) -> pa.Table:
+    """The columns that need the whole run, one row per row of the run: duplicates, and the `wanted` ones of `derived.py`."""
     uid = run.table("samples", ["uid"]).column("uid")
     found: dict[str, Any] = {"uid": uid, "exact_duplicate": pa.array(exact), "near_duplicate": pa.array(near)}
-    wanted = set(columns_read(rules).get("derived", ()))
     if "pair_duplicate" in wanted:
         found["pair_duplicate"] = repeated(uid)
-    if wanted & {"caption_images", "image_captions"}:
+    if {"caption_images", "image_captions"} & set(wanted):
         texts = run.table("caption", ["caption_text"]).column("caption_text")
         images = run.table("hashes", ["sha256"]).column("sha256")
         found["caption_images"], found["image_captions"] = alt_text_counts(texts, images)
     return pa.table(found)
 
 
-def threshold_columns(run: Run, rules: Rules) -> pa.Table:
+def threshold_columns(run: Run, recipe: Recipe) -> pa.Table:
     """What `thresholds.resolve` reads: the columns of relative rules and every stage's error, over the whole run."""
     found: dict[str, Any] = {}
-    for stage in STAGES:
-        wanted = {rule.column for rule in relative(rules).values() if COLUMNS[rule.column].origin == stage}
+    names = {rule.column for rule in relative(recipe.filters).values()}
+    for stage in run.columns.folders:
+        wanted = {name for name in names if recipe.columns[name].origin == stage}
         table = run.table(stage, [*sorted(wanted), f"{stage}_error"])
         found.update({name: table.column(name) for name in table.column_names})
     return pa.table(found)

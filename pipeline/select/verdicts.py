@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import ContractViolation
-from pipeline.recipe.rule_columns import COLUMNS
 from pipeline.recipe.rules import Bound, Rule, Rules, Threshold, Thresholds
 
 KEPT, REJECTED, FAILED = "kept", "rejected:", "failed:"
@@ -82,7 +81,7 @@ def _truth(array: pa.ChunkedArray) -> Mask:
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
-        raise ContractViolation(f"the table lacks column {name} of {COLUMNS[name].origin}, which a rule reads")
+        raise ContractViolation(f"the table lacks column {name}, which a rule reads")
     return table[name]
 
 

@@ -166,7 +166,7 @@ def annotate_pass(folder: Path, overrides: Sequence[str], size: Size) -> Pass:
             assert sum(len(table) for table in tables) == size.shards * size.rows
             return sum(len(table) - table.column(0).null_count for table in tables)
 
-        return timed(work, first, shards, embedded)
+        return timed(work, work.of([first])[0], work.of(shards), embedded)
 
 
 def bare_pass(folder: Path, overrides: Sequence[str], size: Size) -> Pass:

@@ -77,11 +77,11 @@ def work_of(root: Path, shards: Sequence[Shard], model: str, route: str, overrid
 
 def worker(work: Annotate, warm: Shard, jobs: Any, barrier: Any, told: Any) -> None:
     with work.open() as run:
-        run(warm)
+        run(work.of([warm])[0])
         barrier.wait()
         rows, began, cpu = 0, time.time(), time.process_time()
         while (shard := jobs.get()) is not None:
-            rows += run(shard)["rows"]
+            rows += run(work.of([shard])[0])["rows"]
         told.put((rows, began, time.time(), time.process_time() - cpu))
 
 

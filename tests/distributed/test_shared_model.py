@@ -38,7 +38,8 @@ def annotated(root: Path, shards, executor, *, shared: bool) -> dict[str, bytes]
         clip = SharedClip(**{f.name: getattr(plan.clip, f.name) for f in fields(plan.clip)})
         stages = tuple(clip if stage.contract.name == "clip" else stage for stage in stages)
     driver = Driver(plan.root, executor, Silent(), EventLog(plan.root))
-    assert driver.run("annotate", Annotate(plan.columns, stages, plan.recipe.caption.keys), list(shards)) == []
+    work = Annotate(plan.columns, stages, plan.recipe.caption.keys)
+    assert driver.run("annotate", work, work.of(shards)) == []
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / "columns").rglob("*")) if path.is_file()}
 
 

@@ -58,7 +58,8 @@ class Stages:
     def run(self, shard: Shard, model: bool) -> dict[str, Any]:
         if model not in self._open:
             work = Annotate(self.columns(model), self._chosen(model), CAPTION_KEYS)
-            self._open[model] = self._stack.enter_context(work.open())
+            run = self._stack.enter_context(work.open())
+            self._open[model] = lambda shard: run(work.of([shard])[0])
         shutil.rmtree(self._root, ignore_errors=True)
         return self._open[model](shard)
 

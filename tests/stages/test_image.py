@@ -130,7 +130,7 @@ def test_a_careful_annotate_loses_the_killer_alone_and_the_others_are_the_same_b
     for name, image in (("careful", stage), ("plain", ImageStage())):   # the real decoder survives the killer
         columns = Columns(Store(str(tmp_path / name)), {k: f"columns/{k}@1" for k in ("samples", "image", "hashes")})
         work = Annotate(columns, (image, HashesStage()), ("txt",), threads=2, batch_rows=4)
-        (outcome,) = LocalExecutor().run(work.careful() if image.guard else work, discover([str(tmp_path / "in")]))
+        (outcome,) = LocalExecutor().run(work.careful() if image.guard else work, work.of(discover([str(tmp_path / "in")])))
         assert outcome.facts["rows"] == 9
         tables[name] = [read_columns(columns.store, folder, outcome.item.shard_id) for folder in columns.folders.values()]
     others = pa.array([row for row in range(9) if row != 4])
