@@ -117,9 +117,13 @@ class AliasIndex:
         return known / len(found) if found else 0.0
 
 
-@lru_cache(maxsize=1)
 def build(base: KnowledgeBase, stop: tuple[str, ...] = ()) -> AliasIndex:
     """The index of a knowledge base, made once in a process; `stop` are further aliases that are never mentions."""
+    return _built(base, stop)   # the cache tells a default from the same value given
+
+
+@lru_cache(maxsize=2)
+def _built(base: KnowledgeBase, stop: tuple[str, ...]) -> AliasIndex:
     plain = frozenset(_SMALL.findall("\n".join(base.glosses)))
     uses: dict[str, dict[int, _Use]] = defaultdict(dict)
     closed: dict[str, str] = {}
