@@ -130,8 +130,8 @@ def _built(base: KnowledgeBase, stop: tuple[str, ...]) -> AliasIndex:
     for row, lemmas in enumerate(base.lemmas):
         for lemma, rank, count in zip(lemmas, base.ranks[row], base.counts[row], strict=True):
             key = " ".join(words(lemma))
-            use = _Use(row, rank, count, _written(lemma, key, count, plain))
-            uses[key][row] = use.joined(uses[key].get(row, use))
+            use, senses_of = _Use(row, rank, count, _written(lemma, key, count, plain)), uses[key]
+            senses_of[row] = use.joined(senses_of[row]) if row in senses_of else use
             if "-" in lemma and " " not in lemma:
                 closed[key.replace(" ", "")] = key   # "T-shirt" is also spelt "tshirt"
     blocked = STOP_WORDS | STOP_ENTITIES | {" ".join(words(alias)) for alias in stop}
@@ -152,8 +152,10 @@ def _written(lemma: str, key: str, count: int, plain: frozenset[str]) -> Written
     """The ways of writing a lemma that may mean it. Web captions are often all small, so "paris" and "usb" match; but
     "young" is no Young and "add" no ADD (a disorder): a single small word that prose uses needs its capitals, unless
     the corpus knows the name. An acronym is not written like a name: "Nicu" is a person, NICU a ward."""
+    if " " in key or lemma.islower():
+        return Written.ANY
     capitals = sum(character.isupper() for character in lemma)
-    if not capitals or " " in key:
+    if not capitals:
         return Written.ANY
     acronym = capitals > 1 and lemma == lemma.upper()
     small = Written.ANY if count or not (key in plain or len(key) <= 2) else ~Written.SMALL
@@ -168,10 +170,12 @@ def _senses(base: KnowledgeBase, key: str, uses: list[_Use]) -> tuple[Candidate,
     """
     if len(key) <= 2:
         uses = [use for use in uses if base.depictability(use.row) >= 1]
+    if len(uses) == 1:   # nine in ten
+        use = uses[0]
+        return (Candidate(use.row, 0.0, use.written),) if base.depictability(use.row) >= 0 else ()
     weights = [use.seen + 1.0 / max(use.rank, 1) for use in uses]
+    total = sum(weights)
     shown = sum(weight for use, weight in zip(uses, weights, strict=True) if base.depictability(use.row) >= 0)
-    if not uses or shown < DEPICTABLE_MASS * sum(weights):
+    if not uses or shown < DEPICTABLE_MASS * total:
         return ()
-    return tuple(
-        Candidate(use.row, log(weight / sum(weights)), use.written) for use, weight in zip(uses, weights, strict=True)
-    )
+    return tuple(Candidate(use.row, log(weight / total), use.written) for use, weight in zip(uses, weights, strict=True))
