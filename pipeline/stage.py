@@ -1,7 +1,7 @@
 """The Stage: adds columns to samples, one row out for each row in, in the same order.
 
 A stage is a frozen dataclass: its fields are its configuration, so it pickles, prints, compares and fingerprints with no
-code of its own. Work happens in what `open()` yields, on the worker. What runs a stage over a shard is `runner.py`.
+code of its own. Work happens in what `open()` yields, on the worker. What runs a stage over a shard is `passes/annotate.py`.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from pipeline.errors import ContractViolation
+from schemas.columns import UID, error, field
 
 Transform = Callable[[pa.RecordBatch], pa.RecordBatch]
 
@@ -72,6 +73,20 @@ class Stage(ABC):
     @abstractmethod
     def open(self) -> AbstractContextManager[Transform]:
         """Load what the worker needs, yield the transform (safe to call from several threads), release it on exit."""
+
+
+def stage_schema(name: str, *fields: tuple[str, pa.DataType, str]) -> pa.Schema:
+    """The schema of a stage's columns: uid, the fields as (name, type, meaning and unit), `<name>_error`."""
+    return pa.schema([UID, *(field(*one) for one in fields), error(name)])
+
+
+def stage_columns(
+    schema: pa.Schema, batch: pa.RecordBatch, values: Mapping[str, Sequence[Any]], errors: Sequence[str | None] | None = None
+) -> pa.RecordBatch:
+    """A stage's answer to a batch: a value (or None) for each row of each column, and a short code where a sample failed."""
+    arrays = [pa.array(values[one.name], one.type) for one in list(schema)[1:-1]]
+    failed = pa.nulls(batch.num_rows, pa.string()) if errors is None else pa.array(errors, pa.string())
+    return pa.RecordBatch.from_arrays([batch["uid"], *arrays, failed], schema=schema)
 
 
 def digest(value: Any, length: int = 12) -> str:
