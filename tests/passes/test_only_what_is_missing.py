@@ -49,7 +49,9 @@ class Words(Stage):
 
     @contextmanager
     def open(self):
-        yield lambda batch: columns(WORDS, batch, [None if text is None else len(text.split()) for text in batch["caption"].to_pylist()])
+        yield lambda batch: columns(WORDS, batch, [
+            None if text is None else len(text.split()) for text in batch["caption"].to_pylist()
+        ])
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,17 @@ def finished(tmp_path_factory, sample_folder):
     folder = tmp_path_factory.mktemp("missing")
     shutil.copy2(sample_folder / "00000.tar", folder / "00000.tar")
     (shard,) = discover([str(folder / "00000.tar")])
-    places = Columns(Store(str(folder / "root")), {name: f"columns/{name}@1" for name in [SOURCE, "image", "words", "sides", "double"]})
+    names = [SOURCE, *(stage.contract.name for stage in STAGES)]
+    places = Columns(Store(str(folder / "root")), {name: f"columns/{name}@1" for name in names})
     work = Annotate(places, STAGES, ("txt",), batch_rows=16, brings=BRINGS)
     (outcome,) = LocalExecutor().run(work, work.of([shard]))
     assert outcome.error is None
     return folder / "root", work, shard
 
 
-@pytest.mark.parametrize("gone", [["words"], ["double"], ["sides"], ["image"], ["samples"], ["words", "sides"], ["image", "double"]])
+@pytest.mark.parametrize("gone", [
+    ["words"], ["double"], ["sides"], ["image"], ["samples"], ["words", "sides"], ["image", "double"],
+])
 def test_what_is_made_again_has_its_bytes_and_nothing_else_is_touched(finished, tmp_path, gone):
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))

@@ -41,8 +41,8 @@ def installed_in(folder: Path, version: str = "0.1.0") -> str:
     project = folder / "pyproject.toml"
     project.write_text(re.sub(r'version = ".*"', f'version = "{version}"', project.read_text()))
     target = folder / f"site-{version}"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", target, folder]
-    subprocess.run(pip, check=True)
+    how = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *how, str(folder)], check=True)
     return os.pathsep.join([str(target), os.environ.get("PYTHONPATH", "")])
 
 
@@ -98,8 +98,9 @@ def test_its_column_is_filtered_exported_explained_and_shown(finished, installed
 
 
 def test_where_it_is_not_installed_the_root_is_still_read_and_a_run_says_what_to_do(finished):
-    for command in (["status"], ["verify", "--deep"], ["report"], ["classes"], ["simulate", "--set", "filters.colourfulness.min=20"]):
-        shardmill(command[0], str(finished), *command[1:])
+    other = ["simulate", "--set", "filters.colourfulness.min=20"]
+    for command, *rest in (["status"], ["verify", "--deep"], ["report"], ["classes"], other):
+        shardmill(command, str(finished), *rest)
     inputs = str(finished.parent / "in")
     refused = shardmill("run", "sample", inputs, "--output", str(finished), "--local", *SETTINGS, check=2)
     assert "no stage is called colour: install the package that offers it" in refused.stderr
