@@ -11,6 +11,7 @@ from pipeline.columns import Rows, Run
 from pipeline.driver import Driver
 from pipeline.errors import InputError, RootError
 from pipeline.export.shards import Export, plan_export, side_files
+from pipeline.outputs import OUTPUTS
 from pipeline.passes import balance as balancing
 from pipeline.passes import classes as clustering
 from pipeline.passes import entities as linking
@@ -249,10 +250,7 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
     side_files(root, plan.export, planned, {**export_facts(plan, ledger), **account})
     driver.fence()
     root.point("shards", plan.export)
-    root.write_json("current.json", {
-        "export": plan.export, "verdicts": plan.verdicts, "labels": plan.labels, "classes": plan.classes,
-        "centroids": plan.centroids, "balance": plan.balance,
-    })
+    root.write_json("current.json", {output.name: plan.folders[output.name] for output in OUTPUTS if output.published})
 
 
 def export_facts(plan: Plan, ledger: Ledger) -> dict[str, Any]:

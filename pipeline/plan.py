@@ -12,18 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline.columns import Columns
 from pipeline.entities import recogniser as names
 from pipeline.entities.counts import Frequent
+from pipeline.errors import RootError
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
-from pipeline.recipe.recipe import (
-    Recipe,
-    balance_identity,
-    classes_identity,
-    export_identity,
-    labels_identity,
-    names_identity,
-    select_identity,
-)
-from pipeline.recipe.sections import FITTED_HERE
+from pipeline.outputs import BY_NAME
+from pipeline.recipe.recipe import Recipe
 from pipeline.registry import Added, producers
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
@@ -33,11 +26,21 @@ from schemas.columns import SAMPLES
 if TYPE_CHECKING:
     from pipeline.stages.clip import ClipStage
 
-VERSIONS = {
-    "samples": 2, "duplicates": 1, "run": 1, "calibration": 2, "counts": 1, "verdicts": 1, "centroids": 1, "tallies": 1,
-    "classes": 2, "labels": 2, "copies": 1, "export": 2,
-}
-"""Raised whenever the same input would give another table."""
+SAMPLES_VERSION = 2
+"""Raised whenever the same input would give other columns of the source."""
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Where the classes of a run are; there are all of them or none."""
+
+    centroids: str
+    """Centroids, levels and ids."""
+    labels: str
+    tallies: str
+    """What the kept samples of each shard say of each class, as the search behind their labels finds it."""
+    classes: str
+    """The table of classes, and what is known of their quality."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Plan:
         """Of the source's own columns and of every run's stages of the annotate pass, in order."""
         if self.recorded is not None:
             return dict(self.recorded)
-        source = digest(["samples", VERSIONS["samples"], self.recipe.caption.keys])
+        source = digest(["samples", SAMPLES_VERSION, self.recipe.caption.keys])
         behind = {name: source for name in [*SAMPLES.names[1:], "image"]}
         return {"samples": source, **fingerprints(self._core, behind)}
 
@@ -121,25 +124,69 @@ class Plan:
         """Fingerprint of the input list; a changed file changes it."""
         return digest([[shard.shard_id, shard.size, shard.version] for shard in self.shards])
 
-    def _table(self, name: str, *facts: Any) -> str:
-        return f"{name}@{digest([name, VERSIONS[name], *facts, self.inputs])}"
+    @cached_property
+    def folders(self) -> dict[str, str | None]:
+        """Of every output beside the stages' columns, by name; None for what the recipe does not ask for."""
+        return {name: getattr(self, name) for name in BY_NAME}
 
     @cached_property
     def duplicates(self) -> str:
-        reads = [self.fingerprints[name] for name in ("samples", "image", "hashes", "clip")]
-        return "tables/" + self._table("duplicates", self.recipe.duplicates.model_dump(), reads)
+        return self._table("duplicates")
 
     @cached_property
     def run_columns(self) -> str:
-        """Folder of the columns that need the whole run; which ones are made depends on the rules."""
-        read = sorted(self.recipe.read_by_rules().get("derived", ()))
-        return "columns/" + self._table("run", self.duplicates, read)
+        """Folder of the columns that need the whole run."""
+        return self._table("run_columns")
 
     @cached_property
     def calibration(self) -> str:
-        reads = [self.fingerprints[name] for name in ("caption", "clip", "mentions")]
-        settings = self.recipe.entities.model_dump(exclude={"min_count", "knowledge_base", "ner"})
-        return "tables/" + self._table("calibration", settings, self.recipe.seed, reads)
+        return self._table("calibration")
+
+    @cached_property
+    def counts(self) -> str:
+        return self._table("counts")
+
+    @cached_property
+    def verdicts(self) -> str:
+        return self._table("verdicts")
+
+    @cached_property
+    def centroids(self) -> str | None:
+        return BY_NAME["centroids"].folder(self)
+
+    @cached_property
+    def labels(self) -> str | None:
+        return BY_NAME["labels"].folder(self)
+
+    @cached_property
+    def tallies(self) -> str | None:
+        return BY_NAME["tallies"].folder(self)
+
+    @cached_property
+    def classes(self) -> str | None:
+        return BY_NAME["classes"].folder(self)
+
+    @cached_property
+    def balance(self) -> str | None:
+        """Folder of how often the export takes each sample; None when it takes all that are kept, once."""
+        return BY_NAME["balance"].folder(self)
+
+    @cached_property
+    def export(self) -> str:
+        return self._table("export")
+
+    def _table(self, name: str) -> str:
+        """The folder of what every run has."""
+        folder = BY_NAME[name].folder(self)
+        assert folder is not None
+        return folder
+
+    @property
+    def fitted(self) -> ClassFolders:
+        """The folders of the classes, for passes that run only where there are some. Raises RootError where there are none."""
+        if self.centroids is None or self.labels is None or self.tallies is None or self.classes is None:
+            raise RootError(f"{self.root.url} has no classes: set classes.k in its recipe, and run it again")
+        return ClassFolders(self.centroids, self.labels, self.tallies, self.classes)
 
     @cached_property
     def entities(self) -> EntitiesStage:
@@ -150,60 +197,9 @@ class Plan:
         behind = {"mentions": self.fingerprints["mentions"], "image_embedding": self.fingerprints["clip"]}
         return fingerprints([self.entities], behind)["entities"]
 
-    @cached_property
-    def counts(self) -> str:
-        return "tables/" + self._table("counts", self.entities_fingerprint)
-
     @property
     def frequent(self) -> Frequent:
         return Frequent(self.root, f"{self.counts}/counts.parquet", self.recipe.entities.min_count)
-
-    @cached_property
-    def verdicts(self) -> str:
-        reads = [self.fingerprints, self.entities_fingerprint, self.duplicates, *self.added_fingerprints.values()]
-        return self._table("verdicts", select_identity(self.recipe), reads)
-
-    @cached_property
-    def centroids(self) -> str | None:
-        """Folder of centroids, levels and ids; None when the recipe asks for no classes."""
-        settings = self.recipe.classes
-        if settings.k is None and settings.fit_on in FITTED_HERE:
-            return None
-        fitted_on = self.verdicts if settings.fit_on == "kept" else settings.fit_on
-        return "tables/" + self._table(
-            "centroids", classes_identity(self.recipe), self.fingerprints["clip"], fitted_on, sorted(self.others.items()))
-
-    @cached_property
-    def tallies(self) -> str | None:
-        """Folder of what the kept samples of each shard say of each class, as the search behind their labels finds it."""
-        if self.labels is None:
-            return None
-        return self._table("tallies", self.labels, self.entities_fingerprint)
-
-    @cached_property
-    def classes(self) -> str | None:
-        """Folder of the table of classes and of what is known of their quality."""
-        if self.tallies is None:
-            return None
-        return "tables/" + self._table("classes", names_identity(self.recipe), self.tallies)
-
-    @cached_property
-    def labels(self) -> str | None:
-        if self.centroids is None:
-            return None
-        return self._table("labels", labels_identity(self.recipe), self.centroids, self.verdicts)
-
-    @cached_property
-    def balance(self) -> str | None:
-        """Folder of how often the export takes each sample; None when it takes all that are kept, once."""
-        if self.recipe.export.balance is None or self.labels is None:
-            return None
-        return self._table("copies", balance_identity(self.recipe), self.labels)
-
-    @cached_property
-    def export(self) -> str:
-        reads = [self.verdicts, self.labels, self.classes, self.recipe.entities.min_count, self.balance]
-        return "exports/" + digest(["export", VERSIONS["export"], export_identity(self.recipe), reads])
 
     @cached_property
     def columns(self) -> Columns:
@@ -253,9 +249,4 @@ class Plan:
 
     def describe(self) -> Mapping[str, Any]:
         """Names of all outputs, for run.json."""
-        return {
-            "route": self.route, "columns": dict(self.columns.folders), "duplicates": self.duplicates,
-            "run_columns": self.run_columns, "calibration": self.calibration, "counts": self.counts, "verdicts": self.verdicts,
-            "centroids": self.centroids, "tallies": self.tallies, "classes": self.classes, "labels": self.labels,
-            "balance": self.balance, "export": self.export, "others": dict(self.others),
-        }
+        return {"route": self.route, "columns": dict(self.columns.folders), **self.folders, "others": dict(self.others)}

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
 
 import fsspec
 import pytest
@@ -12,7 +13,7 @@ from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
 from pipeline.cli import printing as shown
 from pipeline.errors import RootError
-from pipeline.plan import VERSIONS
+from pipeline.outputs import BY_NAME
 from pipeline.queries.status import status
 from pipeline.root.existing import open_root
 from pipeline.root.lock import Pace, held
@@ -184,8 +185,8 @@ def test_what_is_no_root_is_refused_and_nothing_is_written_into_it(tmp_path):
 def test_a_root_of_another_version_keeps_what_is_its_own(root, monkeypatch):
     """Its outputs have other names than this version would give them, as those of another recipe have."""
     before = hashes(root)
-    for name in ("duplicates", "run", "calibration", "export"):
-        monkeypatch.setitem(VERSIONS, name, 999)
+    for name in ("duplicates", "run_columns", "calibration", "export"):
+        monkeypatch.setitem(BY_NAME, name, replace(BY_NAME[name], version=999))
         with pytest.raises(RootError, match="another version of shardmill"):
             collect(str(root))
         monkeypatch.undo()

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.curation import SUCCESS
 from pipeline.errors import RootError
+from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
 from pipeline.root.lock import PACE, Pace, held
@@ -23,7 +24,7 @@ from pipeline.root.manifest import MANIFEST, folders, is_shard_file, read_manife
 from pipeline.store.store import PARTIAL, Store
 
 TABLE = re.compile(r"[a-z_]+@[0-9a-f]{12}")
-RUN_TABLE = re.compile(r"(verdicts|labels|tallies|copies)@[0-9a-f]{12}")
+RUN_TABLE = re.compile("(" + "|".join(output.folder_name for output in OUTPUTS if not output.place) + ")@[0-9a-f]{12}")
 EXPORT = re.compile(r"[0-9a-f]{12}")
 OTHER, NO_INPUT, UNFINISHED = "of another recipe, model or input list", "of shards that are no longer inputs", "never finished"
 REMOVALS = 16

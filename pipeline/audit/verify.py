@@ -18,7 +18,7 @@ from pipeline.input.reader import read
 from pipeline.passes.balance import balance_faults
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
-from pipeline.root.manifest import MANIFEST, described, read_manifest
+from pipeline.root.manifest import MANIFEST, described, folders, read_manifest
 from pipeline.root.manifest import faults as manifest_faults
 from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger, from_dict
@@ -76,7 +76,7 @@ def marker_faults(plan: Plan) -> list[str]:
 
 def missing_files(plan: Plan) -> Iterator[str]:
     listed = read_manifest(plan.root)
-    for folder in [*plan.columns.folders.values(), plan.verdicts, *filter(None, [plan.labels, plan.balance])]:
+    for folder in [folder for folder, per_shard in folders(plan).items() if per_shard]:
         for shard in plan.shards:
             if f"{folder}/{shard.shard_id}.parquet" not in listed:
                 yield f"{folder}/{shard.shard_id}.parquet is not in the manifest"

@@ -59,7 +59,7 @@ def draw(plan: Plan, run: Run, driver: Driver) -> None:
 
 
 def _cuts(plan: Plan, parts: Callable[[], Iterable[Ranked]]) -> Cuts:
-    export, levels = plan.recipe.export, taxonomy.read(plan.root, plan.centroids or "")
+    export, levels = plan.recipe.export, taxonomy.read(plan.root, plan.fitted.centroids)
     above = [positions(below.parents, level.ids) for below, level in pairwise(levels) if below.parents is not None]
     share = partial(allocate, parents=above, target=export.balance or 0, seed=plan.recipe.seed, multiplier=export.multiplier)
     return cuts(parts, levels[0].ids, share)
@@ -95,7 +95,7 @@ class Rank(Work[Item]):
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Item], Facts]]:
-        level = taxonomy.read(self.plan.root, self.plan.centroids or "")[0]
+        level = taxonomy.read(self.plan.root, self.plan.fitted.centroids)[0]
         yield lambda item: self._run(item, level)
 
     def _run(self, item: Item, level: Level) -> Facts:
@@ -115,13 +115,13 @@ class Copy(Work[Item]):
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Item], Facts]]:
-        level = taxonomy.read(self.plan.root, self.plan.centroids or "")[0]
+        level = taxonomy.read(self.plan.root, self.plan.fitted.centroids)[0]
         cut = read_npy(self.plan.root, f"{self.plan.balance}/{CUTS}")
         yield lambda item: self._run(item, level, cut)
 
     def _run(self, item: Item, level: Level, cut: Cuts) -> Facts:
         started, plan = time.monotonic(), self.plan
-        uid = read_columns(plan.root, plan.labels or "", item[0], ["uid"]).column("uid").combine_chunks()
+        uid = read_columns(plan.root, plan.fitted.labels, item[0], ["uid"]).column("uid").combine_chunks()
         found = ranked(plan, item, level)
         times = np.zeros(len(uid), np.int32)
         times[found["row"] - item[1]] = copies(found, cut)

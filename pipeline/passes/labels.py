@@ -94,7 +94,7 @@ class Measure(Work[str]):
 
     def _run(self, _: str) -> Facts:
         plan, settings = self.plan, self.plan.recipe.classes
-        centroids = np.asarray(taxonomy.read(plan.root, plan.centroids or "")[0].centroids)
+        centroids = np.asarray(taxonomy.read(plan.root, plan.fitted.centroids)[0].centroids)
         blocks = [Embeddings(plan.root, plan.columns.folders["clip"], shard_id, plan.verdicts) for shard_id in self.shard_ids]
         rows = sample(blocks, MEASURED_ON, plan.recipe.seed)
         search, weight = EXACT, {"temperature": settings.temperature}
@@ -137,7 +137,7 @@ class Label(Work[tuple[str, int]]):
     @contextmanager
     def open(self) -> Iterator[Callable[[tuple[str, int]], Facts]]:
         plan = self.plan
-        levels = taxonomy.read(plan.root, plan.centroids or "")
+        levels = taxonomy.read(plan.root, plan.fitted.centroids)
         naming = Naming(levels[0].ids, taxonomy.ancestors(levels))
         centroids = levels[0].centroids
         ready = search_of(plan).centres(centroids) if len(centroids) else centroids   # without classes no sample was kept

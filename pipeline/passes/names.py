@@ -34,7 +34,7 @@ def name(plan: Plan, run: Run) -> None:
     folder = plan.classes
     if folder is None or plan.tallies is None or plan.root.exists(f"{folder}/classes.parquet"):
         return
-    levels = taxonomy.read(plan.root, plan.centroids or "")
+    levels = taxonomy.read(plan.root, plan.fitted.centroids)
     found, counts = tallies.merged(plan.root, plan.tallies, run.rows.shard_ids, counting(plan))
     plan.root.write_json(f"{folder}/{QUALITY}", measured(plan, run, found, levels[0]))
     table = pa.concat_tables(_tables(plan, levels, counts, members(found, run.rows)))

@@ -73,7 +73,7 @@ def compared(url: str, other_url: str) -> dict[str, Any]:
 
 
 def _sized(plan: Plan) -> Sized:
-    identity = known(plan.root, plan.centroids or "")
+    identity = known(plan.root, plan.fitted.centroids)
     table = read_table(plan.root, f"{plan.classes}/classes.parquet", ["class_id", "size", "level"], pc.field("level") == 0)
     sizes = dict(zip(table.column("class_id").to_pylist(), table.column("size").to_pylist(), strict=True))
     return Sized(identity, np.array([sizes[id] for id in identity.ids.tolist()], np.int64))

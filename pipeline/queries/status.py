@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.curation import SUCCESS, identity
+from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
 from pipeline.root.lock import seen
@@ -81,8 +82,7 @@ def passes(plan: Plan) -> dict[str, dict[str, int | None]]:
     folders = {
         "annotate": [plan.columns.folders[name] for name in plan.annotated],
         "entities": [plan.columns.folders[name] for name in plan.linked],
-        "select": [plan.verdicts], **({"label": [plan.labels]} if plan.labels else {}),
-        **({"balance": [plan.balance]} if plan.balance else {}),
+        **{output.counts: [path] for output in OUTPUTS if output.counts and (path := plan.folders[output.name])},
     }
     ours = {shard.shard_id for shard in plan.shards}
     found: dict[str, dict[str, int | None]] = {

@@ -158,7 +158,7 @@ def count_labels(plan: Plan, scanned: Sequence[Shard], classes: int) -> tuple[An
     """int64 and float64 [classes], by class id: samples that have each class among their labels, and the sum of its weights."""
     count, weight = np.zeros(classes, np.int64), np.zeros(classes)
     for shard in scanned if plan.labels is not None else ():
-        table = read_columns(plan.root, plan.labels or "", shard.shard_id, ["labels", "label_weights"])
+        table = read_columns(plan.root, plan.fitted.labels, shard.shard_id, ["labels", "label_weights"])
         ids, weights = (np.asarray(pc.list_flatten(table.column(name))) for name in table.column_names)
         count += np.bincount(ids, minlength=classes)
         weight += np.bincount(ids, weights.astype(np.float64), minlength=classes)

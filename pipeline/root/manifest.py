@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import RootError
+from pipeline.outputs import BESIDE_SHARDS, BY_NAME
 from pipeline.plan import Plan
 from pipeline.store.store import Store
 
@@ -16,28 +17,25 @@ MANIFEST = "manifest.json"
 PIECE = 1 << 20
 
 
-def folders(plan: Plan) -> list[str]:
-    """Every folder that this plan's outputs are in."""
-    found = [
-        *plan.columns.folders.values(), plan.run_columns, plan.duplicates, plan.calibration, plan.counts, plan.verdicts,
-        plan.centroids, plan.tallies, plan.classes, plan.labels, plan.balance, plan.export,
-    ]
-    return [folder for folder in found if folder is not None]
+def folders(plan: Plan) -> dict[str, bool]:
+    """Every folder that this plan's outputs are in, and whether it has a file for each input shard."""
+    tables = {path: BY_NAME[name].per_shard for name, path in plan.folders.items() if path is not None}
+    return {**dict.fromkeys(plan.columns.folders.values(), True), **tables}
 
 
 def files(plan: Plan) -> Iterator[str]:
     """Paths of the promised files of this plan that are there. Other inputs' columns may share a folder: they are not ours."""
     ours = tuple(f"{shard.shard_id}." for shard in plan.shards)
-    for folder in folders(plan):
-        by_shard = folder.startswith(("columns/", "labels@", "tallies@", "copies@")) or folder == plan.verdicts
+    for folder, per_shard in folders(plan).items():
         for name in plan.root.names(folder):
-            if not by_shard or name.startswith(ours) or not is_shard_file(name):
+            if not per_shard or name.startswith(ours) or not is_shard_file(name):
                 yield f"{folder}/{name}"
     yield from ("run.json", "current.json")
 
 
 def is_shard_file(name: str) -> bool:
-    return name.endswith((".parquet", ".npy")) and name not in ("subset.npy", "cuts.npy")
+    """Of one input shard, in a folder that has files for each."""
+    return name.endswith((".parquet", ".npy")) and name not in BESIDE_SHARDS
 
 
 def write_manifest(plan: Plan) -> str:

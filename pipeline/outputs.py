@@ -1,0 +1,131 @@
+"""What a run writes beside the columns of its stages: one declaration for each folder. Plan, manifest, gc, status, verify and
+current.json go by this list; another table is one more entry.
+
+Whatever changes a file's content is in its folder's name (design decision 1): what it is made from, the fingerprints of what it
+reads, and the input shards with their versions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.recipe.recipe import (
+    balance_identity,
+    classes_identity,
+    export_identity,
+    labels_identity,
+    names_identity,
+    select_identity,
+)
+from pipeline.recipe.sections import FITTED_HERE
+from pipeline.stage import digest
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+Facts = list[Any]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One folder of a root."""
+
+    name: str
+    """In run.json."""
+    folder_name: str
+    """What stands before `@` in the folder's name."""
+    version: int
+    """Raised whenever the same input would give another table."""
+    identity: Callable[["Plan"], Facts | None]
+    """What its content follows from, beside the input shards; None where the recipe asks for no such table."""
+    place: str = ""
+    """The folder that it is in, with `/`."""
+    per_shard: bool = False
+    """Has a file for each input shard."""
+    published: bool = False
+    """current.json names it once the export is whole."""
+    counts: str | None = None
+    """The pass that `status` counts by its files; None: it is made at once."""
+
+    def folder(self, plan: "Plan") -> str | None:
+        """Its path in the root."""
+        facts = self.identity(plan)
+        if facts is None:
+            return None
+        return f"{self.place}{self.folder_name}@{digest([self.folder_name, self.version, *facts, plan.inputs])}"
+
+
+@dataclass(frozen=True)
+class ExportFolder(Output):
+    """Follows from tables alone, whose names have the inputs in them."""
+
+    def folder(self, plan: "Plan") -> str:
+        return f"{self.place}{digest([self.folder_name, self.version, *(self.identity(plan) or ())])}"
+
+
+def _duplicates(plan: "Plan") -> Facts:
+    return [plan.recipe.duplicates.model_dump(), [plan.fingerprints[name] for name in ("samples", "image", "hashes", "clip")]]
+
+
+def _run_columns(plan: "Plan") -> Facts:
+    """Which ones are made depends on the rules."""
+    return [plan.duplicates, sorted(plan.recipe.read_by_rules().get("derived", ()))]
+
+
+def _calibration(plan: "Plan") -> Facts:
+    settings = plan.recipe.entities.model_dump(exclude={"min_count", "knowledge_base", "ner"})
+    return [settings, plan.recipe.seed, [plan.fingerprints[name] for name in ("caption", "clip", "mentions")]]
+
+
+def _verdicts(plan: "Plan") -> Facts:
+    reads = [plan.fingerprints, plan.entities_fingerprint, plan.duplicates, *plan.added_fingerprints.values()]
+    return [select_identity(plan.recipe), reads]
+
+
+def _centroids(plan: "Plan") -> Facts | None:
+    settings = plan.recipe.classes
+    if settings.k is None and settings.fit_on in FITTED_HERE:
+        return None
+    fitted_on = plan.verdicts if settings.fit_on == "kept" else settings.fit_on
+    return [classes_identity(plan.recipe), plan.fingerprints["clip"], fitted_on, sorted(plan.others.items())]
+
+
+def _labels(plan: "Plan") -> Facts | None:
+    return None if plan.centroids is None else [labels_identity(plan.recipe), plan.centroids, plan.verdicts]
+
+
+def _tallies(plan: "Plan") -> Facts | None:
+    return None if plan.labels is None else [plan.labels, plan.entities_fingerprint]
+
+
+def _classes(plan: "Plan") -> Facts | None:
+    return None if plan.tallies is None else [names_identity(plan.recipe), plan.tallies]
+
+
+def _copies(plan: "Plan") -> Facts | None:
+    if plan.recipe.export.balance is None or plan.labels is None:
+        return None
+    return [balance_identity(plan.recipe), plan.labels]
+
+
+def _export(plan: "Plan") -> Facts:
+    reads = [plan.verdicts, plan.labels, plan.classes, plan.recipe.entities.min_count, plan.balance]
+    return [export_identity(plan.recipe), reads]
+
+
+OUTPUTS = (
+    Output("duplicates", "duplicates", 1, _duplicates, "tables/"),
+    Output("run_columns", "run", 1, _run_columns, "columns/", per_shard=True),
+    Output("calibration", "calibration", 2, _calibration, "tables/"),
+    Output("counts", "counts", 1, lambda plan: [plan.entities_fingerprint], "tables/"),
+    Output("verdicts", "verdicts", 1, _verdicts, per_shard=True, published=True, counts="select"),
+    Output("centroids", "centroids", 1, _centroids, "tables/", published=True),
+    Output("tallies", "tallies", 1, _tallies, per_shard=True),
+    Output("classes", "classes", 2, _classes, "tables/", published=True),
+    Output("labels", "labels", 2, _labels, per_shard=True, published=True, counts="label"),
+    Output("balance", "copies", 1, _copies, per_shard=True, published=True, counts="balance"),
+    ExportFolder("export", "export", 2, _export, "exports/", published=True),
+)
+BY_NAME = {output.name: output for output in OUTPUTS}
+BESIDE_SHARDS = ("subset.npy", "cuts.npy")
+"""Arrays of a whole run that lie in folders with arrays of each shard."""
