@@ -5,11 +5,12 @@ Whatever changes a file's content is in its folder's name (design decision 1): w
 reads, and the input shards with their versions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pipeline.recipe.recipe import (
+    Recipe,
     balance_identity,
     classes_identity,
     export_identity,
@@ -20,10 +21,38 @@ from pipeline.recipe.recipe import (
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.stage import digest
 
-if TYPE_CHECKING:
-    from pipeline.plan import Plan
-
 Facts = list[Any]
+
+
+class Planned(Protocol):
+    """What outputs follow from (`plan.Plan`)."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def inputs(self) -> str: ...
+    @property
+    def fingerprints(self) -> dict[str, str]: ...
+    @property
+    def entities_fingerprint(self) -> str: ...
+    @property
+    def added_fingerprints(self) -> dict[str, str]: ...
+    @property
+    def others(self) -> Mapping[str, str]: ...
+    @property
+    def duplicates(self) -> str: ...
+    @property
+    def verdicts(self) -> str: ...
+    @property
+    def centroids(self) -> str | None: ...
+    @property
+    def labels(self) -> str | None: ...
+    @property
+    def tallies(self) -> str | None: ...
+    @property
+    def classes(self) -> str | None: ...
+    @property
+    def balance(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +65,7 @@ class Output:
     """What stands before `@` in the folder's name."""
     version: int
     """Raised whenever the same input would give another table."""
-    identity: Callable[["Plan"], Facts | None]
+    identity: Callable[[Planned], Facts | None]
     """What its content follows from, beside the input shards; None where the recipe asks for no such table."""
     place: str = ""
     """The folder that it is in, with `/`."""
@@ -47,7 +76,7 @@ class Output:
     counts: str | None = None
     """The pass that `status` counts by its files; None: it is made at once."""
 
-    def folder(self, plan: "Plan") -> str | None:
+    def folder(self, plan: Planned) -> str | None:
         """Its path in the root."""
         facts = self.identity(plan)
         if facts is None:
@@ -59,30 +88,30 @@ class Output:
 class ExportFolder(Output):
     """Follows from tables alone, whose names have the inputs in them."""
 
-    def folder(self, plan: "Plan") -> str:
+    def folder(self, plan: Planned) -> str:
         return f"{self.place}{digest([self.folder_name, self.version, *(self.identity(plan) or ())])}"
 
 
-def _duplicates(plan: "Plan") -> Facts:
+def _duplicates(plan: Planned) -> Facts:
     return [plan.recipe.duplicates.model_dump(), [plan.fingerprints[name] for name in ("samples", "image", "hashes", "clip")]]
 
 
-def _run_columns(plan: "Plan") -> Facts:
+def _run_columns(plan: Planned) -> Facts:
     """Which ones are made depends on the rules."""
     return [plan.duplicates, sorted(plan.recipe.read_by_rules().get("derived", ()))]
 
 
-def _calibration(plan: "Plan") -> Facts:
+def _calibration(plan: Planned) -> Facts:
     settings = plan.recipe.entities.model_dump(exclude={"min_count", "knowledge_base", "ner"})
     return [settings, plan.recipe.seed, [plan.fingerprints[name] for name in ("caption", "clip", "mentions")]]
 
 
-def _verdicts(plan: "Plan") -> Facts:
+def _verdicts(plan: Planned) -> Facts:
     reads = [plan.fingerprints, plan.entities_fingerprint, plan.duplicates, *plan.added_fingerprints.values()]
     return [select_identity(plan.recipe), reads]
 
 
-def _centroids(plan: "Plan") -> Facts | None:
+def _centroids(plan: Planned) -> Facts | None:
     settings = plan.recipe.classes
     if settings.k is None and settings.fit_on in FITTED_HERE:
         return None
@@ -90,25 +119,25 @@ def _centroids(plan: "Plan") -> Facts | None:
     return [classes_identity(plan.recipe), plan.fingerprints["clip"], fitted_on, sorted(plan.others.items())]
 
 
-def _labels(plan: "Plan") -> Facts | None:
+def _labels(plan: Planned) -> Facts | None:
     return None if plan.centroids is None else [labels_identity(plan.recipe), plan.centroids, plan.verdicts]
 
 
-def _tallies(plan: "Plan") -> Facts | None:
+def _tallies(plan: Planned) -> Facts | None:
     return None if plan.labels is None else [plan.labels, plan.entities_fingerprint]
 
 
-def _classes(plan: "Plan") -> Facts | None:
+def _classes(plan: Planned) -> Facts | None:
     return None if plan.tallies is None else [names_identity(plan.recipe), plan.tallies]
 
 
-def _copies(plan: "Plan") -> Facts | None:
+def _copies(plan: Planned) -> Facts | None:
     if plan.recipe.export.balance is None or plan.labels is None:
         return None
     return [balance_identity(plan.recipe), plan.labels]
 
 
-def _export(plan: "Plan") -> Facts:
+def _export(plan: Planned) -> Facts:
     reads = [plan.verdicts, plan.labels, plan.classes, plan.recipe.entities.min_count, plan.balance]
     return [export_identity(plan.recipe), reads]
 

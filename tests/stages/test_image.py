@@ -132,7 +132,7 @@ def test_a_careful_annotate_loses_the_killer_alone_and_the_others_are_the_same_b
         work = Annotate(columns, (image, HashesStage()), ("txt",), threads=2, batch_rows=4)
         (outcome,) = LocalExecutor().run(work.careful() if image.guard else work, work.of(discover([str(tmp_path / "in")])))
         assert outcome.facts["rows"] == 9
-        tables[name] = [read_columns(columns.store, folder, outcome.item.shard_id) for folder in columns.folders.values()]
+        tables[name] = [read_columns(columns.store, folder, outcome.item.shard.shard_id) for folder in columns.folders.values()]
     others = pa.array([row for row in range(9) if row != 4])
     for careful, plain in zip(tables["careful"], tables["plain"], strict=True):
         assert careful.take(others).equals(plain.take(others))
