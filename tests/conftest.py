@@ -26,9 +26,9 @@ def sample_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory) -> Path:
-    """What `shardmill run sample` writes with two actors. Read only."""
+    """What `shardmill run sample` writes with two actors, which also fit the classes. Read only."""
     root = tmp_path_factory.mktemp("demo") / "root"
-    shardmill("run", "sample", "--output", str(root), "--workers", "2")
+    shardmill("run", "sample", "--output", str(root), "--workers", "2", SHARDMILL_FIT_ALONE="0")
     return root
 
 

@@ -1,5 +1,6 @@
 """From embeddings to the folder of centroids: fitted on this run's samples, or taken from another root."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ from pipeline.work import Facts, Work
 FITTING = "fitting"
 """Folder of checkpoints and seeds, gone after the fit."""
 ALONE = 5e7
-"""Rows times classes that the driver's process fits faster than actors start."""
+"""Rows times classes that the driver's process fits faster than actors start; SHARDMILL_FIT_ALONE in its environment overrides it.
+No part of a recipe: who fits changes no bit."""
 OVERLAP_ROWS = 50_000
 """Samples by which old and new classes are matched, about."""
 
@@ -103,12 +105,21 @@ def refuse_what_cannot_fit(plan: Plan, driver: Driver, rows: int = 0) -> None:
         Costs((), settings.k, plan.clip.description.dimension, rows, Machines(nodes, driver.executor.workers, 1.0, memory)).check()
 
 
+def alone(rows: int, k: int) -> bool:
+    """Whether the driver's process fits by itself. Raises InputError for a bound that is no number."""
+    bound = os.environ.get("SHARDMILL_FIT_ALONE", str(ALONE))
+    try:
+        return rows * k <= float(bound)
+    except ValueError:
+        raise InputError(f"SHARDMILL_FIT_ALONE={bound}: give a number of rows times classes, e.g. 0") from None
+
+
 def _fitted(plan: Plan, rows: Sequence[Embeddings], driver: Driver, folder: str) -> dict[str, Any]:
     """Fits and writes `centroids.npy`; what there is to say about it."""
     settings, seed = plan.recipe.classes, plan.recipe.seed
     assert settings.k is not None
     read = plan.root.read_json(f"{plan.verdicts}/ledger.json")["read"]
-    with driver.executor.fleet(rows, plan.root, f"{folder}/{FITTING}", alone=read * settings.k <= ALONE) as fleet:
+    with driver.executor.fleet(rows, plan.root, f"{folder}/{FITTING}", alone=alone(read, settings.k)) as fleet:
         if not fleet.rows:   # an empty export is a result, not an error
             plan.root.write(taxonomy.path(folder, 0), npy_bytes(np.zeros((0, 0), np.float32)))
             return {"k": 0, "rows": 0, "reason": "no sample was kept"}

@@ -29,6 +29,8 @@ from tests.roots import hashes
 SHARDS = 18
 PAIRS = 6
 SETTINGS = ("classes.k=4", "export.shard_size=6", "filters.clip_similarity.null_quantile=0.2")
+ON_ACTORS = {"SHARDMILL_FIT_ALONE": "0"}
+"""Classes are fitted by the cluster's actors, as at scale; the undisturbed run fits them in one process."""
 LONGEST_DELAY = {"start": 6.0, "annotate": 0.5, "reduce": 1.2, "select": 0.15, "export": 0.4}
 """Seconds after a pass is first seen within which the shot falls; about as long as the pass takes."""
 PATIENCE = 240
@@ -101,7 +103,7 @@ class Trial:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "pipeline.cli.main", "run", "sample", *map(str, self._inputs), "--output", self._root,
                    "--address", self._machines.address, "--workers", str(2), *[a for s in SETTINGS for a in ("--set", s)]]
-        return subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
+        return subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT, env={**os.environ, **ON_ACTORS, "NO_COLOR": "1"})
 
     def _shoot(self, shot: Shot) -> Kill | None:
         """Waits for the pass and the delay, then kills. None: the run was done before."""
