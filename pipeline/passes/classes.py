@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.columns import Run
 from pipeline.driver import Driver
-from pipeline.errors import RecipeError
+from pipeline.errors import InputError, RecipeError
 from pipeline.plan import Plan
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.classes import stored as taxonomy
