@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from pipeline.audit.deep import Deep
 from pipeline.columns import Run
@@ -53,9 +54,12 @@ def verify(url: str, *, deep: bool = False) -> Verification:
     against = Deep(plan, run)
     if deep:
         faults += against.faults()
-    return Verified(
-        faults=tuple(faults), **{key: value for key, value in ledger.as_dict().items() if key != "shards"},
-        accounted=sum(ledger.verdicts.values()), shards=len(plan.shards), compared=against.compared if deep else None)
+    try:
+        return Verified(
+            faults=tuple(faults), **{key: value for key, value in ledger.as_dict().items() if key != "shards"},
+            accounted=sum(ledger.verdicts.values()), shards=len(plan.shards), compared=against.compared if deep else None)
+    except ValidationError as error:   # not an account: it cannot be told, only its faults
+        return Damaged(faults=(*faults, f"{plan.verdicts}/ledger.json is not as it was written: {error}"))
 
 
 def marker_faults(plan: Plan) -> list[str]:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from pipeline.cli import printing as shown
 from pipeline.cli.signals import stop_on_sigterm
-from pipeline.errors import InputError, ShardmillError
+from pipeline.errors import InputError, RootError, ShardmillError
 from schemas.answers.base import Answer
 from schemas.answers.runs import RunResult
 
@@ -28,6 +29,9 @@ class Commands(TyperGroup):
         except ShardmillError as error:
             typer.echo(f"shardmill: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except ValidationError as error:   # of an answer, whose values come from the files of a root
+            typer.echo(f"shardmill: a file of the root is damaged or of another version of shardmill: {error}", err=True)
+            raise typer.Exit(RootError.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("shardmill: stopped; the same command continues it", err=True)
             raise typer.Exit(130) from None
