@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import shutil
 
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from jsonschema import ValidationError
 from pipeline.cli import printing as shown
 from pipeline.cli.main import app
 from schemas.__main__ import FOLDER
+from schemas.answers.classes import ClassRow
 from schemas.answers.published import ANSWERS
 from tests.answers import checked
 from tests.curations import curated
@@ -115,5 +117,18 @@ def test_the_mean_of_no_samples_is_null():
     """A class that no sample of the root is nearest to: the table has not-a-number there, which is no JSON."""
     row = {"class_id": 3, "level": 0, "parent": None, "name": "3", "named": False, "confidence": None, "size": 0,
            "mean_similarity": float("nan"), "entities": [], "exemplars": [], "outliers": []}
-    (model,) = ANSWERS["classes"].__args__[:1]
-    assert checked("classes", shown.as_json([model.model_validate(row)]))[0]["mean_similarity"] is None
+    answer = ClassRow.model_validate(row)
+    assert answer.mean_similarity is None
+    assert checked("classes", shown.as_json([answer]))[0]["mean_similarity"] is None
+
+
+def test_a_root_whose_account_is_none_gets_a_message_and_no_traceback(places, capsys):
+    (path,) = places["copy"].glob("verdicts@*/ledger.json")
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"gaps": [{"shard_id": "a", "kind": "lost"}]}))
+    try:
+        code = app(["status", str(places["copy"])], standalone_mode=False)
+    finally:
+        path.write_text(before)
+    assert code == 2
+    assert re.search(r"damaged or of another version.*gaps\.0\.kind", capsys.readouterr().err, re.DOTALL)
