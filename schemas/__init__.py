@@ -1,1 +1,1 @@
-"""The contract with everyone who reads shardmill's files: Arrow schemas and reason codes. Imports pyarrow only."""
+"""The contract with everyone who reads shardmill's files: Arrow schemas, reason codes, and the answers of the command line."""

@@ -1,14 +1,19 @@
-"""Writes schemas/json/*.schema.json from the Arrow schemas: `python -m schemas`. A test holds the two together."""
+"""Writes schemas/json/ from the Arrow schemas, and schemas/json/answers/ from the answers: `python -m schemas`. A test holds them
+together."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import columns, exports, tables
+from schemas.answers.published import ANSWERS
 
 FOLDER = Path(__file__).parent / "json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def published() -> dict[str, pa.Schema]:
@@ -59,7 +64,7 @@ def json_schema(name: str, schema: pa.Schema) -> str:
         described = {"description": doc} if doc else {}
         properties[field.name] = {**described, **json_type(field.type)}
     document = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DIALECT,
         "title": name,
         "type": "object",
         "properties": properties,
@@ -67,10 +72,32 @@ def json_schema(name: str, schema: pa.Schema) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
+class Untitled(GenerateJsonSchema):
+    """Without a title for each field: its name says as much."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def answer_schema(name: str) -> str:
+    """The schema of what `--json` prints, by a name of ANSWERS."""
+    document = TypeAdapter(ANSWERS[name]).json_schema(mode="serialization", schema_generator=Untitled)
+    return json.dumps({"$schema": DIALECT, **document, "title": name}, indent=2) + "\n"
+
+
+def documents() -> dict[str, str]:
+    """Every published document, by its path in the folder."""
+    return {
+        **{f"{name}.schema.json": json_schema(name, schema) for name, schema in published().items()},
+        **{f"answers/{name}.schema.json": answer_schema(name) for name in ANSWERS},
+    }
+
+
 def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
-    for name, schema in published().items():
-        (FOLDER / f"{name}.schema.json").write_text(json_schema(name, schema))
+    for name, text in documents().items():
+        path = FOLDER / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
 
 
 if __name__ == "__main__":

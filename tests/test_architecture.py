@@ -26,7 +26,7 @@ OWNERS = {
     "cloudpickle": (),
 }
 BELOW = {"schemas": {"schemas"}, "pipeline": {"pipeline", "schemas"}, "jobs": {"jobs", "pipeline", "schemas"}}
-PURE = {"schemas": {"pyarrow", "enum", "schemas", "json", "pathlib", "typing"}}
+PURE = {"schemas": {"pyarrow", "pydantic", "enum", "schemas", "json", "pathlib", "typing"}}
 
 
 def imports(path: Path) -> set[str]:

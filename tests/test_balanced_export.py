@@ -24,6 +24,7 @@ from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
 from pipeline.reduce.classes import stored as taxonomy
 from pipeline.root.existing import open_root
+from tests.answers import checked
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.roots import hashes
@@ -106,7 +107,7 @@ def test_the_export_is_the_balanced_sample_of_the_kept_samples(root, inputs, ord
     expected = sample(tree, target, seed=0, multiplier=multiplier, order=order)
     assert exported(root)[0] == Counter(rows[i] for i in expected.tolist())
     found = verify(str(root), deep=True)
-    assert (found["faults"], found["compared"], found["kept"]) == ([], target, len(rows))
+    assert (found.faults, found.compared, found.kept) == ((), target, len(rows))
 
 
 def divergence(counts, k):
@@ -149,7 +150,10 @@ def test_repeats_are_bounded_spread_over_the_class_and_written_under_keys_of_the
     meta = json.loads((root / "shards" / "meta.json").read_text())
     assert (meta["left_out"], meta["repeats"]) == (done.ledger.kept - len(rows), 150 - len(rows))
     assert meta["output_count"] == done.ledger.kept - meta["left_out"] + meta["repeats"]
-    shown.status(status(str(root)))
+    found = status(str(root))
+    account = {name: meta[name] for name in ("output_count", "left_out", "repeats")}
+    assert checked("status", shown.as_json(found))["balance"] == account
+    shown.status(found)
     says = capsys.readouterr().out
     assert f"balanced over the classes: {meta['left_out']} of the kept are left out, {meta['repeats']} are repeats" in says
     assert "pass balance" in says
@@ -160,7 +164,7 @@ def test_where_there_are_fewer_samples_all_are_taken_as_often_as_may_be(root, in
     rows, _ = exported(root)
     assert set(rows.values()) == {2}
     assert len(rows) == done.ledger.kept
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
 
 
 def test_files_that_were_lost_are_made_again_the_same(root, inputs):
@@ -170,10 +174,10 @@ def test_files_that_were_lost_are_made_again_the_same(root, inputs):
     for pattern in (f"{plan.balance}/*.parquet", f"{plan.balance}/{CUTS}", f"{plan.export}/000001.tar"):
         path = sorted(root.glob(pattern))[-1]
         path.unlink()
-        assert any(path.name in fault for fault in verify(str(root))["faults"])
+        assert any(path.name in fault for fault in verify(str(root)).faults)
         assert not balanced(root, inputs, *REPEATED).finished_before
         assert hashes(root) == whole
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
 
 
 def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashes_fit(root, inputs):
@@ -185,14 +189,14 @@ def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashe
     times[more], times[less] = 2, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
     repair(root, said)
-    faults = verify(str(root))["faults"]
+    faults = verify(str(root)).faults
     assert len(faults) == 2
     assert f"1 samples to be exported were not written, e.g. ('{path.stem}', {more})" in faults[0]
     assert f"1 samples were written more often than wanted, e.g. ('{path.stem}', {less})" in faults[1]
     times[less], times[np.flatnonzero(times == 0)[0]] = 4, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
     repair(root, said)
-    faults = "\n".join(verify(str(root))["faults"])
+    faults = "\n".join(verify(str(root)).faults)
     for fault in ("4 times, the multiplier is 3", "the recipe's balance makes it 150", "left_out or repeats is not"):
         assert fault in faults
 
@@ -200,8 +204,8 @@ def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashe
 def test_deep_verification_finds_a_flipped_byte_in_a_balanced_export(root, inputs):
     balanced(root, inputs, *REPEATED)
     path, key = rewritten(root, lambda sample: {"image": flipped(sample["image"])})
-    assert verify(str(root))["faults"] == []
-    (fault,) = verify(str(root), deep=True)["faults"]
+    assert verify(str(root)).faults == ()
+    (fault,) = verify(str(root), deep=True).faults
     assert fault.startswith(f"{path}: sample {key}: its image is not that of sample")
 
 
@@ -209,9 +213,9 @@ def test_another_balance_keeps_the_labels_and_gc_removes_what_the_old_one_left(r
     before = balanced(root, inputs, *REPEATED).plan
     after = balanced(root, inputs, "export.balance=60").plan
     assert (before.labels, before.classes) == (after.labels, after.classes)
-    assert before.balance in {entry["folder"] for entry in collect(str(root))["folders"]}
+    assert before.balance in {entry.folder for entry in collect(str(root)).folders}
     assert not (root / before.balance).exists()
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
 
 
 def test_a_balance_without_classes_is_refused_and_so_is_a_multiplier_without_a_balance():

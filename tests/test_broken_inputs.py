@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from pipeline.audit.verify import verify
+from pipeline.cli.printing import as_json
 from pipeline.columns import Columns
 from pipeline.curation import Result
 from pipeline.distributed.local import LocalExecutor
@@ -22,6 +23,7 @@ from pipeline.report.build import write_report
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_facts
 from pipeline.work import Outcome
+from tests.answers import checked
 from tests.broken import CASES, tar, whole
 from tests.curations import curated
 from tests.damage import clean_pairs
@@ -90,14 +92,15 @@ def test_the_account_balances_and_verify_finds_no_fault(result):
     assert ledger.read == ledger.kept + sum(ledger.rejected.values()) + sum(ledger.failed.values())
     faults = Counter(error for case in CASES for _, error in case.rows if error is not None)
     assert {name: ledger.failed[name] for name in faults} == faults
-    assert verify(result.plan.root.url)["faults"] == []
+    assert verify(result.plan.root.url).faults == ()
 
 
 def test_status_and_report_name_every_gap(result, around):
     wanted = Counter((shard_of(result, case.file).shard_id, kind) for case in CASES for kind in case.gaps)
     found = status(result.plan.root.url)
-    assert Counter((gap["shard_id"], gap["kind"]) for gap in found["gaps"]) == wanted
-    assert found["ignored"] == sum((Counter(case.ignored) for case in CASES), Counter())
+    assert Counter((gap.shard_id, gap.kind) for gap in found.gaps) == wanted
+    assert checked("status", as_json(found))["gaps"]
+    assert found.ignored == sum((Counter(case.ignored) for case in CASES), Counter())
     page = (around / "root" / "report.html").read_text()
     assert all(case.file in page for case in CASES if case.gaps)
 

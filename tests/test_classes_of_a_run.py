@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
+from pipeline.cli.printing import as_json
 from pipeline.cli.progress import Silent
 from pipeline.cli.run import Request, label_by
 from pipeline.distributed.local import LocalExecutor
@@ -25,6 +26,7 @@ from pipeline.reduce.classes import stored as taxonomy
 from pipeline.root.existing import open_root
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
+from tests.answers import checked
 from tests.curations import curated
 from tests.roots import hashes
 
@@ -87,7 +89,7 @@ def test_every_class_knows_its_parent_and_coarse_labels_are_the_parents_of_the_l
 
 
 def test_the_export_carries_labels_of_every_level_and_their_names(finished):
-    names = {row["class_id"]: row["name"] for row in class_rows(str(finished))}
+    names = {row.class_id: row.name for row in class_rows(str(finished))}
     stored = labelled(finished)
     seen = 0
     for path in sorted((finished / "shards").glob("*.tar")):
@@ -106,7 +108,7 @@ def test_quality_agrees_with_what_the_labels_and_the_metadata_say(finished):
     assert quality["rows"] == len(rows)
     sizes = Counter(row["labels"][0] for row in rows.values())
     assert quality["sizes"]["max"] == max(sizes.values())
-    assert {row["class_id"]: row["size"] for row in class_rows(str(finished))} == dict(sizes)
+    assert {row.class_id: row.size for row in class_rows(str(finished))} == dict(sizes)
     pairs = []
     for path in sorted((finished / "shards").glob("*.tar")):
         with tarfile.open(path) as tar:
@@ -121,12 +123,12 @@ def test_quality_agrees_with_what_the_labels_and_the_metadata_say(finished):
 
 def test_a_class_is_shown_with_its_family_and_members(finished):
     largest = class_rows(str(finished))[0]
-    found = one_class(str(finished), largest["class_id"])
-    assert len(found["exemplars"]) == min(16, largest["size"])
-    assert found["exemplars"][0]["similarity"] >= found["outliers"][0]["similarity"]
-    above = one_class(str(finished), found["parent"], level=1)
-    assert above["name"] == found["parent_name"]
-    assert largest["class_id"] in [child["class_id"] for child in above["children"]]
+    found = one_class(str(finished), largest.class_id)
+    assert len(found.exemplars) == min(16, largest.size)
+    assert found.exemplars[0].similarity >= found.outliers[0].similarity
+    above = one_class(str(finished), found.parent, level=1)
+    assert above.name == found.parent_name
+    assert largest.class_id in [child.class_id for child in above.children]
     with pytest.raises(InputError, match="no class 99 of level 0"):
         one_class(str(finished), 99)
     with pytest.raises(InputError, match=r"no classes of level 3.*classes.levels=\[5, 2\]"):
@@ -135,7 +137,7 @@ def test_a_class_is_shown_with_its_family_and_members(finished):
 
 def test_ids_stay_when_data_are_added_and_the_same_command_again_changes_nothing(root, shards):
     before = labelled(root)
-    old = {row["class_id"] for row in class_rows(str(root))}
+    old = {row.class_id for row in class_rows(str(root))}
     keep = (*WISHES[:-1], "classes.k=14", "classes.ids_from=self")
     curated(root, [shards[1]], keep)
     after = labelled(root)
@@ -143,7 +145,7 @@ def test_ids_stay_when_data_are_added_and_the_same_command_again_changes_nothing
     same = np.mean([before[uid]["labels"][0] == after[uid]["labels"][0] for uid in both])
     assert len(both) > 80
     assert same >= 0.75   # a fresh fit of more data keeps about half
-    now = {row["class_id"] for row in class_rows(str(root))}
+    now = {row.class_id for row in class_rows(str(root))}
     ids = table(root, f"{open_root(str(root)).centroids}/ids.parquet").to_pylist()
     level0 = [row for row in ids if row["level"] == 0]
     assert {row["old_id"] for row in level0 if row["status"] != "new"} == old
@@ -152,10 +154,10 @@ def test_ids_stay_when_data_are_added_and_the_same_command_again_changes_nothing
     files = hashes(root)
     assert curated(root, [shards[1]], keep).finished_before
     assert hashes(root) == files
-    assert verify(str(root))["faults"] == []
-    removed = {one["folder"].partition("@")[0] for one in collect(str(root))["folders"]}
+    assert verify(str(root)).faults == ()
+    removed = {one.folder.partition("@")[0] for one in collect(str(root)).folders}
     assert {"tables/centroids", "tables/classes", "tallies", "labels"} <= removed
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
 
 
 def test_the_classes_of_another_root_come_with_their_ids_and_names(root, finished, shards, tmp_path):
@@ -164,14 +166,14 @@ def test_the_classes_of_another_root_come_with_their_ids_and_names(root, finishe
     theirs, ours = open_root(str(finished)), result.plan
     for name in ("centroids.npy", "hierarchy.parquet", "fit.json"):
         assert (other / ours.centroids / name).read_bytes() == (finished / theirs.centroids / name).read_bytes()
-    names = {row["class_id"]: row["name"] for row in class_rows(str(finished))}
-    assert {row["class_id"]: row["name"] for row in class_rows(str(other))} == names
+    names = {row.class_id: row.name for row in class_rows(str(finished))}
+    assert {row.class_id: row.name for row in class_rows(str(other))} == names
     one, more = labelled(finished), labelled(other)
     both = one.keys() & more.keys()
     assert len(both) > 80
     assert all(one[uid]["labels"] == more[uid]["labels"][:4] for uid in both)
     found = compared(str(finished), str(other))
-    assert (found["matched"], found["common_samples"], found["ari"]) == (12, len(both), 1.0)
+    assert (found.matched, found.common_samples, found.ari) == (12, len(both), 1.0)
     # What the other root publishes later does not change a run that is asked for again.
     again = curated(other, [shards[1]], ("classes.k=null", f"classes.fit_on={finished}"))
     assert again.finished_before
@@ -189,8 +191,9 @@ def test_what_names_no_classes_is_refused_by_name(finished, shards, tmp_path):
 
 def test_advice_looks_at_a_range_and_at_known_classes(finished):
     found = suggested(str(finished), "2,4,5")
-    assert [one["k"] for one in found["advice"]["judged"]] == [2, 4, 5]
-    assert found["estimate"]["k"] >= found["estimate"]["known"] > 1
+    assert [one.k for one in found.advice.judged] == [2, 4, 5]
+    assert found.estimate.k >= found.estimate.known > 1
+    assert checked("classes_suggest", as_json(found))["estimate"]
     with pytest.raises(InputError, match="no list of numbers"):
         suggested(str(finished), "many")
 
@@ -222,11 +225,11 @@ def test_the_fit_says_what_it_did(finished):
 
 
 def test_other_weights_and_a_single_label_are_told_of_and_move_no_sample(root, shards):
-    before = {row["class_id"]: row["size"] for row in class_rows(str(root))}
+    before = {row.class_id: row.size for row in class_rows(str(root))}
     curated(root, [shards[0]], (*WISHES, "classes.temperature=0.2", "classes.labels=1"))
     plan = open_root(str(root))
     quality = plan.root.read_json(f"{plan.classes}/quality.json")
     assert quality["weights"]["temperature"] == 0.2
-    assert {row["class_id"]: row["size"] for row in class_rows(str(root))} == before
+    assert {row.class_id: row.size for row in class_rows(str(root))} == before
     assert {len(row["labels"]) for row in labelled(root).values()} == {1}
     assert quality["confusable"]["share"] is not None

@@ -57,7 +57,7 @@ def write(path, some):
 def finished(tmp_path_factory, inputs):
     root = tmp_path_factory.mktemp("finished") / "root"
     curated(root, [inputs], ("classes.k=4", "export.shard_size=8"))
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
     return root
 
 
@@ -87,14 +87,14 @@ def test_verify_names_every_file_in_which_one_byte_changed(root):
         middle = len(content) // 2
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 0x01]) + content[middle + 1 :])
         try:
-            faults = verify(str(root))["faults"]
+            faults = verify(str(root)).faults
         except RootError as error:
             faults = [str(error)]
         if not any(path.name in fault or "run.json" in fault for fault in faults):
             unnoticed.append(path.relative_to(root).as_posix())
         path.write_bytes(content)
     assert unnoticed == []
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
 
 
 def test_a_deleted_file_is_found_by_verify_and_made_again_by_the_same_command(root, inputs, finished):
@@ -102,10 +102,10 @@ def test_a_deleted_file_is_found_by_verify_and_made_again_by_the_same_command(ro
         if path.name in ("run.json", "_SUCCESS", "manifest.json"):
             continue
         path.unlink()
-        faults = verify(str(root))["faults"]
+        faults = verify(str(root)).faults
         assert any(path.name in fault for fault in faults), path
     again(root, inputs)
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
     assert hashes(root) == hashes(finished)
 
 
@@ -131,7 +131,7 @@ def test_members_that_belong_to_no_sample_are_counted_not_forgotten(tmp_path, pa
     result = curated(tmp_path / "out", [tmp_path / "in"], ("classes.k=1",))
     assert result.ledger.read == 1
     assert sum(result.ledger.ignored.values()) == 4
-    assert status(str(tmp_path / "out"))["ignored"] == verify(str(tmp_path / "out"))["ignored"] == dict(result.ledger.ignored)
+    assert status(str(tmp_path / "out")).ignored == verify(str(tmp_path / "out")).ignored == dict(result.ledger.ignored)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -140,14 +140,14 @@ def test_a_run_of_hardly_any_samples_finishes(tmp_path, pairs, count):
     write(tmp_path / "in" / "few.tar", pairs[:count])
     result = curated(tmp_path / "out", [tmp_path / "in"])
     assert result.ledger.read == count
-    assert verify(str(tmp_path / "out"))["faults"] == []
+    assert verify(str(tmp_path / "out")).faults == ()
 
 
 def test_a_run_that_keeps_nothing_publishes_an_empty_export(tmp_path, inputs):
     result = curated(tmp_path / "out", [inputs], ("filters.tiny.above=100000",))
     assert (result.ledger.read, result.ledger.kept) == (24, 0)
     assert json.loads((tmp_path / "out" / "shards" / "sizes.json").read_text()) == {}
-    assert verify(str(tmp_path / "out"))["faults"] == []
+    assert verify(str(tmp_path / "out")).faults == ()
 
 
 def test_something_that_is_no_shard_is_a_named_gap_not_an_error(tmp_path, inputs):
@@ -163,10 +163,10 @@ def test_a_changed_input_is_read_again_and_the_others_are_not(tmp_path, inputs, 
     curated(tmp_path / "out", [tmp_path / "in"])
     stored = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "columns").glob("clip@*/*.parquet")}
     write(tmp_path / "in" / "1.tar", pairs[40:45])
-    assert any("1.tar has changed" in fault for fault in verify(str(tmp_path / "out"))["faults"])
+    assert any("1.tar has changed" in fault for fault in verify(str(tmp_path / "out")).faults)
     result = curated(tmp_path / "out", [tmp_path / "in"])
     assert result.ledger.read == 17
-    assert verify(str(tmp_path / "out"))["faults"] == []
+    assert verify(str(tmp_path / "out")).faults == ()
     rewritten = [path.name for path, before in stored.items() if path.stat().st_mtime_ns != before]
     assert [name.split("-")[0] for name in rewritten] == ["1"]
 
@@ -177,7 +177,7 @@ def test_an_input_that_changed_while_it_was_no_input_is_read_again(tmp_path, inp
     curated(tmp_path / "out", [tmp_path / "in" / "0.tar"])
     write(tmp_path / "in" / "1.tar", pairs[40:45])
     assert curated(tmp_path / "out", [tmp_path / "in"]).ledger.read == 17
-    assert verify(str(tmp_path / "out"), deep=True)["faults"] == []
+    assert verify(str(tmp_path / "out"), deep=True).faults == ()
 
 
 class At(Silent):
@@ -273,7 +273,7 @@ def test_a_driver_whose_root_was_taken_over_does_not_publish_over_the_other_s_ex
     assert json.loads((root / "current.json").read_text())["export"] == theirs != plan.export
     assert (root / "shards").resolve() == root / theirs
     assert {path: digest for path, digest in hashes(root).items() if not path.startswith(plan.export)} == before
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
 
 
 def test_a_driver_whose_root_was_taken_over_does_not_say_that_it_is_finished(root, inputs):

@@ -50,7 +50,7 @@ def test_another_threshold_reuses_the_columns_and_leaves_the_first_verdicts(demo
     other = "filters.clip_similarity.min=0.2"
     said = json.loads(shardmill("simulate", str(root), "--set", other, "--json").stdout)
     result = curated(root, [sample_folder], (other,))
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
     assert result.ledger.kept == said["new"]["kept"] < said["old"]["kept"]
     assert result.ledger.rejected == {name: count for name, count in said["new"]["rejected"].items() if count}
     assert {path: path.stat().st_mtime_ns for path in stored} == stored
@@ -181,12 +181,12 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
         assert entry["shard_id"].startswith("bad-")
         assert f"not allowed to read: '{bad}'" in entry["error"]
         assert entry["shard_id"] in (root / "report.html").read_text()
-        assert verify(str(root))["faults"] == []
+        assert verify(str(root)).faults == ()
         Flaky.healed = True
         found = json.loads(shardmill(*command, "--retry-quarantined", "--json").stdout)
         assert found["quarantined"] == []
         assert found["read"] == 128
-        assert verify(str(root))["faults"] == []
+        assert verify(str(root)).faults == ()
     finally:
         server.shutdown()
 

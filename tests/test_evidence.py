@@ -43,6 +43,7 @@ from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_table
 from pipeline.work import Outcome
 from schemas.columns import ENTITY
+from tests.answers import checked
 from tests.roots import hashes
 from tests.test_report import Page
 
@@ -383,10 +384,10 @@ def test_the_page_and_status_say_where_the_time_went_and_no_promised_file_does(p
     assert "Where the time went" in page.text
     assert annotate.advice[1:] in page.text
     found = status(plan.root.url)
-    shares = {one["pass"]: one["shares"] for one in found["time"]}
+    shares = {one.name: one.shares for one in found.time}
     assert {"image", "clip"} <= shares["annotate"].keys()
     assert {"read", "write"} <= shares["export"].keys()
-    assert not any(one["at_work"] for one in found["time"])
+    assert not any(one.at_work for one in found.time)
     shown.status(found)
     printed = capsys.readouterr().out
     assert re.search(r"time annotate: decode +\d+\.\d %\n", printed)
@@ -404,13 +405,13 @@ def test_status_of_a_run_at_work_shows_its_pass(plan, tmp_path, capsys):
         begun = {"time": 1e10, "pass": "export", "begun": True, "means": {}}
         root.write("log/99999999T000000-1.jsonl", json.dumps(begun).encode())
         found = status(root.url)
-        assert {one["pass"] for one in found["time"] if one["at_work"]} == {"export"}
+        assert {one.name for one in found.time if one.at_work} == {"export"}
         shown.status(found)
         printed = capsys.readouterr().out
         assert "time export: read" in printed
         assert "time annotate" not in printed
-        assert json.loads(shown.as_json(found))["time"] == found["time"]
+        assert checked("status", shown.as_json(found))["time"]
         root.write("log/99999999T000000-1.jsonl", json.dumps({**begun, "pass": "<b>\x1b[31m"}).encode())
         shown.status(status(root.url))
         assert re.search(r"time <b> \[31m +at work; no shard is done yet\n", capsys.readouterr().out)
-    assert not any(one["at_work"] for one in status(root.url)["time"])
+    assert not any(one.at_work for one in status(root.url).time)

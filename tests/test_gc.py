@@ -59,17 +59,17 @@ def test_what_is_left_is_what_the_plan_promises_as_it_was(root, both, capsys):
     assert hashes(root) == last
     done = collect(str(root))
     shown.gc(done)
-    assert capsys.readouterr().out.endswith(f"gc: {done['files']:,} files, {done['bytes'] / 1e6:,.1f} MB removed\n")
-    assert (done["folders"], done["removed"], listed["removed"]) == (listed["folders"], True, False)
-    assert {entry["reason"] for entry in done["folders"]} == {
+    assert capsys.readouterr().out.endswith(f"gc: {done.files:,} files, {done.bytes / 1e6:,.1f} MB removed\n")
+    assert (done.folders, done.removed, listed.removed) == (listed.folders, True, False)
+    assert {entry.reason for entry in done.folders} == {
         "of another recipe, model or input list", "of shards that are no longer inputs", "never finished"}
     promised = [*read_manifest(Store(str(root))), "manifest.json", "_SUCCESS"]
     assert hashes(root) == {path: last[path] for path in promised}
-    assert done["files"] == len(last) - len(promised) + 1, "the one in .partial is among no hashes"
+    assert done.files == len(last) - len(promised) + 1, "the one in .partial is among no hashes"
     assert not any(path.is_dir() and not list(path.iterdir()) for path in root.rglob("*") if path.name != ".partial")
     assert list((root / ".partial").iterdir()) == []
-    assert verify(str(root))["faults"] == []
-    assert collect(str(root))["folders"] == []
+    assert verify(str(root)).faults == ()
+    assert collect(str(root)).folders == ()
     assert curated(root, [inputs], OTHER).finished_before
     curated(root, [inputs], OVERRIDES)
     assert {path: digest for path, digest in hashes(root).items() if path in first} == first
@@ -92,10 +92,10 @@ def test_a_gc_that_was_stopped_leaves_a_root_that_verifies_and_in_which_the_othe
     with pytest.raises(InterruptedError):
         collect(str(root))
     monkeypatch.undo()
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
     curated(root, [both[1]], OVERRIDES)
     assert {path: digest for path, digest in hashes(root).items() if path in both[2]} == both[2]
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
 
 
 def test_whatever_is_done_first_no_marker_stands_without_what_it_marks(root, monkeypatch):
@@ -126,7 +126,7 @@ def test_an_export_that_is_published_stays_while_another_recipe_is_on_its_way(ro
     (root / "run.json").write_text(json.dumps(stored))   # as a run that was stopped before its export
     (root / "labels@0123456789ab").mkdir()
     (root / "labels@0123456789ab" / "0.parquet").write_bytes(b"x")
-    assert [entry["folder"] for entry in collect(str(root))["folders"]] == ["labels@0123456789ab"]
+    assert [entry.folder for entry in collect(str(root)).folders] == ["labels@0123456789ab"]
     assert {path: hash for path, hash in hashes(root).items() if path != "run.json"} == {
         path: hash for path, hash in before.items() if path not in ("run.json", "_SUCCESS")}
     (root / "current.json").write_text("[]")
@@ -137,7 +137,7 @@ def test_an_export_that_is_published_stays_while_another_recipe_is_on_its_way(ro
 def test_links_are_left_and_named_and_nothing_behind_them_is_touched(root, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
-    theirs = [entry["folder"] for entry in collect(str(root), dry_run=True)["folders"]]
+    theirs = [entry.folder for entry in collect(str(root), dry_run=True).folders]
     columns = next(folder for folder in theirs if folder.startswith("columns/clip@"))
     table = next(folder for folder in theirs if folder.startswith("tables/calibration@"))
     shutil.move(root / columns, outside / "columns")
@@ -151,10 +151,10 @@ def test_links_are_left_and_named_and_nothing_behind_them_is_touched(root, tmp_p
     before = hashes(outside)
     found = collect(str(root))
     assert hashes(outside) == before
-    assert found["links"] == [".partial/linked", columns, "exports"]
+    assert found.links == (".partial/linked", columns, "exports")
     assert (root / columns).is_symlink()
     assert [path.name for path in (root / table).iterdir()] == ["calibration.json"]
-    assert collect(str(root))["folders"] == []
+    assert collect(str(root)).folders == ()
 
 
 def test_what_shardmill_did_not_write_stays(root):
@@ -163,13 +163,13 @@ def test_what_shardmill_did_not_write_stays(root):
     for name in mine:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("mine")
-    listed = [entry["folder"] for entry in collect(str(root), dry_run=True)["folders"]]
+    listed = [entry.folder for entry in collect(str(root), dry_run=True).folders]
     other = next(folder for folder in listed if folder.startswith("labels@"))
     (root / other / "deeper").mkdir()
     (root / other / "deeper" / "mine").write_text("mine")
     collect(str(root))
     assert all((root / name).read_text() == "mine" for name in [*mine, f"{other}/deeper/mine"])
-    assert collect(str(root))["folders"] == []
+    assert collect(str(root)).folders == ()
 
 
 def test_what_is_no_root_is_refused_and_nothing_is_written_into_it(tmp_path):
@@ -213,10 +213,10 @@ def test_a_root_in_an_object_store_is_cleared_like_one_on_disk(root, s3_server, 
     remote.pipe(f"{top}/root-of-another/columns/clip@0123456789ab/0.parquet", b"x")
     url = f"s3://{top}/root"
     here, there = collect(str(root)), collect(url)
-    local = {entry["folder"]: entry for entry in here["folders"]}
-    assert there["folders"] == [local[entry["folder"]] for entry in there["folders"]]
-    assert len(there["folders"]) == len(here["folders"])
-    assert collect(url, dry_run=True)["folders"] == []
+    local = {entry.folder: entry for entry in here.folders}
+    assert list(there.folders) == [local[entry.folder] for entry in there.folders]
+    assert len(there.folders) == len(here.folders)
+    assert collect(url, dry_run=True).folders == ()
     left = {path.removeprefix(f"{top}/root/") for path in remote.find(f"{top}/root")}
     assert {path for path in left if not path.startswith("log/")} == hashes(root).keys()
     assert remote.exists(f"{top}/root-of-another/columns/clip@0123456789ab/0.parquet")
@@ -224,13 +224,13 @@ def test_a_root_in_an_object_store_is_cleared_like_one_on_disk(root, s3_server, 
 
 def test_status_says_which_columns_are_whose(root, capsys):
     found = status(str(root))
-    sets = found["columns"]
-    current = [one["name"].split("@")[0] for one in sets if one["current"]]
+    sets = found.columns
+    current = [one.name.split("@")[0] for one in sets if one.current]
     assert current == ["samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities", "run"]
-    assert [one["name"] for one in sets if not one["current"]] == ["clip@0123456789ab"]
-    assert all(one["shards"] == len(list((root / "columns" / one["name"]).glob("*.parquet"))) for one in sets)
+    assert [one.name for one in sets if not one.current] == ["clip@0123456789ab"]
+    assert all(one.shards == len(list((root / "columns" / one.name).glob("*.parquet"))) for one in sets)
     clip = sets[-1]
-    assert clip["bytes"] == sum(path.stat().st_size for path in (root / "columns" / clip["name"]).iterdir())
+    assert clip.bytes == sum(path.stat().st_size for path in (root / "columns" / clip.name).iterdir())
     shown.status(found)
     assert f"shardmill gc {root} --dry-run" in capsys.readouterr().out
     collect(str(root))
@@ -242,7 +242,7 @@ def test_status_says_whether_a_run_is_at_work(root, capsys):
     def told():
         found = status(str(root))
         shown.status(found)
-        return found["state"], found["holder"] and found["holder"]["pid"], capsys.readouterr().out
+        return found.state, found.holder and found.holder.pid, capsys.readouterr().out
 
     assert told()[:2] == ("finished", None)
     with held(Store(str(root))):

@@ -88,13 +88,13 @@ def flipped(content):
 
 def test_a_root_as_it_was_written_has_no_faults_and_every_sample_was_compared(root, capsys):
     found = verify(str(root), deep=True)
-    assert found["faults"] == []
-    assert found["compared"] == found["kept"] > 12
+    assert found.faults == ()
+    assert found.compared == found.kept > 12
     tables = [pq.read_table(path, columns=["source_url"]) for path in (root / "shards").glob("*.parquet")]
     assert {url.rpartition("/")[2] for table in tables for url in table.column(0).to_pylist()} == {"0.tar", "1.tar.gz", "2.parquet"}
     shown.verify(found)
-    assert f"compared with the inputs {found['kept']:>22}" in capsys.readouterr().out
-    assert verify(str(root))["compared"] is None
+    assert f"compared with the inputs {found.kept:>22}" in capsys.readouterr().out
+    assert verify(str(root)).compared is None
 
 
 JSON_DIFFERS = "its JSON object, but for ours, is not"
@@ -109,8 +109,8 @@ CHANGES = {
 @pytest.mark.parametrize("says", CHANGES)
 def test_one_byte_of_an_output_sample_that_everything_else_was_made_to_fit_is_named(root, says):
     path, key = rewritten(root, CHANGES[says])
-    assert verify(str(root))["faults"] == []
-    (fault,) = verify(str(root), deep=True)["faults"]
+    assert verify(str(root)).faults == ()
+    (fault,) = verify(str(root), deep=True).faults
     assert re.fullmatch(rf"{path}: sample {key}: {says} that of sample '.+' \(row \d\) of input {root.parent}/in/[012]\..*", fault)
 
 
@@ -127,7 +127,7 @@ def test_a_tar_that_is_not_its_sidecar_s_is_named_although_the_manifest_was_made
     write_tar(buffer, (tuple(sample.values()) for sample in change(output_samples(root, path))))
     store.write(path, buffer.getvalue())
     repair(root, path)
-    (fault,) = verify(str(root))["faults"]
+    (fault,) = verify(str(root)).faults
     assert re.fullmatch(rf"{path}: {says}.*", fault)
 
 
@@ -142,8 +142,8 @@ def test_an_output_sample_in_the_place_of_another_is_named(root):
             table = table.set_column(table.schema.get_field_index(name), name, other.column(name))
         pq.write_table(table, root / path)
     repair(root, *sidecars)
-    assert verify(str(root))["faults"] == []
-    faults = verify(str(root), deep=True)["faults"]
+    assert verify(str(root)).faults == ()
+    faults = verify(str(root), deep=True).faults
     assert sum("its image is not" in fault for fault in faults) == 8
     assert faults.count("... and 2 more of this file") == 2, "image, caption and JSON object of four samples"
 
@@ -162,8 +162,8 @@ def test_a_byte_of_an_input_that_changed_behind_its_time_and_size_is_named(root)
     key = next(iter(deep._output(str(tar)))).key
     at = content.index(b"\xff\xd8\xff") + 500
     touched(tar, content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    assert verify(str(root))["faults"] == []
-    faults = verify(str(root), deep=True)["faults"]
+    assert verify(str(root)).faults == ()
+    faults = verify(str(root), deep=True).faults
     assert faults[0] == f"input {tar}: sample '{key}' (row 0) is not what was read: uid differs"
     assert all(f"sample '{key}' (row 0)" in fault for fault in faults)
     verdict = pq.read_table(next(root.glob("verdicts@*/0-*.parquet"))).column("verdict")[0].as_py()
@@ -173,8 +173,8 @@ def test_a_byte_of_an_input_that_changed_behind_its_time_and_size_is_named(root)
 def test_a_metadata_object_that_changed_in_the_input_is_named(root):
     tar = root.parent / "in" / "0.tar"
     touched(tar, tar.read_bytes().replace(b"https://example.org", b"https://example.com"))
-    assert verify(str(root))["faults"] == []
-    faults = verify(str(root), deep=True)["faults"]
+    assert verify(str(root)).faults == ()
+    faults = verify(str(root), deep=True).faults
     assert [fault.partition(": ")[2].partition(": ")[2].partition(" that")[0] for fault in faults] == [JSON_DIFFERS] * len(faults)
     assert len(faults) in (1, 2)
 
@@ -192,7 +192,7 @@ def test_samples_that_cannot_be_read_in_place_are_compared_as_well(root, name):
         years = table.column("year").to_pylist()
         pq.write_table(table.set_column(3, "year", pa.array([years[0] + 1, *years[1:]])), path, row_group_size=3)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    faults = [fault for fault in verify(str(root), deep=True)["faults"] if "was touched" not in fault]
+    faults = [fault for fault in verify(str(root), deep=True).faults if "was touched" not in fault]
     assert faults
     assert all(str(path) in fault and "(row 0)" in fault for fault in faults)
     assert any("uid differs" in fault or JSON_DIFFERS in fault for fault in faults)
@@ -204,7 +204,7 @@ def test_an_input_that_lost_samples_or_is_gone_is_named(root):
     content = (inputs / "0.tar").read_bytes()
     last = content.rindex(b"\xff\xd8\xff") - 512
     touched(inputs / "0.tar", content[:last] + bytes(len(content) - last))
-    faults = verify(str(root), deep=True)["faults"]
+    faults = verify(str(root), deep=True).faults
     assert f"input {inputs}/0.tar has 7 samples, it had 8 when it was read" in faults
     assert f"input {inputs}/1.tar.gz is no longer there: its samples in the output cannot be compared" in faults
 
@@ -243,7 +243,7 @@ def test_an_account_that_the_files_do_not_bear_out_is_a_fault(root, says):
     path = next(root.glob("verdicts@*/ledger.json"))
     path.write_text(json.dumps(FORGED[says](json.loads(path.read_text()))))
     repair(root, path.relative_to(root).as_posix())
-    assert [fault for fault in verify(str(root))["faults"] if fault.startswith("ledger: ")] == [
+    assert [fault for fault in verify(str(root)).faults if fault.startswith("ledger: ")] == [
         f"ledger: {says} the files of the shards say"]
 
 
@@ -255,5 +255,5 @@ def test_a_sample_that_failed_and_is_called_rejected_is_a_fault(root):
     pq.write_table(table, path)
     repair(root, path.relative_to(root).as_posix())
     shard_id = path.name.removesuffix(".parquet")
-    assert verify(str(root))["faults"] == [
+    assert list(verify(str(root)).faults) == [
         f"shard {shard_id}: the samples whose verdict is failed are not those that a stage could not process"]

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipeline.curation import SUCCESS
 from pipeline.errors import RootError
@@ -22,6 +21,7 @@ from pipeline.root.existing import open_root, readable
 from pipeline.root.lock import PACE, Pace, held
 from pipeline.root.manifest import MANIFEST, folders, is_shard_file, read_manifest
 from pipeline.store.store import PARTIAL, Store
+from schemas.answers.samples import Collected, UnusedFolder
 
 TABLE = re.compile(r"[a-z_]+@[0-9a-f]{12}")
 RUN_TABLE = re.compile("(" + "|".join(output.folder_name for output in OUTPUTS if not output.place) + ")@[0-9a-f]{12}")
@@ -40,12 +40,13 @@ class Waste:
     sizes: Mapping[str, int] = field(repr=False)
     """Bytes by file name."""
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"folder": self.folder, "reason": self.reason, "files": len(self.sizes), "bytes": sum(self.sizes.values())}
+    def as_answer(self) -> UnusedFolder:
+        """How much it is."""
+        return UnusedFolder(folder=self.folder, reason=self.reason, files=len(self.sizes), bytes=sum(self.sizes.values()))
 
 
-def collect(url: str, *, dry_run: bool = False, pace: Pace = PACE) -> dict[str, Any]:
-    """{"removed": bool, "folders": [...], "links": [...], "files", "bytes"} of what nothing names; `dry_run` removes nothing.
+def collect(url: str, *, dry_run: bool = False, pace: Pace = PACE) -> Collected:
+    """What nothing names, and removes it; `dry_run` removes nothing.
     Without it also `uploads`: of killed processes, which an object store keeps (and charges for) until they are aborted.
 
     A kill at any moment leaves a root that verifies and continues. Raises RootError for what is no root, and when a run is
@@ -61,7 +62,7 @@ def collect(url: str, *, dry_run: bool = False, pace: Pace = PACE) -> dict[str, 
             _remove(root, one)
         lock.check()
         uploads = 0 if root.local is not None else root.clear_partial()
-    return {**_account(found, root, removed=True), "uploads": uploads}
+    return _account(found, root, removed=True, uploads=uploads)
 
 
 def waste(url: str) -> Iterator[Waste]:
@@ -188,7 +189,8 @@ def _is_link(root: Store, path: str) -> bool:
     return root.local is not None and (root.local / path).is_symlink()
 
 
-def _account(found: list[Waste], root: Store, *, removed: bool) -> dict[str, Any]:
-    entries = [waste.as_dict() for waste in found]
-    total = {name: sum(entry[name] for entry in entries) for name in ("files", "bytes")}
-    return {"root": root.url, "removed": removed, "folders": entries, "links": links(root), **total}
+def _account(found: list[Waste], root: Store, *, removed: bool, **uploads: int) -> Collected:
+    unused = tuple(waste.as_answer() for waste in found)
+    return Collected(
+        root=root.url, removed=removed, folders=unused, links=tuple(links(root)),
+        files=sum(one.files for one in unused), bytes=sum(one.bytes for one in unused), **uploads)

@@ -3,10 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from pipeline.audit.deep import Deep
 from pipeline.columns import Run
@@ -25,23 +25,25 @@ from pipeline.select.ledger import Ledger, from_dict
 from pipeline.select.verdicts import FAILED
 from pipeline.store.store import stat
 from pipeline.store.tables import read_facts, read_table
+from schemas.answers.samples import Damaged, Verification, Verified
 
 REMEDY = "remove what is not as it was written, then run the same command again: it makes what is missing anew"
 
 
-def verify(url: str, *, deep: bool = False) -> dict[str, Any]:
-    """{"faults": [...], "read", "kept", ...}; `faults` is empty when every input sample is accounted for.
+def verify(url: str, *, deep: bool = False) -> Verification:
+    """`faults` is empty when every input sample is accounted for; Damaged where the samples could not even be counted.
 
     `deep`: also reads the inputs again and compares every output sample with them; `compared` counts those.
+    Raises RootError for what is no root.
     """
     whole = open_root(url)
     plan = readable(whole)
     root = plan.root
     if not root.exists(SUCCESS):
-        return {"faults": ["the run is not finished (no _SUCCESS): run the same command again to continue it"]}
+        return Damaged(faults=("the run is not finished (no _SUCCESS): run the same command again to continue it",))
     damaged = [*marker_faults(plan), *input_faults(plan)]
     if any(not fault.startswith("input ") for fault in damaged):
-        return {"faults": [*damaged, REMEDY]}
+        return Damaged(faults=(*damaged, REMEDY))
     run = gathered(plan)
     ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
     given_up = [shard.shard_id for shard in whole.shards if shard not in plan.shards]
@@ -52,10 +54,12 @@ def verify(url: str, *, deep: bool = False) -> dict[str, Any]:
     against = Deep(plan, run)
     if deep:
         faults += against.faults()
-    accounted = sum(ledger.verdicts.values())
-    account = {key: value for key, value in ledger.as_dict().items() if key != "shards"}
-    compared = against.compared if deep else None
-    return {"faults": faults, **account, "accounted": accounted, "shards": len(plan.shards), "compared": compared}
+    try:
+        return Verified(
+            faults=tuple(faults), **{key: value for key, value in ledger.as_dict().items() if key != "shards"},
+            accounted=sum(ledger.verdicts.values()), shards=len(plan.shards), compared=against.compared if deep else None)
+    except ValidationError as error:   # not an account: it cannot be told, only its faults
+        return Damaged(faults=(*faults, f"{plan.verdicts}/ledger.json is not as it was written: {error}"))
 
 
 def marker_faults(plan: Plan) -> list[str]:

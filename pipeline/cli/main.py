@@ -4,15 +4,20 @@ Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with qu
 """
 
 import logging
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from pipeline.cli import printing as shown
 from pipeline.cli.signals import stop_on_sigterm
-from pipeline.errors import InputError, ShardmillError
+from pipeline.errors import InputError, RootError, ShardmillError
+from schemas.answers.base import Answer
+from schemas.answers.runs import RunResult
+
+Told = TypeVar("Told", bound=Answer | tuple[Answer, ...])
 
 
 class Commands(TyperGroup):
@@ -24,6 +29,9 @@ class Commands(TyperGroup):
         except ShardmillError as error:
             typer.echo(f"shardmill: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except ValidationError as error:   # of an answer, whose values come from the files of a root
+            typer.echo(f"shardmill: a file of the root is damaged or of another version of shardmill: {error}", err=True)
+            raise typer.Exit(RootError.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("shardmill: stopped; the same command continues it", err=True)
             raise typer.Exit(130) from None
@@ -81,8 +89,7 @@ def run(
     request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu,
                       stages or [])
     result, seconds = run_curation(request, Silent() if as_json else reporter())
-    found = {"root": output, "seconds": seconds, **result.ledger.as_dict()}
-    _print(as_json, found, lambda _: shown.result(result, output, seconds))
+    _print(as_json, RunResult(root=output, seconds=seconds, **result.ledger.as_dict()), lambda done: shown.run(done, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
 
@@ -119,7 +126,7 @@ def verify(
 
     found = check(root, deep=deep)
     _print(as_json, found, shown.verify)
-    raise typer.Exit(1 if found["faults"] else 0)
+    raise typer.Exit(1 if found.faults else 0)
 
 
 @app.command()
@@ -192,8 +199,7 @@ def label(
 
     request = Request("", [], root, workers=workers, address=address, stages=stages or [])
     result, seconds = label_by(request, other, Silent() if as_json else reporter())
-    found = {"root": root, "seconds": seconds, **result.ledger.as_dict()}
-    _print(as_json, found, lambda _: shown.result(result, root, seconds))
+    _print(as_json, RunResult(root=root, seconds=seconds, **result.ledger.as_dict()), lambda done: shown.run(done, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
 
@@ -207,7 +213,7 @@ def report(root: Root) -> None:
     typer.echo(f"{root}/report.html")
 
 
-def _print(as_json: bool, found: Any, show: Any) -> None:
+def _print(as_json: bool, found: Told, show: Callable[[Told], None]) -> None:
     if as_json:
         typer.echo(shown.as_json(found))
     else:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.cli.signals import stop_on_sigterm
 from pipeline.curation import Choices, Result, curate, finished, refuse_foreign, succeed
@@ -21,6 +21,7 @@ from pipeline.root.lock import held
 from pipeline.root.log import EventLog
 from pipeline.root.other_roots import named_folders
 from pipeline.store.store import Store, absolute
+from schemas.answers.plans import RunEstimate
 
 if TYPE_CHECKING:
     from pipeline.models.route import RouteWish
@@ -151,7 +152,7 @@ def stored(plan: Plan) -> Plan:
     return found if possible and f"columns/clip@{found.fingerprints['clip']}" == folder else plan
 
 
-def planned(request: Request, workers: int, nodes: int) -> dict[str, Any]:
+def planned(request: Request, workers: int, nodes: int) -> RunEstimate:
     """What a run would need, estimated on this machine."""
     recipe = load(request.recipe, request.overrides, request.stages)
     shards = shards_of(recipe, request.inputs)

@@ -1,8 +1,5 @@
 """How many classes a run should have: advice from a sample of its kept samples."""
 
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,9 +15,10 @@ from pipeline.reduce.class_number.projection import MAX_ROWS
 from pipeline.root.existing import open_root, readable
 from pipeline.select.stored import kept_rows
 from pipeline.store.tables import read_columns, read_vectors
+from schemas.answers.classes import NumberEstimate, NumberOfClasses
 
 
-def suggested(url: str, range_of_k: str) -> dict[str, Any]:
+def suggested(url: str, range_of_k: str) -> NumberOfClasses:
     """Judges numbers of classes ("32,64,128"); with `classes.reference_column` in the root's recipe also an estimate from the
     samples that have a value there. Raises InputError for what is no list of numbers, RootError before there are verdicts."""
     try:
@@ -32,16 +30,19 @@ def suggested(url: str, range_of_k: str) -> dict[str, Any]:
         raise RootError(f"{url} has no verdicts yet: run its command again first")
     column, seed = plan.recipe.classes.reference_column, plan.recipe.seed
     rows, values = _sampled(plan, column)
-    found: dict[str, Any] = {"root": url, "advice": asdict(advise(rows, ks, seed)), "reference_column": column, "estimate": None}
-    if column is not None:
-        _, labels = np.unique([value or "" for value in values], return_inverse=True)
-        given = np.where([value is not None for value in values], labels, -1).astype(np.int32)
-        guess = estimate(rows, given, seed)
-        found["estimate"] = {
-            "k": guess.k, "rows": len(guess.rows), "known": int((guess.labels >= 0).sum()), "new": int((guess.labels < 0).sum()),
-            "starts": [asdict(start) for start in guess.starts], "reason": guess.reason,
-        }
-    return found
+    return NumberOfClasses(
+        root=url, advice=advise(rows, ks, seed), reference_column=column,
+        estimate=None if column is None else _estimated(rows, values, seed))
+
+
+def _estimated(rows: NDArray[np.float16], values: list[str | None], seed: int) -> NumberEstimate:
+    """By rows of which some have a value: the name of their class."""
+    _, labels = np.unique([value or "" for value in values], return_inverse=True)
+    given = np.where([value is not None for value in values], labels, -1).astype(np.int32)
+    guess = estimate(rows, given, seed)
+    return NumberEstimate(
+        k=guess.k, rows=len(guess.rows), known=int((guess.labels >= 0).sum()), new=int((guess.labels < 0).sum()),
+        starts=guess.starts, reason=guess.reason)
 
 
 def _sampled(plan: Plan, column: str | None) -> tuple[NDArray[np.float16], list[str | None]]:

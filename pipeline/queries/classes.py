@@ -14,43 +14,44 @@ from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.classes.stored import known
 from pipeline.root.existing import open_root, readable
 from pipeline.store.tables import read_table
+from schemas.answers.classes import ClassComparison, ClassDetails, ClassHandle, ClassRow, ConfusableClass, MatchedClass
+from schemas.tables import CLASSES
 
 COMPARED = 200_000
 """Samples that two roots are compared on, about: chosen by uid, so that both choose the same."""
 
 
-def class_rows(url: str, level: int = 0) -> list[dict[str, Any]]:
+def class_rows(url: str, level: int = 0) -> tuple[ClassRow, ...]:
     """The classes of one level, the largest first. Raises RootError without classes, InputError for a level that is not there."""
     plan = with_classes(url)
     rows = _rows(plan, pc.field("level") == level)
     if not rows and level:
         raise InputError(f"{url} has no classes of level {level}; its recipe has classes.levels={list(plan.recipe.classes.levels)}")
-    return sorted(rows, key=lambda row: (-row["size"], row["class_id"]))
+    return tuple(sorted(rows, key=_largest_first))
 
 
-def one_class(url: str, class_id: int, level: int = 0) -> dict[str, Any]:
+def one_class(url: str, class_id: int, level: int = 0) -> ClassDetails:
     """Everything known of a class: its row, its parent, the classes below it, and what it is easily taken for."""
     plan = with_classes(url)
     rows = _rows(plan, pc.field("level").isin([level - 1, level, level + 1]))
-    found = next((row for row in rows if (row["level"], row["class_id"]) == (level, class_id)), None)
+    found = next((row for row in rows if (row.level, row.class_id) == (level, class_id)), None)
     if found is None:
         raise InputError(f"{url} has no class {class_id} of level {level}; `shardmill classes {url}` lists them")
-    parent = next((row for row in rows if (row["level"], row["class_id"]) == (level + 1, found["parent"])), None)
-    children = [row for row in rows if (row["level"], row["parent"]) == (level - 1, class_id)]
-    names = {row["class_id"]: row["name"] for row in rows if row["level"] == level}
-    return {
-        **found,
-        "parent_name": None if parent is None else parent["name"],
-        "children": [_brief(row) for row in sorted(children, key=lambda row: (-row["size"], row["class_id"]))],
-        "confusable": [] if level else [
-            {"class_id": other, "name": names[other], "cosine": pair["cosine"], "share": pair["share"]}
-            for pair in quality(plan)["confusable"]["pairs"] if class_id in pair["classes"]
-            for other in pair["classes"] if other != class_id
-        ],
-    }
+    parent = next((row for row in rows if (row.level, row.class_id) == (level + 1, found.parent)), None)
+    children = [row for row in rows if (row.level, row.parent) == (level - 1, class_id)]
+    names = {row.class_id: row.name for row in rows if row.level == level}
+    confusable = () if level else tuple(
+        ConfusableClass(class_id=other, name=names[other], cosine=pair["cosine"], share=pair["share"])
+        for pair in quality(plan)["confusable"]["pairs"] if class_id in pair["classes"]
+        for other in pair["classes"] if other != class_id
+    )
+    return ClassDetails(
+        **dict(found), parent_name=None if parent is None else parent.name, confusable=confusable,
+        children=tuple(ClassHandle(class_id=row.class_id, name=row.name, size=row.size)
+                       for row in sorted(children, key=_largest_first)))
 
 
-def compared(url: str, other_url: str) -> dict[str, Any]:
+def compared(url: str, other_url: str) -> ClassComparison:
     """Which class of one root is which of another, by centroid and by the samples that both label; the agreement over those.
     Raises RootError where the embeddings are not of one model and route."""
     one, other = with_classes(url), with_classes(other_url)
@@ -65,11 +66,10 @@ def compared(url: str, other_url: str) -> dict[str, Any]:
     classes = [_positions(side, both.column(name)) for side, name in zip(sides, ("label", "label_other"), strict=True)]
     overlap = Overlap.of(*classes) if both.num_rows else None
     found = compare(sides[0], sides[1], overlap)
-    rows = found.table.to_pylist()
-    return {
-        "root": url, "other": other_url, "common_samples": both.num_rows, "ari": found.ari, "ami": found.ami,
-        "matched": sum(None not in (row["class_id"], row["other_id"]) for row in rows), "classes": rows,
-    }
+    rows = tuple(MatchedClass.model_validate(row) for row in found.table.to_pylist())
+    return ClassComparison(
+        root=url, other=other_url, common_samples=both.num_rows, ari=found.ari, ami=found.ami,
+        matched=sum(None not in (row.class_id, row.other_id) for row in rows), classes=rows)
 
 
 def _sized(plan: Plan) -> Sized:
@@ -103,10 +103,10 @@ def quality(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _rows(plan: Plan, filters: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = read_table(plan.root, f"{plan.classes}/classes.parquet", filters=filters).to_pylist()
-    return rows
+def _rows(plan: Plan, filters: Any) -> list[ClassRow]:
+    table = read_table(plan.root, f"{plan.classes}/classes.parquet", CLASSES.names, filters)
+    return [ClassRow.model_validate(row) for row in table.to_pylist()]
 
 
-def _brief(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("class_id", "name", "size")}
+def _largest_first(row: ClassRow) -> tuple[int, int]:
+    return -row.size, row.class_id

@@ -13,16 +13,17 @@ from pipeline.input.reader import read
 from pipeline.passes.annotate import BATCH_ROWS, annotate
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
-from pipeline.queries.fit_costs import fit_costs, in_words, measured_rate
+from pipeline.queries.fit_costs import as_answer, fit_costs, in_words, measured_rate
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.kmeans.costs import Machines
 from pipeline.stages.precision import Distance
+from schemas.answers.plans import FitCosts, PrecisionDistance, RunEstimate
 
 PROBED = 2 * BATCH_ROWS
 """Samples; the first batch warms up and is not timed when there is a second one."""
 
 
-def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Distance] = ()) -> dict[str, Any]:
+def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Distance] = ()) -> RunEstimate:
     """Counts and estimates, each also as text for people. Times assume workers as fast as this process, on `nodes` machines like
     this one."""
     opened = time.monotonic()
@@ -36,11 +37,11 @@ def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Dista
     seconds = start + samples / probe["rate"] / workers if probe["rate"] else start
     columns = round(samples * probe["column_bytes"] / max(probe["rows"], 1))
     classes, said = _classes(plan, samples, nodes, workers)
-    return {
-        "shards": len(plan.shards), "bytes": total, "samples": samples, "rate": probe["rate"], "start_seconds": start,
-        "seconds": seconds, "column_bytes": columns, "export_bytes_at_most": total, "conditions": list(plan.recipe.conditions),
-        "classes": classes, "route": plan.route, "precision": [one.record() for one in distances],
-        "text": {
+    return RunEstimate(
+        shards=len(plan.shards), bytes=total, samples=samples, rate=probe["rate"], start_seconds=start,
+        seconds=seconds, column_bytes=columns, export_bytes_at_most=total, conditions=plan.recipe.conditions,
+        classes=classes, route=plan.route, precision=tuple(PrecisionDistance.model_validate(one.record()) for one in distances),
+        text={
             "recipe": plan.recipe.name,
             "model": plan.recipe.model.label,
             "route": plan.route,
@@ -54,11 +55,10 @@ def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Dista
             "columns": f"about {size(columns)}",
             "export": f"at most {size(total)}",
             **said,
-        },
-    }
+        })
 
 
-def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[dict[str, Any] | None, dict[str, str]]:
+def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[FitCosts | None, dict[str, str]]:
     """What clustering would cost if every sample were kept; nothing where nothing is fitted."""
     settings = plan.recipe.classes
     if settings.k is None or settings.fit_on not in FITTED_HERE or not samples:
@@ -72,7 +72,7 @@ def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[dict[s
         costs.check()
     except InputError as error:
         said["refused"] = str(error)
-    return {**costs.as_dict(), "why": why, "refused": said.get("refused")}, said
+    return as_answer(costs, why, said.get("refused")), said
 
 
 def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:

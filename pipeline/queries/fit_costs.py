@@ -8,6 +8,7 @@ from pipeline.plan import Plan
 from pipeline.reduce.kmeans.costs import Costs, Machines, gigabytes, passes
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.search.nearest import assigned, kernel, unit
+from schemas.answers.plans import FitCosts, FitPass
 
 PROBED_ROWS = 2048
 PROBED_CENTRES = 8192
@@ -45,3 +46,11 @@ def in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
         "fit": f"about {costs.seconds:,.0f} s at {costs.machines.rate / 1e9:,.0f} GFLOP/s per worker, measured here",
     }
 
+
+def as_answer(costs: Costs, why: str, refused: str | None) -> FitCosts:
+    """The costs for whoever asked."""
+    passes = tuple(FitPass(name=one.name, rows=one.rows, centres=one.centres, times=one.times) for one in costs.passes)
+    return FitCosts(
+        rows=costs.rows, dimension=costs.d, k=costs.k, flops=costs.flops, seconds=costs.seconds, actor_bytes=costs.actor_memory,
+        node_bytes=costs.node_memory, wire_bytes=costs.wire, rate=costs.machines.rate, nodes=costs.machines.nodes,
+        actors=costs.machines.actors, passes=passes, why=why, refused=refused)

@@ -21,6 +21,7 @@ from pipeline.select.ledger import Ledger
 from pipeline.select.thresholds import resolve
 from pipeline.select.verdicts import Selection, simulate
 from pipeline.store.tables import read_columns
+from schemas.answers.samples import Explanation, Funnel, MovedSamples, SampleLabel, Simulation
 
 SHORT = 12
 """Values of a list that are shown."""
@@ -43,8 +44,8 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     return changed
 
 
-def simulated(url: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Counts under the stored rules and under changed ones: {"old", "new", "moved"}; the stored columns are all it reads."""
+def simulated(url: str, overrides: Sequence[str]) -> Simulation:
+    """Counts under the stored rules and under changed ones; the stored columns are all it reads."""
     plan = readable(open_root(url))
     recipe = changed_recipe(plan.recipe, overrides)
     run = gathered(plan)
@@ -61,26 +62,26 @@ def simulated(url: str, overrides: Sequence[str]) -> dict[str, Any]:
         total = counts if total is None else total + counts
     if total is None:
         raise RootError(f"{url} has no readable shard")
-    moved = [{"from": before, "to": after, "samples": count} for (before, after), count in total.moved.items()]
-    return {"old": _funnel(total.old), "new": _funnel(total.new), "moved": moved}
+    moved = tuple(MovedSamples(before=before, after=after, samples=count) for (before, after), count in total.moved.items())
+    return Simulation(old=_funnel(total.old), new=_funnel(total.new), moved=moved)
 
 
 def _both(first: dict[str, tuple[str, ...]], second: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     return {origin: tuple(dict.fromkeys([*first.get(origin, ()), *second.get(origin, ())])) for origin in {**first, **second}}
 
 
-def _funnel(verdicts: Mapping[str, int]) -> dict[str, Any]:
+def _funnel(verdicts: Mapping[str, int]) -> Funnel:
     ledger = Ledger(sum(verdicts.values()), verdicts)
-    return {"read": ledger.read, "kept": ledger.kept, "rejected": ledger.rejected, "failed": ledger.failed}
+    return Funnel(read=ledger.read, kept=ledger.kept, rejected=ledger.rejected, failed=ledger.failed)
 
 
-def explained(url: str, uid: str) -> list[dict[str, Any]]:
+def explained(url: str, uid: str) -> tuple[Explanation, ...]:
     """For each row with this uid (or one that starts with it): its columns, every rule's value and bound, and its verdict."""
     plan = readable(open_root(url))
     run = gathered(plan)
     if not run.rows.total or len(uid) < 6:
         raise InputError(f"{uid!r}: give a uid of 32 hex digits, or at least its first 6")
-    found = [_explained(plan, run, shard_id, row) for shard_id, row in _rows(run, uid)]
+    found = tuple(_explained(plan, run, shard_id, row) for shard_id, row in _rows(run, uid))
     if not found:
         raise InputError(f"no sample of {url} has the uid {uid}; uids stand in columns/samples@… and in exported sidecars")
     return found
@@ -93,7 +94,7 @@ def _rows(run: Run, uid: str) -> Iterator[tuple[str, int]]:
             yield shard_id, int(row)
 
 
-def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> dict[str, Any]:
+def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
     thresholds, rules = stored_thresholds(plan), plan.recipe.filters
     store = plan.root
     columns: dict[str, Any] = {}
@@ -105,13 +106,18 @@ def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> dict[str, Any]:
     checks = explain(table, rules, thresholds, position)
     verdict = read_columns(store, plan.verdicts, shard_id, ["verdict"]).column("verdict")[row].as_py()
     shard = next(s for s in plan.shards if s.shard_id == shard_id)
-    found = {"uid": table.column("uid")[0].as_py(), "shard_id": shard_id, "row": row, "url": shard.url, "verdict": verdict,
-             "rules": [vars(check) for check in checks], "columns": columns}
-    if plan.labels is not None and store.exists(f"{plan.labels}/{shard_id}.parquet"):
-        labels = read_columns(store, plan.labels, shard_id).slice(row, 1).to_pylist()[0]
-        pairs = zip(labels["labels"] or [], labels["label_weights"] or [], strict=True)
-        found["labels"] = [{"class_id": class_id, "weight": float(weight)} for class_id, weight in pairs]
-    return found
+    return Explanation(
+        uid=table.column("uid")[0].as_py(), shard_id=shard_id, row=row, url=shard.url, verdict=verdict, rules=tuple(checks),
+        columns=columns, **_labels(plan, shard_id, row))
+
+
+def _labels(plan: Plan, shard_id: str, row: int) -> dict[str, tuple[SampleLabel, ...]]:
+    """`labels` of a row; nothing where the root has none."""
+    if plan.labels is None or not plan.root.exists(f"{plan.labels}/{shard_id}.parquet"):
+        return {}
+    labels = read_columns(plan.root, plan.labels, shard_id).slice(row, 1).to_pylist()[0]
+    pairs = zip(labels["labels"] or [], labels["label_weights"] or [], strict=True)
+    return {"labels": tuple(SampleLabel(class_id=class_id, weight=float(weight)) for class_id, weight in pairs)}
 
 
 def _shown(value: Any) -> Any:

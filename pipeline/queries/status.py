@@ -14,10 +14,21 @@ from pipeline.root.quarantine import quarantined
 from pipeline.select.ledger import from_dict
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts, stored_shards
+from schemas.answers.runs import (
+    BalancedExport,
+    ColumnSet,
+    PassMeans,
+    PassProgress,
+    PassTime,
+    QuarantinedShard,
+    RunHolder,
+    RunState,
+    Status,
+)
 
 
-def status(url: str) -> dict[str, Any]:
-    """`read`, `kept`, `rejected` and `failed` by reason, `quarantined`, `gaps`; before the verdicts exist, what is read so far."""
+def status(url: str) -> Status:
+    """The account of the last run; before the verdicts exist, of what is read so far. Raises RootError for what is no root."""
     whole = open_root(url)
     plan = readable(whole)
     root = plan.root
@@ -28,41 +39,41 @@ def status(url: str) -> dict[str, Any]:
     else:
         account = {**account, **read_so_far(plan)}
     given_up = sorted(quarantined(root, whole.shards).items())
-    standing = state(plan)
-    return {
-        "root": url, "recipe": plan.recipe.name, **standing, **account, "balance": drawn(plan),
-        "quarantined": [{"shard_id": shard_id, "error": error} for shard_id, error in given_up],
-        "passes": passes(plan), "columns": column_sets(plan), "outputs": dict(plan.describe()),
-        "time": time_spent(root, running=standing["holder"] is not None),
-    }
+    standing, holder = state(plan)
+    return Status(
+        root=url, recipe=plan.recipe.name, state=standing, holder=holder, **account, balance=balanced_export(plan),
+        quarantined=tuple(QuarantinedShard(shard_id=shard_id, error=error) for shard_id, error in given_up),
+        passes=passes(plan), columns=column_sets(plan), outputs=dict(plan.describe()),
+        time=time_spent(root, running=holder is not None),
+    )
 
 
-def time_spent(root: Store, *, running: bool) -> list[dict[str, Any]]:
-    """By pass, in the order in which they ran: thread-seconds and their shares by activity, what was measured beside them
-    (`gpu_busy` null: not), and what to change. Of the shards that are done; an object store has the log of a minute ago."""
-    return [
-        {"pass": name, "at_work": running and one.at_work, "thread_seconds": round(one.usage.total, 3),
-         "shares": {activity: round(share, 4) for activity, share in one.usage.shares.items()},
-         "beside": one.usage.as_dict()["beside"], "gpu_busy": one.usage.device(one.means), "means": asdict(one.means),
-         "advice": one.advice}
+def time_spent(root: Store, *, running: bool) -> tuple[PassTime, ...]:
+    """By pass, in the order in which they ran. Of the shards that are done; an object store has the log of a minute ago."""
+    return tuple(
+        PassTime(
+            name=name, at_work=running and one.at_work, thread_seconds=round(one.usage.total, 3),
+            shares={activity: round(share, 4) for activity, share in one.usage.shares.items()},
+            beside=one.usage.as_dict()["beside"], gpu_busy=one.usage.device(one.means), means=PassMeans(**asdict(one.means)),
+            advice=one.advice)
         for name, one in usages(root).items()
-    ]
+    )
 
 
-def state(plan: Plan) -> dict[str, Any]:
-    """`state`, and the `holder` of the root while a run may be at work in it. A holder on another machine is not waited for,
+def state(plan: Plan) -> tuple[RunState, RunHolder | None]:
+    """The state of a run, and the holder of its root while it may be at work there. A holder on another machine is not waited for,
     so it may have been killed; the next run finds out."""
     last = seen(plan.root)
     standing = "dead" if last.released else last.holder.standing
     if standing != "dead":
-        holder = {"host": last.holder.host, "pid": last.holder.pid, "since": last.holder.since}
-        return {"state": "running" if standing == "alive" else "running or killed", "holder": holder}
+        holder = RunHolder(host=last.holder.host, pid=last.holder.pid, since=last.holder.since)
+        return "running" if standing == "alive" else "running or killed", holder
     if plan.root.exists(SUCCESS) and plan.root.read_json(SUCCESS)["plan"] == identity(plan):
-        return {"state": "finished", "holder": None}
-    return {"state": "unfinished" if last.released else "stopped", "holder": None}
+        return "finished", None
+    return "unfinished" if last.released else "stopped", None
 
 
-def column_sets(plan: Plan) -> list[dict[str, Any]]:
+def column_sets(plan: Plan) -> tuple[ColumnSet, ...]:
     """Every set of columns in the root: those of this plan (`current`), in the order of its passes, then those of other recipes,
     models or input lists."""
     ours = [*plan.columns.folders.values(), plan.run_columns]
@@ -71,13 +82,12 @@ def column_sets(plan: Plan) -> list[dict[str, Any]]:
     for folder in [*(f for f in ours if f in there), *(f for f in there if f not in ours)]:
         sizes = plan.root.sizes(folder)
         shards = sum(name.endswith(".parquet") for name in sizes)
-        found.append({
-            "name": folder.removeprefix("columns/"), "current": folder in ours, "shards": shards, "bytes": sum(sizes.values()),
-        })
-    return found
+        found.append(ColumnSet(
+            name=folder.removeprefix("columns/"), current=folder in ours, shards=shards, bytes=sum(sizes.values())))
+    return tuple(found)
 
 
-def passes(plan: Plan) -> dict[str, dict[str, int | None]]:
+def passes(plan: Plan) -> dict[str, PassProgress]:
     """Shards done and in all, by pass; how many the export will have is known when it is done."""
     folders = {
         "annotate": [plan.columns.folders[name] for name in plan.annotated],
@@ -85,21 +95,21 @@ def passes(plan: Plan) -> dict[str, dict[str, int | None]]:
         **{output.counts: [path] for output in OUTPUTS if output.counts and (path := plan.folders[output.name])},
     }
     ours = {shard.shard_id for shard in plan.shards}
-    found: dict[str, dict[str, int | None]] = {
-        name: {"done": len(ours & stored_shards(plan.root, paths)), "of": len(ours)} for name, paths in folders.items()
+    found = {
+        name: PassProgress(done=len(ours & stored_shards(plan.root, paths)), of=len(ours)) for name, paths in folders.items()
     }
     written = [name for name in plan.root.names(plan.export) if name.endswith("_stats.json")]
     meta = f"{plan.export}/meta.json"
     total = plan.root.read_json(meta)["output_shard_count"] if plan.root.exists(meta) else None
-    return {**found, "export": {"done": len(written), "of": total}}
+    return {**found, "export": PassProgress(done=len(written), of=total)}
 
 
-def drawn(plan: Plan) -> dict[str, int] | None:
-    """What a balanced export made of the kept samples, once it is done: `output_count`, `left_out`, `repeats`. Else null."""
+def balanced_export(plan: Plan) -> BalancedExport | None:
+    """What a balanced export made of the kept samples, once it is done."""
     if plan.balance is None or not plan.root.exists(f"{plan.export}/meta.json"):
         return None
     meta = plan.root.read_json(f"{plan.export}/meta.json")
-    return {name: meta[name] for name in ("output_count", "left_out", "repeats")}
+    return BalancedExport(**{name: meta[name] for name in BalancedExport.model_fields})
 
 
 def read_so_far(plan: Plan) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def damage(reference: Path, root: str) -> Damage:
         wanted, found = written(reference), written(here)
     paths = (path for path in ours.keys() | theirs.keys() if not path.startswith("shards/"))
     differing = sorted(path for path in paths if ours.get(path) != theirs.get(path))
-    return Damage((wanted - found).total(), (found - wanted).total(), differing, list(verify(root)["faults"]))
+    return Damage((wanted - found).total(), (found - wanted).total(), differing, list(verify(root).faults))
 
 
 def fetched(root: str, folder: Path) -> Path:

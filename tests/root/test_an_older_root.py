@@ -45,16 +45,16 @@ def test_it_is_finished_and_whole(root):
     result = finished(open_root(str(root)))
     assert result is not None
     assert (result.ledger.read, result.ledger.kept, result.ledger.rejected) == (11, 6, {"clip_similarity": 4, "language": 1})
-    assert verify(str(root), deep=True)["faults"] == []
+    assert verify(str(root), deep=True).faults == ()
 
 
 def test_every_question_is_answered(root):
-    assert status(str(root))["kept"] == 6
+    assert status(str(root)).kept == 6
     uid = pq.read_table(next((root / "shards").glob("*.parquet"))).column("uid")[0].as_py()
     (answer,) = explained(str(root), uid)
-    assert answer["uid"] == uid
-    assert list(answer["columns"]) == ["samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities"]
-    assert simulated(str(root), ["filters.clip_similarity.min=0.0"])["new"]["kept"] == 10
+    assert answer.uid == uid
+    assert list(answer.columns) == ["samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities"]
+    assert simulated(str(root), ["filters.clip_similarity.min=0.0"]).new.kept == 10
     write_report(open_root(str(root)))
 
 
@@ -67,4 +67,4 @@ def test_it_goes_on_with_its_own_columns(root):
     succeed(result, driver)
     assert (result.finished_before, result.ledger.kept) == (False, 10)
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
-    assert verify(str(root), deep=True)["faults"] == []
+    assert verify(str(root), deep=True).faults == ()

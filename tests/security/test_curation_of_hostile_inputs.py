@@ -52,7 +52,7 @@ def test_hostile_samples_are_accounted_for_like_any_other(attacked):
     assert ledger.read == attacked.samples
     assert ledger.kept + sum(ledger.failed.values()) == attacked.samples
     assert set(ledger.failed) == {"bad_json"}
-    assert verify(str(attacked.root))["faults"] == []
+    assert verify(str(attacked.root)).faults == ()
 
 
 def test_json_too_deep_fails_its_own_sample_and_what_passes_can_be_exported(attacked):
@@ -100,7 +100,7 @@ def test_no_control_or_direction_character_of_an_input_reaches_the_terminal(atta
     shown.classes(class_rows(root))
     samples = pq.read_table(next(attacked.root.glob("columns/samples@*/_img*.parquet")), columns=["uid"]).column("uid").to_pylist()
     shown.explanation(explained(root, samples[16]))
-    text = capsys.readouterr().out + shown.as_json([status(root), class_rows(root), explained(root, samples[16])])
+    text = capsys.readouterr().out + shown.as_json([status(root), *class_rows(root), *explained(root, samples[16])])
     assert any(script in text for script in SCRIPTS), "the caption is shown"
     strange = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n"}
     assert strange == set()

@@ -8,7 +8,6 @@ A number of classes stands out where both are above what the Gaussian gives.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from pipeline.reduce.classes.overlap import Overlap, rand_index
 from pipeline.reduce.describe.agreement import sampled
 from pipeline.reduce.kmeans import in_memory as kmeans
 from pipeline.search.nearest import Floats, nearest, unit
+from schemas.answers.classes import JudgedNumber, NumberAdvice
 
 ROWS_PER_CLASS = 20     # in the sample; a k that leaves fewer is not judged
 HALVINGS = 3            # pairs of halves: their spread is the uncertainty
@@ -28,37 +28,7 @@ STABLE = 0.1            # of the adjusted Rand index above chance, at least
 NEAR = 0.05             # as stable as the best within so much: not told apart from it
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One k."""
-
-    k: int
-    stability: float
-    """Mean adjusted Rand index of the fits of two halves, applied to all rows of the sample."""
-    spread: float
-    """Its standard deviation over the halvings."""
-    stability_by_chance: float
-    """The same of rows without classes."""
-    evidence: float
-    """(log score of these k classes - log score of one class) per row, in nats."""
-    evidence_by_chance: float
-
-
-@dataclass(frozen=True)
-class Advice:
-    """Advice, not an estimate: the range given decides what can be found."""
-
-    k: int | None
-    """What stands out; None: nothing does."""
-    between: tuple[int, int] | None
-    """The k of the range that are not told apart from it, lowest and highest."""
-    judged: tuple[Judged, ...]
-    rows: int
-    """Looked at: all, or a seeded sample of 20,000."""
-    reason: str
-
-
-def advise(x: NDArray[np.floating], ks: Sequence[int], seed: int) -> Advice:
+def advise(x: NDArray[np.floating], ks: Sequence[int], seed: int) -> NumberAdvice:
     """Judges each k of `ks` (>= 2) on the rows of x ([n, d], any float dtype, none zero).
 
     Looks at a seeded sample of 20,000 rows at most and holds that twice. A k that leaves fewer than 20 of them per class is
@@ -73,17 +43,21 @@ def advise(x: NDArray[np.floating], ks: Sequence[int], seed: int) -> Advice:
     real = unit(x[rows])
     null = gaussian_like(real, seed)
     most = dimensions(len(rows), max(usable))
-    judged = tuple(
-        Judged(k, *_stability(real, k, seed), _stability(null, k, seed)[0], found, chance)
-        for k, found, chance in zip(usable, _evidence(real, usable, seed, most), _evidence(null, usable, seed, most), strict=True)
-    )
+    evidence = zip(_evidence(real, usable, seed, most), _evidence(null, usable, seed, most), strict=True)
+    judged = tuple(_judged(k, _stability(real, k, seed), _stability(null, k, seed)[0], both)
+                   for k, both in zip(usable, evidence, strict=True))
     best, between, reason = _verdict(judged)
     if len(usable) < len(wanted):
         reason += f"; not judged: {sorted(set(wanted) - set(usable))} ({len(rows)} rows are too few, or k is below 2)"
-    return Advice(best, between, judged, len(rows), reason)
+    return NumberAdvice(k=best, between=between, judged=judged, rows=len(rows), reason=reason)
 
 
-def _verdict(judged: tuple[Judged, ...]) -> tuple[int | None, tuple[int, int] | None, str]:
+def _judged(k: int, stability: tuple[float, float], by_chance: float, evidence: tuple[float, float]) -> JudgedNumber:
+    return JudgedNumber(k=k, stability=stability[0], spread=stability[1], stability_by_chance=by_chance,
+                        evidence=evidence[0], evidence_by_chance=evidence[1])
+
+
+def _verdict(judged: tuple[JudgedNumber, ...]) -> tuple[int | None, tuple[int, int] | None, str]:
     good = [one for one in judged if _stands_out(one)]
     if not good:
         return None, None, "no k stands out: fits of two halves agree no more, or the rows are no likelier, than without classes"
@@ -99,7 +73,7 @@ def _verdict(judged: tuple[Judged, ...]) -> tuple[int | None, tuple[int, int] | 
     return best.k, (near[0], near[-1]), text
 
 
-def _stands_out(one: Judged) -> bool:
+def _stands_out(one: JudgedNumber) -> bool:
     margin = max(STABLE, 2 * one.spread)
     return one.stability - one.stability_by_chance >= margin and one.evidence > max(0.0, one.evidence_by_chance)
 

@@ -13,20 +13,11 @@ from pipeline.errors import InputError
 from pipeline.reduce.class_number.mixture import Mixture, closest, fixed_point
 from pipeline.reduce.class_number.projection import MAX_ROWS, dimensions, projected
 from pipeline.search.nearest import Floats, unit
+from schemas.answers.classes import SearchStart
 
 STARTS = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0)   # times the labelled classes
 LABELLED_ROWS = 8       # of each labelled class, in any sample
 ROWS_PER_START = 10     # a start has at most a class for so many rows
-
-
-@dataclass(frozen=True)
-class Start:
-    """One start of the search and where it ended."""
-
-    classes: int
-    found: int
-    score: float
-    """ln p(partition, rows), up to a constant of the rows."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Estimate:
     """i32[k]: the given label of each class, -1 where the class is new."""
     centroids: Floats
     """f32[k, d], unit length: mean directions of the members among `rows`."""
-    starts: tuple[Start, ...]
+    starts: tuple[SearchStart, ...]
     reason: str
     """Why this number, and what to doubt about it."""
 
@@ -63,7 +54,7 @@ def estimate(x: NDArray[np.floating], labels: NDArray[np.int32], seed: int, *, m
     coordinates = projected(unit_rows, most or dimensions(len(rows), 2 * len(given)))
     tried = {k: fixed_point(coordinates, known, k, seed) for k in _starts(len(given), len(rows))}
     first, best = max(tried.items(), key=lambda one: (one[1].score, -one[0]))
-    starts = tuple(Start(k, found.k, found.score) for k, found in tried.items())
+    starts = tuple(SearchStart(classes=k, found=found.k, score=found.score) for k, found in tried.items())
     new = np.full(best.k - len(given), -1, np.int32)
     return Estimate(best.k, rows, best.assignment, np.concatenate([given.astype(np.int32), new]),
                     _directions(unit_rows, best), starts, _reason(starts, first, (len(given), len(rows), len(x))))
@@ -98,7 +89,7 @@ def _directions(unit_rows: Floats, found: Mixture) -> Floats:
     return unit(sums)
 
 
-def _reason(starts: tuple[Start, ...], first: int, counts: tuple[int, int, int]) -> str:
+def _reason(starts: tuple[SearchStart, ...], first: int, counts: tuple[int, int, int]) -> str:
     known, seen, rows = counts
     best = next(start for start in starts if start.classes == first)
     text = (f"{best.found} classes score highest, of which {known} have labels "

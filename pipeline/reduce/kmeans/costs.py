@@ -5,7 +5,6 @@ The work of a pass over n rows of d values and k centres is 2 n k d; everything 
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.reduce.kmeans.schedule import COARSE, EXACT, SAMPLE, Schedule
@@ -138,14 +137,6 @@ class Costs:
         own = 8 * self.rows // self.machines.actors + ACTOR_BYTES
         most = max(0, (limit - own) // ((ACTOR_CENTRES + 2) * 4 * self.d))
         return f"one worker per node can hold classes.k={most:,}, or take nodes with more memory"
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows, "dimension": self.d, "k": self.k, "flops": self.flops, "seconds": self.seconds,
-            "actor_bytes": self.actor_memory, "node_bytes": self.node_memory, "wire_bytes": self.wire, "rate": self.machines.rate,
-            "nodes": self.machines.nodes, "actors": self.machines.actors,
-            "passes": [{"name": one.name, "rows": one.rows, "centres": one.centres, "times": one.times} for one in self.passes],
-        }
 
 
 def gigabytes(count: float) -> str:

@@ -1,0 +1,24 @@
+"""Every answer that the command line gives as JSON, by the name of its schema file."""
+
+from typing import Any
+
+from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
+from schemas.answers.plans import RunEstimate
+from schemas.answers.runs import RunResult, Status
+from schemas.answers.samples import Collected, Explanation, Simulation, Verification
+
+ANSWERS: dict[str, Any] = {
+    "run": RunResult,
+    "label": RunResult,
+    "plan": RunEstimate,
+    "status": Status,
+    "verify": Verification,
+    "gc": Collected,
+    "explain": tuple[Explanation, ...],
+    "simulate": Simulation,
+    "classes": tuple[ClassRow, ...],
+    "class": ClassDetails,
+    "classes_compare": ClassComparison,
+    "classes_suggest": NumberOfClasses,
+}
+"""`class` is `classes ROOT CLASS`; `classes_compare` and `classes_suggest` are `classes` with that option."""

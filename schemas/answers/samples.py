@@ -1,0 +1,146 @@
+"""The answers about samples: `verify` and `gc` for the files of a root, `explain` for one sample, `simulate` for other rules."""
+
+from typing import Any
+
+from pydantic import Field
+
+from schemas.answers.base import Answer, Failed, Gaps, Ignored, Kept, Read, Rejected
+
+
+class Damaged(Answer):
+    """A root whose samples were not counted: its run is not finished, or its files are not as they were written."""
+
+    faults: tuple[str, ...]
+    """every fault in words; never empty"""
+
+
+class Verified(Answer):
+    """A root whose samples were counted anew from its files."""
+
+    faults: tuple[str, ...]
+    """every fault in words; empty where every input sample is accounted for"""
+    read: Read
+    kept: Kept
+    rejected: Rejected
+    failed: Failed
+    gaps: Gaps
+    quarantined: tuple[str, ...]
+    """ids of the input shards that were given up"""
+    ignored: Ignored
+    accounted: int
+    """samples that have a verdict"""
+    shards: int
+    """input shards that could be read"""
+    compared: int | None
+    """samples of the output that were compared with the inputs; null without --deep"""
+
+
+Verification = Verified | Damaged
+
+
+class UnusedFolder(Answer):
+    """Files directly in one folder that nothing in the root names."""
+
+    folder: str
+    """relative to the root"""
+    reason: str
+    """why nothing names them"""
+    files: int
+    """how many"""
+    bytes: int
+    """of these files"""
+
+
+class Collected(Answer):
+    """What nothing in a root names any more."""
+
+    root: str
+    """output root, as a URL"""
+    removed: bool
+    """false: it was listed only"""
+    folders: tuple[UnusedFolder, ...]
+    """what there was, by folder"""
+    links: tuple[str, ...]
+    """links where outputs would be: neither followed nor removed"""
+    files: int
+    """of all folders"""
+    bytes: int
+    """of these files"""
+    uploads: int | None = None
+    """unfinished uploads that were aborted; missing where it was listed only"""
+
+
+class RuleCheck(Answer):
+    """One rule's view of one sample."""
+
+    rule: str
+    """name of the rule in the recipe"""
+    column: str
+    """the column that it reads"""
+    value: Any
+    """what the sample has there; null: nothing"""
+    bound: str
+    """what the rule wants, in words"""
+    passes: bool
+    """whether it keeps the sample"""
+
+
+class SampleLabel(Answer):
+    """A class of a sample."""
+
+    class_id: int
+    """stable id of the class"""
+    weight: float
+    """0..1; those of a sample sum to 1"""
+
+
+class Explanation(Answer):
+    """One sample: its columns, what each rule saw, and the verdict."""
+
+    uid: str
+    """content identity, 32 hex digits"""
+    shard_id: str
+    """input shard"""
+    row: int
+    """row of the sample there"""
+    url: str
+    """where that shard is read"""
+    verdict: str
+    """kept, rejected:RULE or failed:CODE"""
+    rules: tuple[RuleCheck, ...]
+    """in the recipe's order"""
+    columns: dict[str, dict[str, Any]]
+    """values by stage and column, with the meanings and units of the column files; binary ones as the first hex digits"""
+    labels: tuple[SampleLabel, ...] | None = None
+    """nearest classes, best first, none where the sample is not labelled; missing where the root has no labels"""
+
+
+class Funnel(Answer):
+    """Samples by verdict."""
+
+    read: Read
+    kept: Kept
+    rejected: Rejected
+    failed: Failed
+
+
+class MovedSamples(Answer):
+    """Samples whose verdict other rules would change."""
+
+    before: str = Field(validation_alias="from", serialization_alias="from")
+    """verdict by the stored rules"""
+    after: str = Field(validation_alias="to", serialization_alias="to")
+    """verdict by the other ones"""
+    samples: int
+    """how many"""
+
+
+class Simulation(Answer):
+    """What other rules would keep."""
+
+    old: Funnel
+    """by the stored rules"""
+    new: Funnel
+    """by the other ones"""
+    moved: tuple[MovedSamples, ...]
+    """samples whose verdict changes, by what it was and what it becomes"""
