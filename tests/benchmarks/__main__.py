@@ -13,7 +13,16 @@ from pathlib import Path
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.models.process import settle
 from pipeline.models.weights import RANDOM, ModelSpec
-from tests.benchmarks import clustering, corrupt, end_to_end, many_shards, model_step, nearest_centres, where_time_goes
+from tests.benchmarks import (
+    changed_stage,
+    clustering,
+    corrupt,
+    end_to_end,
+    many_shards,
+    model_step,
+    nearest_centres,
+    where_time_goes,
+)
 from tests.benchmarks.figures import ROUNDS, Figure, isa, machine, table, write_json
 
 VIT = "ViT-B-32"
@@ -57,6 +66,7 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             "Annotate with 1 % corrupt samples, bundled model, 2 actors",
             lambda: on_ray(lambda: corrupt.measure(corrupt_size, 2 if quick else 4)),
         ),
+        "changed-stage": ("Another setting of one stage, bundled sample", lambda: changed_stage.measure(1 if quick else rounds)),
         "nearest": (
             "Nearest centres, all threads",
             lambda: nearest_centres.measure(*((2_048, 256, 2_000) if quick else (65_536, 4_096, 65_536)), rounds),

@@ -103,7 +103,8 @@ class Trial:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "pipeline.cli.main", "run", "sample", *map(str, self._inputs), "--output", self._root,
                    "--address", self._machines.address, "--workers", str(2), *[a for s in SETTINGS for a in ("--set", s)]]
-        return subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT, env={**os.environ, **ON_ACTORS, "NO_COLOR": "1"})
+        environment = {**os.environ, **ON_ACTORS, "NO_COLOR": "1"}
+        return subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT, env=environment)
 
     def _shoot(self, shot: Shot) -> Kill | None:
         """Waits for the pass and the delay, then kills. None: the run was done before."""
