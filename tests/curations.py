@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.cli.progress import Silent
-from pipeline.cli.run import shards_of, wish
+from pipeline.api.progress import Silent
+from pipeline.api.run import shards_of, wish
 from pipeline.curation import Result, curate, succeed
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pipeline.api.signals import stop_on_sigterm
 from pipeline.cli import printing as shown
-from pipeline.cli.signals import stop_on_sigterm
 from pipeline.errors import InputError, ShardmillError
 
 
@@ -71,8 +71,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a curation, or continue it: the same command again does only what is missing."""
-    from pipeline.cli.progress import Silent, reporter
-    from pipeline.cli.run import Request, run_curation
+    from pipeline.api.progress import Silent, reporter
+    from pipeline.api.run import Request, run_curation
     from pipeline.curation import Choices
 
     if not output:
@@ -94,7 +94,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
-    from pipeline.cli.run import Request, planned
+    from pipeline.api.run import Request, planned
 
     request = Request(recipe, inputs or [], "", overrides or [], stages=stages or [])
     _print(as_json, planned(request, workers, nodes), shown.plan)
@@ -187,8 +187,8 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Label and export a run again with the classes of another root: same ids and names, nothing is fitted."""
-    from pipeline.cli.progress import Silent, reporter
-    from pipeline.cli.run import Request, label_by
+    from pipeline.api.progress import Silent, reporter
+    from pipeline.api.run import Request, label_by
 
     request = Request("", [], root, workers=workers, address=address, stages=stages or [])
     result, seconds = label_by(request, other, Silent() if as_json else reporter())

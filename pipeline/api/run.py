@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.signals import stop_on_sigterm
+from pipeline.api.signals import stop_on_sigterm
 from pipeline.curation import Choices, Result, curate, finished, refuse_foreign, succeed
 from pipeline.driver import Driver, Reporter
 from pipeline.errors import InputError
