@@ -14,7 +14,7 @@ def curate(
     recipe: Path, inputs: Path | Sequence[Path] | None, output: Path, *,
     overrides: Sequence[str] | Mapping[str, Any] = (), workers: int | None = None, local: bool = False, address: str | None = None,
     threads: int = 1, actors_per_gpu: int | None = None, retry_quarantined: bool = False, stall_timeout: float | None = None,
-    progress: bool = False,
+    stages: Sequence[str] = (), progress: bool = False,
 ) -> Root:
     """Runs a curation, or continues it, and opens its root: the same call again does only what is missing, and on a finished root
     nothing. The same as `shardmill run`, and the same bytes, wherever and by however many workers.
@@ -24,7 +24,7 @@ def curate(
     `local`: in this process without Ray, with `threads` batches at once; else on the Ray cluster that this process is connected to,
     the one at `address` (or RAY_ADDRESS), or one of `workers` CPUs that is started for it on this machine.
     `retry_quarantined`: try the shards again that could not be read. `stall_timeout`: seconds without progress after which a shard
-    is hung. `progress`: show on stderr how far it is.
+    is hung. `stages`: stages of yours, as "package.module:Class" (docs/extending.md). `progress`: show on stderr how far it is.
 
     A shard that cannot be read is named in the `ledger` of what comes back (`quarantined`) and raises nothing. Raises RecipeError
     for a wrong recipe or override, InputError for inputs, RootError for an output that is another's or in use, OutputError for one
@@ -38,7 +38,7 @@ def curate(
     patterns = [] if inputs is None else [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     request = Request(
         os.fspath(recipe), [os.fspath(pattern) for pattern in patterns], os.fspath(output), settings(overrides), workers,
-        Choices(threads, retry_quarantined), address, stall_timeout, actors_per_gpu, local)
+        Choices(threads, retry_quarantined), address, stall_timeout, actors_per_gpu, list(stages), local)
     run_curation(request, reporter() if progress else Silent())
     return open(output)
 

@@ -48,6 +48,7 @@ Stages = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")]
+Local = Annotated[bool, typer.Option("--local", help="in this process, without Ray: for small sets and debugging; the same bytes")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -62,6 +63,7 @@ def run(
         int | None, typer.Option(min=1, max=64, help="actors that share a GPU; default: one per CPU that its node has for it")
     ] = None,
     address: Address = None,
+    local: Local = False,
     retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="try the shards in quarantine again")] = False,
     stall_timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=1, help="a shard without progress for so long is hung; default: 600")
@@ -79,7 +81,7 @@ def run(
         raise InputError("give an output root: --output ROOT")
     choices = Choices(threads, retry_quarantined)
     request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu,
-                      stages or [])
+                      stages or [], local)
     result, seconds = run_curation(request, Silent() if as_json else reporter())
     found = {"root": output, "seconds": seconds, **result.ledger.as_dict()}
     _print(as_json, found, lambda _: shown.result(result, output, seconds))
@@ -183,6 +185,7 @@ def label(
     other: Annotated[str, typer.Option("--classes", metavar="OTHER", help="root whose published classes are used")],
     workers: Workers = None,
     address: Address = None,
+    local: Local = False,
     stages: Stages = None,
     as_json: AsJson = False,
 ) -> None:
@@ -190,7 +193,7 @@ def label(
     from pipeline.api.progress import Silent, reporter
     from pipeline.api.run import Request, label_by
 
-    request = Request("", [], root, workers=workers, address=address, stages=stages or [])
+    request = Request("", [], root, workers=workers, address=address, stages=stages or [], local=local)
     result, seconds = label_by(request, other, Silent() if as_json else reporter())
     found = {"root": root, "seconds": seconds, **result.ledger.as_dict()}
     _print(as_json, found, lambda _: shown.result(result, root, seconds))
