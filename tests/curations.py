@@ -1,4 +1,4 @@
-"""Curations in this process, by the same code as `shardmill run` but for Ray."""
+"""Curations in this process whose errors come through, without the lock and the report of `shardmill run --local`."""
 
 from pathlib import Path
 
