@@ -82,13 +82,16 @@ def test_the_usual_columns_come_where_none_is_named(root):
 
 
 def test_only_the_files_of_the_columns_that_are_asked_for_are_read(copied):
-    for folder in [*copied.glob("columns/*@*"), *copied.glob("tables/*"), *copied.glob("labels@*")]:
-        if not folder.name.startswith("samples@"):
-            shutil.rmtree(folder)
-    table = shardmill.open(copied).samples(["caption", "verdict"], where={"key": "000000005"}).to_table()
-    assert table.num_rows == 1
-    with pytest.raises(InputError, match="has no column clip_similarity"):
-        shardmill.open(copied).samples(["clip_similarity"])
+    first = sorted(copied.glob("verdicts@*/*.parquet"))[0].stem
+    for path in [*copied.glob("columns/*@*/*"), *copied.glob("labels@*/*.parquet")]:
+        if not path.name.startswith(first) and not path.parent.name.startswith("samples@"):
+            path.unlink()
+    root = shardmill.open(copied)
+    table = root.samples(["caption", "verdict"], where={"key": ["000000005", "000030005"]}).to_table()
+    assert table.num_rows == 2
+    assert root.samples(["clip_similarity"]).head(100).num_rows == 100
+    with pytest.raises(RootError, match="not all columns of shard"):
+        root.samples(["clip_similarity"]).to_table()
 
 
 def test_a_shard_is_read_when_its_turn_comes(copied):
@@ -166,6 +169,15 @@ def test_embeddings_are_rows_of_the_table_and_those_of_the_files(root, demo_root
     assert none.embeddings().shape == none.embeddings(out=tmp_path / "none.npy").shape == (0, 256)
     with pytest.raises(InputError, match="choose image or text"):
         some.embeddings("picture")
+
+
+def test_embeddings_that_are_not_there_yet_are_named(copied):
+    last = sorted(copied.glob("columns/clip@*/*.image_embedding.npy"))[-1]
+    last.unlink()
+    samples = shardmill.open(copied).samples(["image_embedding"])
+    for ask in (samples.embeddings, samples.to_table):
+        with pytest.raises(RootError, match=f"not all columns of shard {last.name.partition('.')[0]} yet"):
+            ask()
 
 
 def test_the_embeddings_of_one_shard_are_mapped_not_read(single):
