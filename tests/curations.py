@@ -1,9 +1,9 @@
-"""Curations in this process, by the same code as `shardmill run` but for Ray."""
+"""Curations in this process whose errors come through, without the lock and the report of `shardmill run --local`."""
 
 from pathlib import Path
 
-from pipeline.cli.progress import Silent
-from pipeline.cli.run import shards_of, wish
+from pipeline.api.progress import Silent
+from pipeline.api.run import shards_of, wish
 from pipeline.curation import Result, curate, succeed
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver

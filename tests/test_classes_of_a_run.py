@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
+from pipeline.api.progress import Silent
+from pipeline.api.run import Request, label_by
 from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
 from pipeline.cli.printing import as_json
-from pipeline.cli.progress import Silent
-from pipeline.cli.run import Request, label_by
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.errors import InputError, RecipeError, RootError

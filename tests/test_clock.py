@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
+from pipeline.api.progress import Silent
 from pipeline.bottleneck import Means
-from pipeline.cli.progress import Silent
 from pipeline.clock import Account, accounted, each, measured, spent
 from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.api.progress import Silent
+from pipeline.api.run import shards_of, wish
 from pipeline.audit.verify import verify
-from pipeline.cli.progress import Silent
-from pipeline.cli.run import shards_of, wish
 from pipeline.curation import curate, succeed
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver, unguarded

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.api.progress import Silent
 from pipeline.cli import printing as shown
-from pipeline.cli.progress import Silent
 from pipeline.curation import curate, ledger_of
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver

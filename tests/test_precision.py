@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.cli.run import shards_of
+from pipeline.api.run import shards_of
 from pipeline.errors import InputError
 from pipeline.recipe.recipe import load
 from pipeline.stages import precision

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.cli.progress import Silent
+from pipeline.api.progress import Silent
 from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver

@@ -11,8 +11,8 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from pipeline.api.signals import stop_on_sigterm
 from pipeline.cli import printing as shown
-from pipeline.cli.signals import stop_on_sigterm
 from pipeline.errors import InputError, RootError, ShardmillError
 from schemas.answers.base import Answer
 from schemas.answers.runs import RunResult
@@ -56,6 +56,7 @@ Stages = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")]
+Local = Annotated[bool, typer.Option("--local", help="in this process, without Ray: for small sets and debugging; the same bytes")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -70,6 +71,7 @@ def run(
         int | None, typer.Option(min=1, max=64, help="actors that share a GPU; default: one per CPU that its node has for it")
     ] = None,
     address: Address = None,
+    local: Local = False,
     retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="try the shards in quarantine again")] = False,
     stall_timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=1, help="a shard without progress for so long is hung; default: 600")
@@ -79,15 +81,15 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a curation, or continue it: the same command again does only what is missing."""
-    from pipeline.cli.progress import Silent, reporter
-    from pipeline.cli.run import Request, run_curation
+    from pipeline.api.progress import Silent, reporter
+    from pipeline.api.run import Request, run_curation
     from pipeline.curation import Choices
 
     if not output:
         raise InputError("give an output root: --output ROOT")
     choices = Choices(threads, retry_quarantined)
     request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu,
-                      stages or [])
+                      stages or [], local)
     result, seconds = run_curation(request, Silent() if as_json else reporter())
     _print(as_json, RunResult(root=output, seconds=seconds, **result.ledger.as_dict()), lambda done: shown.run(done, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
@@ -101,7 +103,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
-    from pipeline.cli.run import Request, planned
+    from pipeline.api.run import Request, planned
 
     request = Request(recipe, inputs or [], "", overrides or [], stages=stages or [])
     _print(as_json, planned(request, workers, nodes), shown.plan)
@@ -190,14 +192,15 @@ def label(
     other: Annotated[str, typer.Option("--classes", metavar="OTHER", help="root whose published classes are used")],
     workers: Workers = None,
     address: Address = None,
+    local: Local = False,
     stages: Stages = None,
     as_json: AsJson = False,
 ) -> None:
     """Label and export a run again with the classes of another root: same ids and names, nothing is fitted."""
-    from pipeline.cli.progress import Silent, reporter
-    from pipeline.cli.run import Request, label_by
+    from pipeline.api.progress import Silent, reporter
+    from pipeline.api.run import Request, label_by
 
-    request = Request("", [], root, workers=workers, address=address, stages=stages or [])
+    request = Request("", [], root, workers=workers, address=address, stages=stages or [], local=local)
     result, seconds = label_by(request, other, Silent() if as_json else reporter())
     _print(as_json, RunResult(root=root, seconds=seconds, **result.ledger.as_dict()), lambda done: shown.run(done, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)

@@ -1,20 +1,29 @@
-"""The work in this process, one item after another: for tests, debugging and probes."""
+"""The work in this process, one item after another: for small sets, tests, debugging and probes. No Ray here."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import OutputError
 from pipeline.reduce.kmeans.fit import Fleet
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Block
 from pipeline.store.store import Store
 from pipeline.work import Item, Outcome, Work
 
+log = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True)
 class LocalExecutor:
-    """Errors are not retried: here they are defects to be seen."""
+    """Nothing is tried again: a store that does not answer for a while is waited for below, and all else would fail again."""
 
+    gives_up: bool = False
+    """An item that raises is given up by name and the others go on, as on a cluster; its traceback goes to Python's log. Else the
+    error comes through, for here it is a defect to be seen. A root that cannot be written is no item's fault: that always does."""
     workers = 1
     actors_per_gpu = 1
 
@@ -23,7 +32,16 @@ class LocalExecutor:
             return
         with work.open() as run:
             for item in items:
-                yield Outcome(item, run(item))
+                try:
+                    facts, error = run(item), None
+                except OutputError:
+                    raise
+                except Exception as raised:
+                    if not self.gives_up:
+                        raise
+                    log.warning("%s: given up", work.name(item), exc_info=True)
+                    facts, error = {}, f"{type(raised).__name__}: {raised}"
+                yield Outcome(item, facts, error)
 
     def machines(self) -> tuple[int, int | None]:
         return 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

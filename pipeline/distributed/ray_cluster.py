@@ -62,15 +62,16 @@ def _times(has: float, amount: float) -> int:
     return int(has) * int(1 / amount) if amount < 1 else int(has / amount)
 
 
-def connect(address: str | None, cpus: int | None = None) -> None:
+def connect(address: str | None, cpus: int | None = None) -> bool:
     """Joins the cluster at `address` (or RAY_ADDRESS, or the one this machine is part of), else starts one on this machine, with
-    `cpus` CPUs (default: what it has)."""
+    `cpus` CPUs (default: what it has). False: this process was connected before, and whoever did that will disconnect it."""
     if ray.is_initialized():
-        return
+        return False
     try:
         _init(address or os.environ.get("RAY_ADDRESS"), cpus)
     except SystemExit as stop:   # Ray's own handler of SIGTERM, which it sets while it starts
         raise KeyboardInterrupt from stop
+    return True
 
 
 def _init(target: str | None, cpus: int | None) -> None:

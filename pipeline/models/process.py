@@ -2,6 +2,8 @@
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -28,3 +30,13 @@ def settle() -> None:
     """What every worker does before it opens a model: one thread per call (more actors instead), memory that stays."""
     tune()
     limit_threads(1)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """torch has as many threads after the block as before, whatever was settled inside: for a program that goes on afterwards."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -111,10 +111,14 @@ def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str
 
 def read_facts(store: Store, path: str) -> dict[str, Any]:
     """The facts in a parquet file's footer."""
+    return read_footer(store, path)[1]
+
+
+def read_footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
+    """The schema of a parquet file and the facts in its footer."""
     with _opened(store, path) as file:
-        metadata = pq.read_schema(file).metadata or {}
-    facts: dict[str, Any] = json.loads(metadata.get(FOOTER, b"{}"))
-    return facts
+        schema = pq.read_schema(file)
+    return schema, json.loads((schema.metadata or {}).get(FOOTER, b"{}"))
 
 
 def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -130,6 +134,20 @@ def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, An
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Vectors:
     """float16 [rows, d]; mapped, not read, where the store is local."""
     return read_npy(store, f"{folder}/{shard_id}.{name}.npy")
+
+
+def vector_length(store: Store, folder: str, shard_id: str, name: str) -> int:
+    """d of a matrix [rows, d], from the head of its file."""
+    path = f"{folder}/{shard_id}.{name}.npy"
+    try:
+        with spent(READ), _opened(store, path) as file:
+            head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
+            shape = () if head is None else head(file)[0]
+    except ValueError:
+        shape = ()
+    if len(shape) != 2:
+        raise RootError(f"{store.url}/{path} is no matrix as shardmill writes them: remove it and run again")
+    return int(shape[1])
 
 
 def read_npy(store: Store, path: str) -> NDArray[Any]:

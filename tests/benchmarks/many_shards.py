@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cli.progress import Silent
+from pipeline.api.progress import Silent
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.driver import Driver

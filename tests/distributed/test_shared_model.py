@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.progress import Silent
+from pipeline.api.progress import Silent
 from pipeline.distributed.agreement import Terms
 from pipeline.distributed.local import LocalExecutor
 from pipeline.distributed.ray_executor import RayExecutor

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.run import wish
+from pipeline.api.run import wish
 from pipeline.columns import Columns
 from pipeline.errors import ShardmillError
 from pipeline.input.discovery import Shard, discover

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.api.progress import Silent
 from pipeline.audit.verify import verify
-from pipeline.cli.progress import Silent
 from pipeline.curation import curate, finished, succeed
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver

@@ -1,4 +1,4 @@
-"""What `shardmill run` and `shardmill plan` do, apart from options and printing."""
+"""A run from its request to its result, on Ray or in this process: what `run`, `label` and `plan` do, and `shardmill.curate`."""
 
 import time
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.signals import stop_on_sigterm
+from pipeline.api.signals import handler_kept, stop_on_sigterm
 from pipeline.curation import Choices, Result, curate, finished, refuse_foreign, succeed
 from pipeline.driver import Driver, Reporter
 from pipeline.errors import InputError
@@ -24,7 +24,9 @@ from pipeline.store.store import Store, absolute
 from schemas.answers.plans import RunEstimate
 
 if TYPE_CHECKING:
+    from pipeline.distributed.executor import Executor
     from pipeline.models.route import RouteWish
+    from pipeline.stages.precision import Answer
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLED = 8
@@ -48,6 +50,15 @@ class Request:
     """None: as many as there are CPUs for."""
     stages: Sequence[str] = ()
     """The operator's own stages, as `package.module:Class`."""
+    local: bool = False
+    """In this process, without Ray; the four settings of Ray above then have to be None."""
+
+    def __post_init__(self) -> None:
+        settings = {"workers": self.workers, "address": self.address, "stall-timeout": self.stall,
+                    "actors-per-gpu": self.actors_per_gpu}
+        given = [name for name, value in settings.items() if value is not None]
+        if self.local and given:
+            raise InputError(f"--local runs in this process alone: leave out --{given[0]}, or --local")
 
 
 def shards_of(recipe: Recipe, inputs: Sequence[str]) -> tuple[Shard, ...]:
@@ -65,7 +76,7 @@ def wish(recipe: Recipe) -> "RouteWish":
 
 
 def run_curation(request: Request, tell: Reporter) -> tuple[Result, float]:
-    """Runs or continues a curation on Ray; returns its result and the seconds it took. A finished one starts no Ray."""
+    """Runs or continues a curation; returns its result and the seconds it took. A finished one starts no Ray."""
     recipe = load(request.recipe, request.overrides, request.stages)
     return _curated(request, recipe, shards_of(recipe, request.inputs), tell)
 
@@ -82,9 +93,6 @@ def label_by(request: Request, other: str, tell: Reporter) -> tuple[Result, floa
 
 def _curated(request: Request, recipe: Recipe, shards: tuple[Shard, ...], tell: Reporter) -> tuple[Result, float]:
     started = time.monotonic()
-    # Slow to import: a wrong recipe or input is said before.
-    from pipeline.distributed import ray_executor as ray_shards
-
     for condition in recipe.conditions:
         tell.note(f"not checked here: {condition}")
     root = Store(absolute(request.output))
@@ -94,38 +102,73 @@ def _curated(request: Request, recipe: Recipe, shards: tuple[Shard, ...], tell: 
     plan = stored(plan)
     result = finished(plan, retry=request.choices.retry_quarantined) if plan.route else None
     if result is None:
-        ray_shards.connect(request.address, request.workers)
-        stop_on_sigterm()
-        try:
-            with ray_shards.gpus_hidden():
-                result = _on_ray(request, plan, tell, started)
-        finally:
-            ray_shards.disconnect()
+        refuse_foreign(root)   # before a lock is written there, and before anybody is asked
+        with handler_kept():
+            result = (_in_this_process if request.local else _on_ray)(request, plan, tell, started)
     return result, time.monotonic() - started
 
 
 def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Result:
-    """The run on the cluster that this process is connected to, by the route that its workers agree on: the plan's, if they can."""
+    """The run on a Ray cluster, which is joined or started for it and left as it was, by the route that its workers agree on: the
+    plan's, if they can."""
+    # Slow to import: a wrong recipe or input is said before.
     from pipeline.distributed import ray_executor as ray_shards
-    from pipeline.report.build import write_report
     from pipeline.stages.precision import Question
 
+    ours = ray_shards.connect(request.address, request.workers)
+    stop_on_sigterm()
+    try:
+        with ray_shards.gpus_hidden():
+            terms = ray_shards.settle(wish(plan.recipe), preferred=plan.route, note=tell.note)
+            if terms.route != plan.route:
+                answer = ray_shards.settled_precision(Question(plan.recipe, plan.shards[:SAMPLED]), terms)
+                terms, plan = replace(terms, route=answer.route), by_answer(plan, answer, tell)
+            patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
+            executor = ray_shards.RayExecutor(
+                request.workers, terms=terms, actors_per_gpu=request.actors_per_gpu, patience=patience)
+            return _under_lock(request, plan, executor, tell, started)
+    finally:
+        if ours:
+            ray_shards.disconnect()
+
+
+def _in_this_process(request: Request, plan: Plan, tell: Reporter, started: float) -> Result:
+    """The run without Ray, by the route of the plan if this machine has it, else by its own."""
+    from pipeline.distributed.local import LocalExecutor
+    from pipeline.models import machine
+    from pipeline.models.process import threads_kept
+    from pipeline.stages.precision import Question, settled
+
+    stop_on_sigterm()
+    with threads_kept():
+        try:
+            if plan.route:
+                machine.provides(plan.route)
+        except InputError as error:
+            tell.note(f"the route {plan.route} of this root is not to be had: {error}")
+            plan = replace(plan, route="")
+        if not plan.route:
+            machine.offered(machine.Question(wish(plan.recipe)))   # a GPU that cannot be used is an error, not a slow run
+            plan = by_answer(plan, settled(Question(plan.recipe, plan.shards[:SAMPLED])), tell)
+        return _under_lock(request, plan, LocalExecutor(gives_up=True), tell, started)
+
+
+def by_answer(plan: Plan, answer: "Answer", tell: Reporter) -> Plan:
+    """The plan by the route that was settled, with the measurements behind it."""
+    for distance in answer.distances:
+        tell.note(str(distance))
+    return replace(plan, route=answer.route, distances=tuple(distance.record() for distance in answer.distances))
+
+
+def _under_lock(request: Request, plan: Plan, executor: "Executor", tell: Reporter, started: float) -> Result:
+    """What is missing of the plan, while nobody else works in its root."""
+    from pipeline.report.build import write_report
+
+    result = finished(plan, retry=request.choices.retry_quarantined)
+    if result is not None:
+        return result
     root = plan.root
-    refuse_foreign(root)   # before a lock is written there, and before anybody is asked
-    terms = ray_shards.settle(wish(plan.recipe), preferred=plan.route, note=tell.note)
-    if terms.route != plan.route:
-        answer = ray_shards.settled_precision(Question(plan.recipe, plan.shards[:SAMPLED]), terms)
-        for distance in answer.distances:
-            tell.note(str(distance))
-        terms = replace(terms, route=answer.route)
-        plan = replace(plan, route=terms.route, distances=tuple(distance.record() for distance in answer.distances))
-        found = finished(plan, retry=request.choices.retry_quarantined)
-        if found is not None:
-            return found
     with held(root) as lock:
-        patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
-        executor = ray_shards.RayExecutor(
-            request.workers, terms=terms, actors_per_gpu=request.actors_per_gpu, patience=patience)
         driver = Driver(root, executor, tell, EventLog(root), lock.check)
         result = curate(plan, driver, request.choices)
         driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": executor.workers})

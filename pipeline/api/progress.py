@@ -1,4 +1,4 @@
-"""What a run shows while it works: shards, samples per second, time left. The only rich import beside the command line."""
+"""What a run shows while it works: shards, samples per second, time left. The only rich import."""
 
 import sys
 import time

@@ -1,0 +1,160 @@
+"""An output root in the hands of a program."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.api.pictures import READ, image_bytes
+from pipeline.api.rows import Rows
+from pipeline.api.samples import Samples
+from pipeline.api.where import Where, bounds
+from pipeline.errors import InputError, RootError
+from pipeline.plan import Plan
+from pipeline.root.existing import open_root, readable
+from pipeline.select.ledger import Ledger, from_dict
+from pipeline.store.tables import read_table
+
+USUAL = (
+    "uid", "shard_id", "row", "key", "caption", "verdict", "clip_similarity", "width", "height", "language", "entities",
+    "labels", "label_weights", "label_names", "class_id", "class_name", "class_levels",
+)
+"""What `samples` gives where no columns are named, as far as the root has them."""
+Answer = Mapping[str, Any]
+"""What the command line prints for the same question with --json."""
+
+
+def open(root: str | os.PathLike[str]) -> "Root":   # `shardmill.open`
+    """The output root of a run, a folder or URL, to be looked at; reads run.json. The run need not be finished: what it has not
+    made yet raises RootError when it is asked for. Raises RootError for what is no root, or a damaged one."""
+    url = os.fspath(root)
+    return Root(url, open_root(url))
+
+
+@dataclass(frozen=True)
+class Root:
+    """An output root. Its methods read and change nothing, but for `report`; they go by the recipe and the inputs that the root had
+    when it was opened, so open it again after another run.
+
+    Captions, keys and images are untrusted: escape them where they reach HTML, and build no path from them.
+    """
+
+    url: str
+    _whole: Plan
+
+    def __repr__(self) -> str:
+        return f"shardmill.open({self.url!r})"
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return readable(self._whole)
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows(self._plan)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What became of every sample, in counts: `read`, `kept`, `rejected` and `failed` by reason, `gaps`, `quarantined`;
+        read = kept + rejected + failed. Raises RootError before there are verdicts."""
+        path = f"{self._plan.verdicts}/ledger.json"
+        try:
+            return from_dict(self._plan.root.read_json(path))
+        except FileNotFoundError:
+            raise RootError(f"{self.url} has no verdicts yet: run its command again first") from None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of all columns that `samples` can give: what the stages wrote (schemas/json/ documents it), `verdict`,
+        the labels, and what is made here:
+
+        - `shard_id` and `row` (int32): the row id; unique, where a `uid` may be there twice;
+        - `image_embedding` and `text_embedding` (float16 [d]): unit vectors, null where there is none;
+        - `label_names` (list of string): the names of `labels`, the nearest class first;
+        - `class_id` (int32) and `class_name`: the nearest class;
+        - `class_levels` (list of int32) and `class_level_names`: the classes above that one, the next coarser first.
+
+        Columns of classes are null for samples that are not labelled, and not there without classes.
+        """
+        return self._rows.schema
+
+    def status(self) -> Answer:
+        """How far the run is and what became of its samples, as `shardmill status --json` has it."""
+        from pipeline.queries.status import status
+
+        return status(self.url)
+
+    def samples(self, columns: Sequence[str] | None = None, where: Where | None = None) -> Samples:
+        """Samples as Arrow, one row each. Reads nothing yet: ask what comes back for `to_table()`, `to_batches()`, `head(n)` or
+        `embeddings()`; then only the columns that were asked for are read, shard by shard.
+
+        `columns`: names out of `schema`, in this order; None: the most usual ones (`USUAL`).
+        `where`: as the rules of a recipe, {column: bound}, all of which must hold: {"verdict": "kept", "class_id": [3, 7],
+        "clip_similarity": {"min": 0.25}}. A value stands for `equals`, a list for `any_of`; a null meets no bound.
+
+        Raises InputError for an unknown column (it names the nearest) and for a bound that does not fit its column.
+        """
+        rows = self._rows
+        if isinstance(columns, str):
+            raise InputError(f"columns={columns!r}: give a list of names, [{columns!r}]")
+        names = tuple(columns) if columns is not None else tuple(name for name in USUAL if name in rows.schema.names)
+        rows.check([*names, *(where or {})])
+        return Samples(rows, tuple(dict.fromkeys(names)), bounds(where or {}, rows.schema))
+
+    def classes(self, level: int = 0) -> Sequence[Answer]:
+        """The classes of a level (0: those that label samples), the largest first: `class_id`, `parent`, `name`, `confidence`
+        (0..1), `size` (samples), `mean_similarity` (cosine), `entities`, `exemplars` and `outliers` as row ids. Raises RootError
+        without classes, InputError for a level that is not there."""
+        from pipeline.queries.classes import class_rows
+
+        return class_rows(self.url, level)
+
+    def duplicates(self) -> pa.Table:
+        """The pairs of duplicates, exact and near: `shard_id`, `row`, `uid`, `of_shard_id`, `of_row`, `kind`, `hamming` (bits of
+        64), `correlation`, `cosine`, `removed`. All in memory: a row per pair. Raises RootError before they were looked for."""
+        try:
+            return read_table(self._plan.root, f"{self._plan.duplicates}/duplicates.parquet")
+        except FileNotFoundError:
+            raise RootError(f"{self.url} has no table of duplicates yet: run its command again first") from None
+
+    def explain(self, uid: str) -> Sequence[Answer]:
+        """Why a sample has its verdict: every column, every rule with its value and bound; one entry for each row that has this uid
+        or one that begins so (6 digits at least). Reads the uids of all shards. Raises InputError for a uid that is not there."""
+        from pipeline.queries.simulate import explained
+
+        return explained(self.url, uid)
+
+    def image(self, sample: str | tuple[str, int]) -> bytes:
+        """The image of a sample: the very bytes of the input shard, encoded as they were (they are not decoded, and may be
+        damaged), checked against the hash that was stored.
+
+        `sample`: a uid of 32 hex digits, which is looked for in all shards, or a row id (shard_id, row), which is not. Raises
+        InputError for a sample that is not there or has no image, and where the shard is gone or has other bytes now.
+        """
+        row = self._row_of_uid(sample) if isinstance(sample, str) else self._row_of_id(*sample)
+        return image_bytes(next(s for s in self._plan.shards if s.shard_id == row["shard_id"]), row)
+
+    def _row_of_uid(self, uid: str) -> Answer:
+        rows = self.samples(READ, where={"uid": uid}).head(1).to_pylist()
+        if not rows:
+            raise InputError(f"no sample of {self.url} has the uid {uid}: give all of its 32 hex digits")
+        return dict(rows[0])
+
+    def _row_of_id(self, shard_id: str, row: int) -> Answer:
+        if not any(shard.shard_id == shard_id for shard in self._plan.shards):
+            raise InputError(f"{self.url} has no shard {shard_id} that can be read")
+        columns = self._rows.read(shard_id, READ)
+        if not 0 <= row < len(columns["row"]):
+            raise InputError(f"shard {shard_id} has {len(columns['row'])} samples, and no row {row}")
+        return {name: column[row].as_py() for name, column in columns.items()}
+
+    def report(self) -> str:
+        """Writes ROOT/report.html again, a page that loads nothing, and returns its path or URL. Raises RootError before there are
+        verdicts."""
+        from pipeline.report.build import write_report  # brings torch
+
+        write_report(self._plan)
+        return f"{self._plan.root.url.rstrip('/')}/report.html"

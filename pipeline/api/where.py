@@ -1,0 +1,61 @@
+"""Which samples are asked for, in the words of a recipe's rules: a column and a bound, or several, which must all hold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipeline.errors import InputError
+from pipeline.recipe.rule_columns import Column
+from pipeline.recipe.rules import Bound
+from pipeline.select.verdicts import meets
+
+Where = Mapping[str, Any]
+
+
+def bounds(where: Where, schema: pa.Schema) -> dict[str, Bound]:
+    """The bounds by column. A value instead of a bound means `equals`, a list or tuple `any_of`. Raises InputError, which names the
+    column, for a bound that does not fit it."""
+    found = {}
+    for name, wish in where.items():
+        type = schema.field(name).type
+        if not (pa.types.is_primitive(type) or pa.types.is_string(type)):
+            raise InputError(f"where: {name} is {type}, and a bound needs one value per sample: filter the table that you get")
+        if pa.types.is_floating(type) and not isinstance(wish, Mapping):
+            raise InputError(f'where: {name} is a decimal number: give a bound, {{"{name}": {{"min": …}}}}, or max, above, below')
+        try:
+            bound = Bound.model_validate(_bound(wish))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join([name, *map(str, problem["loc"][:1])])
+            conditions = f"; choose of {', '.join(Bound.model_fields)}" if problem["type"] == "extra_forbidden" else ""
+            raise InputError(f"where: {key}: {problem['msg'].removeprefix('Value error, ')}{conditions}") from None
+        misfit = bound.misfit(Column(name, type, "", ""))
+        if misfit:
+            raise InputError(f"where: {misfit}")
+        found[name] = bound
+    return found
+
+
+def _bound(wish: Any) -> dict[str, Any]:
+    if isinstance(wish, Mapping):
+        return {name: _plain(value) for name, value in wish.items()}
+    return {"any_of": _plain(wish)} if isinstance(wish, list | tuple) else {"equals": _plain(wish)}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as Python has them, for those that come out of arrays and tables."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.as_py() if isinstance(value, pa.Scalar) else value
+
+
+def chosen(columns: Mapping[str, pa.Array], wanted: Mapping[str, Bound]) -> NDArray[np.int64]:
+    """i64, ascending: the positions that meet all bounds. A null meets none."""
+    masks = [meets(pa.chunked_array([columns[name]]), bound) for name, bound in wanted.items()]
+    return np.flatnonzero(np.logical_and.reduce(masks))

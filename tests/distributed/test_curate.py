@@ -1,0 +1,15 @@
+"""A curation of a program that is connected to a Ray cluster of its own."""
+
+import ray
+
+from pipeline.api import shardmill
+
+
+def test_a_program_runs_a_curation_on_its_own_cluster_and_stays_connected(machines, tmp_path, sample_folder):
+    wishes = {"classes.k": None}
+    root = shardmill.curate("sample", sample_folder / "00008.tar", tmp_path / "root", workers=1, overrides=wishes)
+    assert ray.is_initialized()
+    assert root.ledger.read == 28
+    assert root.status()["state"] == "finished"
+    alone = shardmill.curate("sample", sample_folder / "00008.tar", tmp_path / "alone", local=True, overrides=wishes)
+    assert alone.samples().to_table().equals(root.samples().to_table())
