@@ -17,15 +17,15 @@ from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
 from pipeline.select.ledger import Ledger, from_dict
 from pipeline.store.tables import read_table
+from schemas.answers.classes import ClassRow
+from schemas.answers.runs import Status
+from schemas.answers.samples import Explanation
 
 USUAL = (
     "uid", "shard_id", "row", "key", "caption", "verdict", "clip_similarity", "width", "height", "language", "entities",
     "labels", "label_weights", "label_names", "class_id", "class_name", "class_levels",
 )
 """What `samples` gives where no columns are named, as far as the root has them."""
-Answer = Mapping[str, Any]
-"""What the command line prints for the same question with --json."""
-
 
 def open(root: str | os.PathLike[str]) -> "Root":   # `shardmill.open`
     """The output root of a run, a folder or URL, to be looked at; reads run.json. The run need not be finished: what it has not
@@ -81,7 +81,7 @@ class Root:
         """
         return self._rows.schema
 
-    def status(self) -> Answer:
+    def status(self) -> Status:
         """How far the run is and what became of its samples, as `shardmill status --json` has it."""
         from pipeline.queries.status import status
 
@@ -104,7 +104,7 @@ class Root:
         rows.check([*names, *(where or {})])
         return Samples(rows, tuple(dict.fromkeys(names)), bounds(where or {}, rows.schema))
 
-    def classes(self, level: int = 0) -> Sequence[Answer]:
+    def classes(self, level: int = 0) -> tuple[ClassRow, ...]:
         """The classes of a level (0: those that label samples), the largest first: `class_id`, `parent`, `name`, `confidence`
         (0..1), `size` (samples), `mean_similarity` (cosine), `entities`, `exemplars` and `outliers` as row ids. Raises RootError
         without classes, InputError for a level that is not there."""
@@ -120,7 +120,7 @@ class Root:
         except FileNotFoundError:
             raise RootError(f"{self.url} has no table of duplicates yet: run its command again first") from None
 
-    def explain(self, uid: str) -> Sequence[Answer]:
+    def explain(self, uid: str) -> tuple[Explanation, ...]:
         """Why a sample has its verdict: every column, every rule with its value and bound; one entry for each row that has this uid
         or one that begins so (6 digits at least). Reads the uids of all shards. Raises InputError for a uid that is not there."""
         from pipeline.queries.simulate import explained
@@ -137,13 +137,13 @@ class Root:
         row = self._row_of_uid(sample) if isinstance(sample, str) else self._row_of_id(*sample)
         return image_bytes(next(s for s in self._plan.shards if s.shard_id == row["shard_id"]), row)
 
-    def _row_of_uid(self, uid: str) -> Answer:
+    def _row_of_uid(self, uid: str) -> Mapping[str, Any]:
         rows = self.samples(READ, where={"uid": uid}).head(1).to_pylist()
         if not rows:
             raise InputError(f"no sample of {self.url} has the uid {uid}: give all of its 32 hex digits")
         return dict(rows[0])
 
-    def _row_of_id(self, shard_id: str, row: int) -> Answer:
+    def _row_of_id(self, shard_id: str, row: int) -> Mapping[str, Any]:
         if not any(shard.shard_id == shard_id for shard in self._plan.shards):
             raise InputError(f"{self.url} has no shard {shard_id} that can be read")
         columns = self._rows.read(shard_id, READ)

@@ -23,7 +23,7 @@ from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
 from pipeline.models.weights import Description, ModelSpec, describe
 from pipeline.stage import Contract, Stage, Transform
-from pipeline.stages.image import pixel_arrays
+from pipeline.stages.pixels import pixel_arrays
 from schemas.columns import PIXELS, clip_schema
 from schemas.reasons import ClipFault
 

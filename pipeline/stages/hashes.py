@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.models.pixels.decoding import squares
 from pipeline.stage import Contract, Stage, Transform
-from pipeline.stages.image import pixel_arrays
+from pipeline.stages.pixels import pixel_arrays
 from schemas.columns import HASHES, PIXELS
 
 SIDE, FREQUENCIES = 32, 8

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError, SampleFailure
-from pipeline.models.pixels.decoding import PILLOW_NAMES, Decoded, Pixels, decode
+from pipeline.models.pixels.decoding import PILLOW_NAMES, Decoded, decode
 from pipeline.models.pixels.guard import Guard
 from pipeline.stage import Contract, Stage, Transform
+from pipeline.stages.pixels import INLINE, VIEW
 from schemas.columns import IMAGE, PIXELS
 
 
@@ -93,11 +94,6 @@ def measured(picture: Decoded, source: tuple[int | None, int | None]) -> dict[st
     }
 
 
-VIEW = np.dtype([("length", "<i4"), ("head", "V4"), ("buffer", "<i4"), ("start", "<i4")])
-"""One value of Arrow's binary_view: where it is. Up to INLINE bytes stand in it, behind the length."""
-INLINE = 12
-
-
 def pixel_columns(found: Sequence[Decoded | None]) -> list[pa.Array]:
     """The columns of schemas PIXELS; null where there is no picture. Each picture stays where its decoder put it."""
     pictures = [None if picture is None else picture.pixels for picture in found]
@@ -119,20 +115,3 @@ def pixel_columns(found: Sequence[Decoded | None]) -> list[pa.Array]:
     columns = pa.array([None if picture is None else picture.shape[1] for picture in pictures], pa.int32())
     plain = pa.array([None if picture is None else picture.plain for picture in found], pa.bool_())
     return [rgb, rows, columns, plain]
-
-
-def pixel_arrays(batch: pa.RecordBatch) -> list[Pixels | None]:
-    """The pictures of a batch that carries PIXELS, without a copy: uint8 [rows, columns, 3], read-only, or None."""
-    rgb = batch["pixels_rgb"]
-    _, views, *values = rgb.buffers()
-    where = np.frombuffer(views, VIEW)[rgb.offset:rgb.offset + len(rgb)] if len(rgb) else np.zeros(0, VIEW)
-    inline = where.view(np.uint8).reshape(-1, VIEW.itemsize)[:, 4:]
-    shapes = zip(batch["pixels_rows"].to_pylist(), batch["pixels_columns"].to_pylist(), strict=True)
-    found: list[Pixels | None] = []
-    for own, (length, _, buffer, start), (rows, columns) in zip(inline, where.tolist(), shapes, strict=True):
-        if rows is None:
-            found.append(None)
-            continue
-        picture = own[:length] if length <= INLINE else np.frombuffer(values[buffer], np.uint8)[start:start + length]
-        found.append(picture.reshape(rows, columns, 3))
-    return found

@@ -156,7 +156,8 @@ Pair = tuple[Any, str]
 def first_pairs(question: Question, count: int) -> Iterator[Pair]:
     """The first pairs of the input that get an embedding."""
     from pipeline.stages.clip import seen
-    from pipeline.stages.image import ImageStage, pixel_arrays
+    from pipeline.stages.image import ImageStage
+    from pipeline.stages.pixels import pixel_arrays
 
     recipe, left = question.recipe, count
     with ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels).open() as decoded:

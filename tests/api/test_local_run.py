@@ -63,7 +63,7 @@ def test_ctrl_c_and_sigterm_stop_a_local_run_and_the_same_command_continues_it(t
     running = without_ray("sample", *arguments)
     _, said = running.communicate(timeout=120)
     assert running.returncode == 0, said
-    assert verify(str(root))["faults"] == []
+    assert verify(str(root)).faults == ()
 
 
 @pytest.mark.parametrize("option", [["--workers", "2"], ["--address", "auto"], ["--actors-per-gpu", "1"], ["--stall-timeout", "9"]])
@@ -87,8 +87,8 @@ def test_a_program_gets_its_signal_handler_and_its_threads_back(tmp_path, sample
         signal.signal(signal.SIGTERM, before)
         torch.set_num_threads(threads)
     assert root.ledger.read == 28
-    assert root.status()["state"] == "finished"
-    assert [one["class_id"] for one in root.classes()] in ([0, 1], [1, 0])
+    assert root.status().state == "finished"
+    assert [one.class_id for one in root.classes()] in ([0, 1], [1, 0])
     assert "rejected:tiny" not in root.samples(["verdict"]).to_table()["verdict"].to_pylist()
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "root").rglob("*")}
     again = shardmill.curate(

@@ -210,7 +210,7 @@ def test_names_of_labels_are_those_of_the_exported_samples(root, demo_root):
 
 
 def test_the_levels_of_a_class_are_its_parents(levelled):
-    classes = {level: {one["class_id"]: one for one in levelled.classes(level)} for level in range(3)}
+    classes = {level: {one.class_id: one for one in levelled.classes(level)} for level in range(3)}
     names = ["verdict", "class_id", "class_name", "class_levels", "class_level_names", "label_levels"]
     seen = 0
     for row in levelled.samples(names).to_table().to_pylist():
@@ -218,11 +218,11 @@ def test_the_levels_of_a_class_are_its_parents(levelled):
             assert [row[name] for name in names[1:]] == [None] * 5
             continue
         own = classes[0][row["class_id"]]
-        above = classes[1][own["parent"]]
-        top = classes[2][above["parent"]]
-        assert row["class_name"] == own["name"]
-        assert row["class_levels"] == [above["class_id"], top["class_id"]]
-        assert row["class_level_names"] == [above["name"], top["name"]]
+        above = classes[1][own.parent]
+        top = classes[2][above.parent]
+        assert row["class_name"] == own.name
+        assert row["class_levels"] == [above.class_id, top.class_id]
+        assert row["class_level_names"] == [above.name, top.name]
         assert [set(ids) >= {id} for ids, id in zip(row["label_levels"], row["class_levels"], strict=True)] == [True, True]
         seen += 1
     assert seen == levelled.ledger.kept > 50
@@ -274,17 +274,17 @@ def test_other_bytes_than_those_that_were_hashed_are_no_image_of_the_sample(sing
 
 
 def test_a_root_answers_as_the_command_line_does(root, demo_root):
-    assert root.status()["state"] == "finished"
+    assert root.status().state == "finished"
     assert root.ledger.read == 828 == root.ledger.kept + sum(root.ledger.rejected.values()) + sum(root.ledger.failed.values())
     classes = root.classes()
-    assert sum(one["size"] for one in classes) == root.ledger.kept
-    exemplar = classes[0]["exemplars"][0]
-    assert root.image((exemplar["shard_id"], exemplar["row"]))
+    assert sum(one.size for one in classes) == root.ledger.kept
+    exemplar = classes[0].exemplars[0]
+    assert root.image((exemplar.shard_id, exemplar.row))
     pairs = root.duplicates()
     assert pairs.column_names == DUPLICATES.names
     assert pairs.num_rows == files(demo_root, "tables/duplicates").num_rows > 20
     uid = pairs["uid"][0].as_py()
-    assert {one["uid"] for one in root.explain(uid)} == {uid}
+    assert {one.uid for one in root.explain(uid)} == {uid}
     with pytest.raises(InputError, match="no class"):
         root.classes(level=9)
 

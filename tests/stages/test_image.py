@@ -15,7 +15,8 @@ from pipeline.models.pixels.guard import Guard
 from pipeline.passes.annotate import Annotate
 from pipeline.stage import checked, fingerprints
 from pipeline.stages.hashes import HashesStage
-from pipeline.stages.image import ImageStage, pixel_arrays
+from pipeline.stages.image import ImageStage
+from pipeline.stages.pixels import pixel_arrays
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns
 from tests.models import killers
