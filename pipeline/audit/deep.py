@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -111,8 +111,9 @@ class Deep:
         image, caption = sha256(sample.image), sha256(caption_bytes(sample))
         fault = None if image.hex() == sample.row["sha256"] else "its image is not the one that was read"
         try:
-            made = sample_json(sample, self._class_names, [each.name for each in self._columns.added_fields])
-            if not carried(sample.json, made):
+            added = [each.name for each in self._columns.added_fields]
+            made = sample_json(sample, self._class_names, added)
+            if not carried(sample.json, made, added):
                 fault = fault or "its JSON object is not whole in the output"
         except (ValueError, RecursionError):
             made, fault = b"", fault or "its JSON object can no longer be read"
@@ -204,13 +205,13 @@ def _differing(shard: Shard, stored: pa.Table, batch: pa.RecordBatch, start: int
             )
 
 
-def carried(original: bytes | None, made: bytes) -> bool:
+def carried(original: bytes | None, made: bytes, added: Sequence[str] = ()) -> bool:
     """Whether an exported JSON object has all of the original one: each key as it was, or, where ours has its name, in
     `source` beside what the original itself has there."""
     if not original:
         return True
     before, after = json.loads(original), json.loads(made)
-    ours = set(SAMPLE_JSON.names)
+    ours = {*SAMPLE_JSON.names, *added}
     moved = {key: value for key, value in before.items() if key in ours}
     kept = {key: value for key, value in before.items() if key not in ours}
     if moved:

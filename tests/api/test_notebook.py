@@ -53,7 +53,7 @@ def test_the_notebook_goes_from_curate_to_a_plot_of_one_class(demo_root, tmp_pat
     assert all(image["src"].startswith("data:image/jpeg;base64,/9j/") for image in shown.of("img"))
     assert f"<h3>{name}: {size} samples</h3>" in pictures
     assert number in names["table"]["class_id"].to_pylist()
-    names["one"] |= {"name": "<script>"}
+    names["one"] = names["one"].model_copy(update={"name": "<script>"})
     names["table"] = names["table"].set_column(1, "caption", [["<script>"] * kept])
     hostile = Tags(executed("".join(cells[-1]["source"]), names))
     assert len(hostile.of("img")) == min(12, size)
