@@ -126,7 +126,10 @@ def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Res
             patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
             executor = ray_shards.RayExecutor(
                 request.workers, terms=terms, actors_per_gpu=request.actors_per_gpu, patience=patience)
-            return _under_lock(request, plan, executor, tell, started)
+            try:
+                return _under_lock(request, plan, executor, tell, started)
+            finally:
+                executor.close()   # a connection that is not ours stays, and its CPUs are wanted
     finally:
         if ours:
             ray_shards.disconnect()

@@ -22,7 +22,8 @@ from tests.roots import hashes
 from tests.roots import shardmill as command
 
 WITHOUT_RAY = """
-import runpy, sys
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)   # as from a terminal: a shell's background jobs ignore it
 sys.modules["ray"] = None   # whoever imports it gets an ImportError
 sys.argv = ["curate.py", *sys.argv[1:]]
 runpy.run_module("jobs.curate", run_name="__main__")
