@@ -25,10 +25,6 @@ class Reporter(Protocol):
     def note(self, text: str) -> None: ...
 
 
-
-
-
-
 def unguarded() -> None:
     """The fence of a root that nobody else writes to."""
 
@@ -86,11 +82,3 @@ class Driver:
     def _log(self, title: str, name: str, outcome: Outcome[Any]) -> None:
         facts: dict[str, Any] = {key: outcome.facts[key] for key in LOGGED if key in outcome.facts}
         self.events.add({"pass": title, "item": name, "attempts": outcome.attempts, "error": outcome.error, **facts})
-
-
-
-
-
-
-
-

@@ -93,6 +93,7 @@ def standardised(
         out[rows] = (left * right).sum(axis=1)
     return (out - texts.mean[entities]) / texts.std[entities]
 
+
 def confirmed_counts(rows: Sequence[Sequence[Mapping[str, Any]] | None]) -> pa.Array:
     """int32: distinct confirmed entities of each sample; null where nothing was linked."""
     counts = [None if row is None else len({entity["id"] for entity in row if entity["confirmed"]}) for row in rows]

@@ -20,7 +20,6 @@ from pipeline.search.nearest import Floats
 Ints = NDArray[np.int64]
 
 
-
 @dataclass(frozen=True)
 class Tree:
     """n rows, the class of each, and the classes above those."""

@@ -1,4 +1,4 @@
-"""How often the export takes each kept sample: balanced over the classes from the top down (`export.balance`).
+"""How often the export takes each kept sample: balanced over the classes from the top down (`export/allocation.py`).
 
 Workers rank the samples of each shard within their classes. The driver shares the target out among the classes and finds where
 the order of each class is cut: 8 bytes per kept sample, and the cuts. From these alone workers then write

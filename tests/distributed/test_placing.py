@@ -149,4 +149,3 @@ def processes(found) -> dict[str, int]:
 
 def alive() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-

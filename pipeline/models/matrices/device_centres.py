@@ -2,7 +2,7 @@
 
 Rows and centres are rounded to float16 (what that costs is measured, not assumed), multiplied by the matrix units with sums
 in float32, and the products rounded to float16. Pairs whose order all of this could have changed are measured again. What
-comes back is what `reduce.nearest` defines, bit for bit, whatever the device. Lengths are scaled by powers of two: exact.
+comes back is what `search.nearest` defines, bit for bit, whatever the device. Lengths are scaled by powers of two: exact.
 """
 
 import math

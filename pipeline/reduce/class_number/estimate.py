@@ -1,7 +1,7 @@
 """How many classes are there, when some are known: the labelled rows of some classes tell how wide a class is.
 
 `mixture.fixed_point` from several numbers of classes; the partition of the highest score wins, because where a start ends
-depends on where it began. See `class_range` for embeddings without any labels.
+depends on where it began. See `advise.py` for embeddings without any labels.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
 Centroids of a k-means fit lie more evenly than its rows, and those of a fit on them more evenly still: T levels bring a density
 p close to p^((D / (D + 2))^T), D being the intrinsic dimension. Weighing a centroid by its rows would undo this, so sizes play
-no part here; they do in `balance.py`. Resampling (their section 3.3) flattens further: a level is fitted again on a few points of
-each of its clusters, so that crowded regions count no more than empty ones.
+no part here; they do in `export/allocation.py`. Resampling (their section 3.3) flattens further: a level is fitted again on a few
+points of each of its clusters, so that crowded regions count no more than empty ones.
 """
 
 from collections.abc import Sequence

@@ -78,8 +78,6 @@ def _moments(wide: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
     return total, np.sqrt(wide.shape[1] * square - total * total)
 
 
-
-
 @dataclass(frozen=True)
 class _Pictures:
     """The pictures in order of preference; a position is a place in that order."""

@@ -2,7 +2,7 @@
 
 Rows become unit vectors, a centre is the normalised sum of its rows, and the objective is the mean cosine of a row to its centre.
 Whatever is added up over rows is an integer (`sums`), so that no partition, block or thread changes a bit. The distributed fit is
-the same state machine (`fitting`) over another fleet.
+the same state machine (`fit.py`) over another fleet.
 """
 
 from dataclasses import dataclass
