@@ -20,8 +20,9 @@ from pipeline.passes.entities import mentioned_aliases
 from pipeline.reduce.describe.lift import RIGHT_LIFT, RIGHT_SHARE, NamingRule, Vocabulary, standing_out
 from pipeline.reduce.describe.presence import Presence, counted, presence
 from pipeline.reduce.kmeans.in_memory import fit
-from pipeline.search.nearest import nearest, unit
+from pipeline.search.nearest import nearest
 from pipeline.stages.mentions import alias_mentions
+from pipeline.vectors import unit
 from schemas.columns import MENTIONS
 
 

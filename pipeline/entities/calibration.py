@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pipeline.entities.aliases import AliasIndex
 from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.entities.linking import Mentions, link
-from pipeline.entities.table import EntityTable, Floats, Senses, Texts
+from pipeline.entities.table import EntityTable, Senses, Texts
+from pipeline.vectors import Floats
 
 Encode = Callable[[Sequence[str]], Floats]
 """Texts -> float32 [texts, d], unit rows."""
@@ -32,7 +33,6 @@ EXPECTED_EXCEEDANCES = 10
 
 _TEXTS_AT_ONCE = 4096
 _SMALLEST_STD = 1e-4
-_TEXTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.entities.table import EntityTable, Floats, Texts
+from pipeline.entities.table import EntityTable, Texts
+from pipeline.vectors import Floats
 
 IMAGE_WEIGHT = 0.5
 PRIOR_WEIGHT = 0.6

@@ -25,10 +25,10 @@ from pipeline.passes.labelled import first_labels
 from pipeline.plan import Plan
 from pipeline.reduce.classes import stored as taxonomy
 from pipeline.reduce.describe.names import Level, positions
-from pipeline.search.nearest import unit
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import PARTIAL
 from pipeline.store.tables import npy_bytes, read_columns, read_many_facts, read_npy, read_vectors, stored_shards, write_table
+from pipeline.vectors import unit
 from pipeline.work import Facts, Work
 from schemas.columns import COPIES
 

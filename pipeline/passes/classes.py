@@ -22,13 +22,14 @@ from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.classes.stored import FIT, Wish
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.costs import Costs, Machines
-from pipeline.reduce.kmeans.partition import Block, Matrix, Share
+from pipeline.reduce.kmeans.partition import Block, Share
 from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
 from pipeline.root.other_roots import place
-from pipeline.search.nearest import Floats, kernel, nearest, unit
+from pipeline.search.nearest import kernel, nearest
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_columns, read_npy, read_vectors
+from pipeline.vectors import Floats, Matrix, unit
 from pipeline.work import Facts, Work
 
 FITTING = "fitting"

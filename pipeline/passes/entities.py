@@ -21,10 +21,10 @@ from pipeline.entities.linking import mentions_of
 from pipeline.entities.table import EntityTable
 from pipeline.plan import Plan
 from pipeline.reduce.describe.lift import Vocabulary
-from pipeline.search.nearest import unit
 from pipeline.stage import digest
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import npy_bytes, read_columns, read_npy, write_table
+from pipeline.vectors import unit
 from pipeline.work import Facts, Place, Work
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.errors import InputError
 from pipeline.input.reader import read
 from pipeline.passes.annotate import BATCH_ROWS, annotate
@@ -87,7 +85,7 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
                 seconds += time.monotonic() - began
                 timed += batch.num_rows
             rows += batch.num_rows
-            column_bytes += sum(_stored_bytes(part) for part in added.values())
+            column_bytes += sum(int(part.nbytes) for part in added.values())
             bytes_read += batch.column("image").nbytes + 4096 * batch.num_rows   # the tar's headers and text members
             if rows >= PROBED:
                 break
@@ -97,10 +95,6 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
         whole = True
     rate = timed / seconds if seconds else 0.0
     return {"rows": rows, "whole": whole, "rate": rate, "column_bytes": column_bytes, "bytes_read": bytes_read}
-
-
-def _stored_bytes(batch: pa.RecordBatch) -> int:
-    return int(batch.nbytes)
 
 
 def size(count: float) -> str:

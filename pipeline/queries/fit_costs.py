@@ -7,7 +7,8 @@ import numpy as np
 from pipeline.plan import Plan
 from pipeline.reduce.kmeans.costs import Costs, Machines, gigabytes, passes
 from pipeline.reduce.kmeans.schedule import Schedule
-from pipeline.search.nearest import assigned, kernel, unit
+from pipeline.search.nearest import assigned, kernel
+from pipeline.vectors import unit
 from schemas.answers.plans import FitCosts, FitPass
 
 PROBED_ROWS = 2048

@@ -11,7 +11,6 @@ import numpy as np
 import psutil
 import ray
 import torch
-from numpy.typing import NDArray
 
 from pipeline.distributed.fleet.actors import PartitionActor, Seats
 from pipeline.distributed.fleet.ray_fleet import RayFleet
@@ -21,12 +20,12 @@ from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact
 from pipeline.reduce.kmeans.schedule import EXACT, PRESETS, Schedule
 from pipeline.reduce.kmeans.sums import Sums
-from pipeline.search.nearest import assigned, kernel, nearest, unit
+from pipeline.search.nearest import assigned, kernel, nearest
 from pipeline.store.store import Store
+from pipeline.vectors import Floats, unit
 from tests.benchmarks import embeddings
 from tests.benchmarks.figures import Figure, interleaved, isa, median, ratio, ratios, spent
 
-Floats = NDArray[np.float32]
 THREADS = 2
 FAISS_ITERATIONS = 10
 LOSS = 0.001   # of the objective, at most

@@ -15,12 +15,13 @@ from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.fit import Look
 from pipeline.reduce.kmeans.local_fleet import assigner_of, restore_assignment, save_assignment, write_matrix
 from pipeline.reduce.kmeans.owner import Owner, slices
-from pipeline.reduce.kmeans.partition import Assigner, Block, Far, Matrix, Partition, Share
+from pipeline.reduce.kmeans.partition import Assigner, Block, Far, Partition, Share
 from pipeline.reduce.kmeans.sums import Sums
 from pipeline.search.kernels import give
-from pipeline.search.nearest import Floats, kernel, nearest, unit
+from pipeline.search.nearest import kernel, nearest
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_npy
+from pipeline.vectors import Floats, Matrix, unit
 from pipeline.work import beat, beats
 
 BEAT_ROWS = 8192

@@ -39,8 +39,8 @@ from pipeline.reduce.kmeans.local_fleet import cell_share, coarse_share, plain_s
 from pipeline.reduce.kmeans.owner import slices
 from pipeline.reduce.kmeans.partition import Block, Far
 from pipeline.reduce.kmeans.schedule import COARSE, NEAR, Schedule
-from pipeline.search.nearest import Floats
 from pipeline.store.store import Store
+from pipeline.vectors import Floats
 
 NO_CPU = 0
 """What works for moments between the passes holds no CPU: the partitions hold them all."""

@@ -9,14 +9,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.models.matrices.device_ranking import PAIR_BYTES, lengths, ranked
-
-Floats = NDArray[np.float32]
+from pipeline.vectors import Floats
 
 TILE = 65_536             # centres of one product
 PRODUCT_BYTES = 1 << 29   # of one product in float16

@@ -18,7 +18,8 @@ from pipeline.reduce.class_number.projection import MAX_ROWS, dimensions, on_gri
 from pipeline.reduce.classes.overlap import Overlap, rand_index
 from pipeline.reduce.describe.agreement import sampled
 from pipeline.reduce.kmeans import in_memory as kmeans
-from pipeline.search.nearest import Floats, nearest, unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import Floats, unit
 from schemas.answers.classes import JudgedNumber, NumberAdvice
 
 ROWS_PER_CLASS = 20     # in the sample; a k that leaves fewer is not judged

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.class_number.projection import Coordinates, on_grid
-
-Ids = NDArray[np.int32]
+from pipeline.vectors import Ids
 
 SMALLEST = 5      # sub-clusters of no more rows are no evidence for a class
 STEPS = 20        # Lloyd steps between revisions; few fits need more

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.export.allocation import ranked
 from pipeline.reduce.kmeans import in_memory as kmeans
-from pipeline.search.nearest import Floats, nearest, unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import Floats, ranked, unit
 
 Order = Literal["closest", "random"]
 
@@ -113,13 +113,3 @@ def foremost(cluster: NDArray[np.int32], score: NDArray[np.floating], most: int)
     """The `most` positions of each cluster with the highest score, ascending; equal scores by the lower position."""
     order, place = ranked(cluster, -score)
     return np.sort(order[place < most])
-
-
-def ancestors(levels: Sequence[Level]) -> NDArray[np.int32]:
-    """For each class below the first of `levels`, its ancestor in each of them: i32[k, T], nearest level first. Ids are rows
-    of that level's centroids."""
-    result = np.empty((len(levels[0].parent_of_below) if levels else 0, len(levels)), np.int32)
-    at: NDArray[np.int32] | slice = slice(None)
-    for column, level in enumerate(levels):
-        result[:, column] = at = level.parent_of_below[at]
-    return result

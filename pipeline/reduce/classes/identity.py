@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.reduce.classes.matching import MatchRule, Pairs, matching, scored
 from pipeline.reduce.classes.overlap import Overlap, agreement
-from pipeline.search.nearest import Floats
+from pipeline.vectors import Floats, Ints
 from schemas.columns import field
 from schemas.tables import CLASS_IDS
-
-Ints = NDArray[np.int64]
 
 OF_LEVEL = pa.schema([one for one in CLASS_IDS if one.name != "level"])
 """CLASS_IDS of one level."""

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.describe.agreement import sampled
-from pipeline.search.nearest import Floats, nearest, unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import Doubles, Floats, unit
 
 DEFAULT = 0.1           # where nothing can be learnt
 SHARPEST, SOFTEST = 1e-3, 10.0
@@ -22,7 +23,6 @@ COPY = 1 - 1e-6         # a cosine above is a copy of the same picture, which pr
 NEIGHBOURS = 8          # looked through for one that is no copy
 BINS = 15
 
-Wide = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Calibration:
 class Neighbours:
     """Rows whose nearest other row belongs to one of their l classes."""
 
-    cosines: Wide
+    cosines: Doubles
     """f64[m, l] to the l nearest classes, best first."""
     position: NDArray[np.int64]
     """Which of the l is y."""
@@ -98,7 +98,7 @@ def neighbours(x: Floats, centroids: Floats, l: int) -> Neighbours:  # noqa: E74
     return Neighbours(cosines[has[covered]].astype(np.float64), hit[covered].argmax(axis=1), len(has))
 
 
-def weights(cosines: Wide, temperature: float) -> Wide:
+def weights(cosines: Doubles, temperature: float) -> Doubles:
     """softmax(cosine / temperature) by row; the first cosine is the largest."""
     raw = np.exp((cosines - cosines[:, :1]) / temperature)
     return np.asarray(raw / raw.sum(axis=1, keepdims=True), np.float64)

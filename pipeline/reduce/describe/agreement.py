@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.reduce.classes.overlap import Overlap, rand_index
 from pipeline.reduce.kmeans import in_memory as kmeans
-
-Ids = NDArray[np.int32]
+from pipeline.vectors import Ids
 
 MAX_ROWS = 20_000      # of any sample here
 SHUFFLES = 5

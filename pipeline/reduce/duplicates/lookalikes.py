@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.search.hamming import CANDIDATES, HashSearch
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
+from pipeline.vectors import Bools, Bytes, Ints
 
 BLOCK = 256
 TILE = 4096          # thumbnails of one matrix product

@@ -16,8 +16,8 @@ from pipeline.reduce.kmeans.checkpoint import Checkpoint, State
 from pipeline.reduce.kmeans.partition import Far, Share
 from pipeline.reduce.kmeans.schedule import COARSE, EXACT, SAMPLE, Schedule
 from pipeline.reduce.kmeans.sums import OBJECTIVE_SCALE
-from pipeline.search.nearest import Floats
 from pipeline.store.store import Store
+from pipeline.vectors import Floats
 
 Other = TypeVar("Other")
 H = TypeVar("H")

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pipeline.reduce.kmeans.fit import Fitted
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
-from pipeline.reduce.kmeans.partition import WINDOW_BYTES, Partition, Rows
+from pipeline.reduce.kmeans.partition import Rows
 from pipeline.reduce.kmeans.schedule import Schedule
-from pipeline.search.nearest import Floats
+from pipeline.vectors import Floats
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,10 @@ def fit(
 def scheduled(x: NDArray[np.floating], k: int, schedule: Schedule, *, seed: int, threads: int = 1) -> Fit:
     """The same by any schedule, on so many threads; their number changes no bit."""
     fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, threads)], partitions=threads, threads=threads)
-    return _fit(fleet, fleet.fit(schedule, k, seed))
+    return as_fit(fleet, fleet.fit(schedule, k, seed))
 
 
-def iterate(
-    x: NDArray[np.floating], start: Floats, *, iterations: int = 25, tolerance: float = 1e-4, block: int | None = None
-) -> Fit:
-    """Lloyd's iterations from these centres, until the objective grows by at most `tolerance` of itself.
-
-    The result does not depend on `block`, the rows measured at a time.
-    """
-    window = WINDOW_BYTES if block is None else 4 * block * x.shape[1]
-    fleet = LocalFleet([Partition([Rows(x)], window_bytes=window)])
-    schedule = Schedule(exact=iterations, tolerance=tolerance)
-    return _fit(fleet, fleet.fit(schedule, len(start), 0, start=start))
-
-
-def _fit(fleet: LocalFleet, found: Fitted[Floats]) -> Fit:
+def as_fit(fleet: LocalFleet, found: Fitted[Floats]) -> Fit:
     similarity = [values.astype(np.float32) for one in fleet.partitions for _, _, values in one.similarity(found.centres)]
     story = found.story
     return Fit(found.centres, fleet.assignment(), np.concatenate(similarity), found.sizes,

@@ -15,9 +15,10 @@ from pipeline.reduce.kmeans.fit import Fleet, Look, Seeded, Seen
 from pipeline.reduce.kmeans.owner import Owner, slices
 from pipeline.reduce.kmeans.partition import Assigner, Block, Far, Partition, Share
 from pipeline.reduce.kmeans.schedule import COARSE, NEAR, Schedule
-from pipeline.search.nearest import Centres, Floats, kernel, nearest, unit
+from pipeline.search.nearest import Centres, kernel, nearest
 from pipeline.search.threads import eager_switches, loaded_libraries, single_threaded
 from pipeline.store.store import Store
+from pipeline.vectors import Floats, unit
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.kmeans.sums import Sums, close, objective, overshot
-from pipeline.search.nearest import Floats
+from pipeline.vectors import Floats
 
 
 @dataclass

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reduce.kmeans.partition import Matrix
-from pipeline.reduce.kmeans.sums import CACHED_ROWS, overshot
-from pipeline.search.nearest import Centres, Floats, assigned, unit
+from pipeline.reduce.kmeans.sums import overshot
+from pipeline.search.nearest import Centres, assigned
+from pipeline.vectors import CACHED_ROWS, Floats, Matrix, unit
 
 GRID = np.float32(2**11)
 SAME = np.float32(2**22)
