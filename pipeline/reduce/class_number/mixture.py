@@ -129,7 +129,7 @@ def settled(x: Coordinates, labels: Ids, centroids: Coordinates, prior: Prior) -
         centroids = on_grid(found.sum / found.count[:, None])
         if np.array_equal(assignment, previous):
             break
-    return Mixture(assignment, centroids, float(log_weight(found, prior).sum()))
+    return Mixture(assignment, centroids, math.fsum(log_weight(found, prior)))   # the same for any numbering of the classes
 
 
 def fixed_point(x: Coordinates, labels: Ids, k: int, seed: int) -> Mixture:
