@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score
 
 from pipeline.captions.normal import normalised
+from pipeline.draws import sampled
 from pipeline.entities import calibration as entities
 from pipeline.entities.aliases import build
 from pipeline.entities.knowledge_base import KnowledgeBase
@@ -60,7 +61,7 @@ def linked_entities(
     index = build(base)
     column = pa.array([alias_mentions(index, normalised(caption)) for caption in captions], MENTIONS.field("mentions").type)
     everywhere, vectors = np.ones(len(captions), bool), embeddings.astype(np.float16)
-    background = vectors[entities.sampled(everywhere, 128, seed)]
+    background = vectors[sampled(np.flatnonzero(everywhere), 128, seed)]
     mentions = mentions_of(column, everywhere)
     table = entities.entity_table(base, index, mentioned_aliases(pa.chunked_array([column])), encode, background)
     table = entities.with_threshold(table, mentions, vectors, entities.Settings(seed=seed))

@@ -46,14 +46,6 @@ class Settings:
     seed: int = 0
 
 
-def sampled(valid: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.int64]:
-    """Up to `count` of the valid rows, drawn by seed, ascending."""
-    rows = np.flatnonzero(valid)
-    if len(rows) > count:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
-    return rows
-
-
 def deranged(count: int, seed: int) -> NDArray[np.int64]:
     """A seeded permutation without a fixed point (one cycle); of one element, the identity."""
     order = np.random.default_rng(seed).permutation(count)

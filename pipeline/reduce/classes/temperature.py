@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reduce.describe.agreement import sampled
+from pipeline.draws import sampled
 from pipeline.search.nearest import nearest
 from pipeline.vectors import Doubles, Floats, unit
 
@@ -66,7 +66,7 @@ class Neighbours:
 def calibrated(x: NDArray[np.floating], centroids: Floats, l: int, seed: int) -> Calibration:  # noqa: E741
     """The temperature for labels of x ([n, d], any float dtype; read by row number, so it may be a memory map) with the l nearest
     of the centroids f32[k, d]. Holds a seeded sample of at most 10,000 rows. Zero rows are left out."""
-    drawn = unit(x[sampled(len(x), ROWS, seed)])
+    drawn = unit(x[sampled(np.arange(len(x)), ROWS, seed)])
     seen = neighbours(drawn[drawn.any(axis=1)], centroids, min(l, len(centroids)))
     if min(l, len(centroids)) < 2:
         return _default(seen, "with one class per sample every weight is 1")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.draws import PAIRS as PAIR_STREAM
-from pipeline.draws import drawn
-from pipeline.reduce.describe.agreement import Agreement, Stability, sampled
+from pipeline.draws import drawn, sampled
+from pipeline.reduce.describe.agreement import Agreement, Stability
 from pipeline.reduce.describe.members import Members, members
 from pipeline.search.nearest import nearest
 from pipeline.vectors import Floats, Ids, Ints
@@ -146,7 +146,7 @@ def _between(centroids: Floats, seed: int) -> dict[str, Any]:
     """Cosines of centroids to the nearest other one."""
     if len(centroids) < 2:
         return {"classes": 0, "mean": None, "quantiles": {}}
-    asked = sampled(len(centroids), NEIGHBOURS, seed)
+    asked = sampled(np.arange(len(centroids)), NEIGHBOURS, seed)
     ids, cosines = nearest(centroids[asked], centroids, 2)
     found = np.where(ids[:, 0] == asked, cosines[:, 1], cosines[:, 0]).astype(np.float64)
     return {"classes": len(asked), "mean": float(found.mean()), "quantiles": _quantiles(found)}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.draws import sampled
 from pipeline.reduce.kmeans.sums import overshot
 from pipeline.search.nearest import Centres, assigned
 from pipeline.vectors import CACHED_ROWS, Floats, Matrix, unit
@@ -43,7 +44,7 @@ def seeds(rows: Floats, k: int, *, seed: int) -> Floats:
     """
     rng = np.random.default_rng(seed)
     limit = max(MIN_ROWS, ROWS_PER_SEED * k)
-    pool = rows if len(rows) <= limit else rows[np.sort(rng.choice(len(rows), limit, replace=False))]
+    pool = rows[sampled(np.arange(len(rows)), limit, rng)] if len(rows) > limit else rows
     whole = np.rint(pool * GRID)
     half = np.einsum("nd,nd->n", whole, whole) / 2
     chosen = [int(rng.integers(len(pool)))]
