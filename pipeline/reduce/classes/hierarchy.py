@@ -104,7 +104,7 @@ def _level(points: Floats, k: int, keys: list[int], resample: Resampling, lloyd:
     return level
 
 
-def _fit(points: Floats, k: int, keys: list[int], lloyd: Lloyd) -> kmeans.Fit:
+def _fit(points: Floats, k: int, keys: list[int], lloyd: Lloyd) -> kmeans.Clustering:
     seed = int(np.random.SeedSequence(keys).generate_state(1)[0])
     return kmeans.fit(points, k, seed=seed, iterations=lloyd.iterations, tolerance=lloyd.tolerance)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reduce.kmeans.fit import Fitted
+from pipeline.reduce.kmeans.fit import Fit, Fitted
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Rows
 from pipeline.reduce.kmeans.schedule import Schedule
@@ -18,7 +18,7 @@ from pipeline.vectors import Floats
 
 
 @dataclass(frozen=True)
-class Fit:
+class Clustering:
     """Centroids and what the fit says about itself."""
 
     centroids: Floats
@@ -40,7 +40,7 @@ class Fit:
 
 def fit(
     x: NDArray[np.floating], k: int, *, seed: int, iterations: int = 25, tolerance: float = 1e-4
-) -> Fit:
+) -> Clustering:
     """k clusters of the rows of x (float16, 32 or 64, [n, d], none zero; lengths do not matter), seeded by k-means++.
 
     Where x has fewer than k different directions, k is lowered to their number and `reason` says so.
@@ -49,14 +49,14 @@ def fit(
     return scheduled(x, k, Schedule(exact=iterations, tolerance=tolerance), seed=seed)
 
 
-def scheduled(x: NDArray[np.floating], k: int, schedule: Schedule, *, seed: int, threads: int = 1) -> Fit:
+def scheduled(x: NDArray[np.floating], k: int, schedule: Schedule, *, seed: int, threads: int = 1) -> Clustering:
     """The same by any schedule, on so many threads; their number changes no bit."""
     fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, threads)], partitions=threads, threads=threads)
-    return as_fit(fleet, fleet.fit(schedule, k, seed))
+    return clustering_of(fleet, Fit(fleet, schedule, k, seed).run())
 
 
-def as_fit(fleet: LocalFleet, found: Fitted[Floats]) -> Fit:
+def clustering_of(fleet: LocalFleet, found: Fitted[Floats]) -> Clustering:
     similarity = [values.astype(np.float32) for one in fleet.partitions for _, _, values in one.similarity(found.centres)]
     story = found.story
-    return Fit(found.centres, fleet.assignment(), np.concatenate(similarity), found.sizes,
+    return Clustering(found.centres, fleet.assignment(), np.concatenate(similarity), found.sizes,
                story.objective, story.refilled, found.converged, found.reason)
