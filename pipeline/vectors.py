@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 """f32, any shape: unit rows [n, d], centres [k, d], cosines and scores [n] or [n, l]."""
+Halves = NDArray[np.float16]
+"""f16, [n, d]: embeddings as they are stored, nearly unit; zero rows where there is none."""
 Doubles = NDArray[np.float64]
 """f64, any shape: what is summed or decided by in more digits than are stored."""
 Matrix = NDArray[np.floating]

@@ -114,6 +114,19 @@ def test_a_room_imports_lower_rooms_only(path):
         assert FLOOR[room] <= FLOOR[own], f"{name_of(path)} (floor {FLOOR[own]}) imports {room} (floor {FLOOR[room]})"
 
 
+def assigned(path: Path) -> set[str]:
+    """Names that a module gives to values of its own."""
+    return {target.id for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
+            for target in node.targets if isinstance(target, ast.Name)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_types_of_arrays_are_named_once_and_lines_are_left_blank_two_at_most(path):
+    vectors = ROOT / "pipeline/vectors.py"
+    assert path == vectors or not assigned(path) & assigned(vectors)
+    assert "\n\n\n\n" not in path.read_text()
+
+
 def test_a_folder_holds_no_more_than_twelve_files():
     folders = {path.parent for path in SOURCES}
     crowded = {name_of(folder): count for folder in folders

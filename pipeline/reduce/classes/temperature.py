@@ -25,7 +25,6 @@ NEIGHBOURS = 8          # looked through for one that is no copy
 BINS = 15
 
 
-
 @dataclass(frozen=True)
 class Calibration:
     """A temperature, and how much better than the default it predicts."""
