@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from pipeline.bottleneck import WORTH_A_LINE, Usage, in_words
 from pipeline.distributed.executor import Executor
 from pipeline.errors import ShardmillError
 from pipeline.root.log import LOGGED, EventLog
 from pipeline.store.store import Store
+from pipeline.timing.bottleneck import WORTH_A_LINE, Usage, in_words
 from pipeline.work import Accounted, Item, Outcome, Work
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from pipeline.bottleneck import Means
-from pipeline.clock import accounted
+from pipeline.timing.bottleneck import Means
+from pipeline.timing.clock import accounted
 
 Item = TypeVar("Item")
 Facts = dict[str, Any]

@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.bottleneck import LEAST, word
 from pipeline.curation import Result
 from pipeline.quantities import size
 from pipeline.queries.status import balanced_export
+from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
 from schemas.answers.plans import RunEstimate

@@ -10,8 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.bottleneck import MODEL, Means
-from pipeline.clock import WRITE, spent
 from pipeline.columns import Run
 from pipeline.draws import sampled
 from pipeline.driver import Driver
@@ -25,6 +23,8 @@ from pipeline.reduce.describe.lift import Vocabulary
 from pipeline.stage import digest
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import npy_bytes, read_columns, read_npy, write_table
+from pipeline.timing.bottleneck import MODEL, Means
+from pipeline.timing.clock import WRITE, spent
 from pipeline.vectors import unit
 from pipeline.work import Facts, Place, Work
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 
-from pipeline.bottleneck import LEAST, WORTH_A_LINE, word
 from pipeline.report.data import LIMITS, Spending, Timing, Top
 from pipeline.root.log import Event, PassUsage, _drivers, _events, usages
 from pipeline.store.store import Store
+from pipeline.timing.bottleneck import LEAST, WORTH_A_LINE, word
 
 REST = "start of Ray, reductions"
 

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.clock import spent
 from pipeline.errors import InputError
 from pipeline.models.clip import Embedder, open_encoder
 from pipeline.models.pixels.decoding import Pixels, reopened
@@ -24,6 +23,7 @@ from pipeline.models.route import parse
 from pipeline.models.weights import Description, ModelSpec, describe
 from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.pixels import pixel_arrays
+from pipeline.timing.clock import spent
 from pipeline.vectors import Floats
 from schemas.columns import PIXELS, clip_schema
 from schemas.reasons import ClipFault

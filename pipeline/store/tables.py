@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.clock import READ, WRITE, spent
 from pipeline.errors import RootError
 from pipeline.store.store import Store
+from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.vectors import Halves
 
 

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 import pipeline
-from pipeline.clock import DEVICE, measured
 from pipeline.errors import InputError, ShardmillError
 from pipeline.models.device import wire
 from pipeline.models.device.server import IDLE, Settings, bytes_of
@@ -33,6 +32,7 @@ from pipeline.models.preprocess import Picture, Preprocess
 from pipeline.models.tokens import Tokenizer, tokenizer
 from pipeline.models.towers import ModelOutOfMemory
 from pipeline.models.weights import ModelSpec, describe
+from pipeline.timing.clock import DEVICE, measured
 from pipeline.vectors import Floats
 from pipeline.work import beat
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pipeline.clock import COMPUTING_CPU, DEVICE, OTHER, READ, READING, READING_CPU, WAIT, WRITE
+from pipeline.timing.clock import COMPUTING_CPU, DEVICE, OTHER, READ, READING, READING_CPU, WAIT, WRITE
 
 Shares = Mapping[str, float]
 
