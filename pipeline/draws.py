@@ -1,18 +1,34 @@
-"""Draws that depend on nothing but what is drawn: a hash of a key, a seed and what the draw is for. So neither partitions nor the
-order of the work change a sample."""
+"""Samples by seed. `drawn` and `uids_below` go by nothing but what is drawn (a hash of a key, a seed and what the draw is for; a
+uid), so neither partitions nor the order of the work change them; how many they draw is about right. `sampled` draws an exact
+number, of rows that are all counted."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.vectors import Bools, Ints
+
 Draws = NDArray[np.uint64]
+"""u64 [n], uniform."""
 
 ROOT, SAMPLE, PAIRS = -1, -2, -3
 """Streams: rows of a balanced sample, of a sample to fit on, of pairs to count. Levels of a hierarchy are 0, 1, …"""
 
 
-def drawn(keys: NDArray[np.integer], seed: int, stream: int, part: float) -> NDArray[np.bool_]:
+def drawn(keys: NDArray[np.integer], seed: int, stream: int, part: float) -> Bools:
     """Which keys belong to a part of them (0..1, expected); those of a smaller part are among those of a larger one."""
     return np.asarray((draws(keys, seed, stream) >> np.uint64(11)) < part * 2.0**53)
+
+
+def sampled(rows: Ints, most: int, seed: int | np.random.Generator) -> Ints:
+    """At most `most` of these row numbers i64[n], each as likely, in their order (ascending rows stay ascending)."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
+
+
+def uids_below(share: float) -> str:
+    """The hexadecimal uids below this text are about that share (0..1) of all, the same ones in every root."""
+    return "g" if share >= 1 else f"{int(share * 16**8):08x}"
 
 
 def draws(keys: NDArray[np.integer], seed: int, stream: int) -> Draws:

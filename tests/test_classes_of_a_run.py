@@ -210,7 +210,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_read_with_what_would(shar
     huge = replace(plan, recipe=plan.recipe.model_copy(update={"classes": plan.recipe.classes.model_copy(update={"k": 1_000_000})}))
     store = Store(str(tmp_path))
     driver = Driver(store, Small(), Silent(), EventLog(store))
-    with pytest.raises(InputError, match=r"1,000,000 classes of 256 values need .* on a node of 0\.1 GB"):
+    with pytest.raises(InputError, match=r"1,000,000 classes of 256 values need .* on a node of 100\.0 MB"):
         clustering.refuse_what_cannot_fit(huge, driver)
     roomy = Driver(store, LocalExecutor(), Silent(), EventLog(store))
     clustering.refuse_what_cannot_fit(plan, roomy)

@@ -12,8 +12,6 @@ import pyarrow as pa
 import pytest
 
 from pipeline.api.progress import Silent
-from pipeline.bottleneck import Means
-from pipeline.clock import Account, accounted, each, measured, spent
 from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
@@ -27,6 +25,8 @@ from pipeline.root.log import EventLog, usages
 from pipeline.stage import Contract, Stage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts
+from pipeline.timing.bottleneck import Means
+from pipeline.timing.clock import Account, accounted, each, measured, spent
 from pipeline.work import Accounted, Facts, Work
 
 SLOW = pa.schema([("uid", pa.string()), ("slow_error", pa.string())])

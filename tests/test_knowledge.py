@@ -159,7 +159,7 @@ def test_priors_of_an_alias_sum_to_one_and_follow_the_corpus(index, wordnet):
 
 def test_further_stop_aliases_are_no_mentions(wordnet):
     some = replace(wordnet, **{name: getattr(wordnet, name)[:20_000] for name in (
-        "ids", "lemmas", "ranks", "counts", "glosses", "hypernyms", "domains", "instances")})
+        "ids", "lemmas", "ranks", "counts", "glosses", "hypernyms", "domains")})
     assert build(some).matches("a dog")
     assert not build(some, stop=("Dog",)).matches("a dog")
 

@@ -8,8 +8,9 @@ import pytest
 from pipeline.reduce.describe import tallies
 from pipeline.reduce.describe.presence import counted, presence
 from pipeline.reduce.describe.quality import Counting, tally
-from pipeline.search.nearest import nearest, unit
+from pipeline.search.nearest import nearest
 from pipeline.store.store import Store
+from pipeline.vectors import unit
 
 KINDS = ["dog", "cat", "car"]
 PARENTS = {"dog": ["pet"], "cat": ["pet"]}

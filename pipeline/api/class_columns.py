@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.plan import Plan
 from pipeline.store.tables import read_table
+from pipeline.vectors import Ids
 
-Ids = NDArray[np.int32]
 CLASS_COLUMNS = {
     "label_names": pa.list_(pa.string()),
     "class_id": pa.int32(),

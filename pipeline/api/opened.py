@@ -27,6 +27,7 @@ USUAL = (
 )
 """What `samples` gives where no columns are named, as far as the root has them."""
 
+
 def open(root: str | os.PathLike[str]) -> "Root":   # `shardmill.open`
     """The output root of a run, a folder or URL, to be looked at; reads run.json. The run need not be finished: what it has not
     made yet raises RootError when it is asked for. Raises RootError for what is no root, or a damaged one."""

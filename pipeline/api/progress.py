@@ -12,8 +12,6 @@ QUIET_SECONDS = 10.0
 """Without a terminal (a job's log) a line at most this often."""
 
 
-
-
 class Silent:
     """Shows nothing: for tests and `--json`."""
 

@@ -139,4 +139,3 @@ class Rows:
 
     def _unfinished(self, shard_id: str) -> RootError:
         return RootError(f"{self.plan.root.url} has not all columns of shard {shard_id} yet: run its command again to go on")
-

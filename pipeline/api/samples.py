@@ -15,8 +15,7 @@ from pipeline.api.rows import Rows
 from pipeline.api.where import chosen
 from pipeline.errors import InputError
 from pipeline.recipe.rules import Bound
-
-Vectors = NDArray[np.float16]
+from pipeline.vectors import Halves
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Samples:
     def _sizes(self) -> tuple[int, ...]:
         return tuple(self._rows.count(shard_id) if places is None else len(places) for shard_id, places in self._matches())
 
-    def embeddings(self, of: Literal["image", "text"] = "image", *, out: str | PathLike[str] | None = None) -> Vectors:
+    def embeddings(self, of: Literal["image", "text"] = "image", *, out: str | PathLike[str] | None = None) -> Halves:
         """float16 [n, d]: row i belongs to row i of the table. Unit vectors; zeros where the sample has none
         (`image_embedding_valid` and `text_embedding_valid` say which).
 
@@ -101,16 +100,16 @@ class Samples:
         empty = np.zeros((0, self._rows.schema.field(name).type.list_size), np.float16)
         return np.concatenate([empty, *few, *rest])
 
-    def _written(self, parts: Iterator[Vectors], name: str, out: str | PathLike[str]) -> Vectors:
+    def _written(self, parts: Iterator[Halves], name: str, out: str | PathLike[str]) -> Halves:
         shape = self.count_rows(), self._rows.schema.field(name).type.list_size
         with open(out, "xb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
             for part in parts:
                 file.write(np.ascontiguousarray(part).data)
-        matrix: Vectors = np.load(out, mmap_mode="r", allow_pickle=False)
+        matrix: Halves = np.load(out, mmap_mode="r", allow_pickle=False)
         return matrix
 
-    def _vectors(self, name: str) -> Iterator[Vectors]:
+    def _vectors(self, name: str) -> Iterator[Halves]:
         """The matrix of each shard with a match."""
         for shard_id, places in self._matches():
             matrix = self._rows.vectors(shard_id, name)

@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.bottleneck import LEAST, word
 from pipeline.curation import Result
+from pipeline.quantities import size
 from pipeline.queries.status import balanced_export
+from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
 from schemas.answers.plans import RunEstimate
@@ -75,7 +76,7 @@ def status(answer: Status) -> None:
         line(f"pass {name}", f"{progress.done:,} of {'?' if progress.of is None else format(progress.of, ',')}", "shards")
     time_spent(answer.time)
     for columns in answer.columns:
-        note = megabytes(columns.bytes) + ("" if columns.current else ", of another recipe or model")
+        note = size(columns.bytes) + ("" if columns.current else ", of another recipe or model")
         line(f"columns {columns.name}", f"{columns.shards:,}", f"shards, {note}")
     if not all(columns.current for columns in answer.columns):
         print(f"  shardmill gc {clean(answer.root)} --dry-run lists what this recipe does not need")
@@ -96,19 +97,15 @@ def time_spent(passes: Sequence[PassTime]) -> None:
             print(f"  {clean(one.advice)}")
 
 
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
-
-
 def gc(answer: Collected) -> None:
     for unused in answer.folders:
-        line(unused.folder, f"{unused.files:,}", f"files, {megabytes(unused.bytes)}, {unused.reason}")
+        line(unused.folder, f"{unused.files:,}", f"files, {size(unused.bytes)}, {unused.reason}")
     for path in answer.links:
         line(path, "", "a link: neither followed nor removed")
     if answer.uploads:
         line("unfinished uploads", f"{answer.uploads:,}", "aborted")
     done = "removed" if answer.removed else "would be removed"
-    print(f"gc: {answer.files:,} files, {megabytes(answer.bytes)} {done}")
+    print(f"gc: {answer.files:,} files, {size(answer.bytes)} {done}")
 
 
 def verify(answer: Verification) -> None:

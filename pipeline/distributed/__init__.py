@@ -1,1 +1,1 @@
-"""Where work runs: `shards.py` on Ray actors (the only ray), `local.py` in this process."""
+"""Where work runs: `ray_executor.py` on Ray actors (Ray is imported in this room only), `local.py` in this process."""

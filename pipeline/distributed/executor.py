@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from pipeline.reduce.kmeans.fit import Fleet
+    from pipeline.reduce.kmeans.fleet import Fleet
     from pipeline.reduce.kmeans.partition import Block
     from pipeline.store.store import Store
 from pipeline.work import Item, Outcome, Work

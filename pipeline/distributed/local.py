@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import OutputError
-from pipeline.reduce.kmeans.fit import Fleet
+from pipeline.reduce.kmeans.fleet import Fleet
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Block
 from pipeline.store.store import Store

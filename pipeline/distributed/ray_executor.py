@@ -23,7 +23,7 @@ from pipeline.distributed.pools import ActorPool, share
 from pipeline.distributed.ray_cluster import connect, disconnect, gpus_hidden
 from pipeline.distributed.routing import settle, settled_precision
 from pipeline.distributed.worker import WATCH
-from pipeline.reduce.kmeans.fit import Fleet
+from pipeline.reduce.kmeans.fleet import Fleet
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Block
 from pipeline.store.store import Store

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pipeline.entities.aliases import AliasIndex
 from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.entities.linking import Mentions, link
-from pipeline.entities.table import EntityTable, Floats, Senses, Texts
+from pipeline.entities.table import EntityTable, Senses, Texts
+from pipeline.vectors import Floats
 
 Encode = Callable[[Sequence[str]], Floats]
 """Texts -> float32 [texts, d], unit rows."""
@@ -32,7 +33,6 @@ EXPECTED_EXCEEDANCES = 10
 
 _TEXTS_AT_ONCE = 4096
 _SMALLEST_STD = 1e-4
-_TEXTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,6 @@ class Settings:
     background: int = 128
     """images that cosines are standardised against"""
     seed: int = 0
-
-
-def sampled(valid: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.int64]:
-    """Up to `count` of the valid rows, drawn by seed, ascending."""
-    rows = np.flatnonzero(valid)
-    if len(rows) > count:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
-    return rows
 
 
 def deranged(count: int, seed: int) -> NDArray[np.int64]:

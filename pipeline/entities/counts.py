@@ -1,15 +1,11 @@
 """How often an entity was found in a run, and which ones are frequent enough."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
 from pipeline.store.store import Store
 from pipeline.store.tables import read_table
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

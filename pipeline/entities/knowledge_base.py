@@ -43,7 +43,6 @@ class KnowledgeBase:
     glosses: Sequence[str]
     hypernyms: Sequence[Sequence[str]]
     domains: Sequence[str]
-    instances: Sequence[bool]
 
     @classmethod
     def load(cls, name: str = BUNDLED) -> "KnowledgeBase":
@@ -72,7 +71,7 @@ def _loaded(name: str, content: bytes) -> KnowledgeBase:
     _check(name, columns)
     return KnowledgeBase(
         hashlib.sha256(content).hexdigest(), columns["id"], columns["lemmas"], columns["sense_rank"],
-        columns["sense_count"], columns["gloss"], columns["hypernyms"], columns["domain"], columns["is_instance"],
+        columns["sense_count"], columns["gloss"], columns["hypernyms"], columns["domain"],
     )
 
 

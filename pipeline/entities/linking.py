@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.entities.table import EntityTable, Floats, Texts
+from pipeline.entities.table import EntityTable, Texts
+from pipeline.vectors import Floats
 
 IMAGE_WEIGHT = 0.5
 PRIOR_WEIGHT = 0.6
@@ -92,6 +93,7 @@ def standardised(
         right = embeddings[images[rows]].astype(np.float32)
         out[rows] = (left * right).sum(axis=1)
     return (out - texts.mean[entities]) / texts.std[entities]
+
 
 def confirmed_counts(rows: Sequence[Sequence[Mapping[str, Any]] | None]) -> pa.Array:
     """int32: distinct confirmed entities of each sample; null where nothing was linked."""

@@ -14,8 +14,7 @@ from pipeline.entities.aliases import Written
 from pipeline.errors import InputError
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_npy, read_table, write_table
-
-Floats = NDArray[np.float32]
+from pipeline.vectors import Floats
 
 ENTITIES = "entities.parquet"
 SENSES = "senses.parquet"

@@ -1,39 +1,19 @@
-"""Balanced samples of a tree of classes, from the top down (Vo et al. 2024, arXiv 2405.15613, section 3.4).
+"""How many samples each class gives to a balanced sample of a tree of classes, from the top down (Vo et al. 2024, arXiv 2405.15613,
+section 3.4).
 
-A node shares its target out among its children as evenly as their numbers of rows allow; a class then takes its rows at random or
-the nearest to its centroid. Every draw is a hash of (seed, node or row), so neither partitions nor the order of the work
-change it, and a distributed run needs only counts per class (`allocate`) and an order inside each (`draws`, `copies`).
+A node shares its target out among its children as evenly as their numbers of rows allow. Which child gives one more is a hash of
+(seed, node), so that the allocation needs nothing but counts per class. Which rows a class then gives is `cuts.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.draws import ROOT, Draws, draws
+from pipeline.draws import Draws, draws
 from pipeline.errors import InputError
-from pipeline.search.nearest import Floats
-
-Ints = NDArray[np.int64]
-
-
-
-@dataclass(frozen=True)
-class Tree:
-    """n rows, the class of each, and the classes above those."""
-
-    classes: NDArray[np.int32]
-    """i32[n]; -1 for rows that take no part"""
-    parents: Sequence[NDArray[np.int32]] = ()
-    """`Level.parent_of_below` of each coarser level: i32[k] of the classes, i32[k2] of their parents, ..."""
-    similarity: Floats | None = None
-    """f32[n]: cosine to the class's centroid; needed for order="closest" """
-    keys: Draws | None = None
-    """u64[n]: what random draws know a row by; None for its number. With a hash of the content here, a sample does not
-    depend on the order of the input"""
+from pipeline.vectors import Ints
 
 
 def cut(sizes: Ints, target: int) -> int:
@@ -63,7 +43,8 @@ def allocate(
 ) -> Ints:
     """How many rows to take of each class, i64[k]; they sum to the target, or to multiplier x all rows if that is less.
 
-    `sizes` i64[k] counts the rows of each class; `parents` as in `Tree`. A node counts with all rows below it, not with its
+    `sizes` i64[k] counts the rows of each class; `parents` are the parent of each class, i32[k], the parent of each of those,
+    i32[k2], and so on up. A node counts with all rows below it, not with its
     number of children. Memory O(k). Raises InputError for a negative target or a multiplier below 1.
     """
     if target < 0 or multiplier < 1:
@@ -92,38 +73,3 @@ def _shared_out(sizes: Ints, parent: NDArray[np.int32], targets: Ints, drawn: Dr
         children = order[start:end]
         given[children] = shares(sizes[children], target, drawn[children])
     return given
-
-
-def sample(
-    tree: Tree, target: int, *, seed: int, multiplier: int = 1, order: Literal["random", "closest"] = "random"
-) -> Ints:
-    """Row numbers of a balanced sample, i64[target], ascending; with a multiplier of m a row may be there up to m times, so that
-    small classes can keep up. Fewer where there are fewer. Memory O(n + k)."""
-    if order == "closest" and tree.similarity is None:
-        raise InputError("the rows closest to their centroid need `similarity`")
-    rows = np.flatnonzero(tree.classes >= 0)
-    classes = tree.classes[rows]
-    k = len(tree.parents[0]) if tree.parents else int(classes.max(initial=-1)) + 1
-    sizes = np.bincount(classes, minlength=k)
-    take = allocate(sizes, tree.parents, target, seed=seed, multiplier=multiplier)
-    if order == "closest" and tree.similarity is not None:
-        rank: NDArray[np.float32] | Draws = -tree.similarity[rows]
-    else:
-        rank = draws(rows if tree.keys is None else tree.keys[rows], seed, ROOT)
-    by_class, place = ranked(classes, rank)
-    inside = classes[by_class]
-    taken = np.repeat(rows[by_class], copies(place, sizes[inside], take[inside]))
-    return np.sort(taken)
-
-
-def ranked(classes: NDArray[np.int32], rank: NDArray[np.generic]) -> tuple[Ints, Ints]:
-    """Positions by class, then by rank, then by position; and the place of each, from 0, in its class."""
-    order = np.lexsort((rank, classes))
-    sizes = np.bincount(classes)
-    return order, np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-
-
-def copies(place: Ints, size: Ints, take: Ints) -> Ints:
-    """How often the row at this place (from 0) in the order of its class is taken, when `take` of its `size` rows are: copies of
-    one class differ by at most one."""
-    return np.asarray(take // size + (place < take % size), np.int64)

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.int32]
-
+from pipeline.vectors import Ids
 
 RANKED = np.dtype([("place", np.int32), ("rank", np.uint64), ("row", np.int64)])
 """A kept sample: position of its class, its rank there (lower is taken first), its row of the run (breaks ties)."""

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.clock import OTHER, READ, WRITE, each, spent
 from pipeline.errors import ConservationError
 from pipeline.export.samples import ExportColumns, Sample, sample_json
 from pipeline.input.discovery import Shard
@@ -25,6 +24,7 @@ from pipeline.input.reader import write_tar
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, write_table
+from pipeline.timing.clock import OTHER, READ, WRITE, each, spent
 from pipeline.work import Facts, Work, beat
 from schemas.exports import EXPORT
 

@@ -32,7 +32,6 @@ MAX_STATS = 1 << 20
 """Bytes of a _stats.json; img2dataset writes some hundred."""
 MAX_EXPANSION = 1_000_000
 """Files that one brace pattern may name."""
-MAGIC = re.compile(r"[*?\[{]")
 RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?\}")
 LOOKUPS = 32
 """Files opened at once to see what they hold: discovery waits for the store, not for the processor."""

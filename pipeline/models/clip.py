@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.models.buckets import sorted_into
@@ -16,8 +15,7 @@ from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
 from pipeline.models.towers import Towers, filled, memory, open_towers
 from pipeline.models.weights import ModelSpec, describe
-
-Vectors = NDArray[np.float32]
+from pipeline.vectors import Floats
 
 
 class Embedder(Protocol):
@@ -26,10 +24,10 @@ class Embedder(Protocol):
     def preprocess(self, pictures: Iterable[Picture]) -> Tensor:
         """Pictures of any size to uint8 [n, 3, S, S]; each is dropped before the next is taken."""
 
-    def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Vectors, Vectors]:
+    def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Floats, Floats]:
         """Unit vectors float32 [n, dimension] of preprocessed pixels, and of as many raw captions, cut to the model's context."""
 
-    def encode_texts(self, captions: Sequence[str]) -> Vectors:
+    def encode_texts(self, captions: Sequence[str]) -> Floats:
         """Unit vectors float32 [n, dimension] of raw captions, cut to the model's context."""
 
 
@@ -44,19 +42,19 @@ class Encoder:
         with torch.inference_mode():
             return self.towers.transform(pictures)
 
-    def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Vectors, Vectors]:
+    def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Floats, Floats]:
         return self.encode_images(pixels), self.encode_texts(captions)
 
-    def encode_images(self, pixels: Tensor) -> Vectors:
+    def encode_images(self, pixels: Tensor) -> Floats:
         """Unit vectors float32 [n, dimension] of preprocessed pixels."""
         return self._encode(pixels, self.towers.images, self.towers.micro_batch)
 
-    def encode_texts(self, captions: Sequence[str]) -> Vectors:
+    def encode_texts(self, captions: Sequence[str]) -> Floats:
         if not captions:
             return np.zeros((0, self.towers.dimension), np.float32)
         return self.encode_tokens(self.towers.tokenizer(captions))
 
-    def encode_tokens(self, tokens: Tensor) -> Vectors:
+    def encode_tokens(self, tokens: Tensor) -> Floats:
         """Unit vectors float32 [n, dimension] of token ids [n, context]."""
         towers = self.towers
         if not towers.buckets or towers.ends is None:
@@ -66,7 +64,7 @@ class Encoder:
             found[rows] = self._encode(tokens[rows, :bucket.length], bucket.tower, bucket.rows)
         return found
 
-    def _encode(self, inputs: Tensor, tower: Callable[[Tensor], Tensor], rows: int) -> Vectors:
+    def _encode(self, inputs: Tensor, tower: Callable[[Tensor], Tensor], rows: int) -> Floats:
         """By calls of so many rows."""
         route = self.towers.route
         found = np.zeros((len(inputs), self.towers.dimension), np.float32)

@@ -20,7 +20,7 @@ from torchvision.transforms import Compose
 from pipeline.models.pixels.decoding import DAMAGE, Pixels, as_planes
 
 Picture = Pixels | Image.Image
-"""RGB uint8 [rows, columns, 3], or what `images.reopened` gives."""
+"""RGB uint8 [rows, columns, 3], or what `pixels.decoding.reopened` gives."""
 
 MAX_RESIZED = 16
 """A strip that would be resized to more than this many times the model's input is cropped while it is resized."""

@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipeline.bottleneck import Means
-from pipeline.clock import WRITE, Account, spent
 from pipeline.columns import Columns
 from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard
@@ -25,6 +23,8 @@ from pipeline.input.samples import BATCH
 from pipeline.registry import SOURCE, producers
 from pipeline.stage import Stage, Transform, checked, joined
 from pipeline.store.tables import read_columns, read_facts, read_vectors, write_columns
+from pipeline.timing.bottleneck import Means
+from pipeline.timing.clock import WRITE, Account, spent
 from pipeline.work import Facts, Place, Work, beat
 from schemas.columns import SAMPLES
 

@@ -1,4 +1,4 @@
-"""How often the export takes each kept sample: balanced over the classes from the top down (`export.balance`).
+"""How often the export takes each kept sample: balanced over the classes from the top down (`export/allocation.py`).
 
 Workers rank the samples of each shard within their classes. The driver shares the target out among the classes and finds where
 the order of each class is cut: 8 bytes per kept sample, and the cuts. From these alone workers then write
@@ -25,10 +25,10 @@ from pipeline.passes.labelled import first_labels
 from pipeline.plan import Plan
 from pipeline.reduce.classes import stored as taxonomy
 from pipeline.reduce.describe.names import Level, positions
-from pipeline.search.nearest import unit
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import PARTIAL
 from pipeline.store.tables import npy_bytes, read_columns, read_many_facts, read_npy, read_vectors, stored_shards, write_table
+from pipeline.vectors import unit
 from pipeline.work import Facts, Work
 from schemas.columns import COPIES
 

@@ -22,13 +22,15 @@ from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.classes.stored import FIT, Wish
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.costs import Costs, Machines
-from pipeline.reduce.kmeans.partition import Block, Matrix, Share
+from pipeline.reduce.kmeans.fit import Fit
+from pipeline.reduce.kmeans.partition import Block, Share
 from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
 from pipeline.root.other_roots import place
-from pipeline.search.nearest import Floats, kernel, nearest, unit
+from pipeline.search.nearest import kernel, nearest
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_columns, read_npy, read_vectors
+from pipeline.vectors import Floats, Matrix, unit
 from pipeline.work import Facts, Work
 
 FITTING = "fitting"
@@ -126,7 +128,7 @@ def _fitted(plan: Plan, rows: Sequence[Embeddings], driver: Driver, folder: str)
         schedule, why = chosen_schedule(plan, fleet.rows, fleet.dimension)
         start = _known_start(plan, settings.k, fleet.dimension)
         checkpoint = Checkpoint(plan.root, f"{folder}/{FITTING}", {"folder": folder})
-        found = fleet.fit(schedule, settings.k, seed, checkpoint=checkpoint, start=start)
+        found = Fit(fleet, schedule, settings.k, seed, checkpoint, start).run()
         fleet.write(found.centres, plan.root, taxonomy.path(folder, 0))
         checkpoint.clear()
     return {

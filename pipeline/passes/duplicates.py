@@ -93,10 +93,6 @@ def kept_mask(plan: Plan, run: Run) -> NDArray[np.bool_]:
     return np.asarray(pc.equal(pa.concat_tables(parts).column("verdict"), "kept"))
 
 
-def write_npy(store: Store, path: str, array: NDArray[np.generic]) -> None:
-    store.write(path, npy_bytes(array))
-
-
 def uids_of(run: Run, mask: NDArray[np.bool_]) -> Sequence[str]:
     column = run.table("samples", ["uid"]).column("uid")
     uids: list[str] = column.filter(pa.array(mask)).to_pylist()
@@ -107,4 +103,4 @@ def write_subset(plan: Plan, run: Run) -> None:
     """DataComp's subset file of the kept samples."""
     path = f"{plan.verdicts}/subset.npy"
     if not plan.root.exists(path):
-        write_npy(plan.root, path, subset(uids_of(run, kept_mask(plan, run))))
+        plan.root.write(path, npy_bytes(subset(uids_of(run, kept_mask(plan, run)))))

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.bottleneck import MODEL, Means
-from pipeline.clock import WRITE, spent
 from pipeline.columns import Run
+from pipeline.draws import sampled
 from pipeline.driver import Driver
 from pipeline.entities import calibration as entities
 from pipeline.entities.aliases import build
@@ -21,10 +20,12 @@ from pipeline.entities.linking import mentions_of
 from pipeline.entities.table import EntityTable
 from pipeline.plan import Plan
 from pipeline.reduce.describe.lift import Vocabulary
-from pipeline.search.nearest import unit
 from pipeline.stage import digest
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import npy_bytes, read_columns, read_npy, write_table
+from pipeline.timing.bottleneck import MODEL, Means
+from pipeline.timing.clock import WRITE, spent
+from pipeline.vectors import unit
 from pipeline.work import Facts, Place, Work
 
 if TYPE_CHECKING:
@@ -91,14 +92,14 @@ def calibrate(plan: Plan, run: Run, driver: Driver) -> None:
     settings, seed = plan.recipe.entities, plan.recipe.seed
     base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
     valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
-    background = run.vectors("image_embedding", entities.sampled(valid, settings.background, seed))
+    background = run.vectors("image_embedding", sampled(np.flatnonzero(valid), settings.background, seed))
     mentions = run.table("mentions", ["mentions"]).column("mentions")
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         return embedded_texts(plan, driver, texts_folder, texts)
 
     table = entities.entity_table(base, build(base), mentioned_aliases(mentions), encode, background)
-    rows = entities.sampled(valid & mentioned(mentions), CALIBRATED_ON, seed + 1)
+    rows = sampled(np.flatnonzero(valid & mentioned(mentions)), CALIBRATED_ON, seed + 1)
     some = mentions_of(mentions.take(pa.array(rows)), np.ones(len(rows), bool))
     rules = entities.Settings(settings.false_positive_rate, settings.background, seed)
     entities.with_threshold(table, some, run.vectors("image_embedding", rows), rules).save(plan.root, folder)

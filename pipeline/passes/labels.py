@@ -24,9 +24,10 @@ from pipeline.reduce.describe import quality, tallies
 from pipeline.reduce.describe.lift import NamingRule
 from pipeline.reduce.describe.presence import counted, presence
 from pipeline.search.inverted_file import EXACT, LEAST, Search, gated
-from pipeline.search.nearest import Centres, Floats, nearest, unit
+from pipeline.search.nearest import Centres, nearest
 from pipeline.select.stored import kept_rows
 from pipeline.store.tables import read_columns, read_vectors, stored_shards, write_table
+from pipeline.vectors import Floats, unit
 from pipeline.work import Facts, Place, Work
 
 Nearest = tuple[NDArray[np.int32], Floats]

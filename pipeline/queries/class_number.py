@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.draws import uids_below
 from pipeline.errors import InputError, RootError
-from pipeline.passes.labelled import below
 from pipeline.passes.reference_values import reference_values
 from pipeline.plan import Plan
 from pipeline.reduce.class_number.advise import advise
@@ -48,7 +48,7 @@ def _estimated(rows: NDArray[np.float16], values: list[str | None], seed: int) -
 def _sampled(plan: Plan, column: str | None) -> tuple[NDArray[np.float16], list[str | None]]:
     """Embeddings of at most some 20,000 kept samples, chosen by uid, and what each has in the column."""
     kept = plan.root.read_json(f"{plan.verdicts}/ledger.json")["kept"]
-    bound, clip = below(min(1.0, MAX_ROWS / max(1, kept))), plan.columns.folders["clip"]
+    bound, clip = uids_below(min(1.0, MAX_ROWS / max(1, kept))), plan.columns.folders["clip"]
     parts, values = [], list[str | None]()
     for shard in plan.shards:
         rows = kept_rows(plan.root, plan.verdicts, shard.shard_id).astype(np.int64)

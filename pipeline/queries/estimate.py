@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.errors import InputError
 from pipeline.input.reader import read
 from pipeline.passes.annotate import BATCH_ROWS, annotate
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
+from pipeline.quantities import duration, size
 from pipeline.queries.fit_costs import as_answer, fit_costs, in_words, measured_rate
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.kmeans.costs import Machines
@@ -87,7 +86,7 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
                 seconds += time.monotonic() - began
                 timed += batch.num_rows
             rows += batch.num_rows
-            column_bytes += sum(_stored_bytes(part) for part in added.values())
+            column_bytes += sum(int(part.nbytes) for part in added.values())
             bytes_read += batch.column("image").nbytes + 4096 * batch.num_rows   # the tar's headers and text members
             if rows >= PROBED:
                 break
@@ -97,21 +96,3 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
         whole = True
     rate = timed / seconds if seconds else 0.0
     return {"rows": rows, "whole": whole, "rate": rate, "column_bytes": column_bytes, "bytes_read": bytes_read}
-
-
-def _stored_bytes(batch: pa.RecordBatch) -> int:
-    return int(batch.nbytes)
-
-
-def size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
-
-
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:,.0f} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -5,9 +5,11 @@ import time
 import numpy as np
 
 from pipeline.plan import Plan
-from pipeline.reduce.kmeans.costs import Costs, Machines, gigabytes, passes
+from pipeline.quantities import duration, size
+from pipeline.reduce.kmeans.costs import Costs, Machines, passes
 from pipeline.reduce.kmeans.schedule import Schedule
-from pipeline.search.nearest import assigned, kernel, unit
+from pipeline.search.nearest import assigned, kernel
+from pipeline.vectors import unit
 from schemas.answers.plans import FitCosts, FitPass
 
 PROBED_ROWS = 2048
@@ -35,15 +37,15 @@ def measured_rate(d: int, k: int) -> float:
 
 def in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
     """The costs for people."""
-    per_node = f"{gigabytes(costs.node_memory)} on each of {costs.machines.nodes} node{'s' * (costs.machines.nodes > 1)}"
-    wire = "nothing: one node" if costs.machines.nodes == 1 else gigabytes(costs.wire)
+    per_node = f"{size(costs.node_memory)} on each of {costs.machines.nodes} node{'s' * (costs.machines.nodes > 1)}"
+    wire = "nothing: one node" if costs.machines.nodes == 1 else size(costs.wire)
     return {
         "classes": f"{plan.recipe.classes.k:,}, {why}",
         "work": f"{costs.flops:.1e} FLOP at most: " + ", ".join(
             f"{one.times} x {one.name} ({one.flops(costs.d) / one.times:.1e})" for one in costs.passes),
-        "memory": f"{gigabytes(costs.actor_memory)} per worker, {per_node}, beside mapped embeddings",
+        "memory": f"{size(costs.actor_memory)} per worker, {per_node}, beside mapped embeddings",
         "wire": wire,
-        "fit": f"about {costs.seconds:,.0f} s at {costs.machines.rate / 1e9:,.0f} GFLOP/s per worker, measured here",
+        "fit": f"about {duration(costs.seconds)} at {costs.machines.rate / 1e9:,.0f} GFLOP/s per worker, measured here",
     }
 
 

@@ -1,7 +1,7 @@
 """The rules of a recipe: each names a column and a bound; a row that does not meet the bound is rejected by its name.
 
-Here is what may be written and whether it fits the column. `thresholds.py` turns relative bounds (a share, a quantile)
-into numbers, `select.py` applies them.
+Here is what may be written and whether it fits the column. `select/thresholds.py` turns relative bounds (a share, a quantile)
+into numbers, `select/verdicts.py` applies them.
 """
 
 from collections.abc import Mapping

@@ -13,6 +13,7 @@ from pipeline.curation import ledger_of
 from pipeline.errors import RootError
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
+from pipeline.quantities import size
 from pipeline.queries.simulate import stored_thresholds
 from pipeline.recipe.rules import Rule, Threshold
 from pipeline.recipe.wording import in_words
@@ -108,8 +109,8 @@ def run_facts(plan: Plan, times: Clock) -> Run:
     facts = [("numeric route", plan.route), ("seed", str(recipe.seed)), *sorted(versions.items())]
     if finished:
         shards = root.read_json(f"{plan.export}/wids.json")["shardlist"]
-        size = sum(shard["filesize"] for shard in shards)
-        facts.insert(0, ("export", f"{sum(s['nsamples'] for s in shards):,} samples in {len(shards):,} shards, {megabytes(size)}"))
+        written = sum(shard["filesize"] for shard in shards)
+        facts.insert(0, ("export", f"{sum(s['nsamples'] for s in shards):,} samples in {len(shards):,} shards, {size(written)}"))
     return Run(
         recipe.name, root.url, tuple(inputs(plan.shards)), len(plan.shards), recipe.model.label, times.started, times.seconds,
         tuple(facts), finished,
@@ -124,11 +125,7 @@ def inputs(shards: Sequence[Shard]) -> Iterator[str]:
     for folder, inside in folders.items():
         name = f"{folder}/" if len(inside) > 1 else inside[0].url
         count = f"{len(inside):,} shards, " if len(inside) > 1 else ""
-        yield f"{name} ({count}{megabytes(sum(shard.size for shard in inside))})"
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+        yield f"{name} ({count}{size(sum(shard.size for shard in inside))})"
 
 
 def gaps(plan: Plan, ledger: Ledger) -> Iterator[Gap]:

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-
 
 @dataclass(frozen=True)
 class Histogram:
@@ -48,13 +46,14 @@ def compact(value: float) -> str:
 
 
 def histogram(
-    column: str, edges: Sequence[float], kept: Floats, removed: Floats, null: Floats | None = None
+    column: str, edges: Sequence[float], kept: NDArray[np.floating], removed: NDArray[np.floating],
+    null: NDArray[np.floating] | None = None
 ) -> Histogram:
     """Counts values into bins [edge, next edge). NaN counts as `without`."""
     inner = np.asarray(edges[1:-1], dtype=np.float64)
     values = np.concatenate([kept, removed])
 
-    def counts(group: Floats) -> NDArray[np.int64]:
+    def counts(group: NDArray[np.floating]) -> NDArray[np.int64]:
         bins = np.searchsorted(inner, group[~np.isnan(group)], side="right")
         return np.bincount(bins, minlength=len(edges) - 1).astype(np.int64)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 
-from pipeline.bottleneck import LEAST, WORTH_A_LINE, word
 from pipeline.report.data import LIMITS, Spending, Timing, Top
 from pipeline.root.log import Event, PassUsage, _drivers, _events, usages
 from pipeline.store.store import Store
+from pipeline.timing.bottleneck import LEAST, WORTH_A_LINE, word
 
 REST = "start of Ray, reductions"
 
@@ -46,10 +46,6 @@ class _Pass:
         self.seconds, self.begin, self.end = self.seconds + seconds, float("inf"), 0.0
 
 
-
-
-
-
 def spendings(root: Store) -> tuple[Spending, ...]:
     """For the report: of the passes that took a second at least, the longest first."""
     told = {name: one for name, one in usages(root).items() if one.usage.total >= WORTH_A_LINE}
@@ -63,10 +59,6 @@ def _shares(one: PassUsage) -> Iterator[tuple[str, float]]:
     busy = one.usage.device(one.means)
     if busy is not None:
         yield "GPU busy", busy
-
-
-
-
 
 
 def clock(root: Store) -> Clock:
@@ -87,10 +79,6 @@ def clock(root: Store) -> Clock:
         began, seconds = min(began, first), seconds + max(last - first, 0.0)
     started = datetime.fromtimestamp(began, UTC) if began < float("inf") else None
     return Clock(started, seconds, tuple(_timings(passes, seconds)), Top(tuple(shards), count), retried)
-
-
-
-
 
 
 def _count(passes: dict[str, _Pass], event: Event) -> None:

@@ -1,4 +1,4 @@
-"""What a report shows, as values: whoever builds a `ReportData` counts and picks, `report.py` lays it out."""
+"""What a report shows, as values: whoever builds a `ReportData` counts and picks, `report/page.py` lays it out."""
 
 from dataclasses import dataclass
 from datetime import datetime

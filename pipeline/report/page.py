@@ -1,6 +1,6 @@
 """The report of a run as one HTML page that loads nothing. The only jinja2 import.
 
-What it shows is `report_data.py`. Captions, keys, shard names and error messages come from the open web: every string is
+What it shows is `report/data.py`. Captions, keys, shard names and error messages come from the open web: every string is
 cleaned of control and direction characters and escaped on its way into the page, and the page's policy forbids scripts,
 requests and any style but its own.
 """

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from pipeline.bottleneck import Means, Usage, advised
 from pipeline.store.store import Store
+from pipeline.timing.bottleneck import Means, Usage, advised
 
 Event = Mapping[str, Any]
 

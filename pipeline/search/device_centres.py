@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.vectors import Floats, Ids
+
 if TYPE_CHECKING:
     from pipeline.models.matrices.device_centres import DeviceMatrix
     from pipeline.models.matrices.device_rows import DeviceRows
 
-Floats = NDArray[np.float32]
-Ids = NDArray[np.int32]
 Window = Union[Floats, "DeviceRows"]
 """Rows f32[n, d]: an array, or some that are on a device already."""
 

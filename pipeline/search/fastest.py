@@ -16,22 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.search.kernels import (
-    LEADERS,
-    TOP,
-    Centres,
-    FlatCentres,
-    Floats,
-    Found,
-    Kernel,
-    PackedCentres,
-    agrees,
-    leaders,
-)
+from pipeline.search.kernels import LEADERS, TOP, Centres, FlatCentres, Found, Kernel, PackedCentres, agrees, leaders
 from pipeline.search.nearest import assigned, nearest
 from pipeline.search.products import BlasCentres
 from pipeline.search.quantised import QuantisedCentres
 from pipeline.search.threads import loaded_libraries, single_threaded
+from pipeline.vectors import Floats
 
 LABELS = 8
 USES: Mapping[str, Callable[[Floats, Centres], Any]] = {

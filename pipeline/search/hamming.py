@@ -7,9 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
-
+from pipeline.vectors import Bytes, Ints
 
 CANDIDATES = 2**22   # pairs of one search, at most: 50 MB
 

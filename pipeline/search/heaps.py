@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from pipeline.vectors import Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.search.kernels import Centres, Floats, Found, Kernel, kernel
-from pipeline.search.nearest import Ids, assigned, nearest, unit
+from pipeline.search.kernels import Centres, Found, Kernel, kernel
+from pipeline.search.nearest import assigned, nearest
+from pipeline.vectors import Floats, Ids, unit
 
 LEAST = 16_384   # centres below which the exact search is chosen without a trial
 PROBES = (4, 8, 16, 32)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from pipeline.search.device_centres import DeviceCentres
 from pipeline.search.heaps import Heaps as Heaps
+from pipeline.vectors import Floats
 
 if TYPE_CHECKING:
     from pipeline.models.matrices.packed_matrix import PackedMatrix
     from pipeline.search.largest import Left
 
-Floats = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], Floats]
 
 ROUNDING = 2.0**-24   # unit roundoff of float32

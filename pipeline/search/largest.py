@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.search.heaps import Heaps
+from pipeline.vectors import Floats
 
-Floats = NDArray[np.float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 LAST = (1 << 32) - 1

@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from pipeline.search.device_centres import DeviceCentres, Window
 from pipeline.search.kernels import LEADERS, TOP, FlatCentres, Listing, chosen, leaders, tolerance
 from pipeline.search.kernels import Centres as Centres
-from pipeline.search.kernels import Floats as Floats
 from pipeline.search.kernels import Kernel as Kernel
 from pipeline.search.kernels import kernel as kernel
 from pipeline.search.largest import Left
-
-Ids = NDArray[np.int32]
+from pipeline.vectors import CACHED_ROWS, Floats, Ids
 
 SPARE = 3            # candidates beyond those asked for
 ROWS = 8192          # searched at a time
-CACHED = 1024       # rows made wider at a time
 HOPELESS = 0.5       # share of rows left open from which on lists do not pay
 LISTED = 1024        # rows whose lists of centres are held at once
 MEASURED = 512       # pairs measured at a time by numpy: they stay in the cache
@@ -35,16 +32,6 @@ CANDIDATES = 1 << 20  # of all rows that are searched again at once
 CELL_ROWS = 32       # rows of one centre that share a product in `assigned_near`
 CELL_VALUES = 1 << 19   # of the rows or centres of such products at once: 2 MB
 SMALL = 1 << 31      # multiplications below which a plain array of centres is not worth a faster kernel
-
-
-def unit(rows: NDArray[np.floating]) -> Floats:
-    """Rows at length 1, float32, computed in float64 (stored float16 embeddings are only nearly unit). Zero rows stay zero."""
-    result = np.empty(rows.shape, np.float32)
-    for at in range(0, len(rows), CACHED):
-        wide = np.asarray(rows[at : at + CACHED], np.float64)
-        length = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
-        result[at : at + CACHED] = wide / np.where(length == 0, 1, length)
-    return result
 
 
 def nearest(x: Window, centres: Centres | Floats, l: int) -> tuple[Ids, Floats]:  # noqa: E741
@@ -230,14 +217,14 @@ class Pairs:
             return sums
         from pipeline.models.matrices.pairs import pair_products
 
-        for at in range(0, len(left.counts), CACHED):
-            ends = starts[at : at + CACHED + 1]
+        for at in range(0, len(left.counts), CACHED_ROWS):
+            ends = starts[at : at + CACHED_ROWS + 1]
             part = slice(ends[0], ends[-1])
             columns, wide = left.columns[part], self.wide
             if wide is None:
                 used, columns = np.unique(columns, return_inverse=True)
                 wide = self.vectors[used].astype(np.float64)
-            some = self.x[at : at + CACHED].astype(np.float64)
+            some = self.x[at : at + CACHED_ROWS].astype(np.float64)
             sums[part] = pair_products(some, wide, ends - ends[0], columns)
         return sums
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.search.kernels import Floats, Found
+from pipeline.search.kernels import Found
 from pipeline.search.largest import Left, best, reached
+from pipeline.vectors import Floats
 
 ROWS, WIDTH = 1024, 4096   # 16 MB of products
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import faiss
 import numpy as np
 
-from pipeline.search.kernels import Floats, Found, tolerance
+from pipeline.search.kernels import Found, tolerance
 from pipeline.search.largest import Left, best, reached
 from pipeline.search.products import BlasCentres
+from pipeline.vectors import Floats
 
 if TYPE_CHECKING:
     from pipeline.models.matrices.quantised import QuantisedMatrix

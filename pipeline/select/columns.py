@@ -1,4 +1,4 @@
-"""From stored columns to verdicts: gathers what the rules read, shard by shard. The rules themselves are `select.py`."""
+"""From stored columns to verdicts: gathers what the rules read, shard by shard. The rules themselves are `verdicts.py`."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.columns import Columns, Run
+from pipeline.draws import sampled
 from pipeline.errors import ConservationError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rules import Rules, Threshold
@@ -113,7 +114,7 @@ def shuffled_similarities(run: Run, seed: int) -> NDArray[np.float32]:
     valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
     rows = np.flatnonzero(valid)
     rng = np.random.default_rng([seed, 2])
-    rows = np.sort(rng.choice(rows, NULL_PAIRS, replace=False)) if len(rows) > NULL_PAIRS else rows
+    rows = sampled(rows, NULL_PAIRS, rng)
     if len(rows) < 2:
         return np.zeros(0, np.float32)
     order = rng.permutation(len(rows))

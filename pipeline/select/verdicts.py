@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ContractViolation
 from pipeline.recipe.rules import Bound, Rule, Rules, Threshold, Thresholds
+from pipeline.vectors import Bools
 
 KEPT, REJECTED, FAILED = "kept", "rejected:", "failed:"
-Mask = NDArray[np.bool_]
 
 
 def verdicts(table: pa.Table, rules: Rules, thresholds: Thresholds, first_row: int = 0) -> pa.Array:
@@ -37,7 +37,7 @@ def _failures(table: pa.Table) -> list[pa.Array]:
     return [pc.binary_join_element_wise(FAILED, error.cast(pa.string()), "") for error in errors]
 
 
-def passes(table: pa.Table, rule: Rule, threshold: Threshold | None = None, first_row: int = 0) -> Mask:
+def passes(table: pa.Table, rule: Rule, threshold: Threshold | None = None, first_row: int = 0) -> Bools:
     """bool [n]: the row meets the rule's bounds, or one of `unless`. A null meets no bound."""
     passed = meets(_column(table, rule.column), rule)
     if rule.fraction is not None or rule.null_quantile is not None:
@@ -49,11 +49,11 @@ def passes(table: pa.Table, rule: Rule, threshold: Threshold | None = None, firs
     return passed
 
 
-def meets(column: pa.ChunkedArray, bound: Bound) -> Mask:
+def meets(column: pa.ChunkedArray, bound: Bound) -> Bools:
     """bool [n]: the value is there and meets every absolute condition. Numbers compare in the column's own type, so
     that a float32 0.26 is at least 0.26."""
     compare = {"min": pc.greater_equal, "max": pc.less_equal, "above": pc.greater, "below": pc.less, "equals": pc.equal}
-    result: Mask = np.asarray(column.is_valid().to_numpy(), bool)
+    result: Bools = np.asarray(column.is_valid().to_numpy(), bool)
     for name, value in bound.given.items():
         if name in compare:
             result &= _truth(compare[name](column, _scalar(value, column.type)))
@@ -63,7 +63,7 @@ def meets(column: pa.ChunkedArray, bound: Bound) -> Mask:
     return result
 
 
-def _reaches(column: pa.ChunkedArray, threshold: Threshold, first_row: int) -> Mask:
+def _reaches(column: pa.ChunkedArray, threshold: Threshold, first_row: int) -> Bools:
     value = _scalar(threshold.value, column.type)
     if threshold.last_tie is None:
         return _truth(pc.greater_equal(column, value))
@@ -75,7 +75,7 @@ def _scalar(value: object, type: pa.DataType) -> pa.Scalar:
     return pa.scalar(value, type) if pa.types.is_floating(type) else pa.scalar(value)
 
 
-def _truth(array: pa.ChunkedArray) -> Mask:
+def _truth(array: pa.ChunkedArray) -> Bools:
     return np.asarray(pc.fill_null(array, False).to_numpy(), bool)
 
 

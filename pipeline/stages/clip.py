@@ -15,15 +15,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.clock import spent
 from pipeline.errors import InputError
-from pipeline.models.clip import Embedder, Vectors, open_encoder
+from pipeline.models.clip import Embedder, open_encoder
 from pipeline.models.pixels.decoding import Pixels, reopened
 from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
 from pipeline.models.weights import Description, ModelSpec, describe
 from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.pixels import pixel_arrays
+from pipeline.timing.clock import spent
+from pipeline.vectors import Floats
 from schemas.columns import PIXELS, clip_schema
 from schemas.reasons import ClipFault
 
@@ -103,7 +104,7 @@ def seen(
             yield picture
 
 
-def columns_of(uids: pa.Array, whole: NDArray[np.bool_], images: Vectors, texts: Vectors) -> pa.RecordBatch:
+def columns_of(uids: pa.Array, whole: NDArray[np.bool_], images: Floats, texts: Floats) -> pa.RecordBatch:
     """Columns for unit vectors of the rows in `whole`, in order; vectors that are not finite become an error."""
     finite = np.isfinite(images).all(axis=1) & np.isfinite(texts).all(axis=1)
     good = whole.copy()
@@ -120,7 +121,7 @@ def columns_of(uids: pa.Array, whole: NDArray[np.bool_], images: Vectors, texts:
     ], schema=clip_schema(images.shape[1]))
 
 
-def vectors(rows: Vectors, good: NDArray[np.bool_]) -> pa.Array:
+def vectors(rows: Floats, good: NDArray[np.bool_]) -> pa.Array:
     """A float16 fixed-size list column with `rows` where `good`, null (zeros behind it) elsewhere."""
     values = np.zeros((len(good), rows.shape[1]), np.float16)
     values[good] = rows

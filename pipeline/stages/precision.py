@@ -16,12 +16,12 @@ from pipeline.input.discovery import Shard
 from pipeline.input.reader import read
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rules import SCORES, Rules
+from pipeline.vectors import Floats
 
 if TYPE_CHECKING:
-    from pipeline.models.clip import Embedder, Vectors
+    from pipeline.models.clip import Embedder
     from pipeline.models.route import RouteWish
 
-Values = NDArray[np.float32]
 
 PAIRS = {"cuda": 512, "cpu": 64}
 """Pairs that are embedded both ways: some seconds of either device."""
@@ -60,7 +60,7 @@ class Distance:
                 f"({self.pairs} pairs){'; ' if crossed else ''}{crossed}")
 
 
-def distance(route: str, similarities: Values, reference: Values, bounds: Sequence[float]) -> Distance:
+def distance(route: str, similarities: Floats, reference: Floats, bounds: Sequence[float]) -> Distance:
     """Of similarities f32[n] by a route to those by fp32.
 
     Of 512 pairs hardly one lies near enough to a bound to cross it, so the share is an expectation (`crossing`).
@@ -73,7 +73,7 @@ def distance(route: str, similarities: Values, reference: Values, bounds: Sequen
     return Distance(route, len(reference), float(size.mean()), float(np.quantile(size, 0.999)), finite, found)
 
 
-def crossing(reference: Values, errors: NDArray[np.float64], bound: float) -> float:
+def crossing(reference: Floats, errors: NDArray[np.float64], bound: float) -> float:
     """The expected share of pairs that an error takes across a bound: their density there (Gaussian kernels, Scott 1992) times
     the mean size of an error, for errors that are small and do not depend on where a pair lies."""
     spread = float(reference.std())
@@ -85,7 +85,7 @@ def crossing(reference: Values, errors: NDArray[np.float64], bound: float) -> fl
     return min(1.0, density * float(np.abs(errors).mean()))
 
 
-def bounds_of(rules: Rules, reference: Values, shuffled: Values) -> list[float]:
+def bounds_of(rules: Rules, reference: Floats, shuffled: Floats) -> list[float]:
     """The numbers that rules hold a similarity against; relative ones as these pairs would give them."""
     found: list[float] = []
     for rule in rules.values():
@@ -173,7 +173,7 @@ def first_pairs(question: Question, count: int) -> Iterator[Pair]:
                     return
 
 
-def similarities(recipe: Recipe, route: str, sample: Sequence[Pair]) -> tuple[Values, Values]:
+def similarities(recipe: Recipe, route: str, sample: Sequence[Pair]) -> tuple[Floats, Floats]:
     """Of the pairs, and of each picture with another one's caption."""
     from pipeline.models.clip import open_encoder
     from pipeline.models.route import parse
@@ -185,5 +185,5 @@ def similarities(recipe: Recipe, route: str, sample: Sequence[Pair]) -> tuple[Va
     return (images * texts).sum(axis=1), (images * np.roll(texts, 1, axis=0)).sum(axis=1)
 
 
-def embedded(embedder: "Embedder", sample: Sequence[Pair]) -> "tuple[Vectors, Vectors]":
+def embedded(embedder: "Embedder", sample: Sequence[Pair]) -> "tuple[Floats, Floats]":
     return embedder.encode_pairs(embedder.preprocess(picture for picture, _ in sample), [caption for _, caption in sample])

@@ -1,1 +1,1 @@
-"""Files: store.py owns fsspec, shards.py owns tar and webdataset."""
+"""Files and tables of one root, local or remote: the only owner of fsspec."""

@@ -1,5 +1,5 @@
-"""Trying again what may fail for a passing reason: exponential back-off with full jitter (AWS Architecture Blog,
-"Exponential Backoff and Jitter", 2015), and telling a passing error from a lasting one.
+"""Trying again what may fail for a passing reason, with tenacity: exponential back-off with full jitter (AWS Architecture Blog,
+"Exponential Backoff and Jitter", 2015). Ours is telling a passing error from a lasting one.
 
 The clients below fsspec raise errors of their own. They are recognised without importing them: a package that is not
 loaded has raised nothing.
@@ -7,13 +7,14 @@ loaded has raised nothing.
 
 import errno
 import logging
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay, wait_random_exponential
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ FOREIGN = {"aiohttp": ("ClientError",), "botocore.exceptions": ("BotoCoreError",
 
 @dataclass(frozen=True)
 class Patience:
-    """How often and how long one operation is tried. Between two tries passes a random time between 0 and `base`, doubled
+    """How often and how long one operation is tried. Between two tries passes a random time between 0 and `base` seconds, doubled
     with each try, at most `cap`. In the mean all tries are used up after 24 s; no try begins after `seconds`."""
 
     tries: int = 8
@@ -46,8 +47,6 @@ class Patience:
     cap: float = 16.0
     seconds: float = 60.0
     sleep: Callable[[float], None] = time.sleep
-    uniform: Callable[[float, float], float] = random.uniform
-    clock: Callable[[], float] = time.monotonic
 
 
 PATIENCE = Patience()
@@ -63,21 +62,30 @@ def retried(action: Callable[[], T], what: str, patience: Patience | None = None
     `what` names the file in the log.
     """
     allowed = patience or PATIENCE
-    start, number = allowed.clock(), 1
-    while True:
-        try:
-            return action()
-        except failures() as error:
-            if not is_passing(error):
-                raise
-            pause = allowed.uniform(0, min(allowed.cap, allowed.base * 2 ** (number - 1)))
-            spent = allowed.clock() - start
-            if number >= allowed.tries or spent + pause > allowed.seconds:
-                tries = "1 try" if number == 1 else f"{number} tries"
-                raise Exhausted(f"{tries} in {spent:.1f} s failed, the last one with {described(error)}") from error
-            log.warning("%s: try %d failed (%s), next in %.1f s", what, number, described(error), pause)
-        allowed.sleep(pause)
-        number += 1
+
+    def announce(state: RetryCallState) -> None:
+        why = described(_error_of(state))
+        log.warning("%s: try %d failed (%s), next in %.1f s", what, state.attempt_number, why, state.upcoming_sleep)
+
+    tries: Retrying = Retrying(
+        sleep=allowed.sleep, wait=wait_random_exponential(allowed.base, allowed.cap),
+        stop=stop_after_attempt(allowed.tries) | stop_before_delay(allowed.seconds),
+        retry=retry_if_exception(lambda error: isinstance(error, failures()) and is_passing(error)),   # a try may load its client
+        before_sleep=announce, retry_error_callback=_give_up,
+    )
+    return tries(action)
+
+
+def _give_up(state: RetryCallState) -> NoReturn:
+    error, number = _error_of(state), state.attempt_number
+    tries = "1 try" if number == 1 else f"{number} tries"
+    raise Exhausted(f"{tries} in {state.seconds_since_start:.1f} s failed, the last one with {described(error)}") from error
+
+
+def _error_of(state: RetryCallState) -> BaseException:
+    error = None if state.outcome is None else state.outcome.exception()
+    assert error is not None   # both are called after a try that failed
+    return error
 
 
 def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:

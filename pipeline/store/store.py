@@ -43,6 +43,7 @@ __all__ = [
 
 T = TypeVar("T")
 
+
 def _resolved(url: str) -> tuple[Any, str]:
     """File system and path. No listing is cached: other processes write beside us, a stale listing hides files.
 

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.clock import READ, WRITE, spent
 from pipeline.errors import RootError
 from pipeline.store.store import Store
+from pipeline.timing.clock import READ, WRITE, spent
+from pipeline.vectors import Halves
 
 
 def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
@@ -33,14 +34,13 @@ def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
 FOOTER = b"shardmill"
 REQUESTS = 32
 """Footers asked of a remote store at once."""
-Vectors = NDArray[np.float16]
 
 
 def is_vector(field: pa.Field) -> bool:
     return bool(pa.types.is_fixed_size_list(field.type) and pa.types.is_float16(field.type.value_type))
 
 
-def as_matrix(column: pa.Array, dimension: int) -> Vectors:
+def as_matrix(column: pa.Array, dimension: int) -> Halves:
     """float16 [rows, dimension]; zero rows where the list is null."""
     out = np.zeros((len(column), dimension), np.float16)
     valid = np.asarray(column.is_valid())
@@ -131,7 +131,7 @@ def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, An
             yield from pool.map(partial(read_facts, store), paths[start : start + REQUESTS])
 
 
-def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Vectors:
+def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
     """float16 [rows, d]; mapped, not read, where the store is local."""
     return read_npy(store, f"{folder}/{shard_id}.{name}.npy")
 

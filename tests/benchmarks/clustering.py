@@ -11,22 +11,22 @@ import numpy as np
 import psutil
 import ray
 import torch
-from numpy.typing import NDArray
 
 from pipeline.distributed.fleet.actors import PartitionActor, Seats
 from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.distributed.worker import WATCH
-from pipeline.reduce.kmeans.fit import Look
+from pipeline.reduce.kmeans.fit import Fit
+from pipeline.reduce.kmeans.fleet import Look, assign
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact
 from pipeline.reduce.kmeans.schedule import EXACT, PRESETS, Schedule
 from pipeline.reduce.kmeans.sums import Sums
-from pipeline.search.nearest import assigned, kernel, nearest, unit
+from pipeline.search.nearest import assigned, kernel, nearest
 from pipeline.store.store import Store
+from pipeline.vectors import Floats, unit
 from tests.benchmarks import embeddings
 from tests.benchmarks.figures import Figure, interleaved, isa, median, ratio, ratios, spent
 
-Floats = NDArray[np.float32]
 THREADS = 2
 FAISS_ITERATIONS = 10
 LOSS = 0.001   # of the objective, at most
@@ -70,7 +70,7 @@ def fits(case: Case, rounds: int) -> list[Figure]:
 
     def fitted(schedule: Schedule, seed: int) -> Floats:
         fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, THREADS)], partitions=THREADS, threads=THREADS)
-        return fleet.fit(schedule, case.k, seed).centres
+        return Fit(fleet, schedule, case.k, seed).run().centres
 
     def fit() -> None:
         ours.append(fitted(PRESETS["fast"], len(ours)))
@@ -165,7 +165,7 @@ class Weighed(PartitionActor):
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        self.look(look, centres, None, None, bounds)
+        self.do(assign, look, centres, None, bounds)
         over.set()
         watcher.join()
         return found[0]
@@ -210,8 +210,8 @@ def actors(n: int, k: int, rounds: int) -> list[Figure]:
         schedule = Schedule(exact=3, near=0, cells=True, tolerance=-1, changed=-1)
         with RayFleet(files, Store(folder), "scratch", Seats(THREADS)) as fleet:
             seconds = interleaved({
-                "ray": lambda: fleet.fit(schedule, k, 1),
-                "local": lambda: LocalFleet.of(files, partitions=THREADS, threads=THREADS).fit(schedule, k, 1),
+                "ray": lambda: Fit(fleet, schedule, k, 1).run(),
+                "local": lambda: Fit(LocalFleet.of(files, partitions=THREADS, threads=THREADS), schedule, k, 1).run(),
             }, rounds)
     return [ratio(f"fit on 2 Ray actors, {n:,} x 256, k = {k:,}, x in process", seconds["local"], seconds["ray"], None)]
 

@@ -16,9 +16,8 @@ from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.models.clip import Encoder, open_encoder
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.weights import ModelSpec, describe
+from pipeline.vectors import Floats
 from tests.benchmarks.replicas import decoded, readable
-
-Floats = NDArray[np.floating]
 
 CACHE = Path(tempfile.gettempdir()) / "shardmill-bench"
 ROWS = 65_536   # made at a time

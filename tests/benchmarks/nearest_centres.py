@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from pipeline.search.inverted_file import LEAST, Search, gated, recall
-from pipeline.search.kernels import Floats, kernel
-from pipeline.search.nearest import Ids, assigned, nearest
+from pipeline.search.kernels import kernel
+from pipeline.search.nearest import assigned, nearest
 from pipeline.search.threads import loaded_libraries, single_threaded
+from pipeline.vectors import Floats, Ids
 from tests.benchmarks.embeddings import glosses, planted
 from tests.benchmarks.figures import Figure, interleaved, isa, median, ratio, ratios, spent
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from pipeline.distributed.fleet.actors import Seats
 from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.errors import ShardmillError
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
-from pipeline.reduce.kmeans.fit import Seeded
+from pipeline.reduce.kmeans.fit import Fit
+from pipeline.reduce.kmeans.fleet import CentresLost, Seeded
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.store.store import Store
+from pipeline.vectors import unit
 from tests.reduce.planted import planted
 
 pytestmark = pytest.mark.usefixtures("at_three")
@@ -75,7 +78,7 @@ def alone(blocks, tmp_path_factory):
 
 def told(fleet, checkpoint, plan, blocks):
     """Everything a fit says, and the files it leaves."""
-    found = fleet.fit(PLANS[plan], 60, 3, checkpoint=checkpoint)
+    found = Fit(fleet, PLANS[plan], 60, 3, checkpoint=checkpoint).run()
     fleet.save(checkpoint, 99, Seeded(found.centres, len(found.sizes)))
     said = [found.sizes.tolist(), found.objective, found.story, found.dropped, checkpoint.centres(99).tobytes()]
     assignment = [checkpoint.read_assignment(99, block.name).tobytes() for block in blocks]
@@ -109,6 +112,8 @@ def test_partitions_on_a_device_of_their_own_change_no_bit(blocks, alone, tmp_pa
     with RayFleet(blocks, store, "scratch", Seats(2, device="cpu")) as fleet:
         assert told(fleet, Checkpoint(store, "fit"), "two-level", blocks) == alone["two-level"]
         actor: Any = fleet._crew.seats[0].actor
+        start = np.random.default_rng(0).standard_normal((9, 32)).astype(np.float32)
+        assert np.array_equal(fleet.value(fleet.placed(start).centres), unit(start)), "as in one process"
         assert ray.get(actor.__ray_call__.remote(lambda one: one._held.accelerator.device)) == "cpu"
 
 
@@ -148,6 +153,7 @@ from pipeline.distributed.fleet.actors import Seats
 from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.store.store import Store
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
+from pipeline.reduce.kmeans.fit import Fit
 from tests.distributed.test_partitions import PLANS, Mapped
 class Dying(RayFleet):
     def moved(self, look, *how):
@@ -156,7 +162,7 @@ class Dying(RayFleet):
         return super().moved(look, *how)
 ray.init(address={ray.get_runtime_context().gcs_address!r}, log_to_driver=False)
 store = Store({str(tmp_path)!r})
-Dying({blocks!r}, store, "scratch", Seats(2)).fit(PLANS["two-level"], 60, 3, checkpoint=Checkpoint(store, "fit"))
+Fit(Dying({blocks!r}, store, "scratch", Seats(2)), PLANS["two-level"], 60, 3, checkpoint=Checkpoint(store, "fit")).run()
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
     checkpoint = Checkpoint(Store(str(tmp_path)), "fit")
@@ -170,7 +176,27 @@ def test_a_partition_that_dies_again_and_again_is_named(blocks, tmp_path, monkey
     dying = replace(blocks[4], deaths=9)
     fleet = RayFleet([dying], Store(str(tmp_path)), "scratch", Seats(workers=1))
     with fleet, pytest.raises(ShardmillError, match="holds part4 to part4 died 1 times"):
-        fleet.fit(PLANS["full"], 5, 3)
+        Fit(fleet, PLANS["full"], 5, 3).run()
+
+
+@ray.remote(num_cpus=0)
+class Holder:
+    def centres(self):
+        """A reference to what is not there yet and never will be without its owner, this actor."""
+        return [ray.remote(num_cpus=0)(lambda: time.sleep(60)).remote()]
+
+    def fail(self):
+        raise ValueError("x")
+
+
+def test_what_is_lost_with_its_holder_is_told_from_other_failures():
+    holder: Any = Holder.remote()
+    with pytest.raises(ray.exceptions.RayTaskError, match="x"):
+        crew.answer(holder.fail.remote())
+    (ref,) = crew.answer(holder.centres.remote())
+    ray.kill(holder)
+    with pytest.raises(CentresLost, match="a node was lost with centres that were nowhere else"):
+        crew.answer(ref)
 
 
 def killed(block):

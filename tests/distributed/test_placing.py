@@ -15,6 +15,7 @@ from pipeline.distributed.agreement import Terms
 from pipeline.distributed.attempts import Patience
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.errors import RouteError
+from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.store.store import Store
 from pipeline.work import Accounted, Place, Work
@@ -127,7 +128,7 @@ def test_clustering_takes_whole_gpus_where_the_model_does_and_cpus_elsewhere(gpu
     for terms, workers, gpus in ((Terms(H100), 4, "0"), (Terms(CPU), 2, "")):
         executor = RayExecutor(workers, terms=terms)
         with executor.fleet(blocks, Store(str(tmp_path / "store")), "scratch", alone=False) as fleet:
-            assert fleet.fit(Schedule(exact=1), 4, 1).sizes.sum() == 24
+            assert Fit(fleet, Schedule(exact=1), 4, 1).run().sizes.sum() == 24
         seen = {tuple(path.name.split(".")[1:]) for path in tmp_path.glob("[0-2].*")}
         assert {given for _, given in seen} == {gpus}
         assert {node for node, _ in seen} == {gpu_node.node_id} or not gpus
@@ -149,4 +150,3 @@ def processes(found) -> dict[str, int]:
 
 def alive() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-

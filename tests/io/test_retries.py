@@ -1,5 +1,8 @@
 import errno
+import sys
+import time
 
+import aiohttp
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
@@ -21,33 +24,58 @@ class Failing:
 
 def patience(**given):
     waited = []
-    clock = iter(range(1000)).__next__ if "clock" not in given else given.pop("clock")
-    longest = {"uniform": lambda least, most: most, "sleep": waited.append, "clock": clock}
-    return waited, Patience(**{**longest, **given})
+    return waited, Patience(**{"sleep": waited.append, **given})
 
 
-def test_the_pauses_double_up_to_a_bound_and_the_jitter_is_full():
+def test_the_pauses_double_up_to_a_bound_and_the_jitter_is_full(monkeypatch):
     asked = []
-    waited, calm = patience(tries=6, base=1, cap=5, seconds=1000, uniform=lambda least, most: asked.append((least, most)) or 0.5)
+    monkeypatch.setattr("random.uniform", lambda least, most: asked.append((least, most)) or 0.5)
+    waited, calm = patience(tries=6, base=1, cap=5, seconds=1000)
     assert retried(Failing(*[TimeoutError()] * 5), "file", calm) == "answer"
     assert asked == [(0, 1), (0, 2), (0, 4), (0, 5), (0, 5)]
     assert waited == [0.5] * 5
 
 
 def test_the_last_error_is_told_with_how_often_and_how_long():
-    _, calm = patience(tries=3, seconds=1000)
+    calm = Patience(tries=3, base=0.2, cap=0.2, sleep=lambda _: time.sleep(0.1))
     action = Failing(*[ConnectionResetError(104, "Connection reset by peer")] * 9)
-    with pytest.raises(Exhausted, match=r"3 tries in 3\.0 s failed, the last one with ConnectionReset.*by peer") as info:
+    with pytest.raises(Exhausted, match=r"3 tries in 0\.[2-9] s failed, the last one with ConnectionReset.*by peer") as info:
         retried(action, "file", calm)
     assert action.calls == 3
     assert isinstance(info.value.__cause__, ConnectionResetError)
 
 
-def test_no_try_begins_after_the_time_is_over():
-    waited, calm = patience(tries=100, base=1, cap=1, seconds=5)
-    with pytest.raises(Exhausted, match="5 tries in 5"):
-        retried(Failing(*[TimeoutError()] * 100), "file", calm)
-    assert len(waited) == 4
+def test_each_failed_try_is_in_the_log_with_the_file_and_the_pause(caplog):
+    _, calm = patience(base=0.0)
+    assert retried(Failing(TimeoutError("slow")), "s3://bucket/file", calm) == "answer"
+    assert caplog.messages == ["s3://bucket/file: try 1 failed (TimeoutError: slow), next in 0.0 s"]
+
+
+def test_a_client_that_the_first_try_loads_is_known_when_it_fails(monkeypatch):
+    monkeypatch.delitem(sys.modules, "aiohttp")
+    errors = [aiohttp.ClientPayloadError("cut off")]
+
+    def action():
+        monkeypatch.setitem(sys.modules, "aiohttp", aiohttp)
+        if errors:
+            raise errors.pop()
+        return "answer"
+
+    assert retried(action, "file", patience()[1]) == "answer"
+
+
+def test_no_try_begins_after_the_time_is_over(monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    began, error = [], TimeoutError()
+
+    def action():
+        began.append(time.monotonic())
+        raise error
+
+    with pytest.raises(Exhausted, match=r"tries in 0\.\d s"):
+        retried(action, "file", Patience(tries=1000, base=0.05, cap=0.05, seconds=0.4))
+    assert 2 <= len(began) <= 8
+    assert began[-1] - began[0] < 0.4
 
 
 @pytest.mark.parametrize("error", [
@@ -60,6 +88,15 @@ def test_a_lasting_error_is_not_tried_again(error):
     with pytest.raises(OSError, match="x") as info:
         retried(action, "file", calm)
     assert (info.value, action.calls, waited) == (error, 1, [])
+
+
+def test_an_error_of_the_program_is_not_tried_again_whatever_it_was_raised_from():
+    waited, calm = patience()
+    error = ValueError("x")
+    error.__cause__ = TimeoutError()
+    with pytest.raises(ValueError, match="x"):
+        retried(Failing(error), "file", calm)
+    assert not waited
 
 
 def s3_error(code, status, kind=OSError):

@@ -7,7 +7,8 @@ from pipeline.models.matrices.pairs import can_pair, cell_products, pair_product
 from pipeline.search import nearest as module
 from pipeline.search.kernels import tolerance
 from pipeline.search.largest import Left
-from pipeline.search.nearest import Pairs, unit
+from pipeline.search.nearest import Pairs
+from pipeline.vectors import unit
 
 ROWS, CENTRES, DIMENSION = 300, 70, 96
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.search.nearest import unit
+from pipeline.vectors import unit
 
 
 def rows(n, d, seed=0):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.search.nearest import unit
+from pipeline.vectors import unit
 
 
 def planted(seed, n=20_000, d=64, k=50, noise=0.5):

@@ -9,7 +9,8 @@ from pipeline.reduce.classes.labels import LabelRule, labelled
 from pipeline.search import inverted_file as approximate
 from pipeline.search.inverted_file import EXACT, InvertedFile, ListedCentres, Search, gated, recall
 from pipeline.search.kernels import FlatCentres, PackedCentres
-from pipeline.search.nearest import nearest, unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import unit
 
 
 def planted(n, seed, modes=150, d=32):

@@ -3,9 +3,10 @@ import pytest
 
 from pipeline.draws import draws
 from pipeline.errors import InputError
-from pipeline.export.allocation import Tree, allocate, copies, cut, ranked, sample, shares
+from pipeline.export.allocation import allocate, cut, shares
 from pipeline.reduce.classes.hierarchy import Resampling, hierarchical
-from pipeline.search.nearest import unit
+from pipeline.vectors import ranked, unit
+from tests.reduce.balanced import Tree, copies, sample
 
 
 def leveled(sizes, target, given):
@@ -125,8 +126,6 @@ def test_the_closest_first_are_those_with_the_highest_similarity(tree):
         inside = tree.classes == one
         worst = tree.similarity[inside & chosen].min()
         assert tree.similarity[inside & ~chosen].max(initial=0) <= worst
-    with pytest.raises(InputError, match="need `similarity`"):
-        sample(Tree(tree.classes), 5, seed=0, order="closest")
 
 
 def test_rows_without_a_class_are_never_taken(tree):

@@ -6,10 +6,11 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from pipeline.errors import InputError
 from pipeline.reduce.class_number.advise import advise
-from pipeline.reduce.class_number.estimate import LABELLED_ROWS, assigned, estimate
+from pipeline.reduce.class_number.estimate import LABELLED_ROWS, estimate
 from pipeline.reduce.class_number.mixture import Prior, fixed_point, log_marginal, log_weight, moments, split_ratio
 from pipeline.reduce.class_number.projection import GRID, MAX_ROWS, projected
-from pipeline.search.nearest import unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import unit
 
 BLOB = 0.05
 
@@ -76,7 +77,7 @@ def test_planted_classes_are_counted_from_their_number_and_from_the_best_start(s
     assert normalized_mutual_info_score(truth, found.assignment) >= 0.97
     assert [start.classes for start in found.starts] == [10, 12, 15, 20, 30, 40]
     assert max(start.score for start in found.starts) == next(s.score for s in found.starts if s.found == found.k)
-    assert (assigned(x, found) == found.assignment).mean() > 0.98
+    assert (nearest(unit(x), found.centroids, 1)[0][:, 0] == found.assignment).mean() > 0.98
 
 
 def test_the_planted_partition_scores_above_where_a_start_with_too_few_classes_ends():

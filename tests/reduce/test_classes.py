@@ -6,7 +6,7 @@ from pipeline.reduce.describe.lift import Candidate, Vocabulary
 from pipeline.reduce.describe.names import Level, Members, named, table, unique_names
 from pipeline.reduce.describe.presence import counted, merged_cells, presence
 from pipeline.reduce.kmeans.in_memory import fit
-from pipeline.search.nearest import unit
+from pipeline.vectors import unit
 from schemas.tables import CLASSES
 from tests.quality import folder_agreement, linked_entities, name_quality, raw_pixels
 

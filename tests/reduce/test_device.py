@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 from pipeline.models.matrices import device_centres
 from pipeline.models.matrices.device_rows import DeviceRows
 from pipeline.reduce.kmeans.device import Accelerator
+from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact, near, remaining
 from pipeline.search.device_centres import DeviceCentres
@@ -186,10 +187,10 @@ def test_a_whole_fit_on_a_device_gives_the_same_bits(given):
     fleet = LocalFleet.of(blocks(x), partitions=2)
     for one in fleet.partitions:
         one.accelerator = Accelerator("cpu", 1 << 17, window_bytes=4 * 24 * 300)
-    found = everything(fleet, fleet.fit(schedule, 30, 7))
+    found = everything(fleet, Fit(fleet, schedule, 30, 7).run())
     give(None)
     plain = LocalFleet.of(blocks(x), partitions=2)
-    assert found == everything(plain, plain.fit(schedule, 30, 7))
+    assert found == everything(plain, Fit(plain, schedule, 30, 7).run())
     give("cpu")
 
 

@@ -7,9 +7,10 @@ from pipeline.models.matrices.quantised import QuantisedMatrix, can_quantise
 from pipeline.search import fastest, quantised
 from pipeline.search.fastest import GAIN, LEADERS, TOP, FastestCentres
 from pipeline.search.kernels import FlatCentres, PackedCentres, agrees, tolerance
-from pipeline.search.nearest import assigned, nearest, unit
+from pipeline.search.nearest import assigned, nearest
 from pipeline.search.products import BlasCentres
 from pipeline.search.quantised import QuantisedCentres
+from pipeline.vectors import unit
 
 KERNELS = [BlasCentres, PackedCentres, QuantisedCentres]
 

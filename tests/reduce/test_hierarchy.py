@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.reduce.classes.hierarchy import Level, Lloyd, Resampling, ancestors, foremost, hierarchical
-from pipeline.reduce.kmeans.in_memory import iterate
-from pipeline.search.nearest import nearest, unit
+from pipeline.reduce.classes.hierarchy import Lloyd, Resampling, foremost, hierarchical
+from pipeline.search.nearest import nearest
+from pipeline.vectors import unit
+from tests.reduce.lloyd import iterate
 
 FIFTY = Lloyd(iterations=50, tolerance=-1)   # not one fewer, whatever they gain
 
@@ -40,6 +41,14 @@ def test_random_seeding_stays_with_the_crowd():
     assert mean_position(found.centroids) >= 0.64
 
 
+def ancestors(levels):
+    """For each row below the first of `levels`, its class in each of them: i32[n, T], nearest level first."""
+    result = [levels[0].parent_of_below]
+    for level in levels[1:]:
+        result.append(level.parent_of_below[result[-1]])
+    return np.stack(result, axis=1)
+
+
 @pytest.fixture(scope="module")
 def families():
     """4 families of 6 groups of 40 rows: rows f32[960, 32], group of each, family of each group."""
@@ -68,7 +77,6 @@ def test_classes_that_exist_get_parents_and_grandparents(families):
     assert len(set(zip(family.tolist(), above[:, 1].tolist(), strict=True))) == 4
     for fine, coarse in ((0, 1), (1, 2)):   # a parent has one parent
         assert len(set(map(tuple, above[:, [fine, coarse]].tolist()))) == len(set(above[:, fine].tolist()))
-    assert ancestors([]).shape == (0, 0)
 
 
 @pytest.mark.parametrize("order", ["closest", "random"])
@@ -133,9 +141,3 @@ def test_resampling_that_cannot_be_done_is_refused():
         hierarchical(np.eye(9), [4, 2], seed=0, resampling=[Resampling()])
     with pytest.raises(InputError, match="at least 1 point"):
         Resampling(points=0)
-
-
-def test_ancestors_follow_the_parents_upwards():
-    none = np.zeros((0, 1), np.float32)
-    levels = [Level(none, np.array([2, 0, 1, 2], np.int32)), Level(none, np.array([1, 1, 0], np.int32))]
-    assert ancestors(levels).tolist() == [[2, 0], [0, 1], [1, 1], [2, 0]]

@@ -7,8 +7,9 @@ from pipeline.errors import InputError
 from pipeline.reduce.classes.identity import OF_LEVEL, Known, Sized, compare, first, matched
 from pipeline.reduce.classes.matching import MatchRule
 from pipeline.reduce.classes.overlap import Overlap
-from pipeline.reduce.kmeans.in_memory import fit, iterate
-from pipeline.search.nearest import unit
+from pipeline.reduce.kmeans.in_memory import fit
+from pipeline.vectors import unit
+from tests.reduce.lloyd import iterate
 
 
 def directions(k, d=32, seed=0):

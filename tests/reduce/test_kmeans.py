@@ -4,12 +4,14 @@ import pytest
 from sklearn.metrics import normalized_mutual_info_score
 
 from pipeline.errors import InputError
-from pipeline.reduce.kmeans.in_memory import fit, iterate
+from pipeline.reduce.kmeans.in_memory import fit
 from pipeline.reduce.kmeans.owner import Owner
 from pipeline.reduce.kmeans.partition import Partition, Rows, Share
 from pipeline.reduce.kmeans.seeding import seeds
 from pipeline.reduce.kmeans.sums import SCALE, Sums, close
-from pipeline.search.nearest import nearest, unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import unit
+from tests.reduce.lloyd import iterate
 from tests.reduce.planted import planted
 
 

@@ -4,7 +4,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.reduce.classes.labels import LabelRule, labelled
 from pipeline.reduce.kmeans.in_memory import fit
-from pipeline.search.nearest import unit
+from pipeline.vectors import unit
 
 AXES = np.eye(4, dtype=np.float32)
 

@@ -5,9 +5,10 @@ import pytest
 
 from pipeline.search.fastest import FastestCentres
 from pipeline.search.kernels import FlatCentres, PackedCentres
-from pipeline.search.nearest import Floats, assigned, assigned_near, nearest, unit
+from pipeline.search.nearest import assigned, assigned_near, nearest
 from pipeline.search.products import BlasCentres
 from pipeline.search.quantised import QuantisedCentres
+from pipeline.vectors import Floats, unit
 
 NEAR_TIES = 60
 

@@ -8,7 +8,8 @@ import pytest
 from pipeline.reduce.describe.agreement import agreement, purity, reseeded
 from pipeline.reduce.describe.members import MOST, members
 from pipeline.reduce.describe.quality import Counting, Measured, class_means, record, sizes, tally
-from pipeline.search.nearest import nearest, unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import unit
 
 K = 30
 

@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.reduce.classes.temperature import DEFAULT, SHARPEST, calibrated, calibration_error, loss, neighbours, weights
 from pipeline.reduce.kmeans.in_memory import fit
-from pipeline.search.nearest import unit
+from pipeline.vectors import unit
 
 
 def mixture(noise, n=8000, k=50, d=32):

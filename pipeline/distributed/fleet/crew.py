@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from pipeline.distributed.attempts import ATTEMPTS, Patience
 from pipeline.distributed.worker import Pulse, reason
 from pipeline.errors import ShardmillError
+from pipeline.reduce.kmeans.fleet import CentresLost
 
 Ref = Any   # ray.ObjectRef: Ray ships no types for what it refers to
 LOOK = 5.0
@@ -54,15 +55,11 @@ class Crew:
         for seat in self.seats:
             ray.kill(seat.actor)
 
-    def all(self, ask: Callable[[Any], Any], *, keep: bool = False) -> list[Any]:
-        """What every partition answers to `ask(actor)` (references with `keep`), by partition."""
-        return self.each(range(self.count), lambda actor, _: ask(actor), keep=keep)
-
     def each(
-        self, items: Sequence[Any], ask: Callable[[Any, Any], Any], *, keep: bool = True,
-        done: Callable[[int, Any], None] = lambda i, answers: None,
+        self, items: Sequence[Any], ask: Callable[[Any, Any], Any], done: Callable[[int, Any], None] = lambda i, answers: None
     ) -> list[Any]:
-        """The same for items; partition i takes the items i, i + partitions, …; `done` hears each answer as it comes."""
+        """References to what `ask(actor, item)` gives for each item, all of them there; partition i takes the items i,
+        i + partitions, ... `done` hears the references of each item as they come."""
         answers: list[Any] = [None] * len(items)
         waiting: dict[Ref, int] = {}
 
@@ -84,15 +81,13 @@ class Crew:
             for ref in ready:
                 i = waiting[ref]
                 try:
-                    value = answer(ref)
+                    answer(ref)
                 except RayActorError as error:
                     again(i % self.count, reason(error))
                     continue
                 del waiting[ref]
                 self.seats[i % self.count].met = True
                 done(i, answers[i])
-                if not keep:
-                    answers[i] = value
             for number in self._hung({waiting[ref] % self.count for ref in rest if ref in waiting}):
                 again(number, self._silence)
         return answers
@@ -148,11 +143,19 @@ class Crew:
 
 
 def answer(ref: Ref) -> Any:
-    """What it refers to. An error that was raised for people is raised as it was."""
+    """What it refers to. An error that was raised for people is raised as it was; CentresLost where a node took it along."""
     try:
         return ray.get(ref)
+    except ObjectLostError as error:
+        raise _lost(error) from error
     except RayTaskError as error:
+        if isinstance(error.cause, ObjectLostError):
+            raise _lost(error.cause) from error
         raise (error.cause if isinstance(error.cause, ShardmillError) else error) from None
+
+
+def _lost(error: ObjectLostError) -> CentresLost:
+    return CentresLost(f"clustering stopped: a node was lost with centres that were nowhere else: {reason(error)}")
 
 
 def _first(answers: Any) -> Ref:

@@ -25,15 +25,15 @@ import torch
 from torch import Tensor
 
 import pipeline
-from pipeline.clock import DEVICE, measured
 from pipeline.errors import InputError, ShardmillError
-from pipeline.models.clip import Vectors
 from pipeline.models.device import wire
 from pipeline.models.device.server import IDLE, Settings, bytes_of
 from pipeline.models.preprocess import Picture, Preprocess
 from pipeline.models.tokens import Tokenizer, tokenizer
 from pipeline.models.towers import ModelOutOfMemory
 from pipeline.models.weights import ModelSpec, describe
+from pipeline.timing.clock import DEVICE, measured
+from pipeline.vectors import Floats
 from pipeline.work import beat
 
 TRIES = 3
@@ -59,7 +59,7 @@ class Connection:
         self._socket.sendall(wire.REQUEST.pack(lane, len(rows)))
         self._socket.sendall(bytes_of(rows))
 
-    def answer(self, found: Vectors) -> float:
+    def answer(self, found: Floats) -> float:
         """Fills `found`; seconds of the device. Raises what the server says of a model that failed."""
         status, length, seconds = wire.received(self._socket, wire.REPLY)
         if status != wire.OK:
@@ -88,17 +88,17 @@ class DeviceEmbedder:
         with torch.inference_mode():
             return self.transform(pictures)
 
-    def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Vectors, Vectors]:
+    def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Floats, Floats]:
         images, texts = self._embedded({wire.IMAGES: wire_pixels(pixels), wire.TEXTS: self._tokens(captions)})
         return images, texts
 
-    def encode_texts(self, captions: Sequence[str]) -> Vectors:
+    def encode_texts(self, captions: Sequence[str]) -> Floats:
         return self._embedded({wire.TEXTS: self._tokens(captions)})[0]
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
         return self.tokenizer(captions).int().contiguous() if captions else torch.empty(0, 1, dtype=torch.int32)
 
-    def _embedded(self, inputs: dict[int, Tensor]) -> list[Vectors]:
+    def _embedded(self, inputs: dict[int, Tensor]) -> list[Floats]:
         """Unit vectors f32 [n, dimension] for each lane's inputs."""
         found = [np.zeros((len(rows), self.dimension), np.float32) for rows in inputs.values()]
         most = max(map(len, inputs.values()))
@@ -108,7 +108,7 @@ class DeviceEmbedder:
             self._exchange(asked, [vectors[part] for vectors in found])
         return found
 
-    def _exchange(self, asked: dict[int, Tensor], found: list[Vectors]) -> None:
+    def _exchange(self, asked: dict[int, Tensor], found: list[Floats]) -> None:
         lanes = [(lane, rows, into) for (lane, rows), into in zip(asked.items(), found, strict=True) if len(rows)]
         for left in reversed(range(TRIES)):
             try:

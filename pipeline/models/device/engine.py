@@ -65,10 +65,6 @@ class CudaEngine:
             self._outputs = expected
             self._capture(expected)
 
-    @property
-    def graphed(self) -> bool:
-        return self._graph is not None
-
     def _capture(self, expected: Tensor) -> None:
         """Keeps the graph if it gives the bits that the calls one by one give."""
         graph = torch.cuda.CUDAGraph()

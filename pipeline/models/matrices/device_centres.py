@@ -2,21 +2,18 @@
 
 Rows and centres are rounded to float16 (what that costs is measured, not assumed), multiplied by the matrix units with sums
 in float32, and the products rounded to float16. Pairs whose order all of this could have changed are measured again. What
-comes back is what `reduce.nearest` defines, bit for bit, whatever the device. Lengths are scaled by powers of two: exact.
+comes back is what `search.nearest` defines, bit for bit, whatever the device. Lengths are scaled by powers of two: exact.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.models.matrices.device_ranking import PAIR_BYTES, lengths, ranked
-
-Floats = NDArray[np.float32]
+from pipeline.vectors import Floats
 
 TILE = 65_536             # centres of one product
 PRODUCT_BYTES = 1 << 29   # of one product in float16

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.models.matrices.device_ranking import ULP64, lengths
+from pipeline.vectors import Floats
 
-Floats = NDArray[np.float32]
 ADDED = 16_384   # rows added up at a time: 8 bytes a value
 
 

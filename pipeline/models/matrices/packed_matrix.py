@@ -6,14 +6,11 @@ others. The operators are torch's own but not documented: `can_multiply` looks f
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipeline.models.process import tune
 from pipeline.models.route import can_pack
-
-Floats = NDArray[np.float32]
+from pipeline.vectors import Floats
 
 ROWS = 256      # of one product: larger ones are no faster
 WIDTH = 16_384  # centres of one product: 16 MB of results

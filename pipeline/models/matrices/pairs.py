@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Wide = NDArray[np.float64]
+from pipeline.vectors import Doubles, Floats
 
 
 @cache
@@ -29,14 +28,14 @@ def can_pair() -> bool:
     return bool(found.tolist() == [float(rows[row] @ centres[column]) for row, column in ((0, 2), (1, 0), (1, 3))])
 
 
-def pair_products(rows: Wide, centres: Wide, starts: NDArray[np.int64], columns: NDArray[np.int64]) -> Wide:
+def pair_products(rows: Doubles, centres: Doubles, starts: NDArray[np.int64], columns: NDArray[np.int64]) -> Doubles:
     """f64[p]: of row i with the centres columns[starts[i] : starts[i + 1]], one after the other, in any order of summation."""
     values = torch.zeros(len(columns), dtype=torch.float64)
     pairs = torch.sparse_csr_tensor(
         torch.from_numpy(starts), torch.from_numpy(columns), values, (len(rows), len(centres)), check_invariants=False,
     )
     found = torch.sparse.sampled_addmm(pairs, torch.from_numpy(rows), torch.from_numpy(centres).T, beta=0.0)
-    products: Wide = found.values().numpy()
+    products: Doubles = found.values().numpy()
     return products
 
 

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.models.process import tune
 from pipeline.models.route import can_pack
-
-Floats = NDArray[np.float32]
-Scores = NDArray[np.uint8]
+from pipeline.vectors import Bytes, Floats
 
 ROWS = 1024          # of one product
 CACHED = 256         # rows made smaller at a time
@@ -37,7 +35,7 @@ class Scored:
     """Inner products as scores u8[n, k] in steps of their row. A true product lies within `off` of score * step; that of a
     score of 0 may be any lower, that of TOP any higher."""
 
-    scores: Scores
+    scores: Bytes
     step: NDArray[np.float64]
     """[n]"""
     off: NDArray[np.float64]

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.draws import sampled
 from pipeline.errors import InputError
 from pipeline.reduce.class_number.mixture import Prior, log_weight, moments
 from pipeline.reduce.class_number.projection import MAX_ROWS, dimensions, on_grid, projected
 from pipeline.reduce.classes.overlap import Overlap, rand_index
-from pipeline.reduce.describe.agreement import sampled
 from pipeline.reduce.kmeans import in_memory as kmeans
-from pipeline.search.nearest import Floats, nearest, unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import Floats, unit
 from schemas.answers.classes import JudgedNumber, NumberAdvice
 
 ROWS_PER_CLASS = 20     # in the sample; a k that leaves fewer is not judged
@@ -34,7 +35,7 @@ def advise(x: NDArray[np.floating], ks: Sequence[int], seed: int) -> NumberAdvic
     Looks at a seeded sample of 20,000 rows at most and holds that twice. A k that leaves fewer than 20 of them per class is
     left out, and `reason` says so; raises InputError when none is left.
     """
-    rows = sampled(len(x), MAX_ROWS, seed)
+    rows = sampled(np.arange(len(x)), MAX_ROWS, seed)
     wanted = sorted(set(ks))
     usable = [k for k in wanted if 2 <= k <= len(rows) // ROWS_PER_CLASS]
     if not usable:

@@ -1,7 +1,7 @@
 """How many classes are there, when some are known: the labelled rows of some classes tell how wide a class is.
 
 `mixture.fixed_point` from several numbers of classes; the partition of the highest score wins, because where a start ends
-depends on where it began. See `class_range` for embeddings without any labels.
+depends on where it began. See `advise.py` for embeddings without any labels.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.reduce.class_number.mixture import Mixture, closest, fixed_point
+from pipeline.reduce.class_number.mixture import Mixture, fixed_point
 from pipeline.reduce.class_number.projection import MAX_ROWS, dimensions, projected
-from pipeline.search.nearest import Floats, unit
+from pipeline.vectors import Floats, places, unit
 from schemas.answers.classes import SearchStart
 
 STARTS = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0)   # times the labelled classes
@@ -60,11 +60,6 @@ def estimate(x: NDArray[np.floating], labels: NDArray[np.int32], seed: int, *, m
                     _directions(unit_rows, best), starts, _reason(starts, first, (len(given), len(rows), len(x))))
 
 
-def assigned(x: NDArray[np.floating], found: Estimate) -> NDArray[np.int32]:
-    """The class of any rows by the nearest of the estimate's mean directions."""
-    return closest(np.asarray(unit(x), np.float64), np.asarray(found.centroids, np.float64))
-
-
 def _sampled(labels: NDArray[np.int32], seed: int) -> NDArray[np.int64]:
     """A few rows of each labelled class, then any, by seed."""
     if len(labels) <= MAX_ROWS:
@@ -72,8 +67,7 @@ def _sampled(labels: NDArray[np.int32], seed: int) -> NDArray[np.int64]:
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     given = labels[by_class]
-    rank = np.arange(len(given)) - np.searchsorted(given, given, side="left")
-    first = by_class[(given >= 0) & (rank < LABELLED_ROWS)]
+    first = by_class[(given >= 0) & (places(given) < LABELLED_ROWS)]
     rest = shuffled[~np.isin(shuffled, first)]
     return np.sort(np.concatenate([first, rest])[:MAX_ROWS])
 

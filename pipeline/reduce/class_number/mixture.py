@@ -13,15 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.class_number.projection import Coordinates, on_grid
-
-Ids = NDArray[np.int32]
+from pipeline.vectors import Ids
 
 SMALLEST = 5      # sub-clusters of no more rows are no evidence for a class
 STEPS = 20        # Lloyd steps between revisions; few fits need more
 ROUNDS = 30       # revisions of one start
 BLOCK_VALUES = 1 << 21   # distances held at a time: 16 MB
-
-_log_gamma = np.frompyfunc(math.lgamma, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,8 @@ def moments(x: Coordinates, assignment: Ids, k: int) -> Moments:
 
 def log_marginal(found: Moments, prior: Prior) -> Coordinates:
     """ln p(rows of a class) with mean and covariance integrated out."""
+    from scipy.special import multigammaln  # a quarter of a second that only an estimate pays
+
     n, size = found.count, found.sum.shape[-1]
     kappa, nu, nu0 = prior.kappa + n, size + 1 + n, size + 1
     mean = found.sum / np.maximum(n, 1)[..., None]
@@ -69,7 +68,7 @@ def log_marginal(found: Moments, prior: Prior) -> Coordinates:
     spread = found.outer - n[..., None, None] * _outer(mean) + (prior.kappa * n / kappa)[..., None, None] * _outer(off)
     log_det = np.linalg.slogdet(prior.scale * np.eye(size) + spread)[1]
     return np.asarray(
-        -n * size / 2 * math.log(math.pi) + _log_gammas(nu / 2, size) - _log_gammas(np.asarray(nu0 / 2), size)
+        -n * size / 2 * math.log(math.pi) + multigammaln(nu / 2, size) - multigammaln(nu0 / 2, size)
         + nu0 / 2 * size * math.log(prior.scale) - nu / 2 * log_det + size / 2 * (math.log(prior.kappa) - np.log(kappa)),
         np.float64,
     )
@@ -79,16 +78,12 @@ def _outer(rows: Coordinates) -> Coordinates:
     return np.asarray(rows[..., :, None] * rows[..., None, :], np.float64)
 
 
-def _log_gammas(a: Coordinates, size: int) -> Coordinates:
-    """ln of the multivariate gamma function, less the constant that cancels."""
-    terms = np.asarray(_log_gamma(a[..., None] - np.arange(size) / 2), np.float64)
-    return np.asarray(terms.sum(axis=-1), np.float64)
-
-
 def log_weight(found: Moments, prior: Prior) -> Coordinates:
     """ln alpha + ln Gamma(N) + ln p(rows), alpha = 1; their sum over the classes is the log score of a partition.
     Every class needs a row."""
-    return np.asarray(_log_gamma(found.count), np.float64) + log_marginal(found, prior)
+    from scipy.special import gammaln
+
+    return np.asarray(gammaln(found.count) + log_marginal(found, prior), np.float64)
 
 
 def split_ratio(one: Moments, other: Moments, prior: Prior) -> Coordinates:
@@ -134,7 +129,7 @@ def settled(x: Coordinates, labels: Ids, centroids: Coordinates, prior: Prior) -
         centroids = on_grid(found.sum / found.count[:, None])
         if np.array_equal(assignment, previous):
             break
-    return Mixture(assignment, centroids, float(log_weight(found, prior).sum()))
+    return Mixture(assignment, centroids, math.fsum(log_weight(found, prior)))   # the same for any numbering of the classes
 
 
 def fixed_point(x: Coordinates, labels: Ids, k: int, seed: int) -> Mixture:

@@ -2,8 +2,8 @@
 
 Centroids of a k-means fit lie more evenly than its rows, and those of a fit on them more evenly still: T levels bring a density
 p close to p^((D / (D + 2))^T), D being the intrinsic dimension. Weighing a centroid by its rows would undo this, so sizes play
-no part here; they do in `balance.py`. Resampling (their section 3.3) flattens further: a level is fitted again on a few points of
-each of its clusters, so that crowded regions count no more than empty ones.
+no part here; they do in `export/allocation.py`. Resampling (their section 3.3) flattens further: a level is fitted again on a few
+points of each of its clusters, so that crowded regions count no more than empty ones.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.export.allocation import ranked
 from pipeline.reduce.kmeans import in_memory as kmeans
-from pipeline.search.nearest import Floats, nearest, unit
+from pipeline.search.nearest import nearest
+from pipeline.vectors import Floats, ranked, unit
 
 Order = Literal["closest", "random"]
 
@@ -104,7 +104,7 @@ def _level(points: Floats, k: int, keys: list[int], resample: Resampling, lloyd:
     return level
 
 
-def _fit(points: Floats, k: int, keys: list[int], lloyd: Lloyd) -> kmeans.Fit:
+def _fit(points: Floats, k: int, keys: list[int], lloyd: Lloyd) -> kmeans.Clustering:
     seed = int(np.random.SeedSequence(keys).generate_state(1)[0])
     return kmeans.fit(points, k, seed=seed, iterations=lloyd.iterations, tolerance=lloyd.tolerance)
 
@@ -113,13 +113,3 @@ def foremost(cluster: NDArray[np.int32], score: NDArray[np.floating], most: int)
     """The `most` positions of each cluster with the highest score, ascending; equal scores by the lower position."""
     order, place = ranked(cluster, -score)
     return np.sort(order[place < most])
-
-
-def ancestors(levels: Sequence[Level]) -> NDArray[np.int32]:
-    """For each class below the first of `levels`, its ancestor in each of them: i32[k, T], nearest level first. Ids are rows
-    of that level's centroids."""
-    result = np.empty((len(levels[0].parent_of_below) if levels else 0, len(levels)), np.int32)
-    at: NDArray[np.int32] | slice = slice(None)
-    for column, level in enumerate(levels):
-        result[:, column] = at = level.parent_of_below[at]
-    return result

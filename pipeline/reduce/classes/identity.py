@@ -5,7 +5,7 @@ id; an old class without a new one is retired, and its id is never used again. O
 is the heir; of classes that merge, the one most like the result lives on.
 
 No matching can make up for a fit that falls out otherwise from another start: a refit should start from the known centroids
-(`kmeans.iterate`): with 30 % more rows that kept 93-99 % of the labels, a fresh fit 40-81 % (sample; planted groups).
+(`Fleet.fit` with `start`): with 30 % more rows that kept 93-99 % of the labels, a fresh fit 40-81 % (sample; planted groups).
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.reduce.classes.matching import MatchRule, Pairs, matching, scored
 from pipeline.reduce.classes.overlap import Overlap, agreement
-from pipeline.search.nearest import Floats
+from pipeline.vectors import Floats, Ints
 from schemas.columns import field
 from schemas.tables import CLASS_IDS
-
-Ints = NDArray[np.int64]
 
 OF_LEVEL = pa.schema([one for one in CLASS_IDS if one.name != "level"])
 """CLASS_IDS of one level."""

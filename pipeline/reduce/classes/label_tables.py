@@ -7,9 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.reduce.classes.labels import Labels
+from pipeline.vectors import Ids
 from schemas.columns import LABELS
-
-Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.search.nearest import Centres, Floats, nearest
+from pipeline.search.nearest import Centres, nearest
+from pipeline.vectors import Floats
 
 
 @dataclass(frozen=True)

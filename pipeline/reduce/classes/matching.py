@@ -15,12 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.export.allocation import ranked
 from pipeline.reduce.classes.overlap import Overlap
-from pipeline.search.nearest import Floats, nearest, unit
-
-Ints = NDArray[np.int64]
-Doubles = NDArray[np.float64]
+from pipeline.search.nearest import nearest
+from pipeline.vectors import Doubles, Floats, Ints, ranked, unit
 
 EXACT = 2048             # classes on a side of a group that is matched optimally: a matrix of 32 MB
 PAIR_VALUES = 1 << 22    # float64 values of one block of cosines: 32 MB

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from pipeline.vectors import Ints
 
 AMI_CELLS = 1 << 22      # pairs of classes, and
 AMI_SAMPLES = 1 << 24    # samples, beyond which the chance level of mutual information takes minutes

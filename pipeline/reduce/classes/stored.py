@@ -16,9 +16,9 @@ from pipeline.reduce.classes.hierarchy import NO_RESAMPLING, Resampling, hierarc
 from pipeline.reduce.classes.identity import Known, first, matched
 from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.describe.names import Level, positions
-from pipeline.search.nearest import Floats
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_npy, read_table, write_table
+from pipeline.vectors import Floats
 from schemas.columns import field
 from schemas.tables import CLASS_IDS
 

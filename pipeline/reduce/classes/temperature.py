@@ -6,13 +6,15 @@ class in place of a label. A weight of 0.3 then reads: of samples like this one 
 their l classes, three in ten have a neighbour of this class. "Nearest" is among at most 10,000 sampled rows.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reduce.describe.agreement import sampled
-from pipeline.search.nearest import Floats, nearest, unit
+from pipeline.draws import sampled
+from pipeline.search.nearest import nearest
+from pipeline.vectors import Doubles, Floats, unit
 
 DEFAULT = 0.1           # where nothing can be learnt
 SHARPEST, SOFTEST = 1e-3, 10.0
@@ -21,8 +23,6 @@ FEWEST = 50             # covered rows that one parameter needs
 COPY = 1 - 1e-6         # a cosine above is a copy of the same picture, which predicts nothing
 NEIGHBOURS = 8          # looked through for one that is no copy
 BINS = 15
-
-Wide = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Calibration:
 class Neighbours:
     """Rows whose nearest other row belongs to one of their l classes."""
 
-    cosines: Wide
+    cosines: Doubles
     """f64[m, l] to the l nearest classes, best first."""
     position: NDArray[np.int64]
     """Which of the l is y."""
@@ -65,7 +65,7 @@ class Neighbours:
 def calibrated(x: NDArray[np.floating], centroids: Floats, l: int, seed: int) -> Calibration:  # noqa: E741
     """The temperature for labels of x ([n, d], any float dtype; read by row number, so it may be a memory map) with the l nearest
     of the centroids f32[k, d]. Holds a seeded sample of at most 10,000 rows. Zero rows are left out."""
-    drawn = unit(x[sampled(len(x), ROWS, seed)])
+    drawn = unit(x[sampled(np.arange(len(x)), ROWS, seed)])
     seen = neighbours(drawn[drawn.any(axis=1)], centroids, min(l, len(centroids)))
     if min(l, len(centroids)) < 2:
         return _default(seen, "with one class per sample every weight is 1")
@@ -98,7 +98,7 @@ def neighbours(x: Floats, centroids: Floats, l: int) -> Neighbours:  # noqa: E74
     return Neighbours(cosines[has[covered]].astype(np.float64), hit[covered].argmax(axis=1), len(has))
 
 
-def weights(cosines: Wide, temperature: float) -> Wide:
+def weights(cosines: Doubles, temperature: float) -> Doubles:
     """softmax(cosine / temperature) by row; the first cosine is the largest."""
     raw = np.exp((cosines - cosines[:, :1]) / temperature)
     return np.asarray(raw / raw.sum(axis=1, keepdims=True), np.float64)
@@ -121,13 +121,10 @@ def calibration_error(seen: Neighbours, temperature: float) -> float:
 
 
 def _best(seen: Neighbours) -> float:
-    """By golden section on ln T: the loss is convex in 1/T, so it has one minimum."""
-    ratio = (np.sqrt(5) - 1) / 2
-    low, high = np.log(SHARPEST), np.log(SOFTEST)
-    while high - low > 1e-7:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(seen, float(np.exp(left))) <= loss(seen, float(np.exp(right))):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2))
+    """Brent's bounded search on ln T, to 1e-7: the loss is convex in 1/T, so it has one minimum. Where no weight but the first is
+    left the loss is 0 for every sharper T as well: the sharpest of equally good ones is taken."""
+    from scipy.optimize import minimize_scalar  # a fifth of a second that only a calibration pays
+
+    bounds = (math.log(SHARPEST), math.log(SOFTEST))
+    found = minimize_scalar(lambda log: loss(seen, math.exp(log)), bounds=bounds, method="bounded", options={"xatol": 1e-7})
+    return min((SHARPEST, math.exp(found.x), SOFTEST), key=lambda temperature: loss(seen, temperature))

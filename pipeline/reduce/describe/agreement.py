@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.draws import sampled
 from pipeline.reduce.classes.overlap import Overlap, rand_index
 from pipeline.reduce.kmeans import in_memory as kmeans
-
-Ids = NDArray[np.int32]
+from pipeline.vectors import Ids
 
 MAX_ROWS = 20_000      # of any sample here
 SHUFFLES = 5
@@ -47,20 +47,13 @@ class Stability:
     reason: str | None
 
 
-def sampled(rows: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Up to `most` of the row numbers 0..rows-1, drawn by seed, ascending."""
-    if rows <= most:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-
-
 def agreement(assignment: Ids, reference: Sequence[str | None], seed: int) -> Agreement | None:
     """Of the classes of some rows with a reference value of each (null: none). None where no row has a value.
 
     More than 20,000 rows with a value are sampled by seed.
     """
     has = np.array([row for row, value in enumerate(reference) if value is not None], np.int64)
-    has = has[sampled(len(has), MAX_ROWS, seed)]
+    has = sampled(has, MAX_ROWS, seed)
     if not len(has):
         return None
     from sklearn.metrics import adjusted_mutual_info_score  # more than a second
@@ -88,7 +81,7 @@ def purity(classes: NDArray[np.int64], values: NDArray[np.int64]) -> float:
 def reseeded(x: NDArray[np.floating], k: int, seed: int) -> Stability:
     """The agreement of two fits of k classes on a seeded sample of at most 20,000 rows of x (read by row number, so it may be
     a memory map)."""
-    rows = sampled(len(x), MAX_ROWS, seed)
+    rows = sampled(np.arange(len(x)), MAX_ROWS, seed)
     if len(rows) < ROWS_PER_CLASS * k:
         reason = f"{len(rows)} rows are too few to refit {k} classes; at least {ROWS_PER_CLASS} per class are needed"
         return Stability(None, len(rows), k, reason)

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from pipeline.reduce.describe.presence import Counts, Ints, ancestry
-from pipeline.search.nearest import Floats
-
-Reals = NDArray[np.float64]
+from pipeline.reduce.describe.presence import Counts, ancestry
+from pipeline.vectors import Doubles, Floats, Ints
 
 RIGHT_SHARE, RIGHT_LIFT = 0.2, 2.0
 """What a name must hold for: this share of the class's pictures, and this many times the share among all."""
@@ -77,7 +74,7 @@ class Candidate:
     """Cosine of the centroid and the entity's text; 0 without texts."""
 
 
-def log_likelihood_ratio(both: Ints, entity: Ints, members: Ints, total: int) -> Reals:
+def log_likelihood_ratio(both: Ints, entity: Ints, members: Ints, total: int) -> Doubles:
     """G2 of the table [[both, entity - both], [members - both, rest]]; negative where the entity is rarer than expected."""
     cells = np.stack([both, entity - both, members - both, total - entity - members + both]).astype(np.float64)
     rows = np.stack([entity, entity, total - entity, total - entity]).astype(np.float64)
@@ -121,7 +118,7 @@ def standing_out(counts: Counts, centroids: Floats, rule: NamingRule, vocabulary
     return [_ordered(candidates, centroids[c], rule, vocabulary) for c, candidates in enumerate(result)]
 
 
-def confidence(both: Ints, members: Ints, base: Reals) -> Reals:
+def confidence(both: Ints, members: Ints, base: Doubles) -> Doubles:
     """The chance that an entity describes its class: that of all pictures that would fall into the class at least 20 %, and at
     least twice its base rate, have it. Posterior of the share under a Beta prior at the base rate that weighs as much as
     PRIOR samples."""

@@ -3,12 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.search.nearest import Floats
-
-Ids = NDArray[np.int32]
-Rows = NDArray[np.int64]
+from pipeline.vectors import Floats, Ids, Ints, places
 
 MOST = 16   # of each kind, per class
 
@@ -18,7 +14,7 @@ class Ranked:
     """Up to `MOST` members of each class, parallel arrays by class and then best first; equal similarities by the lower row."""
 
     classes: Ids
-    rows: Rows
+    rows: Ints
     similarity: Floats
 
     def of(self, c: int) -> "Ranked":
@@ -38,7 +34,7 @@ class Members:
         return Members(_joined(self.nearest, other.nearest, farthest=False), _joined(self.farthest, other.farthest, farthest=True))
 
 
-def members(rows: Rows, classes: Ids, similarity: Floats) -> Members:
+def members(rows: Ints, classes: Ids, similarity: Floats) -> Members:
     """Of some rows (their numbers in the run), the class of each and the cosine to its centroid."""
     return Members(_best(classes, rows, similarity, farthest=False), _best(classes, rows, similarity, farthest=True))
 
@@ -48,8 +44,7 @@ def _joined(one: Ranked, other: Ranked, *, farthest: bool) -> Ranked:
     return _best(classes, rows, np.concatenate([one.similarity, other.similarity]), farthest=farthest)
 
 
-def _best(classes: Ids, rows: Rows, similarity: Floats, *, farthest: bool) -> Ranked:
+def _best(classes: Ids, rows: Ints, similarity: Floats, *, farthest: bool) -> Ranked:
     order = np.lexsort((rows, similarity if farthest else -similarity, classes))
-    given = classes[order]
-    order = order[np.arange(len(given)) - np.searchsorted(given, given, side="left") < MOST]
+    order = order[places(classes[order]) < MOST]
     return Ranked(classes[order], rows[order], similarity[order])

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.reduce.describe.lift import Candidate, NamingRule, Vocabulary, standing_out
 from pipeline.reduce.describe.presence import Counts
-from pipeline.search.nearest import Floats
+from pipeline.vectors import Floats, Ids
 from schemas.tables import CLASSES
-
-Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True)

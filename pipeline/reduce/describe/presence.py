@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from pipeline.vectors import Ints
 
 CELLS = pa.schema([("class", pa.int32()), ("entity", pa.string()), ("both", pa.int64()), ("above", pa.bool_())])
 """Samples of the class (by its position) that have the entity. `above`: somebody has it as a hypernym."""

@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.draws import PAIRS as PAIR_STREAM
-from pipeline.draws import drawn
-from pipeline.reduce.describe.agreement import Agreement, Stability, sampled
+from pipeline.draws import drawn, sampled
+from pipeline.reduce.describe.agreement import Agreement, Stability
 from pipeline.reduce.describe.members import Members, members
-from pipeline.search.nearest import Floats, nearest
-
-Ids = NDArray[np.int32]
-Rows = NDArray[np.int64]
+from pipeline.search.nearest import nearest
+from pipeline.vectors import Floats, Ids, Ints
 
 FIXED = 2**30             # fixed point of sums of cosines: 2^33 rows of one class fit an int64
 BINS = 2000               # of similarity, over [-1, 1]: quantiles to 0.001
@@ -45,17 +43,17 @@ class Tally:
     """Counts of some rows. Those of disjoint sets of rows add up."""
 
     counting: Counting
-    sizes: Rows
+    sizes: Ints
     """i64[k]: rows whose nearest class it is."""
-    similarity: Rows
+    similarity: Ints
     """i64[k]: sum of their cosines to it, fixed point 2^-30."""
-    histogram: Rows
+    histogram: Ints
     """i64[BINS]: rows by that cosine."""
-    sampled: Rows
+    sampled: Ints
     """i64[k]: rows of the sample that pairs are counted on."""
-    pairs: Rows
+    pairs: Ints
     """i64[p]: lower class * k + higher class, ascending: pairs that some sampled row is between."""
-    between: Rows
+    between: Ints
     """i64[p]: rows of the sample between the two."""
     members: Members
 
@@ -69,7 +67,7 @@ class Tally:
                      self.sampled + other.sampled, pairs, between, self.members + other.members)
 
 
-def tally(counting: Counting, rows: Rows, ids: Ids, cosines: Floats) -> Tally:
+def tally(counting: Counting, rows: Ints, ids: Ids, cosines: Floats) -> Tally:
     """Of rows with these numbers in the run, their nearest classes (i32[n, >= 2], best first; 1 where k = 1) and the cosines to
     them."""
     k, own, cosine = counting.k, ids[:, 0], cosines[:, 0]
@@ -112,7 +110,7 @@ def record(found: Tally, centroids: Floats, measured: Measured = Measured()) -> 
     }
 
 
-def sizes(counts: Rows) -> dict[str, Any]:
+def sizes(counts: Ints) -> dict[str, Any]:
     """The distribution of class sizes. Histogram: classes of 0, 1, 2-3, 4-7, ... rows, the key is the lower end.
     Imbalance: k * sum n_j^2 / n^2, 1 where all are of one size."""
     n = int(counts.sum())
@@ -148,7 +146,7 @@ def _between(centroids: Floats, seed: int) -> dict[str, Any]:
     """Cosines of centroids to the nearest other one."""
     if len(centroids) < 2:
         return {"classes": 0, "mean": None, "quantiles": {}}
-    asked = sampled(len(centroids), NEIGHBOURS, seed)
+    asked = sampled(np.arange(len(centroids)), NEIGHBOURS, seed)
     ids, cosines = nearest(centroids[asked], centroids, 2)
     found = np.where(ids[:, 0] == asked, cosines[:, 1], cosines[:, 0]).astype(np.float64)
     return {"classes": len(asked), "mean": float(found.mean()), "quantiles": _quantiles(found)}

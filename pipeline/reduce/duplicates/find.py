@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.reduce import RowIds
-from pipeline.reduce.duplicates.lookalikes import Bools, Bytes, Ints, Pairs, Rule, greedy, varied
-from pipeline.search.nearest import unit
+from pipeline.reduce.duplicates.lookalikes import Pairs, Rule, greedy, varied
+from pipeline.vectors import Bools, Bytes, Ints, unit
 from schemas.tables import DUPLICATES
 
 COSINES = 16384   # pairs measured at a time

@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.search.hamming import CANDIDATES, HashSearch
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
+from pipeline.vectors import Bools, Bytes, Ints
 
 BLOCK = 256
 TILE = 4096          # thumbnails of one matrix product
@@ -76,8 +73,6 @@ def _moments(wide: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
     total = wide.sum(axis=1, dtype=np.float64)
     square = (wide * wide).sum(axis=1, dtype=np.float64)
     return total, np.sqrt(wide.shape[1] * square - total * total)
-
-
 
 
 @dataclass(frozen=True)

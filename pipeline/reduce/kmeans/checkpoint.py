@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.search.nearest import Floats
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_npy
+from pipeline.vectors import Floats
 
 STATE = "state.json"
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from pipeline.errors import InputError
+from pipeline.quantities import size
 from pipeline.reduce.kmeans.schedule import COARSE, EXACT, SAMPLE, Schedule
 from pipeline.reduce.kmeans.seeding import CELL_ROWS_PER_SEED, CELL_STEPS, COARSE_STEPS, MIN_ROWS, ROWS_PER_SEED, cells_for
 
@@ -122,8 +123,8 @@ class Costs:
         if limit is None or self.node_memory <= limit:
             return
         raise InputError(
-            f"{self.k:,} classes of {self.d} values need {gigabytes(self.node_memory)} on a node of {gigabytes(limit)} "
-            f"({ACTOR_CENTRES} x {gigabytes(self.centres)} for each of its {self._per_node} workers and 2 x for the node): "
+            f"{self.k:,} classes of {self.d} values need {size(self.node_memory)} on a node of {size(limit)} "
+            f"({ACTOR_CENTRES} x {size(self.centres)} for each of its {self._per_node} workers and 2 x for the node): "
             + self._remedy(limit))
 
     @property
@@ -137,7 +138,3 @@ class Costs:
         own = 8 * self.rows // self.machines.actors + ACTOR_BYTES
         most = max(0, (limit - own) // ((ACTOR_CENTRES + 2) * 4 * self.d))
         return f"one worker per node can hold classes.k={most:,}, or take nodes with more memory"
-
-
-def gigabytes(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB"

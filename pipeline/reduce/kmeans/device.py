@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.reduce.kmeans.sums import SCALE, Sums
-from pipeline.search.device_centres import Floats, Window
+from pipeline.search.device_centres import Window
+from pipeline.vectors import Floats, Ints
 from pipeline.work import beat
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ WINDOW_BYTES = 256 << 20
 KEPT_SHARE = 0.5
 """Of the device's free memory, for rows as they are stored."""
 
-Where = NDArray[np.int64]
-Piece = tuple[NDArray[np.floating], slice | NDArray[np.int64]]
+Piece = tuple[NDArray[np.floating], slice | Ints]
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Accelerator:
     device: str = "cuda"
     kept_bytes: int = 0
     window_bytes: int = WINDOW_BYTES
-    _kept: "list[tuple[Where, Sent]]" = field(default_factory=list, init=False)
+    _kept: "list[tuple[Ints, Sent]]" = field(default_factory=list, init=False)
     """The first windows of all rows."""
     _lane: "Lane | None" = field(default=None, init=False)
 
@@ -48,7 +48,7 @@ class Accelerator:
 
         return DeviceSums(FixedPoint.zero(k, d, SCALE, self.device))
 
-    def windows(self, one: "Partition", share: "Share") -> Iterator[tuple[Where, Window]]:
+    def windows(self, one: "Partition", share: "Share") -> Iterator[tuple[Ints, Window]]:
         """As `Partition.windows`, the same bits."""
         from pipeline.models.matrices.device_rows import unit_rows
 
@@ -61,7 +61,7 @@ class Accelerator:
             yield where, rows
             beat()
 
-    def _windows(self, one: "Partition", share: "Share") -> "Iterator[tuple[Where, Sent]]":
+    def _windows(self, one: "Partition", share: "Share") -> "Iterator[tuple[Ints, Sent]]":
         whole = share.part >= 1
         if whole:
             yield from self._kept
@@ -78,7 +78,7 @@ class Accelerator:
                     self._kept.append(window)
                 yield window
 
-    def _next(self, coming: Iterator[tuple[Where, list[Piece]]]) -> "tuple[Where, Sent] | None":
+    def _next(self, coming: Iterator[tuple[Ints, list[Piece]]]) -> "tuple[Ints, Sent] | None":
         from pipeline.models.matrices.device_rows import Lane
 
         self._lane = self._lane or Lane.to(self.device)
@@ -86,13 +86,13 @@ class Accelerator:
         return None if window is None else (window[0], self._lane.send(window[1]))
 
 
-def _measured(one: "Partition", where: Where, rows: Floats, places: NDArray[np.int64]) -> Floats:
+def _measured(one: "Partition", where: Ints, rows: Floats, places: Ints) -> Floats:
     return one.measured(rows, where[places])
 
 
-def _filled(one: "Partition", share: "Share", after: int, size: int) -> Iterator[tuple[Where, list[Piece]]]:
+def _filled(one: "Partition", share: "Share", after: int, size: int) -> Iterator[tuple[Ints, list[Piece]]]:
     """Pieces of matrices of one dtype that make `size` rows together; the last ones, and those before another dtype, fewer."""
-    held: list[tuple[Where, Piece]] = []
+    held: list[tuple[Ints, Piece]] = []
     filled = 0
     for where, matrix, at in one.pieces(share, after):
         if held and held[0][1][0].dtype != matrix.dtype:
@@ -112,7 +112,7 @@ def _filled(one: "Partition", share: "Share", after: int, size: int) -> Iterator
         yield _joined(held)
 
 
-def _joined(held: Sequence[tuple[Where, Piece]]) -> tuple[Where, list[Piece]]:
+def _joined(held: Sequence[tuple[Ints, Piece]]) -> tuple[Ints, list[Piece]]:
     return np.concatenate([where for where, _ in held]), [piece for _, piece in held]
 
 

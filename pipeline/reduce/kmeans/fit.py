@@ -3,9 +3,8 @@
 The driver holds counts (i64[k]), a few rows for empty clusters, and handles to centres that live elsewhere.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -13,119 +12,20 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.reduce.kmeans.checkpoint import Checkpoint, State
-from pipeline.reduce.kmeans.partition import Far, Share
+from pipeline.reduce.kmeans.fleet import CentresLost, Fleet, Look, Seeded, Seen
+from pipeline.reduce.kmeans.partition import Share
 from pipeline.reduce.kmeans.schedule import COARSE, EXACT, SAMPLE, Schedule
-from pipeline.reduce.kmeans.sums import OBJECTIVE_SCALE
-from pipeline.search.nearest import Floats
-from pipeline.store.store import Store
+from pipeline.vectors import Floats
 
-Other = TypeVar("Other")
 H = TypeVar("H")
-"""A handle to centres f32[k, d]: the array itself, or a reference to it."""
+"""A handle to centres: see `fleet.py`."""
 
 REPAIRS = 1024
 """Empty clusters that get a row in one pass, at most: their rows travel through the driver."""
 EXTRA = 3
 """Passes beyond the last one, at most, while there are empty clusters and rows for them."""
-
-
-@dataclass(frozen=True)
-class Look(Generic[H]):
-    """One pass to be made: which rows look at which centres."""
-
-    turn: int
-    kind: str
-    centres: H
-    k: int
-    share: Share
-    cells: H | None = None
-    """Of a coarse pass: the coarse centres."""
-    neighbours: int = 0
-    """Of a pass that is not exact: centres listed for each cell or centre."""
-    keep: NDArray[np.bool_] | None = None
-    """Of the pass after clusters were dropped: bool [k before]."""
-
-    def at(self, centres: Other, cells: Other | None) -> "Look[Other]":
-        """The same pass with other handles to its centres."""
-        return Look(self.turn, self.kind, centres, self.k, self.share, cells, self.neighbours, self.keep)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a pass found."""
-
-    counts: NDArray[np.int64]
-    """[k]"""
-    similarity: int
-    """Summed, in units of 1 / OBJECTIVE_SCALE."""
-    changed: int
-    looked: int
-
-    @property
-    def objective(self) -> float:
-        return self.similarity / OBJECTIVE_SCALE / max(1, self.looked)
-
-
-@dataclass(frozen=True)
-class Seeded(Generic[H]):
-    centres: H
-    k: int
-    """May be lower than asked for."""
-
-
-class Fleet(ABC, Generic[H]):
-    """Partitions that hold the rows and owners that hold the centres. Every method is a whole round over all of them."""
-
-    @property
-    @abstractmethod
-    def rows(self) -> int: ...
-
-    @property
-    @abstractmethod
-    def dimension(self) -> int: ...
-
-    @abstractmethod
-    def placed(self, centres: Floats) -> Seeded[H]:
-        """Centres of the driver's, where the fleet can use them."""
-
-    @abstractmethod
-    def seeded(self, k: int, schedule: Schedule, seed: int) -> Seeded[H]: ...
-
-    @abstractmethod
-    def coarse(self, k: int, seed: int) -> H:
-        """The coarse centres that `seeded` uses; the same ones for the same arguments."""
-
-    @abstractmethod
-    def look(self, look: Look[H]) -> Seen: ...
-
-    @abstractmethod
-    def farthest(self, look: Look[H], m: int) -> Far:
-        """The m rows least like their centre after this look."""
-
-    @abstractmethod
-    def moved(self, look: Look[H], ids: NDArray[np.int64], rows: Floats | None, beyond: float = 0.0) -> H:
-        """The next centres: means, overshot by `beyond` (see `sums.overshot`), and these rows as those of `ids`."""
-
-    @abstractmethod
-    def without(self, centres: H, keep: NDArray[np.bool_]) -> H: ...
-
-    @abstractmethod
-    def save(self, checkpoint: Checkpoint, turn: int, now: Seeded[H]) -> None:
-        """Writes the centres, and the assignment where there was a pass."""
-
-    @abstractmethod
-    def restore(self, checkpoint: Checkpoint, turn: int) -> Seeded[H]:
-        """The centres, and the partitions' assignments, as they were saved."""
-
-    @abstractmethod
-    def write(self, centres: H, store: Store, path: str) -> None:
-        """As one .npy file, f32[k, d]."""
-
-    def fit(
-        self, schedule: Schedule, k: int, seed: int, *, checkpoint: Checkpoint | None = None, start: Floats | None = None
-    ) -> "Fitted[H]":
-        """See `Fit`; `start` are the driver's centres, taken instead of seeds."""
-        return Fit(self, schedule, k, seed, checkpoint, None if start is None else self.placed(start)).run()
+RESUMED = 3
+"""How often a fit goes on from its checkpoint, at most, after its centres were lost."""
 
 
 @dataclass(frozen=True)
@@ -147,24 +47,33 @@ class Fitted(Generic[H]):
 
 @dataclass
 class Fit(Generic[H]):
-    """One fit on a fleet. With a checkpoint it starts where an earlier one of the same identity stopped."""
+    """One fit on a fleet. With a checkpoint it starts where an earlier one of the same identity stopped, and goes on from it
+    where a node takes centres with it that were nowhere else."""
 
     fleet: Fleet[H]
     schedule: Schedule
     k: int
     seed: int
     checkpoint: Checkpoint | None = None
-    start: Seeded[H] | None = None
-    """Given centres instead of seeds."""
-    said: Callable[[State], None] = lambda state: None
-    """Hears of every pass."""
+    start: Floats | None = None
+    """f32[k, d], the driver's: taken instead of seeds."""
 
     def run(self) -> Fitted[H]:
-        """Raises InputError where there is nothing to cluster."""
+        """Raises InputError where there is nothing to cluster, CentresLost where they are lost without a checkpoint or again and
+        again."""
         if self.k < 1:
             raise InputError(f"the number of clusters must be at least 1, not {self.k}")
         if not self.fleet.rows:
             raise InputError("there is nothing to cluster: no sample was kept with a valid embedding; loosen the recipe's filters")
+        for attempt in count(1):
+            try:
+                return self._fitted()
+            except CentresLost:
+                if self.checkpoint is None or attempt > RESUMED:
+                    raise
+        raise AssertionError("count never ends")
+
+    def _fitted(self) -> Fitted[H]:
         state, now = self._begun()
         while True:
             look = self._next(state, now)
@@ -193,7 +102,7 @@ class Fit(Generic[H]):
         if self.checkpoint is not None and state is not None:
             return state, self.fleet.restore(self.checkpoint, state.turns)
         state = State()
-        now = self.start or self.fleet.seeded(self.k, self.schedule, self.seed)
+        now = self.fleet.seeded(self.k, self.schedule, self.seed) if self.start is None else self.fleet.placed(self.start)
         self._save(state, now)
         return state, now
 
@@ -215,13 +124,11 @@ class Fit(Generic[H]):
         return Share(self.seed, part)
 
     def _told(self, state: State, look: Look[H], seen: Seen) -> State:
-        told = replace(
+        return replace(
             state, position=state.position + 1, turns=state.turns + 1, objective=(*state.objective, seen.objective),
             changed=(*state.changed, seen.changed / max(1, seen.looked)), looked=(*state.looked, seen.looked),
             kinds=(*state.kinds, look.kind),
         )
-        self.said(told)
-        return told
 
     def _stops(self, state: State, seen: Seen) -> tuple[bool, int]:
         """Whether this phase is over, and how many clusters are empty. A pass is compared with one over the same rows."""

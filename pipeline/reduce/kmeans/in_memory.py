@@ -2,7 +2,7 @@
 
 Rows become unit vectors, a centre is the normalised sum of its rows, and the objective is the mean cosine of a row to its centre.
 Whatever is added up over rows is an integer (`sums`), so that no partition, block or thread changes a bit. The distributed fit is
-the same state machine (`fitting`) over another fleet.
+the same state machine (`fit.py`) over another fleet.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reduce.kmeans.fit import Fitted
+from pipeline.reduce.kmeans.fit import Fit, Fitted
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
-from pipeline.reduce.kmeans.partition import WINDOW_BYTES, Partition, Rows
+from pipeline.reduce.kmeans.partition import Rows
 from pipeline.reduce.kmeans.schedule import Schedule
-from pipeline.search.nearest import Floats
+from pipeline.vectors import Floats
 
 
 @dataclass(frozen=True)
-class Fit:
+class Clustering:
     """Centroids and what the fit says about itself."""
 
     centroids: Floats
@@ -40,7 +40,7 @@ class Fit:
 
 def fit(
     x: NDArray[np.floating], k: int, *, seed: int, iterations: int = 25, tolerance: float = 1e-4
-) -> Fit:
+) -> Clustering:
     """k clusters of the rows of x (float16, 32 or 64, [n, d], none zero; lengths do not matter), seeded by k-means++.
 
     Where x has fewer than k different directions, k is lowered to their number and `reason` says so.
@@ -49,27 +49,14 @@ def fit(
     return scheduled(x, k, Schedule(exact=iterations, tolerance=tolerance), seed=seed)
 
 
-def scheduled(x: NDArray[np.floating], k: int, schedule: Schedule, *, seed: int, threads: int = 1) -> Fit:
+def scheduled(x: NDArray[np.floating], k: int, schedule: Schedule, *, seed: int, threads: int = 1) -> Clustering:
     """The same by any schedule, on so many threads; their number changes no bit."""
     fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, threads)], partitions=threads, threads=threads)
-    return _fit(fleet, fleet.fit(schedule, k, seed))
+    return clustering_of(fleet, Fit(fleet, schedule, k, seed).run())
 
 
-def iterate(
-    x: NDArray[np.floating], start: Floats, *, iterations: int = 25, tolerance: float = 1e-4, block: int | None = None
-) -> Fit:
-    """Lloyd's iterations from these centres, until the objective grows by at most `tolerance` of itself.
-
-    The result does not depend on `block`, the rows measured at a time.
-    """
-    window = WINDOW_BYTES if block is None else 4 * block * x.shape[1]
-    fleet = LocalFleet([Partition([Rows(x)], window_bytes=window)])
-    schedule = Schedule(exact=iterations, tolerance=tolerance)
-    return _fit(fleet, fleet.fit(schedule, len(start), 0, start=start))
-
-
-def _fit(fleet: LocalFleet, found: Fitted[Floats]) -> Fit:
+def clustering_of(fleet: LocalFleet, found: Fitted[Floats]) -> Clustering:
     similarity = [values.astype(np.float32) for one in fleet.partitions for _, _, values in one.similarity(found.centres)]
     story = found.story
-    return Fit(found.centres, fleet.assignment(), np.concatenate(similarity), found.sizes,
+    return Clustering(found.centres, fleet.assignment(), np.concatenate(similarity), found.sizes,
                story.objective, story.refilled, found.converged, found.reason)

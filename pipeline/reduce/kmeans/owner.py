@@ -3,11 +3,8 @@
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.reduce.kmeans.sums import Sums, close, objective, overshot
-from pipeline.search.nearest import Floats
+from pipeline.vectors import Floats, Ints
 
 
 @dataclass
@@ -33,16 +30,14 @@ class Owner:
             self._sums.add(sums)
             self._from.add(partition)
 
-    @property
-    def heard(self) -> int:
-        """Partitions whose sums of this pass came."""
-        return len(self._from)
-
-    def counted(self) -> tuple[NDArray[np.int64], int]:
-        """Rows of each centre of the slice, and their summed similarity (`sums.OBJECTIVE_SCALE`)."""
+    def counted(self, partitions: int) -> tuple[Ints, int]:
+        """Rows of each centre of the slice, i64[stop - start], and their summed similarity (`sums.OBJECTIVE_SCALE`). Raises
+        ValueError where the sums of one of so many partitions did not come."""
+        if len(self._from) != partitions:
+            raise ValueError(f"sums of {len(self._from)} partitions came, not of {partitions}")
         return self._sums.counts, objective(self._sums, self._centres)
 
-    def moved(self, ids: NDArray[np.int64], rows: Floats | None, beyond: float = 0.0) -> Floats:
+    def moved(self, ids: Ints, rows: Floats | None, beyond: float = 0.0) -> Floats:
         """The slice's next centres: the means, overshot by `beyond` of the way to them; those of `ids` (of all centres) become
         these rows."""
         result = overshot(close(self._sums, self._centres), self._centres, beyond)

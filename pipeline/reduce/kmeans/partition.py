@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from pipeline.draws import SAMPLE, drawn
 from pipeline.errors import InputError
 from pipeline.reduce.kmeans.device import Accelerator
-from pipeline.reduce.kmeans.sums import CACHED_ROWS, Sums
+from pipeline.reduce.kmeans.sums import Sums
 from pipeline.search.device_centres import Window
-from pipeline.search.nearest import Centres, Floats, assigned, assigned_near
+from pipeline.search.nearest import Centres, assigned, assigned_near
+from pipeline.vectors import CACHED_ROWS, Floats, Matrix
 from pipeline.work import beat
 
 WINDOW_BYTES = 32 << 20
 """Of float32 rows in memory at a time."""
 
-Matrix = NDArray[np.floating]
 Assigner = Callable[[Window, NDArray[np.int32]], NDArray[np.int32]]
 """Unit rows f32[n, d] and the centre of each until now -> its centre."""
 

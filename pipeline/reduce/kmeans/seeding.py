@@ -13,9 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reduce.kmeans.partition import Matrix
-from pipeline.reduce.kmeans.sums import CACHED_ROWS, overshot
-from pipeline.search.nearest import Centres, Floats, assigned, unit
+from pipeline.draws import sampled
+from pipeline.reduce.kmeans.owner import slices
+from pipeline.reduce.kmeans.partition import Partition, Share
+from pipeline.reduce.kmeans.sums import overshot
+from pipeline.search.nearest import Centres, assigned, kernel
+from pipeline.store.store import Store
+from pipeline.store.tables import npy_bytes, read_npy
+from pipeline.vectors import CACHED_ROWS, Floats, Ints, Matrix, unit
+from pipeline.work import beat
 
 GRID = np.float32(2**11)
 SAME = np.float32(2**22)
@@ -32,6 +38,12 @@ SQUARE_ROWS = 2048
 """All products of so many rows fit a cache: 16 MB."""
 SQUARE = 4
 """A product of many rows is so many times as fast as one of a few, at least."""
+PART_BYTES = 64 << 20
+"""Of sampled rows in one file."""
+
+Where = tuple[Store, str]
+"""A folder of a store."""
+Slice = tuple[int, int]
 
 
 def seeds(rows: Floats, k: int, *, seed: int) -> Floats:
@@ -43,7 +55,7 @@ def seeds(rows: Floats, k: int, *, seed: int) -> Floats:
     """
     rng = np.random.default_rng(seed)
     limit = max(MIN_ROWS, ROWS_PER_SEED * k)
-    pool = rows if len(rows) <= limit else rows[np.sort(rng.choice(len(rows), limit, replace=False))]
+    pool = rows[sampled(np.arange(len(rows)), limit, rng)] if len(rows) > limit else rows
     whole = np.rint(pool * GRID)
     half = np.einsum("nd,nd->n", whole, whole) / 2
     chosen = [int(rng.integers(len(pool)))]
@@ -150,3 +162,57 @@ def cell_seeds(parts: Sequence[Cells], cell: int, count: int | np.int64, *, seed
     thin = max(1, round(len(rows) / (int(count) * CELL_ROWS_PER_SEED)))
     found = steps(rows, seeds(rows[::thin], int(count), seed=seed + cell), CELL_STEPS)
     return np.concatenate([found, np.repeat(found[-1:], count - len(found), axis=0)])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some sampled rows, cell by cell."""
+
+    sizes: Ints
+    """i64[cells]"""
+    rows: Cells | str
+    """Themselves, or what their files are called."""
+
+
+def write_cells(one: Partition, scratch: Where | None, share: Share, coarse: Floats) -> list[Part]:
+    """Parts its rows of the share by cell, and keeps or writes them, a file of about PART_BYTES at a time."""
+    cells, parts = kernel()(coarse), []
+    for i, rows in enumerate(one.samples(share, PART_BYTES)):
+        beat()
+        parted, name = Cells.parted(rows, cells), f"{one.first_row:012d}-{i:05d}"
+        if scratch is not None:
+            for kind, array in (("rows", parted.rows), ("ends", parted.ends)):
+                scratch[0].write(f"{scratch[1]}/{name}.{kind}.npy", npy_bytes(array))
+        parts.append(Part(np.diff(parted.ends, prepend=0), parted if scratch is None else name))
+    return parts
+
+
+def seeds_of_cells(_: Partition, run: Sequence[Slice], scratch: Where | None, parts: Sequence[Cells | str], seed: int) -> Floats:
+    """Centres of (cell, how many) one after another."""
+    opened, centres = [_opened(part, scratch) for part in parts], []
+    for cell, count in run:
+        centres.append(cell_seeds(opened, cell, count, seed=seed))
+        beat()
+    return np.concatenate(centres)
+
+
+def _opened(part: Cells | str, scratch: Where | None) -> Cells:
+    if isinstance(part, Cells) or scratch is None:
+        assert isinstance(part, Cells)   # only what went to a folder has a name
+        return part
+    return Cells(*(read_npy(scratch[0], f"{scratch[1]}/{part}.{kind}.npy") for kind in ("rows", "ends")))
+
+
+def plain_seeds(k: int, seed: int, *samples: Matrix) -> tuple[Floats, int]:
+    centres = seeds(unit(np.concatenate(samples)), k, seed=seed)
+    return centres, len(centres)
+
+
+def coarse_centres(cells: int, seed: int, *samples: Matrix) -> Floats:
+    return coarse_cells(unit(np.concatenate(samples)), cells, seed=seed)
+
+
+def cell_runs(many: Ints, runs: int) -> list[list[Slice]]:
+    """(cell, how many centres) of all cells that get any, in so many runs of cells."""
+    wanted = [(int(cell), int(many[cell])) for cell in np.flatnonzero(many)]
+    return [wanted[start:stop] for start, stop in slices(len(wanted), runs)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.search.device_centres import Window
-from pipeline.search.nearest import Floats, unit
+from pipeline.vectors import CACHED_ROWS, Floats, unit
 
 SCALE = 2**20
 """Fixed point: 2^43 unit rows of one centre fit an int64."""
@@ -18,7 +18,6 @@ GRID = np.float32(1.5 * 2**23 / SCALE)
 """Added to |x| <= 1 and taken off again, it leaves x rounded to a multiple of 1 / SCALE."""
 EXACT_ROWS = 2**24 // SCALE
 OBJECTIVE_SCALE = 2**24
-CACHED_ROWS = 1024
 RUNS = 1024   # added up at a time: megabytes, however many centres there are
 
 

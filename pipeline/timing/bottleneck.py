@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pipeline.clock import COMPUTING_CPU, DEVICE, OTHER, READ, READING, READING_CPU, WAIT, WRITE
+from pipeline.timing.clock import COMPUTING_CPU, DEVICE, OTHER, READ, READING, READING_CPU, WAIT, WRITE
 
 Shares = Mapping[str, float]
 
@@ -120,12 +120,10 @@ def in_words(usage: Usage, means: Means) -> str:
 
 def advised(usage: Usage, means: Means) -> str:
     """`advice` for what was measured."""
-    computing = {name: seconds for name, seconds in usage.spent.items() if name not in (READ, WRITE, WAIT)}
-    if means.device != "cpu":   # who waits for a GPU is not on a CPU
-        computing = {name: seconds for name, seconds in computing.items() if name not in MODELS}
+    computing = sum(seconds for name, seconds in usage.spent.items() if name not in (READ, WRITE, WAIT))
     on_cpu = None
-    if COMPUTING_CPU in usage.beside and sum(computing.values()) > 0:
-        on_cpu = min(usage.beside[COMPUTING_CPU] / sum(computing.values()), 1.0)
+    if COMPUTING_CPU in usage.beside and computing > 0:
+        on_cpu = min(usage.beside[COMPUTING_CPU] / computing, 1.0)
     return advice(usage.shares, means, Measures(usage.device(means), usage.reading_cpu, on_cpu))
 
 
@@ -138,7 +136,7 @@ class Measures:
     reading_cpu: float | None = None
     """Share of the reader's time that it is on a CPU."""
     computing_cpu: float | None = None
-    """Share of the computing threads' time that they are on a CPU."""
+    """Share of the computing threads' time that they are on a CPU; it is asked for where nothing waits for a GPU."""
 
 
 UNMEASURED = Measures()

@@ -1,0 +1,17 @@
+"""Lloyd's iterations from given centres, in this process."""
+
+from pipeline.reduce.kmeans.fit import Fit
+from pipeline.reduce.kmeans.in_memory import clustering_of
+from pipeline.reduce.kmeans.local_fleet import LocalFleet
+from pipeline.reduce.kmeans.partition import WINDOW_BYTES, Partition, Rows
+from pipeline.reduce.kmeans.schedule import Schedule
+
+
+def iterate(x, start, *, iterations=25, tolerance=1e-4, block=None):
+    """The `Clustering` of the rows of x [n, d] from these centres f32[k, d], until the objective grows by at most `tolerance` of
+    itself.
+    `block` rows are measured at a time, which must not show in the result."""
+    window = WINDOW_BYTES if block is None else 4 * block * x.shape[1]
+    fleet = LocalFleet([Partition([Rows(x)], window_bytes=window)])
+    fit = Fit(fleet, Schedule(exact=iterations, tolerance=tolerance), len(start), 0, start=start)
+    return clustering_of(fleet, fit.run())
