@@ -52,7 +52,7 @@ from tests.test_report import Page
 class GivesUp(LocalExecutor):
     """Gives up one input shard, as Ray does after three deaths of its worker."""
 
-    stem: str
+    stem: str = ""
 
     def run(self, work, items):
         for item in items:
@@ -72,7 +72,7 @@ def plan(sample_folder, tmp_path_factory):
     root = Store(str(tmp_path_factory.mktemp("run")))
     recipe = load("sample", ["classes.k=6", "classes.labels=3", "export.shard_size=50"])
     whole = Plan(root, recipe, tuple(discover([str(folder)])), local_route(RouteWish()))
-    return curate(whole, Driver(root, GivesUp("00002"), Silent(), EventLog(root))).plan
+    return curate(whole, Driver(root, GivesUp(stem="00002"), Silent(), EventLog(root))).plan
 
 
 @pytest.fixture(scope="module")

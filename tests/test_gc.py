@@ -14,6 +14,7 @@ from pipeline.audit.verify import verify
 from pipeline.cli import printing as shown
 from pipeline.errors import RootError
 from pipeline.outputs import BY_NAME
+from pipeline.quantities import size
 from pipeline.queries.status import status
 from pipeline.root.existing import open_root
 from pipeline.root.lock import Pace, held
@@ -59,7 +60,7 @@ def test_what_is_left_is_what_the_plan_promises_as_it_was(root, both, capsys):
     assert hashes(root) == last
     done = collect(str(root))
     shown.gc(done)
-    assert capsys.readouterr().out.endswith(f"gc: {done.files:,} files, {done.bytes / 1e6:,.1f} MB removed\n")
+    assert capsys.readouterr().out.endswith(f"gc: {done.files:,} files, {size(done.bytes)} removed\n")
     assert (done.folders, done.removed, listed.removed) == (listed.folders, True, False)
     assert {entry.reason for entry in done.folders} == {
         "of another recipe, model or input list", "of shards that are no longer inputs", "never finished"}
