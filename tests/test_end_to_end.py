@@ -19,6 +19,9 @@ from pipeline.audit.verify import verify
 from tests.curations import curated
 from tests.roots import hashes, shardmill
 
+QUICK = ["--set", "model.compile=false"]
+"""The towers as open_clip has them: a worker starts in two thirds of the time."""
+
 
 def run(root, *more, workers=2, check=0):
     return shardmill("run", "sample", "--output", str(root), "--workers", str(workers), *more, check=check)
@@ -170,7 +173,7 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
     server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     bad, root = f"http://127.0.0.1:{server.server_port}/bad.tar", tmp_path / "out"
-    command = ["run", "sample", str(sample_folder / "00008.tar"), bad, "--output", str(root), "--workers", "1"]
+    command = ["run", "sample", str(sample_folder / "00008.tar"), bad, "--output", str(root), "--workers", "1", *QUICK]
     try:
         done = shardmill(*command, check=3)
         assert "quarantined" in done.stdout
@@ -202,7 +205,7 @@ def is_claimed(driver, root):
 @pytest.mark.parametrize("moment", [ray_starts, is_claimed])
 def test_sigterm_stops_with_130_as_ctrl_c_does(tmp_path, sample_folder, moment):
     root = tmp_path / "out"
-    arguments = ["run", "sample", str(sample_folder / "00008.tar"), "--output", str(root), "--workers", "1"]
+    arguments = ["run", "sample", str(sample_folder / "00008.tar"), "--output", str(root), "--workers", "1", *QUICK]
     driver = subprocess.Popen([sys.executable, "-m", "pipeline.cli.main", *arguments], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not moment(driver, root) and time.monotonic() < deadline:

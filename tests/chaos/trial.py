@@ -28,7 +28,7 @@ from tests.roots import hashes
 
 SHARDS = 18
 PAIRS = 6
-SETTINGS = ("classes.k=4", "export.shard_size=6", "filters.clip_similarity.null_quantile=0.2")
+SETTINGS = ("model.compile=false", "classes.k=4", "export.shard_size=6", "filters.clip_similarity.null_quantile=0.2")
 ON_ACTORS = {"SHARDMILL_FIT_ALONE": "0"}
 """Classes are fitted by the cluster's actors, as at scale; the undisturbed run fits them in one process."""
 LONGEST_DELAY = {"start": 6.0, "annotate": 0.5, "reduce": 1.2, "select": 0.15, "export": 0.4}
