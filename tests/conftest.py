@@ -1,4 +1,5 @@
 import atexit
+import fcntl
 import os
 import shutil
 import tempfile
@@ -27,8 +28,13 @@ def sample_folder() -> Path:
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory) -> Path:
     """What `shardmill run sample` writes with two actors, which also fit the classes. Read only."""
-    root = tmp_path_factory.mktemp("demo") / "root"
-    shardmill("run", "sample", "--output", str(root), "--workers", "2", SHARDMILL_FIT_ALONE="0")
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base   # one for all test processes
+    with (folder / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        root = folder / "demo" / "root"
+        if not (root / "_SUCCESS").exists():
+            shardmill("run", "sample", "--output", str(root), "--workers", "2", SHARDMILL_FIT_ALONE="0")
     return root
 
 

@@ -39,7 +39,8 @@ def test_a_run_on_local_files_asks_no_other_machine_and_its_workers_unpickle_no_
     write_knowledge_base(tmp_path / "kb.parquet")
     command = [
         sys.executable, "-m", "pipeline.cli.main", "run", "sample", str(tmp_path / "in"), "--output", str(tmp_path / "root"),
-        "--workers", "1", "--set", "model.compile=false", "--set", "classes.k=1", "--set", f"entities.knowledge_base={tmp_path / 'kb.parquet'}",
+        "--workers", "1", "--set", "model.compile=false", "--set", "classes.k=1",
+        "--set", f"entities.knowledge_base={tmp_path / 'kb.parquet'}",
     ]
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as own:   # short, for sockets
         environment = {
