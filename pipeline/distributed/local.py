@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import OutputError
@@ -17,15 +16,17 @@ from pipeline.work import Item, Outcome, Work
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class LocalExecutor:
     """Nothing is tried again: a store that does not answer for a while is waited for below, and all else would fail again."""
 
-    gives_up: bool = False
+    gives_up = False
     """An item that raises is given up by name and the others go on, as on a cluster; its traceback goes to Python's log. Else the
     error comes through, for here it is a defect to be seen. A root that cannot be written is no item's fault: that always does."""
     workers = 1
     actors_per_gpu = 1
+
+    def __init__(self, *, gives_up: bool = False) -> None:
+        self.gives_up = gives_up
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         if not items:
