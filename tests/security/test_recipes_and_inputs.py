@@ -1,5 +1,6 @@
 """Recipes, overrides and input patterns made to run commands, open chains of file systems or fill the memory."""
 
+import json
 import time
 
 import pytest
@@ -75,3 +76,15 @@ def test_an_input_pattern_starts_no_command_and_opens_no_chain(tmp_path, pattern
 def test_a_recipe_names_no_command_and_no_chain_of_file_systems(tmp_path, key, url):
     with pytest.raises(RecipeError, match="never opens"):
         load("sample", [f"{key}={url.format(canary=tmp_path / 'canary')}"])
+
+
+@pytest.mark.parametrize("name", ["evil_stage:Stage", "evil_stage", "os:system", "../evil_stage", "evil_stage.py"])
+def test_a_recipe_names_installed_stages_and_never_code(tmp_path, monkeypatch, name):
+    (tmp_path / "evil_stage.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = tmp_path / "recipe.yaml"
+    model, stage = "model: {name: 'bundled:tinyclip-oc'}", f"{json.dumps(name)}: {{target: 'evil_stage:Stage'}}"
+    recipe.write_text(f"name: evil\n{model}\nstages:\n  {stage}\n")
+    with watched() as seen, pytest.raises(RecipeError, match=r"recipe\.yaml:4: no stage is called "):
+        load(str(recipe))
+    quiet(seen, tmp_path / "canary")

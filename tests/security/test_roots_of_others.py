@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline.errors import RootError, ShardmillError
+from pipeline.api.progress import Silent
+from pipeline.api.run import Request, label_by
+from pipeline.errors import RecipeError, RootError, ShardmillError
 from pipeline.queries.simulate import simulated
 from pipeline.report.build import write_report
 from pipeline.root.existing import open_root
@@ -32,6 +34,25 @@ def precious(tmp_path):
     (folder / "thesis.tex").write_text("three years")
     yield folder
     assert [path.read_text() for path in folder.iterdir()] == ["three years"]
+
+
+def test_a_stage_that_a_root_names_is_not_imported(root, tmp_path, monkeypatch):
+    (tmp_path / "evil_stage.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    stored = json.loads((root / "run.json").read_text())
+    stored["recipe"]["stages"] = {"evil_stage": {}}
+    stored["stages"] = {"evil_stage": {
+        "target": "evil_stage:Stage", "distribution": "", "own": "0", "reads": ["caption"], "gives": ["evil"],
+        "scalars": [["evil", "float", "evil_stage:Stage"]],
+    }}
+    (root / "run.json").write_text(json.dumps(stored))
+    plan = open_root(str(root))
+    assert [one.name for one in plan.recipe.added] == ["evil_stage"]
+    with pytest.raises(ShardmillError, match="run the recipe again"):
+        plan.stages   # noqa: B018
+    with pytest.raises(RecipeError, match="no stage is called evil_stage"):
+        label_by(Request("", [], str(root), local=True), str(root), Silent())
+    assert not (tmp_path / "canary").exists()
 
 
 def again(attacked, root):
