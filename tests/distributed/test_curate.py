@@ -10,6 +10,6 @@ def test_a_program_runs_a_curation_on_its_own_cluster_and_stays_connected(machin
     root = shardmill.curate("sample", sample_folder / "00008.tar", tmp_path / "root", workers=1, overrides=wishes)
     assert ray.is_initialized()
     assert root.ledger.read == 28
-    assert root.status()["state"] == "finished"
+    assert root.status().state == "finished"
     alone = shardmill.curate("sample", sample_folder / "00008.tar", tmp_path / "alone", local=True, overrides=wishes)
     assert alone.samples().to_table().equals(root.samples().to_table())
