@@ -127,6 +127,14 @@ def test_types_of_arrays_are_named_once_and_lines_are_left_blank_two_at_most(pat
     assert "\n\n\n\n" not in path.read_text()
 
 
+BESIDE_ROOMS = {"schemas", "security", "end_to_end"}
+
+
+def test_tests_lie_in_the_rooms_that_they_test():
+    folders = {path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}
+    assert folders <= set(FLOOR) | BESIDE_ROOMS
+
+
 def test_a_folder_holds_no_more_than_twelve_files():
     folders = {path.parent for path in SOURCES}
     crowded = {name_of(folder): count for folder in folders

@@ -35,7 +35,7 @@ def test_products_are_those_of_the_pairs_asked_for():
 @pytest.mark.parametrize("by_torch", [True, False])
 def test_a_measured_product_is_the_exact_one_rounded(by_torch, wide, monkeypatch):
     monkeypatch.setattr(module, "FEW", 0 if by_torch else 1 << 30)
-    monkeypatch.setattr(module, "CACHED", 64)
+    monkeypatch.setattr(module, "CACHED_ROWS", 64)
     x, centres, left = rows(ROWS), rows(CENTRES, 1), pairs()
     x[3] = 0
     made = Pairs(x, centres, tolerance(x, centres), centres.astype(np.float64) if wide else None)

@@ -14,9 +14,9 @@ from pipeline.queries.classes import class_rows
 from pipeline.queries.simulate import explained
 from pipeline.queries.status import status
 from pipeline.report.page import render
-from tests.browser_report import chromium
+from tests.report.browser import chromium
+from tests.report.test_page import Page, full, hostile, pixels  # noqa: F401  (fixtures)
 from tests.security.hostile import CONTROLS, DEPTHS, SCRIPTS
-from tests.test_report import Page, full, hostile, pixels  # noqa: F401  (fixtures)
 
 
 def test_no_member_column_or_side_file_of_an_input_is_unpickled(attacked):

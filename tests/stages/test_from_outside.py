@@ -20,7 +20,7 @@ from pipeline.recipe.recipe import load
 from tests.roots import shardmill
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
-SETTINGS = ("--set", "stages.colour.step=2", "--set", "filters.colourfulness.min=10")
+SETTINGS = ("--set", "model.compile=false", "--set", "stages.colour.step=2", "--set", "filters.colourfulness.min=10")
 
 
 def blocks(language):

@@ -25,11 +25,11 @@ from pipeline.recipe.recipe import load
 from pipeline.reduce.classes import stored as taxonomy
 from pipeline.root.existing import open_root
 from tests.answers import checked
+from tests.audit.test_deep import flipped, repair, rewritten
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.reduce.balanced import Tree, copies, sample
 from tests.roots import hashes
-from tests.test_verify_deep import flipped, repair, rewritten
 
 CLASSES = ("classes.k=12", "classes.levels=[5, 2]", "export.shard_size=40")
 REPEATED = ("export.balance=150", "export.multiplier=3")

@@ -13,14 +13,18 @@ SHOTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory, sample_folder):
-    return write_inputs(tmp_path_factory.mktemp("chaos") / "in", sample_folder, shards=12)
+SHARDS = {"disk": 12, "s3": 6}
+"""Behind the S3 API a pass takes longer: fewer shards hold the moments to shoot at."""
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory, inputs):
-    return undisturbed(tmp_path_factory.mktemp("chaos") / "reference", inputs)
+@pytest.fixture
+def inputs(tmp_path, sample_folder, where):
+    return write_inputs(tmp_path / "in", sample_folder, shards=SHARDS[where])
+
+
+@pytest.fixture
+def reference(tmp_path, inputs):
+    return undisturbed(tmp_path / "reference", inputs)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The report in headless Chromium: `pytest tests/browser_report.py` (apt-get install --no-install-recommends chromium).
+"""The report in headless Chromium: `pytest tests/report/browser.py` (apt-get install --no-install-recommends chromium).
 
 Not collected by a plain `pytest`: a machine without a browser has nothing to fail. Chromium alone can tell that the policy lets
 the page's own style and pictures through, and that nothing hostile runs.
@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.report.data import ReportData
 from pipeline.report.page import render, thumbnail
-from tests.test_report import HOSTILE, RUN, Page, Picture, hostile
+from tests.report.test_page import HOSTILE, RUN, Page, Picture, hostile
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--force-color-profile=srgb",

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.store import retries
 from pipeline.store import s3 as limits
-from tests.io.proxy import Proxy
+from tests.store.proxy import Proxy
 
 
 @pytest.fixture

@@ -44,8 +44,8 @@ from pipeline.store.tables import read_columns, read_table
 from pipeline.work import Outcome
 from schemas.columns import ENTITY
 from tests.answers import checked
+from tests.report.test_page import Page
 from tests.roots import hashes
-from tests.test_report import Page
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pipeline.recipe.recipe import (
 )
 from pipeline.recipe.reference import rewritten
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "recipes.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "recipes.md"
 MINIMAL = "name: mine\nmodel: {name: 'bundled:tinyclip-oc'}\n"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_cluster_yaml_is_a_valid_ray_cluster_and_names_real_commands():

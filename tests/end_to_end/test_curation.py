@@ -30,8 +30,8 @@ from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
 from tests.curations import curated
 from tests.damage import clean_pairs
+from tests.root.test_lock import QUICK
 from tests.roots import hashes
-from tests.test_lock import QUICK
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,8 @@ def test_exported_shards_read_with_the_training_loader_of_open_clip(demo_root, t
     urls = f"{demo_root}/shards/{{000000..{len(sizes) - 1:06d}}}.tar"
     total = sum(sizes.values())
     done = subprocess.run(
-        [sys.executable, "-m", "tests.trainer_loader", urls, str(total)], capture_output=True, text=True, timeout=240, check=False,
+        [sys.executable, "-m", "tests.end_to_end.trainer_loader", urls, str(total)],
+        capture_output=True, text=True, timeout=240, check=False,
         env={**os.environ, "PYTHONPATH": f"{old}{os.pathsep}{os.getcwd()}", "HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
