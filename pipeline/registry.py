@@ -209,5 +209,5 @@ def default_of(field: Field[Any]) -> Any:
 
 def of_settings(kind: type[Stage], settings: Mapping[str, Any]) -> Stage:
     """The stage with these fields, as YAML or JSON gives them. Raises pydantic's ValidationError."""
-    model = settings_model(kind).model_validate_json(json.dumps(dict(settings)), strict=True)
+    model = settings_model(kind).model_validate_json(json.dumps(dict(settings), default=str), strict=True)   # a date is text
     return kind(**{name: getattr(model, name) for name in type(model).model_fields})

@@ -170,7 +170,7 @@ def _senses(base: KnowledgeBase, key: str, uses: list[_Use]) -> tuple[Candidate,
     """
     if len(key) <= 2:
         uses = [use for use in uses if base.depictability(use.row) >= 1]
-    if len(uses) == 1:   # nine in ten
+    if len(uses) == 1:   # 86 of 100 aliases
         use = uses[0]
         return (Candidate(use.row, 0.0, use.written),) if base.depictability(use.row) >= 0 else ()
     weights = [use.seen + 1.0 / max(use.rank, 1) for use in uses]

@@ -110,8 +110,8 @@ class Annotate(Work[Wanted]):
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Wanted], Facts]]:
-        if self.place is Place.MODEL:
-            from pipeline.models.process import settle  # brings torch, which only a worker needs
+        if self.place is Place.MODEL or any(stage.contract.carries.names for stage in self.stages):
+            from pipeline.models.process import settle  # towers and decoders bring torch, which only a worker needs
 
             settle()
         with ExitStack() as stack:

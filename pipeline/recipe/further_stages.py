@@ -72,15 +72,16 @@ def _instead(name: str, offered: Mapping[str, Offer]) -> str:
 
 def clashes(found: Sequence[Added], source: Source) -> list[str]:
     """Columns that two of them write, or that are read and written by none before: one line for each."""
-    owners = producers() | {name: column.origin for name, column in COLUMNS.items()}
-    faults = []
+    owners = {name: column.origin for name, column in COLUMNS.items()} | producers()
+    readable, faults = set(producers()), []   # what is known over the run comes after every stage
     for one in found:
         place = source.place((STAGES, one.name))
         for column in one.reads:
-            if column not in owners:
-                faults.append(f"{place}: {one.name} reads {column}, which nothing before it writes{nearest(column, owners)}")
+            if column not in readable:
+                faults.append(f"{place}: {one.name} reads {column}, which nothing before it writes{nearest(column, readable)}")
         for column in one.gives:
             if column in owners:
                 faults.append(f"{place}: {one.name} writes {column}, and so does {owners[column]}: drop one of the two")
             owners[column] = one.name
+        readable.update(one.gives)
     return faults
