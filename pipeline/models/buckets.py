@@ -33,10 +33,10 @@ class Bucket:
 
 def lengths(context: int) -> list[int]:
     """SHORTEST and its doubles below the context, and the context."""
-    found = [SHORTEST]
-    while found[-1] < context:
-        found.append(2 * found[-1])
-    return [*found[:-1], context]
+    doubles = [SHORTEST]
+    while doubles[-1] < context:
+        doubles.append(2 * doubles[-1])
+    return [*doubles[:-1], context]
 
 
 def rows_of(length: int, micro_batch: int) -> int:
@@ -54,24 +54,24 @@ def cuttable(model: Any) -> bool:
 
 def cut(model: Any, length: int) -> Any:
     """The model, by the same weights, for captions of this length."""
-    found = copy.copy(model)
-    found._parameters, found._buffers = dict(model._parameters), dict(model._buffers)
-    found.positional_embedding = nn.Parameter(model.positional_embedding[:length].detach(), requires_grad=False)
-    found.attn_mask = model.attn_mask[:length, :length].contiguous()
-    return found
+    shortened = copy.copy(model)
+    shortened._parameters, shortened._buffers = dict(model._parameters), dict(model._buffers)
+    shortened.positional_embedding = nn.Parameter(model.positional_embedding[:length].detach(), requires_grad=False)
+    shortened.attn_mask = model.attn_mask[:length, :length].contiguous()
+    return shortened
 
 
 def ends(model: Any, tokens: Tensor) -> Tensor:
     """Tokens up to the one that each caption's vector is taken at."""
-    wanted = tokens if model.text_pool_type == "argmax" else (tokens == model.text_eos_id).int()
-    return wanted.argmax(dim=-1) + 1
+    scores = tokens if model.text_pool_type == "argmax" else (tokens == model.text_eos_id).int()
+    return scores.argmax(dim=-1) + 1
 
 
 def sorted_into(buckets: Sequence[Bucket], needed: Tensor) -> Iterator[tuple[Bucket, list[int]]]:
     """The rows of each bucket, in order, where it has any."""
-    taken = torch.bucketize(needed, torch.tensor([bucket.length for bucket in buckets]))
+    numbers = torch.bucketize(needed, torch.tensor([bucket.length for bucket in buckets]))
     for number, bucket in enumerate(buckets):
-        rows = torch.nonzero(taken == number).flatten().tolist()
+        rows = torch.nonzero(numbers == number).flatten().tolist()
         if rows:
             yield bucket, rows
 

@@ -59,20 +59,20 @@ class Encoder:
         towers = self.towers
         if not towers.buckets or towers.ends is None:
             return self._encode(tokens, towers.texts, towers.micro_batch)
-        found = np.zeros((len(tokens), towers.dimension), np.float32)
+        vectors = np.zeros((len(tokens), towers.dimension), np.float32)
         for bucket, rows in sorted_into(towers.buckets, towers.ends(tokens)):
-            found[rows] = self._encode(tokens[rows, :bucket.length], bucket.tower, bucket.rows)
-        return found
+            vectors[rows] = self._encode(tokens[rows, :bucket.length], bucket.tower, bucket.rows)
+        return vectors
 
     def _encode(self, inputs: Tensor, tower: Callable[[Tensor], Tensor], rows: int) -> Floats:
         """By calls of so many rows."""
         route = self.towers.route
-        found = np.zeros((len(inputs), self.towers.dimension), np.float32)
+        vectors = np.zeros((len(inputs), self.towers.dimension), np.float32)
         for start in range(0, len(inputs), rows):
             part = inputs[start:start + rows]
             with torch.inference_mode(), self.lock, memory(rows, route):
-                found[start:start + len(part)] = tower(filled(part, rows).to(route.device))[:len(part)].float().cpu().numpy()
-        return found
+                vectors[start:start + len(part)] = tower(filled(part, rows).to(route.device))[:len(part)].float().cpu().numpy()
+        return vectors
 
 
 _kept: dict[tuple[str, str, int], Embedder] = {}

@@ -21,7 +21,7 @@ CHECK = "import torch; print(torch.cuda.is_available())"
 @dataclass(frozen=True)
 class Question:
     wish: RouteWish
-    given: bool = False
+    gpu_assigned: bool = False
     """Ray gave the one who answers a GPU."""
 
 
@@ -29,49 +29,49 @@ class Question:
 class Graphics:
     """What a machine shows of a GPU, and what torch makes of it."""
 
-    there: bool
+    present: bool
     usable: bool
     built_for: str | None
     """The CUDA version of this torch; None: a wheel for the CPU."""
     driver: str | None = None
-    said: str = ""
+    error: str = ""
     """By torch, of why it is not usable."""
 
 
-def fault(seen: Graphics) -> str | None:
+def fault(gpu: Graphics) -> str | None:
     """What is to be said instead of going to the CPU quietly; None where nothing is wrong."""
-    if not seen.there or seen.usable:
+    if not gpu.present or gpu.usable:
         return None
-    if seen.built_for is None:
+    if gpu.built_for is None:
         return "there is a GPU, but torch is built for the CPU only: install a torch with CUDA, or set model.device to cpu"
-    driver = f"the NVIDIA driver {seen.driver}" if seen.driver else "the NVIDIA driver here"
-    said = f" ({seen.said})" if seen.said else ""
+    driver = f"the NVIDIA driver {gpu.driver}" if gpu.driver else "the NVIDIA driver here"
+    detail = f" ({gpu.error})" if gpu.error else ""
     return (
-        f"there is a GPU, but torch, built for CUDA {seen.built_for}, cannot use it with {driver}{said}: "
+        f"there is a GPU, but torch, built for CUDA {gpu.built_for}, cannot use it with {driver}{detail}: "
         "update the driver, install a torch that is built for an older CUDA, or set model.device to cpu"
     )
 
 
-def graphics(*, given: bool) -> Graphics:
+def graphics(*, assigned: bool) -> Graphics:
     """Of this machine. Where Ray gave no GPU it hides what there is, so another process looks."""
-    there = given or DEVICE.exists()
-    usable = there and (torch.cuda.is_available() if given else _usable_unhidden())
-    said = _said_by_torch() if given and not usable else ""
-    return Graphics(there, usable, torch.version.cuda, driver_version(DRIVER.read_text() if DRIVER.exists() else ""), said)
+    present = assigned or DEVICE.exists()
+    usable = present and (torch.cuda.is_available() if assigned else _usable_unhidden())
+    error = _torch_error() if assigned and not usable else ""
+    return Graphics(present, usable, torch.version.cuda, driver_version(DRIVER.read_text() if DRIVER.exists() else ""), error)
 
 
 def driver_version(text: str) -> str | None:
     """From the first line of the driver's own file."""
-    found = re.search(r"\s(\d{3,}\.\d+(?:\.\d+)?)\s", text)
-    return found and found[1]
+    match = re.search(r"\s(\d{3,}\.\d+(?:\.\d+)?)\s", text)
+    return match and match[1]
 
 
 def _usable_unhidden() -> bool:
-    shown = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    return subprocess.run([sys.executable, "-c", CHECK], env=shown, capture_output=True, text=True).stdout.strip() == "True"
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    return subprocess.run([sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True).stdout.strip() == "True"
 
 
-def _said_by_torch() -> str:
+def _torch_error() -> str:
     try:
         torch.cuda.init()   # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
@@ -82,7 +82,7 @@ def _said_by_torch() -> str:
 def offered(question: Question) -> str:
     """The route that this machine takes. Raises InputError where it takes none, or has a GPU that it cannot use."""
     if question.wish.device != "cpu":
-        wrong = fault(graphics(given=question.given))
+        wrong = fault(graphics(gpu_assigned=question.gpu_assigned))
         if wrong is not None:
             raise InputError(wrong)
     return local_route(question.wish)
@@ -95,9 +95,9 @@ def provides(route: str) -> None:
 
 def honours(route: str, wish: RouteWish) -> bool:
     """Whether a route is one that the wish may come to, on some machine."""
-    found = parse(route)
-    packed = wish.packed == "auto" or (found.form in ("packed", "bucketed")) == (wish.packed and found.device == "cpu")
-    precision = wish.precision == found.precision
+    parts = parse(route)
+    packed = wish.packed == "auto" or (parts.form in ("packed", "bucketed")) == (wish.packed and parts.device == "cpu")
+    precision = wish.precision == parts.precision
     if wish.precision == "auto":   # a GPU's is measured; a CPU's is fp32
-        precision = found.device == "cuda" or found.precision == "fp32"
-    return wish.device in ("auto", found.device) and precision and packed
+        precision = parts.device == "cuda" or parts.precision == "fp32"
+    return wish.device in ("auto", parts.device) and precision and packed

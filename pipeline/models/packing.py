@@ -53,11 +53,11 @@ def packed(tower: nn.Module, example: Tensor) -> Tower:
     return graph_module
 
 
-def checked_tower(tower: Tower, plain: Tower, example: Tensor, most: float, rows: int = 2) -> Tower:
+def checked_tower(tower: Tower, plain: Tower, example: Tensor, tolerance: float, rows: int = 2) -> Tower:
     """`tower`, after it agreed with the plain one on some rows of the example. Raises InputError if it is off by more than that."""
     expected = plain(example[:rows])
     difference = float((tower(example)[:rows].float() - expected.float()).abs().max())
-    if not difference <= most:
+    if not difference <= tolerance:
         raise InputError(f"fused arithmetic is off by {difference:.1e} on this machine: set model.compile to false")
     return tower
 
@@ -75,8 +75,8 @@ def _drop_idle(graph: fx.Graph) -> None:
 
 
 def _pack_linear(module: fx.GraphModule, node: fx.Node) -> None:
-    given: tuple[Any, ...] = node.args
-    source, weight, bias = (*given, None)[:3]
+    operands: tuple[Any, ...] = node.args
+    source, weight, bias = (*operands, None)[:3]
     weights, rows = _value(module, weight), math.prod(source.meta["val"].shape[:-1])
     chain = [node]
     activation = _activation(chain)
@@ -87,8 +87,8 @@ def _pack_linear(module: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _pack_convolution(module: fx.GraphModule, node: fx.Node) -> None:
-    given: tuple[Any, ...] = node.args
-    source, weight, bias, stride, padding, dilation, groups = (*given, *CONVOLUTION_DEFAULTS[len(given) - 2:])
+    operands: tuple[Any, ...] = node.args
+    source, weight, bias, stride, padding, dilation, groups = (*operands, *CONVOLUTION_DEFAULTS[len(operands) - 2:])
     chain = [node]
     weights, biases = _folded(module, chain, _value(module, weight), _value(module, bias))
     source, weights, padding = _padded(source, weights, list(padding), list(dilation))
@@ -130,17 +130,17 @@ def _folded(
 
 def _padded(source: fx.Node, weights: Tensor, padding: list[int], dilation: list[int]) -> tuple[fx.Node, Tensor, list[int]]:
     """Takes zero padding before a convolution into it: uneven padding by kernels with rows or columns of zeros."""
-    given: tuple[Any, ...] = source.args
-    if source.target != aten.pad.default or dilation != [1, 1] or len(given[1]) != 4:
+    operands: tuple[Any, ...] = source.args
+    if source.target != aten.pad.default or dilation != [1, 1] or len(operands[1]) != 4:
         return source, weights, padding
-    if (given[2:3] or ("constant",)) != ("constant",) or any(given[3:4]):
+    if (operands[2:3] or ("constant",)) != ("constant",) or any(operands[3:4]):
         return source, weights, padding
-    own = [padding[1]] * 2 + [padding[0]] * 2
-    left, right, top, bottom = (pad + more for pad, more in zip(given[1], own, strict=True))
+    inner = [padding[1]] * 2 + [padding[0]] * 2
+    left, right, top, bottom = (pad + inside for pad, inside in zip(operands[1], inner, strict=True))
     if max(abs(right - left), abs(bottom - top)) > 1 or min(left, right, top, bottom) < 0:
         return source, weights, padding
     extra = (max(0, right - left), max(0, left - right), max(0, bottom - top), max(0, top - bottom))
-    return given[0], nn.functional.pad(weights, extra), [max(top, bottom), max(left, right)]
+    return operands[0], nn.functional.pad(weights, extra), [max(top, bottom), max(left, right)]
 
 
 def _activation(chain: list[fx.Node]) -> tuple[str, list[float], str]:
@@ -150,8 +150,8 @@ def _activation(chain: list[fx.Node]) -> tuple[str, list[float], str]:
     if user is None or target is None:
         return "none", [], ""
     chain.append(user)
-    given: tuple[Any, ...] = user.args
-    scalars = [float(bound) for bound in (*given[1:], *(-1.0, 1.0)[len(given) - 1:])] if target == "hardtanh" else []
+    operands: tuple[Any, ...] = user.args
+    scalars = [float(bound) for bound in (*operands[1:], *(-1.0, 1.0)[len(operands) - 1:])] if target == "hardtanh" else []
     return target, scalars, str(user.kwargs.get("approximate", "none")) if target == "gelu" else ""
 
 

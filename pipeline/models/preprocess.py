@@ -53,41 +53,41 @@ class Preprocess:
 
     def __call__(self, pictures: Iterable[Picture]) -> torch.Tensor:
         """uint8 [n, 3, rows, columns], channels last in memory, resized and cropped or padded, not yet normalised."""
-        found = [self._of_mode(picture) if isinstance(picture, Image.Image) else self._of_rgb(picture) for picture in pictures]
-        return (torch.stack(found) if found else torch.empty(0, *self.size, 3, dtype=torch.uint8)).permute(0, 3, 1, 2)
+        resized = [self._of_mode(picture) if isinstance(picture, Image.Image) else self._of_rgb(picture) for picture in pictures]
+        return (torch.stack(resized) if resized else torch.empty(0, *self.size, 3, dtype=torch.uint8)).permute(0, 3, 1, 2)
 
     def _of_rgb(self, pixels: Pixels) -> torch.Tensor:
         resized = self._resized(pixels)
         if resized.shape[:2] == self.size:
             return resized
-        found = torch.full((*self.size, 3), self.fill, dtype=torch.uint8)
+        canvas = torch.full((*self.size, 3), self.fill, dtype=torch.uint8)
         rows, columns = _centred(self.size[0], resized.shape[0]), _centred(self.size[1], resized.shape[1])
-        found[rows[0], columns[0]] = resized[rows[1], columns[1]]
-        return found
+        canvas[rows[0], columns[0]] = resized[rows[1], columns[1]]
+        return canvas
 
     def _of_mode(self, picture: Image.Image) -> torch.Tensor:
         """By open_clip's own transform; where that fails, which it does on strips a pixel wide, from RGB pixels."""
         try:
-            return torch.from_numpy(np.array(self._own(picture)))
+            return torch.from_numpy(np.array(self._open_clip_transform(picture)))
         except DAMAGE:
             return self._of_rgb(np.array(picture.convert("RGB")))
 
     @cached_property
-    def _own(self) -> Callable[[Image.Image], Image.Image]:
+    def _open_clip_transform(self) -> Callable[[Image.Image], Image.Image]:
         """open_clip's transform up to the RGB picture."""
         steps = image_transform(
             self.size, is_train=False, resize_mode=self.resize_mode, interpolation=self.interpolation, fill_color=self.fill
         ).transforms
-        own: Callable[[Image.Image], Image.Image] = Compose(steps[:-2])   # without the tensor and its normalisation
-        return own
+        transform: Callable[[Image.Image], Image.Image] = Compose(steps[:-2])   # without the tensor and its normalisation
+        return transform
 
     def normalised(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """The model's input for uint8 pixels, channels last in memory."""
         mean, std = (levels(values, self.size[1], pixels.device) for values in (self.mean, self.std))
         # Over whole rows of pixels: four times as fast as over planes whose values lie three apart.
         lines = pixels.permute(0, 2, 3, 1).reshape(len(pixels), self.size[0], -1)
-        found = lines.float().sub_(mean).div_(std).to(dtype)
-        return found.reshape(len(pixels), *self.size, 3).permute(0, 3, 1, 2)
+        scaled = lines.float().sub_(mean).div_(std).to(dtype)
+        return scaled.reshape(len(pixels), *self.size, 3).permute(0, 3, 1, 2)
 
     def target(self, rows: int, columns: int) -> tuple[int, int]:
         """The size that a picture is resized to, before it is cropped or padded."""
@@ -138,10 +138,10 @@ def _across_first(height: int, width: int, rows: int, columns: int) -> bool:
     return rows >= height or (height < 2 * width and columns * height <= 1.05 * width * rows)
 
 
-def _centred(wanted: int, given: int) -> tuple[slice, slice]:
+def _centred(target: int, source: int) -> tuple[slice, slice]:
     """Where `given` values lie among `wanted` ones, and which of them are used: open_clip's rounding of the centre."""
-    if given <= wanted:
-        before = (wanted - given) // 2
-        return slice(before, before + given), slice(0, given)
-    start = round((given - wanted) / 2)
-    return slice(0, wanted), slice(start, start + wanted)
+    if source <= target:
+        offset = (target - source) // 2
+        return slice(offset, offset + source), slice(0, source)
+    start = round((source - target) / 2)
+    return slice(0, target), slice(start, start + target)

@@ -35,8 +35,8 @@ def settle() -> None:
 @contextmanager
 def threads_kept() -> Iterator[None]:
     """torch has as many threads after the block as before, whatever was settled inside: for a program that goes on afterwards."""
-    before = torch.get_num_threads()
+    threads = torch.get_num_threads()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)

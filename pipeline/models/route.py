@@ -111,10 +111,10 @@ def require(route: Route) -> None:
     if route.form == "compiled" and not (route.device == "cuda" and can_compile()):
         raise RouteError(
             f"the route {route} needs Triton, a C compiler and Python's headers: install them, or set model.compile to false")
-    here = instructions(route.device)
-    if route.instructions != here:
+    available = instructions(route.device)
+    if route.instructions != available:
         raise RouteError(
-            f"the run's embeddings are made by the route {route}, but this worker computes with {here}: "
+            f"the run's embeddings are made by the route {route}, but this worker computes with {available}: "
             "use workers of one kind, or start another output root"
         )
 
@@ -125,8 +125,8 @@ def instructions(device: str) -> str:
         major, minor = torch.cuda.get_device_capability()
         card, library = (re.sub(r"[^a-z0-9.]+", "_", name.lower()) for name in (torch.cuda.get_device_name(), torch.__version__))
         return f"sm{major}{minor}.{card}.torch{library}"
-    found = torch.backends.cpu.get_cpu_capability().lower()
-    return found if found != "default" else platform.machine().lower().replace("-", "_")
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    return capability if capability != "default" else platform.machine().lower().replace("-", "_")
 
 
 def can_compile() -> bool:

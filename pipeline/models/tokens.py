@@ -24,17 +24,17 @@ Tokenizer = Callable[[Sequence[str]], Tensor]
 def tokenizer(name: str) -> Tokenizer:
     """Token ids [n, context] for captions, as the model of this name was trained; a huge caption costs little more."""
     try:
-        own = open_clip.get_tokenizer(name)
+        model_tokenizer = open_clip.get_tokenizer(name)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"the tokenizer of model {name} cannot be loaded: {error}") from error
-    if isinstance(own, SimpleTokenizer):
-        spare_plain(own)
-        bound_words(own)
+    if isinstance(model_tokenizer, SimpleTokenizer):
+        spare_plain(model_tokenizer)
+        bound_words(model_tokenizer)
 
     def tokens(captions: Sequence[str]) -> Tensor:
-        ids: Tensor = own([shortened(caption) for caption in captions])
-        if isinstance(own, SimpleTokenizer) and len(own.cache) > MAX_CACHED_WORDS:
-            own.cache = dict(special_words(own))
+        ids: Tensor = model_tokenizer([shortened(caption) for caption in captions])
+        if isinstance(model_tokenizer, SimpleTokenizer) and len(model_tokenizer.cache) > MAX_CACHED_WORDS:
+            model_tokenizer.cache = dict(special_words(model_tokenizer))
         return ids
 
     return tokens
@@ -46,34 +46,34 @@ def shortened(caption: str) -> str:
     return " ".join(caption.split())[:LONGEST_CAPTION]
 
 
-def spare_plain(own: SimpleTokenizer) -> None:
+def spare_plain(simple: SimpleTokenizer) -> None:
     """Does to plain captions what is left of the cleaning: white space and case. Mending takes half of a tokenizer's time."""
-    clean = own.clean_fn
+    clean = simple.clean_fn
     if clean in (get_clean_fn("lower"), get_clean_fn("whitespace")):
         lower = clean is get_clean_fn("lower")
 
         def cleaned(text: str) -> str:
             if PLAIN.fullmatch(text) is None:
-                found: str = clean(text)
-                return found
+                cleaned_text: str = clean(text)
+                return cleaned_text
             plain = " ".join(text.split())
             return plain.lower() if lower else plain
 
-        own.clean_fn = cleaned
+        simple.clean_fn = cleaned
 
 
-def bound_words(own: SimpleTokenizer) -> None:
+def bound_words(simple: SimpleTokenizer) -> None:
     """Cuts the cleaned text where no token of the context can lie any more.
 
     A token stands for at most the longest vocabulary entry, plus a space before it; the byte-pair search in a single
     huge word would take time with the square of its length. Twice that many characters are kept, so that a word which
     is cut is cut far behind the context's last token.
     """
-    clean, context = own.clean_fn, own.context_length
-    longest = 2 * context * (1 + max(len(token) for token in own.encoder))
-    own.clean_fn = lambda text: clean(text)[:longest]
+    clean, context = simple.clean_fn, simple.context_length
+    longest = 2 * context * (1 + max(len(token) for token in simple.encoder))
+    simple.clean_fn = lambda text: clean(text)[:longest]
 
 
-def special_words(own: SimpleTokenizer) -> dict[str, str]:
+def special_words(simple: SimpleTokenizer) -> dict[str, str]:
     """What the cache starts with."""
-    return {own.decoder[token]: own.decoder[token] for token in own.all_special_ids}
+    return {simple.decoder[token]: simple.decoder[token] for token in simple.all_special_ids}

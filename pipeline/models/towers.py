@@ -143,14 +143,14 @@ def text_buckets(model: Any, captions: Tensor, micro_batch: int, route: Route) -
     """Raises InputError where one disagrees with the tower of full length."""
     if route.form != "bucketed" or not cuttable(model):
         return ()
-    found, context = [], captions.shape[1]
+    buckets, context = [], captions.shape[1]
     for length in lengths(context):
         rows, tower = rows_of(length, micro_batch), TextTower(cut(model, length), wide=False)
         example = full(captions, length)
-        whole = TextTower(model, wide=False)(filled(example, micro_batch))[:1]
-        checked_tower(tower, lambda _: whole, filled(example[:, :length], rows), MAX_DIFFERENCE[route.dtype], rows=1)   # noqa: B023
-        found.append(Bucket(length, rows, tower))
-    return tuple(found)
+        expected = TextTower(model, wide=False)(filled(example, micro_batch))[:1]
+        checked_tower(tower, lambda _: expected, filled(example[:, :length], rows), MAX_DIFFERENCE[route.dtype], rows=1)   # noqa: B023
+        buckets.append(Bucket(length, rows, tower))
+    return tuple(buckets)
 
 
 def compiled(plain: nn.Module, example: Tensor) -> Tower:
@@ -162,8 +162,8 @@ def compiled(plain: nn.Module, example: Tensor) -> Tower:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:   # of dynamo, inductor or Triton
-        said = str(error).partition("\n")[0]
-        raise InputError(f"torch.compile cannot follow this model ({said}): set model.compile to false") from error
+        message = str(error).partition("\n")[0]
+        raise InputError(f"torch.compile cannot follow this model ({message}): set model.compile to false") from error
     return tower
 
 

@@ -115,8 +115,8 @@ def _config(spec: ModelSpec) -> Mapping[str, Any]:
         except CANNOT_LOAD as error:
             raise InputError(f"model {spec.name} cannot be read from the Hugging Face hub: {error}") from error
         return config
-    found = open_clip.get_model_config(spec.name.replace("/", "-"))
-    if found is None:
+    architecture = open_clip.get_model_config(spec.name.replace("/", "-"))
+    if architecture is None:
         near = difflib.get_close_matches(spec.name, open_clip.list_models(), n=1)
         hint = f"; the nearest that it knows is {near[0]}" if near else ""
         raise InputError(f"open_clip knows no model {spec.name}{hint}")
@@ -125,7 +125,7 @@ def _config(spec: ModelSpec) -> Mapping[str, Any]:
         raise InputError(f"model {spec.name} needs weights: set model.pretrained to one of {', '.join(tags)}, or a checkpoint file")
     if spec.pretrained != RANDOM and spec.pretrained not in tags and not Path(spec.pretrained).is_file():
         raise InputError(f"model {spec.name} has no weights {spec.pretrained!r}: use {', '.join(tags)}, or a checkpoint file")
-    result: Mapping[str, Any] = found
+    result: Mapping[str, Any] = architecture
     return result
 
 
@@ -157,8 +157,8 @@ def _identity(spec: ModelSpec) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=8)

@@ -59,15 +59,15 @@ class Connection:
         self._socket.sendall(wire.REQUEST.pack(lane, len(rows)))
         self._socket.sendall(bytes_of(rows))
 
-    def answer(self, found: Floats) -> float:
+    def answer(self, vectors: Floats) -> float:
         """Fills `found`; seconds of the device. Raises what the server says of a model that failed."""
         status, length, seconds = wire.received(self._socket, wire.REPLY)
         if status != wire.OK:
             message = wire.words(self._socket, length)
             raise ModelOutOfMemory(message) if status == wire.NO_MEMORY else RuntimeError(f"the model failed: {message}")
-        if length != len(found):
-            raise ConnectionError(f"{length} rows came of {len(found)}")
-        wire.receive(self._socket, memoryview(found.data).cast("B"))
+        if length != len(vectors):
+            raise ConnectionError(f"{length} rows came of {len(vectors)}")
+        wire.receive(self._socket, memoryview(vectors.data).cast("B"))
         return float(seconds)
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class DeviceEmbedder:
     transform: Preprocess
     tokenizer: Tokenizer
     dimension: int
-    _own: threading.local = field(default_factory=threading.local)
+    _thread: threading.local = field(default_factory=threading.local)
 
     def preprocess(self, pictures: Iterable[Picture]) -> Tensor:
         with torch.inference_mode():
@@ -100,17 +100,17 @@ class DeviceEmbedder:
 
     def _embedded(self, inputs: dict[int, Tensor]) -> list[Floats]:
         """Unit vectors f32 [n, dimension] for each lane's inputs."""
-        found = [np.zeros((len(rows), self.dimension), np.float32) for rows in inputs.values()]
-        most = max(map(len, inputs.values()))
-        for start in range(0, most, self.settings.micro_batch):
+        outputs = [np.zeros((len(rows), self.dimension), np.float32) for rows in inputs.values()]
+        longest = max(map(len, inputs.values()))
+        for start in range(0, longest, self.settings.micro_batch):
             part = slice(start, start + self.settings.micro_batch)
-            asked = {lane: rows[part] for lane, rows in inputs.items()}
-            self._exchange(asked, [vectors[part] for vectors in found])
-        return found
+            batch = {lane: rows[part] for lane, rows in inputs.items()}
+            self._exchange(batch, [vectors[part] for vectors in outputs])
+        return outputs
 
-    def _exchange(self, asked: dict[int, Tensor], found: list[Floats]) -> None:
-        lanes = [(lane, rows, into) for (lane, rows), into in zip(asked.items(), found, strict=True) if len(rows)]
-        for left in reversed(range(TRIES)):
+    def _exchange(self, inputs: dict[int, Tensor], outputs: list[Floats]) -> None:
+        lanes = [(lane, rows, into) for (lane, rows), into in zip(inputs.items(), outputs, strict=True) if len(rows)]
+        for tries_left in reversed(range(TRIES)):
             try:
                 connections = self._connections()
                 for lane, rows, _ in lanes:
@@ -120,7 +120,7 @@ class DeviceEmbedder:
                 return
             except OSError as error:   # TimeoutError is one
                 self._give_up(hung=isinstance(error, TimeoutError))
-                if not left:
+                if not tries_left:
                     raise ShardmillError(
                         f"the process that holds the model on the GPU died {TRIES} times over the same samples "
                         f"({error}); its last words are in {log_of(self.settings)}"
@@ -130,19 +130,19 @@ class DeviceEmbedder:
                 raise
 
     def _connections(self) -> list[Connection]:
-        own = self._own
-        if not getattr(own, "connections", None):
-            own.connections = [joined(self.settings) for _ in (wire.IMAGES, wire.TEXTS)]
-        connections: list[Connection] = own.connections
+        thread = self._thread
+        if not getattr(thread, "connections", None):
+            thread.connections = [joined(self.settings) for _ in (wire.IMAGES, wire.TEXTS)]
+        connections: list[Connection] = thread.connections
         return connections
 
     def _give_up(self, *, hung: bool) -> None:
-        for connection in getattr(self._own, "connections", []):
+        for connection in getattr(self._thread, "connections", []):
             if hung:
                 with suppress(ProcessLookupError):
                     os.kill(int(connection.about["pid"]), signal.SIGKILL)
             connection.close()
-        self._own.connections = []
+        self._thread.connections = []
 
 
 def wire_pixels(pixels: Tensor) -> Tensor:
@@ -170,8 +170,8 @@ def folder() -> Path:
     path = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"shardmill-{os.getuid()}"
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise InputError(f"{path} is not a private folder of this user: remove it, or set XDG_RUNTIME_DIR to one that is")
     return path
 
@@ -211,10 +211,10 @@ def start(settings: Settings) -> None:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
         )
     assert child.stdout is not None
-    with child.stdout as told:
-        line = told.readline()
+    with child.stdout as stdout:
+        line = stdout.readline()
     child.wait()
-    said: dict[str, Any] = json.loads(line) if line else {}
-    if "pid" not in said:
-        message = said.get("message") or f"the process that holds the model ended while it started; see {log_of(settings)}"
-        raise {"input": InputError, "memory": ModelOutOfMemory}.get(said.get("error", ""), ShardmillError)(message)
+    reply: dict[str, Any] = json.loads(line) if line else {}
+    if "pid" not in reply:
+        message = reply.get("message") or f"the process that holds the model ended while it started; see {log_of(settings)}"
+        raise {"input": InputError, "memory": ModelOutOfMemory}.get(reply.get("error", ""), ShardmillError)(message)

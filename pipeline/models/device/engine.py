@@ -85,7 +85,7 @@ class CudaEngine:
         if arrival is None:
             arrival = self._arrivals[id(slot)] = torch.empty_like(self._inputs)
             torch.cuda.synchronize()
-        began, ended, copied, here = (new_event() for _ in range(4))
+        began, ended, copied, finished = (new_event() for _ in range(4))
         with torch.inference_mode(), torch.cuda.stream(self._copies):
             arrival.copy_(slot.inputs, non_blocking=True)
             copied.record()
@@ -99,10 +99,10 @@ class CudaEngine:
                 self._outputs = self._call(self._inputs)
             slot.outputs.copy_(self._outputs, non_blocking=True)
             ended.record()
-            here.record()
+            finished.record()
 
         def wait() -> None:
-            here.synchronize()
+            finished.synchronize()
             slot.seconds = began.elapsed_time(ended) / 1000
 
         return wait

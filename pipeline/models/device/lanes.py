@@ -27,14 +27,14 @@ class Slot:
     """float32 [rows, dimension]"""
     seconds: float = 0.0
     """that the device spent on the last batch"""
-    taken: int = 0
+    reserved: int = 0
     arriving: int = 0
     """shares whose rows are not all here"""
     held: int = 0
     """shares whose results were not fetched"""
     since: float = 0.0
     error: Exception | None = None
-    done: threading.Event = field(default_factory=threading.Event)
+    computed: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -62,36 +62,36 @@ class Lane:
         self._begun = 0
         self._changed = threading.Condition()
         self._ending: SimpleQueue[tuple[Slot, Callable[[], None]]] = SimpleQueue()
-        for run, what in ((self._begin, "begin"), (self._end, "end")):
-            threading.Thread(target=run, name=f"{name} {what}", daemon=True).start()
+        for run, role in ((self._begin, "begin"), (self._end, "end")):
+            threading.Thread(target=run, name=f"{name} {role}", daemon=True).start()
 
-    def reserve(self, wanted: int) -> list[Share]:
+    def reserve(self, rows: int) -> list[Share]:
         """Room for so many rows, at most one batch of them, in one or two slots. Whoever reserves must call `arrived` and in the
         end `fetched` for each share. All at once or nothing: callers who held a part and waited for the rest would wait for each
         other."""
         with self._changed:
-            while not self._room(wanted):
+            while not self._room(rows):
                 self._changed.wait()
             shares = []
-            while wanted:
+            while rows:
                 if self._filling is None:
                     self._filling = self._free.popleft()
                     self._filling.since = time.monotonic()
                 slot = self._filling
-                share = Share(slot, slot.taken, min(self._rows, slot.taken + wanted))
-                slot.taken = share.stop
+                share = Share(slot, slot.reserved, min(self._rows, slot.reserved + rows))
+                slot.reserved = share.stop
                 slot.arriving += 1
                 slot.held += 1
-                wanted -= share.stop - share.start
+                rows -= share.stop - share.start
                 shares.append(share)
-                if slot.taken == self._rows:
+                if slot.reserved == self._rows:
                     self._seal(slot)
             self._changed.notify_all()
             return shares
 
-    def _room(self, wanted: int) -> bool:
-        rest = 0 if self._filling is None else self._rows - self._filling.taken
-        return bool(self._free) or wanted <= rest
+    def _room(self, rows: int) -> bool:
+        rest = 0 if self._filling is None else self._rows - self._filling.reserved
+        return bool(self._free) or rows <= rest
 
     def arrived(self, share: Share) -> None:
         """The rows of the share are in its slot (or never will be)."""
@@ -102,12 +102,12 @@ class Lane:
     def fetched(self, share: Share) -> None:
         """The results are not needed any more. The last one frees the slot, which then was computed."""
         slot = share.slot
-        slot.done.wait()
+        slot.computed.wait()
         with self._changed:
             slot.held -= 1
             if not slot.held:
-                slot.taken, slot.error = 0, None
-                slot.done.clear()
+                slot.reserved, slot.error = 0, None
+                slot.computed.clear()
                 self._free.append(slot)
                 self._changed.notify_all()
 
@@ -135,7 +135,7 @@ class Lane:
             self._full.remove(complete)
             return complete
         slot = self._filling
-        if slot is None or self._begun or self._full or slot.arriving or not slot.taken:
+        if slot is None or self._begun or self._full or slot.arriving or not slot.reserved:
             return None
         if time.monotonic() - slot.since < LINGER:
             return None
@@ -152,7 +152,7 @@ class Lane:
             with self._changed:
                 self._begun -= 1
                 self._changed.notify_all()
-            slot.done.set()
+            slot.computed.set()
 
 
 def nothing() -> None:

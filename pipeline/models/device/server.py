@@ -97,7 +97,7 @@ class Server:
             shares = lane.reserve(rows)
             fill(connection, lane, shares)
             for share in shares:
-                share.slot.done.wait()
+                share.slot.computed.wait()
             faults = [share.slot.error for share in shares if share.slot.error is not None]
             if faults:
                 send_fault(connection, faults[0])
@@ -184,7 +184,7 @@ def opened(settings: Settings) -> "tuple[Towers, tuple[Lane, Lane]]":
 
 def main() -> int:
     """`server SETTINGS`: says on standard output, in one line of JSON, when it listens, or why it never will."""
-    settings, told = Settings(**json.loads(sys.argv[1])), sys.stdout
+    settings, stdout = Settings(**json.loads(sys.argv[1])), sys.stdout
     if os.fork():   # its parent must not be the worker: Ray ends the children of a worker with it
         os._exit(0)
     os.setsid()
@@ -194,14 +194,14 @@ def main() -> int:
         towers, lanes = opened(settings)
     except (InputError, MemoryError) as error:
         kind = "memory" if isinstance(error, MemoryError) else "input"
-        print(json.dumps({"error": kind, "message": str(error)}), file=told, flush=True)
+        print(json.dumps({"error": kind, "message": str(error)}), file=stdout, flush=True)
         return 1
     Path(settings.path).unlink(missing_ok=True)   # of one that was killed; whoever starts a server holds the lock
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(settings.path)
         listener.listen(256)
-        print(json.dumps({"pid": os.getpid()}), file=told, flush=True)
-        told.close()
+        print(json.dumps({"pid": os.getpid()}), file=stdout, flush=True)
+        stdout.close()
         os.close(1)
         Server(towers, lanes, listener, settings.idle).run()
         Path(settings.path).unlink(missing_ok=True)

@@ -115,9 +115,9 @@ class DeviceMatrix:
     def products(self, half: Tensor, number: int) -> Tensor:
         """f16[n, width of the tile]; -inf where the tile is only filled up."""
         tile = self.tiles[number]
-        found = half @ tile.T if self.device.type == "cuda" else (half.float() @ tile.float().T).half()
-        found[:, len(self) - number * TILE :] = -torch.inf
-        return found
+        values = half @ tile.T if self.device.type == "cuda" else (half.float() @ tile.float().T).half()
+        values[:, len(self) - number * TILE :] = -torch.inf
+        return values
 
     def leaders(self, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The largest product of each row: its centre i64[n], it, f32[n], and the second largest, f32[n]."""
@@ -126,12 +126,12 @@ class DeviceMatrix:
         for number in range(len(self.tiles)):
             products = self.products(half, number)
             groups = products.shape[1] // GROUP
-            most = products.view(len(half), GROUP, groups).amax(1)
-            group = most.argmax(1, keepdim=True)
+            maxima = products.view(len(half), GROUP, groups).amax(1)
+            group = maxima.argmax(1, keepdim=True)
             columns = group + groups * torch.arange(GROUP, device=self.device)
             best, inside = torch.topk(products.gather(1, columns), 2, dim=1)
             value, other = best.float().unbind(1)
-            other = torch.maximum(other, most.scatter_(1, group, -torch.inf).amax(1).float())
+            other = torch.maximum(other, maxima.scatter_(1, group, -torch.inf).amax(1).float())
             second = torch.maximum(torch.minimum(first, value), torch.maximum(second, other))
             ids = torch.where(value > first, columns.gather(1, inside[:, :1])[:, 0] + number * TILE, ids)
             first = torch.maximum(first, value)
@@ -142,24 +142,24 @@ class DeviceMatrix:
         ids: list[Tensor] = []
         values: list[Tensor] = []
         for number in range(len(self.tiles)):
-            found, columns = largest(self.products(half, number), m)
-            ids, values = [*ids, columns + number * TILE], [*values, found]
+            best, columns = largest(self.products(half, number), m)
+            ids, values = [*ids, columns + number * TILE], [*values, best]
             if number:
-                found, places = torch.topk(torch.cat(values, 1), min(m, sum(some.shape[1] for some in values)), dim=1)
-                ids, values = [torch.cat(ids, 1).gather(1, places)], [found]
+                best, places = torch.topk(torch.cat(values, 1), min(m, sum(part.shape[1] for part in values)), dim=1)
+                ids, values = [torch.cat(ids, 1).gather(1, places)], [best]
         return ids[0], values[0].float()
 
     def nearest(self, x: Tensor, l: int, m: int | None = None) -> tuple[Tensor, Tensor]:  # noqa: E741
         """The l nearest centres of rows f32[n, d] on the device: ids i32[n, l] and their exact values f32[n, l]."""
         m = min(len(self), m or l + SPARE)
         candidates = torch.empty((len(x), m), dtype=torch.long, device=self.device)
-        wanted = torch.ones((len(x), m), dtype=torch.bool, device=self.device)
+        to_measure = torch.ones((len(x), m), dtype=torch.bool, device=self.device)
         for part, rough in self.blocks(x):
             candidates[part], products = self.candidates(rough.half, m)
             last = products[:, l - 1]
-            wanted[part, l:] = products[:, l:] >= (last - rough.reach(last))[:, None]
-        ids, values = ranked(x, self.vectors, candidates, wanted, self._reach(x), l)
-        unsure = torch.nonzero(wanted[:, -1])[:, 0] if m < len(self) else candidates.new_empty(0)
+            to_measure[part, l:] = products[:, l:] >= (last - rough.reach(last))[:, None]
+        ids, values = ranked(x, self.vectors, candidates, to_measure, self._reach(x), l)
+        unsure = torch.nonzero(to_measure[:, -1])[:, 0] if m < len(self) else candidates.new_empty(0)
         step = max(1, CANDIDATES // (8 * m))
         for at in range(0, len(unsure), step):
             rows = unsure[at : at + step]
@@ -168,20 +168,20 @@ class DeviceMatrix:
 
     def assigned(self, x: Tensor) -> Tensor:
         """i32[n]: the nearest centre of each row; only near ties are measured."""
-        found = torch.zeros(len(x), dtype=torch.int32, device=self.device)
+        assignment = torch.zeros(len(x), dtype=torch.int32, device=self.device)
         close = torch.zeros(len(x), dtype=torch.bool, device=self.device)
         for part, rough in self.blocks(x):
             ids, first, second = self.leaders(rough.half)
-            found[part], close[part] = ids.int(), first - second <= rough.reach(first)
+            assignment[part], close[part] = ids.int(), first - second <= rough.reach(first)
         rows = torch.nonzero(close)[:, 0]
         if len(rows):
-            found[rows] = self.nearest(x[rows], 1)[0][:, 0]
-        return found
+            assignment[rows] = self.nearest(x[rows], 1)[0][:, 0]
+        return assignment
 
     def near(self, x: Tensor, lists: Tensor, previous: Tensor) -> Tensor:
         """i32[n]: the nearest of the centres lists[previous[i]], i64[k, m], for each row i. Rows of one previous centre are
         multiplied with its neighbours together, in float32: their products are few."""
-        found = torch.zeros(len(x), dtype=torch.int32, device=self.device)
+        assignment = torch.zeros(len(x), dtype=torch.int32, device=self.device)
         reach = self._reach(x)
         allowed = 2.01 * (x.shape[1] + 4) * SINGLE * reach
         cells, members = cells_of(previous, len(lists))
@@ -190,14 +190,14 @@ class DeviceMatrix:
             rows, close_to = members[at : at + step], lists[cells[at : at + step]]
             values = x[rows] @ self.vectors[close_to].transpose(1, 2)
             first, best = values.max(2, keepdim=True)
-            found[rows] = close_to.gather(1, best[:, :, 0]).int()
+            assignment[rows] = close_to.gather(1, best[:, :, 0]).int()
             in_reach = values >= first - allowed[rows][:, :, None]
             cell, column = torch.nonzero(in_reach.sum(2) > 1, as_tuple=True)
             if len(cell):
                 close = rows[cell, column]
-                wanted = in_reach[cell, column]
-                found[close] = ranked(x[close], self.vectors, close_to[cell], wanted, reach[close], 1)[0][:, 0]
-        return found
+                to_measure = in_reach[cell, column]
+                assignment[close] = ranked(x[close], self.vectors, close_to[cell], to_measure, reach[close], 1)[0][:, 0]
+        return assignment
 
     def _reach(self, x: Tensor) -> Tensor:
         return lengths(x) * self.longest * 1.001
@@ -211,8 +211,8 @@ def largest(products: Tensor, m: int) -> tuple[Tensor, Tensor]:
     n, width = products.shape
     groups = width // GROUP
     if m * 4 > groups:
-        found = torch.topk(products, min(m, width), dim=1)
-        return found.values, found.indices
+        top = torch.topk(products, min(m, width), dim=1)
+        return top.values, top.indices
     chosen = torch.topk(products.view(n, GROUP, groups).amax(1), m, dim=1, sorted=False).indices
     columns = (chosen[:, :, None] + groups * torch.arange(GROUP, device=products.device)).view(n, -1)
     values, inside = torch.topk(products.gather(1, columns), m, dim=1)

@@ -14,8 +14,8 @@ FLOOR = 2.0**-60
 
 def lengths(x: Tensor) -> Tensor:
     """f32[n]: at least the length of each row, but for its own rounding; not finite where a value is not."""
-    found: Tensor = torch.linalg.vector_norm(x, dim=1)
-    return found + FLOOR
+    norms: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return norms + FLOOR
 
 
 def pair_sums(x: Tensor, rows: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:
@@ -33,20 +33,20 @@ def measured(x: Tensor, rows: Tensor, vectors: Tensor, ids: Tensor, reach: Tenso
     """
     sums = pair_sums(x, rows, vectors, ids)
     error = reach[rows].double() * (2.01 * (x.shape[1] + 4) * ULP64)
-    found = sums.float()
+    rounded = sums.float()
     close = torch.nonzero((sums - error).float() != (sums + error).float())[:, 0]
     step = max(1, PAIR_BYTES // (8 * x.shape[1]))
     for at in range(0, len(close), step):
-        some = close[at : at + step]
-        products = (x[rows[some]].double() * vectors[ids[some]]).cpu().numpy()
-        found[some] = torch.tensor([math.fsum(row) for row in products], dtype=torch.float32, device=x.device)
-    return found
+        part = close[at : at + step]
+        products = (x[rows[part]].double() * vectors[ids[part]]).cpu().numpy()
+        rounded[part] = torch.tensor([math.fsum(row) for row in products], dtype=torch.float32, device=x.device)
+    return rounded
 
 
-def ranked(x: Tensor, vectors: Tensor, candidates: Tensor, wanted: Tensor, reach: Tensor, l: int) -> tuple[Tensor, Tensor]:  # noqa: E741, PLR0913
+def ranked(x: Tensor, vectors: Tensor, candidates: Tensor, to_measure: Tensor, reach: Tensor, l: int) -> tuple[Tensor, Tensor]:  # noqa: E741, PLR0913
     """The best l of each row's candidates i64[n, m], of which those in `wanted`, bool [n, m] and l of a row or more, are measured:
     ids i32[n, l] and values f32[n, l]. Equal values rank by the lower id."""
-    rows, columns = torch.nonzero(wanted, as_tuple=True)
+    rows, columns = torch.nonzero(to_measure, as_tuple=True)
     values = torch.full(candidates.shape, -torch.inf, dtype=torch.float32, device=x.device)
     values[rows, columns] = measured(x, rows, vectors, candidates[rows, columns], reach)
     best = torch.topk(_keys(values, candidates), l, dim=1).indices

@@ -91,9 +91,9 @@ class Lane:
         sizes = [len(range(*at.indices(len(matrix)))) if isinstance(at, slice) else len(at) for matrix, at in pieces]
         kind = torch.float16 if pieces[0][0].dtype == np.float16 else torch.float32
         staged = torch.empty((sum(sizes), pieces[0][0].shape[1]), dtype=kind, pin_memory=self.stream is not None)
-        own, filled = staged.numpy(), 0
+        buffer, filled = staged.numpy(), 0
         for (matrix, at), size in zip(pieces, sizes, strict=True):
-            own[filled : filled + size] = matrix[at]
+            buffer[filled : filled + size] = matrix[at]
             filled += size
         if self.stream is None:
             return Sent(staged, None)
@@ -111,12 +111,12 @@ def unit_rows(stored: Tensor, reciprocal: Floats, measure: Callable[[Floats, NDA
     if not reciprocal.all():
         unknown = np.flatnonzero(reciprocal == 0)
         rows = x if len(unknown) == len(x) else x[on(unknown, x)]
-        found, doubtful = reciprocals(rows)
-        reciprocal[unknown] = found.cpu().numpy()
+        values, doubtful = reciprocals(rows)
+        reciprocal[unknown] = values.cpu().numpy()
         places = torch.nonzero(doubtful)[:, 0]
         if len(places):
-            some = unknown[places.cpu().numpy()]
-            reciprocal[some] = measure(rows[places].cpu().numpy(), some)
+            doubtful_rows = unknown[places.cpu().numpy()]
+            reciprocal[doubtful_rows] = measure(rows[places].cpu().numpy(), doubtful_rows)
     return DeviceRows(x.mul_(on(reciprocal, x)[:, None]))
 
 
@@ -159,6 +159,6 @@ def fetched(values: Tensor) -> Tensor:
     """A copy that lies where the device writes at full speed; its memory is used again when the copy is gone."""
     if values.device.type == "cpu":
         return values
-    found = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    found.copy_(values)
-    return found
+    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    pinned.copy_(values)
+    return pinned

@@ -12,14 +12,14 @@ def bag_sums(
 
     The order of additions within a run is not defined: exact only for values whose partial sums are.
     """
-    found = torch.nn.functional.embedding_bag(
+    bags = torch.nn.functional.embedding_bag(
         torch.from_numpy(order), torch.from_numpy(rows), torch.from_numpy(starts), mode="sum",
     )
-    sums: NDArray[np.floating] = found.numpy()
+    sums: NDArray[np.floating] = bags.numpy()
     return sums
 
 
 def widen(stored: NDArray[np.float16], out: NDArray[np.float32]) -> None:
     """out[:] = stored, for so many rows as fit a cache; ten times as fast as numpy's."""
-    own = stored if stored.flags.writeable else stored.copy()   # torch wants no mapped file, though it only reads it
-    torch.from_numpy(out).copy_(torch.from_numpy(own))
+    writable = stored if stored.flags.writeable else stored.copy()   # torch wants no mapped file, though it only reads it
+    torch.from_numpy(out).copy_(torch.from_numpy(writable))

@@ -37,6 +37,6 @@ class PackedMatrix:
 
     def products(self, rows: Floats, part: int) -> Floats:
         """f32[ROWS, up to WIDTH]: of exactly ROWS rows f32[ROWS, d] with the centres from part * WIDTH on."""
-        found = torch.ops.mkldnn._linear_pointwise(torch.from_numpy(rows), self.parts[part], None, "none", [], "")
-        values: Floats = found.numpy()
+        results = torch.ops.mkldnn._linear_pointwise(torch.from_numpy(rows), self.parts[part], None, "none", [], "")
+        values: Floats = results.numpy()
         return values

@@ -22,10 +22,10 @@ def can_pair() -> bool:
     try:
         with warnings.catch_warnings():   # torch says once in a process that its sparse matrices are new
             warnings.simplefilter("ignore")
-            found = pair_products(rows, centres, starts, columns)
+            products = pair_products(rows, centres, starts, columns)
     except (RuntimeError, AttributeError):
         return False
-    return bool(found.tolist() == [float(rows[row] @ centres[column]) for row, column in ((0, 2), (1, 0), (1, 3))])
+    return bool(products.tolist() == [float(rows[row] @ centres[column]) for row, column in ((0, 2), (1, 0), (1, 3))])
 
 
 def pair_products(rows: Doubles, centres: Doubles, starts: NDArray[np.int64], columns: NDArray[np.int64]) -> Doubles:
@@ -34,15 +34,15 @@ def pair_products(rows: Doubles, centres: Doubles, starts: NDArray[np.int64], co
     pairs = torch.sparse_csr_tensor(
         torch.from_numpy(starts), torch.from_numpy(columns), values, (len(rows), len(centres)), check_invariants=False,
     )
-    found = torch.sparse.sampled_addmm(pairs, torch.from_numpy(rows), torch.from_numpy(centres).T, beta=0.0)
-    products: Doubles = found.values().numpy()
+    sampled = torch.sparse.sampled_addmm(pairs, torch.from_numpy(rows), torch.from_numpy(centres).T, beta=0.0)
+    products: Doubles = sampled.values().numpy()
     return products
 
 
 def cell_products(rows: Floats, centres: Floats, members: NDArray[np.int64], near: NDArray[np.integer]) -> Floats:
     """f32[c, r, m]: of the rows members[i] ([c, r]) with the centres near[i] ([c, m]), cell by cell."""
     width = rows.shape[1]
-    some = torch.from_numpy(rows.take(members.ravel(), axis=0)).view(*members.shape, width)
-    others = torch.from_numpy(centres.take(near.ravel(), axis=0)).view(*near.shape, width)
-    products: Floats = torch.bmm(some, others.transpose(1, 2)).numpy()
+    row_values = torch.from_numpy(rows.take(members.ravel(), axis=0)).view(*members.shape, width)
+    centre_values = torch.from_numpy(centres.take(near.ravel(), axis=0)).view(*near.shape, width)
+    products: Floats = torch.bmm(row_values, centre_values.transpose(1, 2)).numpy()
     return products

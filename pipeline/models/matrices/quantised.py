@@ -74,15 +74,15 @@ class QuantisedMatrix:
         inside, levels = (np.empty((min(CACHED, n), rows.shape[1]), np.float32) for _ in range(2))
         for at in range(0, n, CACHED):
             part = slice(at, min(at + CACHED, n))
-            some = rows[part]
-            within, whole = inside[: len(some)], levels[: len(some)]
-            scale = _levelled(np.abs(some, out=within).max(axis=1, initial=0), ROW_LEVELS)
-            np.multiply(some, (1 / scale)[:, None], out=within)
-            np.rint(within, out=whole)
-            within -= whole
-            whole += ROW_LEVELS + 1
-            block[part] = whole
-            length, lost = _lengths(some), _lengths(within) * scale
+            values = rows[part]
+            within, rounded = inside[: len(values)], levels[: len(values)]
+            scale = _levelled(np.abs(values, out=within).max(axis=1, initial=0), ROW_LEVELS)
+            np.multiply(values, (1 / scale)[:, None], out=within)
+            np.rint(within, out=rounded)
+            within -= rounded
+            rounded += ROW_LEVELS + 1
+            block[part] = rounded
+            length, lost = _lengths(values), _lengths(within) * scale
             scales[part], off[part] = scale, lost * self.longest + (length + lost) * self.off
             reach = max(reach, float((length / scale).max()))
         unit = reach * self.longest / TOP or 1.0
@@ -99,9 +99,9 @@ def _scales(vectors: Floats, levels: int) -> Floats:
     return _levelled(np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0)), levels)
 
 
-def _levelled(most: Floats, levels: int) -> Floats:
+def _levelled(largest: Floats, levels: int) -> Floats:
     """The same from the largest value of each row, of either sign."""
-    scales: Floats = (np.where(most > TINY, most, 1) / levels).astype(np.float32)
+    scales: Floats = (np.where(largest > TINY, largest, 1) / levels).astype(np.float32)
     return scales
 
 

@@ -202,8 +202,8 @@ def as_planes(pixels: Pixels) -> torch.Tensor:
 
 def squares(pictures: Sequence[Pixels], side: int) -> Pixels:
     """Each picture squashed to side x side (bicubic, antialiased): uint8 [n, side, side, 3]."""
-    found = np.empty((len(pictures), side, side, 3), np.uint8)
-    for square, pixels in zip(found, pictures, strict=True):
+    thumbnails = np.empty((len(pictures), side, side, 3), np.uint8)
+    for square, pixels in zip(thumbnails, pictures, strict=True):
         resized = F.interpolate(as_planes(pixels), (side, side), mode="bicubic", antialias=True)
         square[:] = resized[0].permute(1, 2, 0).numpy()
-    return found
+    return thumbnails

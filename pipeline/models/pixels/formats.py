@@ -74,16 +74,16 @@ def too_complex(format: str, data: bytes) -> bool:
 def _jpeg(data: bytes) -> bool:
     position, parts = 2, 0
     while parts <= MAX_PARTS:
-        found = data.find(b"\xff", position)
-        if not 0 <= found < len(data) - 3:
+        marker_at = data.find(b"\xff", position)
+        if not 0 <= marker_at < len(data) - 3:
             return parts + len(data) - position > MAX_PARTS
-        marker = data[found + 1]
-        parts += 1 + found - position
+        marker = data[marker_at + 1]
+        parts += 1 + marker_at - position
         if marker == START_OF_SCAN:
-            return data.count(b"\xff\xda", found) > MAX_SCANS and _scans(data, found) > MAX_SCANS
-        position = found + (1 if marker == 0xFF else 2)
+            return data.count(b"\xff\xda", marker_at) > MAX_SCANS and _scans(data, marker_at) > MAX_SCANS
+        position = marker_at + (1 if marker == 0xFF else 2)
         if marker not in (0x00, 0xFF) and marker not in WITHOUT_LENGTH:
-            position += max(2, int.from_bytes(data[found + 2:found + 4], "big"))
+            position += max(2, int.from_bytes(data[marker_at + 2:marker_at + 4], "big"))
     return True
 
 

@@ -131,13 +131,13 @@ def main(decoder: str, seconds: str, allowed_formats: str, max_pixels: str) -> N
     decode = getattr(importlib.import_module(module), name)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)   # a library that prints must not answer
-    formats, most = tuple(allowed_formats.split(",")), int(max_pixels)
-    limit(used() + MEMORY_BESIDES + BYTES_PER_PIXEL * min(most, PILLOWS_GUARD))
+    formats, pixel_limit = tuple(allowed_formats.split(",")), int(max_pixels)
+    limit(used() + MEMORY_BESIDES + BYTES_PER_PIXEL * min(pixel_limit, PILLOWS_GUARD))
     signal.setitimer(signal.ITIMER_REAL, 0)
     answers.write(READY)
     while (data := picture(sys.stdin.buffer)) is not None:
         signal.setitimer(signal.ITIMER_REAL, float(seconds))
-        decode(data, formats, most)
+        decode(data, formats, pixel_limit)
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(DECODED)
 
