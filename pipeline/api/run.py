@@ -151,7 +151,7 @@ def _in_this_process(request: Request, plan: Plan, tell: Reporter, started: floa
             tell.note(f"the route {plan.route} of this root is not to be had: {error}")
             plan = replace(plan, route="")
         if not plan.route:
-            machine.offered(machine.Question(wish(plan.recipe)))   # a GPU that cannot be used is an error, not a slow run
+            machine.offered_route(machine.RouteQuestion(wish(plan.recipe)))   # a GPU that cannot be used is an error, not a slow run
             plan = by_answer(plan, settled(Question(plan.recipe, plan.shards[:SAMPLED])), tell)
         return _under_lock(request, plan, LocalExecutor(gives_up=True), tell, started)
 
@@ -184,14 +184,14 @@ def _under_lock(request: Request, plan: Plan, executor: "Executor", tell: Report
 def stored(plan: Plan) -> Plan:
     """The plan by the numeric route that the root's embeddings were made by, if it means the same embeddings: so that what goes on
     elsewhere, or is only looked at, need not be computed again. Without a route where there are none."""
-    from pipeline.models.machine import honours
+    from pipeline.models.machine import satisfies
 
     try:
         before = plan.root.read_json("run.json")
         settled = before.get("settled", {}).get("ner")
         plan = replace(plan, ner=settled if isinstance(settled, bool) else None)
         route, folder = str(before["outputs"]["route"]), before["outputs"]["columns"]["clip"]
-        possible = honours(route, wish(plan.recipe))
+        possible = satisfies(route, wish(plan.recipe))
         found = replace(plan, route=route, distances=tuple(before.get("precision", ())))
     except (FileNotFoundError, ValueError, KeyError, TypeError, InputError):   # none there, or damaged: the run makes it anew
         return plan

@@ -16,13 +16,13 @@ from pipeline.distributed.pools import said_of
 from pipeline.errors import InputError, ShardmillError
 
 if TYPE_CHECKING:
-    from pipeline.models.machine import Question
+    from pipeline.models.machine import RouteQuestion
     from pipeline.models.route import RouteWish
     from pipeline.stages import precision
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[["Question"], str]
+Answer = Callable[["RouteQuestion"], str]
 ANSWERS = 600.0
 """Seconds for a node to answer: it loads torch, perhaps from a slow disk, and its GPUs may be others' until then."""
 
@@ -78,9 +78,9 @@ def settled_precision(question: "precision.Question", terms: Terms) -> "precisio
 
 
 def _machine() -> Machine:
-    from pipeline.models.machine import offered, provides  # slow to import
+    from pipeline.models.machine import offered_route, provides  # slow to import
 
-    return Machine(offered, provides)
+    return Machine(offered_route, provides)
 
 
 def _again(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: Answer) -> Terms | None:
@@ -109,12 +109,12 @@ def _survey(
     nodes: Iterable[str], wish: "RouteWish", on_gpu: bool, limits: Mapping[str, str], answer: Answer
 ) -> dict[str, Offer]:
     """What each node answers, in a process with these limits; a node that goes meanwhile is left out."""
-    from pipeline.models.machine import Question
+    from pipeline.models.machine import RouteQuestion
 
     options: dict[str, Any] = {"num_cpus": 0, "num_gpus": CRUMB if on_gpu else 0, "max_retries": 0}
     if limits:
         options["runtime_env"] = {"env_vars": dict(limits)}
-    question = Question(wish, given=on_gpu)
+    question = RouteQuestion(wish, gpu_assigned=on_gpu)
     refs = {
         node: ray.remote(answer).options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False), **options).remote(question)

@@ -31,8 +31,9 @@ class Bucket:
     tower: Tower
 
 
-def lengths(context: int) -> list[int]:
-    """SHORTEST and its doubles below the context, and the context."""
+def bucket_lengths(context: int) -> list[int]:
+    """The lengths in tokens, ascending, that have a text tower of their own: SHORTEST, its doubles below the context, and the
+    context."""
     doubles = [SHORTEST]
     while doubles[-1] < context:
         doubles.append(2 * doubles[-1])
@@ -40,10 +41,11 @@ def lengths(context: int) -> list[int]:
 
 
 def rows_of(length: int, micro_batch: int) -> int:
+    """Rows per call of a tower for captions of this length: about as many tokens as `micro_batch` captions of USUAL tokens have."""
     return max(1, micro_batch * USUAL // length)
 
 
-def cuttable(model: Any) -> bool:
+def can_truncate(model: Any) -> bool:
     """Whether a token behind the end of a caption cannot change its vector: open_clip's own text tower, causal, pooled there."""
     if type(model) is not CLIP or model.text_pool_type not in ("argmax", "eos") or model.attn_mask is None:
         return False
@@ -52,8 +54,8 @@ def cuttable(model: Any) -> bool:
     return torch.equal(model.attn_mask.float().cpu(), causal)
 
 
-def cut(model: Any, length: int) -> Any:
-    """The model, by the same weights, for captions of this length."""
+def truncated(model: Any, length: int) -> Any:
+    """A copy of the model that shares its weights and takes token ids i64[n, length]."""
     shortened = copy.copy(model)
     shortened._parameters, shortened._buffers = dict(model._parameters), dict(model._buffers)
     shortened.positional_embedding = nn.Parameter(model.positional_embedding[:length].detach(), requires_grad=False)
@@ -61,14 +63,16 @@ def cut(model: Any, length: int) -> Any:
     return shortened
 
 
-def ends(model: Any, tokens: Tensor) -> Tensor:
-    """Tokens up to the one that each caption's vector is taken at."""
+def token_counts(model: Any, tokens: Tensor) -> Tensor:
+    """i64[n]: how many tokens of each caption decide its vector, up to and with its end-of-text token. `tokens`: ids i64[n,
+    context]."""
     scores = tokens if model.text_pool_type == "argmax" else (tokens == model.text_eos_id).int()
     return scores.argmax(dim=-1) + 1
 
 
-def sorted_into(buckets: Sequence[Bucket], needed: Tensor) -> Iterator[tuple[Bucket, list[int]]]:
-    """The rows of each bucket, in order, where it has any."""
+def rows_by_bucket(buckets: Sequence[Bucket], needed: Tensor) -> Iterator[tuple[Bucket, list[int]]]:
+    """Yields each bucket that has rows, with their positions, ascending. `needed`: i64[n], the token count of each row; `buckets`
+    ascend by length."""
     numbers = torch.bucketize(needed, torch.tensor([bucket.length for bucket in buckets]))
     for number, bucket in enumerate(buckets):
         rows = torch.nonzero(numbers == number).flatten().tolist()
@@ -76,8 +80,9 @@ def sorted_into(buckets: Sequence[Bucket], needed: Tensor) -> Iterator[tuple[Buc
             yield bucket, rows
 
 
-def full(tokens: Tensor, length: int) -> Tensor:
-    """The first caption, its first word repeated until it ends at this length: ids [1, context]."""
+def example_caption(tokens: Tensor, length: int) -> Tensor:
+    """Token ids [1, context] of a caption that ends at this length: the first of `tokens`, ids [n, context], with its first word
+    repeated."""
     start, word, end = tokens[:1, :1], tokens[:1, 1:2], tokens[:1].max().reshape(1, 1)
     rest = tokens.new_zeros((1, tokens.shape[1] - length))
     return torch.cat([start, word.expand(1, length - 2), end, rest], dim=1)

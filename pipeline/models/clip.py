@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.models.buckets import sorted_into
+from pipeline.models.buckets import rows_by_bucket
 from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
-from pipeline.models.towers import Towers, filled, memory, open_towers
+from pipeline.models.towers import Towers, memory_guard, open_towers, padded
 from pipeline.models.weights import ModelSpec, describe
 from pipeline.vectors import Floats
 
@@ -39,10 +39,12 @@ class Encoder:
     lock: Lock = field(default_factory=Lock)
 
     def preprocess(self, pictures: Iterable[Picture]) -> Tensor:
+        """Resizes and crops pictures of any size to uint8 [n, 3, S, S]."""
         with torch.inference_mode():
             return self.towers.transform(pictures)
 
     def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Floats, Floats]:
+        """Unit vectors float32 [n, dimension] of preprocessed pixels uint8 [n, 3, S, S], and of n raw captions."""
         return self.encode_images(pixels), self.encode_texts(captions)
 
     def encode_images(self, pixels: Tensor) -> Floats:
@@ -50,6 +52,7 @@ class Encoder:
         return self._encode(pixels, self.towers.images, self.towers.micro_batch)
 
     def encode_texts(self, captions: Sequence[str]) -> Floats:
+        """Unit vectors float32 [n, dimension] of raw captions, cut to the model's context."""
         if not captions:
             return np.zeros((0, self.towers.dimension), np.float32)
         return self.encode_tokens(self.towers.tokenizer(captions))
@@ -57,21 +60,21 @@ class Encoder:
     def encode_tokens(self, tokens: Tensor) -> Floats:
         """Unit vectors float32 [n, dimension] of token ids [n, context]."""
         towers = self.towers
-        if not towers.buckets or towers.ends is None:
+        if not towers.buckets or towers.token_counts is None:
             return self._encode(tokens, towers.texts, towers.micro_batch)
         vectors = np.zeros((len(tokens), towers.dimension), np.float32)
-        for bucket, rows in sorted_into(towers.buckets, towers.ends(tokens)):
+        for bucket, rows in rows_by_bucket(towers.buckets, towers.token_counts(tokens)):
             vectors[rows] = self._encode(tokens[rows, :bucket.length], bucket.tower, bucket.rows)
         return vectors
 
     def _encode(self, inputs: Tensor, tower: Callable[[Tensor], Tensor], rows: int) -> Floats:
-        """By calls of so many rows."""
+        """Unit vectors float32 [n, dimension]; the tower is called with exactly `rows` rows at a time, the last ones padded."""
         route = self.towers.route
         vectors = np.zeros((len(inputs), self.towers.dimension), np.float32)
         for start in range(0, len(inputs), rows):
             part = inputs[start:start + rows]
-            with torch.inference_mode(), self.lock, memory(rows, route):
-                vectors[start:start + len(part)] = tower(filled(part, rows).to(route.device))[:len(part)].float().cpu().numpy()
+            with torch.inference_mode(), self.lock, memory_guard(rows, route):
+                vectors[start:start + len(part)] = tower(padded(part, rows).to(route.device))[:len(part)].float().cpu().numpy()
         return vectors
 
 

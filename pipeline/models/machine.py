@@ -19,14 +19,16 @@ CHECK = "import torch; print(torch.cuda.is_available())"
 
 
 @dataclass(frozen=True)
-class Question:
+class RouteQuestion:
+    """What a worker is asked: the route that its machine takes for this wish."""
+
     wish: RouteWish
     gpu_assigned: bool = False
     """Ray gave the one who answers a GPU."""
 
 
 @dataclass(frozen=True)
-class Graphics:
+class GpuState:
     """What a machine shows of a GPU, and what torch makes of it."""
 
     present: bool
@@ -38,7 +40,7 @@ class Graphics:
     """By torch, of why it is not usable."""
 
 
-def fault(gpu: Graphics) -> str | None:
+def gpu_fault(gpu: GpuState) -> str | None:
     """What is to be said instead of going to the CPU quietly; None where nothing is wrong."""
     if not gpu.present or gpu.usable:
         return None
@@ -52,16 +54,16 @@ def fault(gpu: Graphics) -> str | None:
     )
 
 
-def graphics(*, assigned: bool) -> Graphics:
-    """Of this machine. Where Ray gave no GPU it hides what there is, so another process looks."""
-    present = assigned or DEVICE.exists()
-    usable = present and (torch.cuda.is_available() if assigned else _usable_unhidden())
-    error = _torch_error() if assigned and not usable else ""
-    return Graphics(present, usable, torch.version.cuda, driver_version(DRIVER.read_text() if DRIVER.exists() else ""), error)
+def gpu_state(*, gpu_assigned: bool) -> GpuState:
+    """What this machine has of a GPU. `gpu_assigned`: Ray gave this process one; else Ray hides them, so another process looks."""
+    present = gpu_assigned or DEVICE.exists()
+    usable = present and (torch.cuda.is_available() if gpu_assigned else _usable_unhidden())
+    error = _torch_error() if gpu_assigned and not usable else ""
+    return GpuState(present, usable, torch.version.cuda, driver_version(DRIVER.read_text() if DRIVER.exists() else ""), error)
 
 
 def driver_version(text: str) -> str | None:
-    """From the first line of the driver's own file."""
+    """The version of the NVIDIA driver, read from the text of DRIVER; None where there is none in it."""
     match = re.search(r"\s(\d{3,}\.\d+(?:\.\d+)?)\s", text)
     return match and match[1]
 
@@ -79,10 +81,10 @@ def _torch_error() -> str:
     return ""
 
 
-def offered(question: Question) -> str:
+def offered_route(question: RouteQuestion) -> str:
     """The route that this machine takes. Raises InputError where it takes none, or has a GPU that it cannot use."""
     if question.wish.device != "cpu":
-        wrong = fault(graphics(gpu_assigned=question.gpu_assigned))
+        wrong = gpu_fault(gpu_state(gpu_assigned=question.gpu_assigned))
         if wrong is not None:
             raise InputError(wrong)
     return local_route(question.wish)
@@ -93,7 +95,7 @@ def provides(route: str) -> None:
     require(parse(route))
 
 
-def honours(route: str, wish: RouteWish) -> bool:
+def satisfies(route: str, wish: RouteWish) -> bool:
     """Whether a route is one that the wish may come to, on some machine."""
     parts = parse(route)
     packed = wish.packed == "auto" or (parts.form in ("packed", "bucketed")) == (wish.packed and parts.device == "cpu")

@@ -35,7 +35,8 @@ CONVOLUTION_DEFAULTS: tuple[Any, ...] = (None, [1, 1], [0, 0], [1, 1], 1)
 
 
 def packed(tower: nn.Module, example: Tensor) -> Tower:
-    """The tower for inputs of the example's shape and memory layout. Raises InputError where torch.export cannot follow it."""
+    """The tower as a graph of packed oneDNN operators, for inputs of the example's shape and memory layout. Raises InputError where
+    torch.export cannot follow it."""
     try:
         graph_module = torch.export.export(tower, (example,)).module()
     except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
@@ -54,7 +55,8 @@ def packed(tower: nn.Module, example: Tensor) -> Tower:
 
 
 def checked_tower(tower: Tower, plain: Tower, example: Tensor, tolerance: float, rows: int = 2) -> Tower:
-    """`tower`, after it agreed with the plain one on some rows of the example. Raises InputError if it is off by more than that."""
+    """`tower`, after its vectors [n, dimension] of the example's first rows agreed with the plain tower's. Raises InputError if a
+    component differs by more than `tolerance`."""
     expected = plain(example[:rows])
     difference = float((tower(example)[:rows].float() - expected.float()).abs().max())
     if not difference <= tolerance:

@@ -42,7 +42,7 @@ class Preprocess:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Preprocess":
-        """From the preprocess config that open_clip attaches to a model."""
+        """Reads the preprocess config that open_clip attaches to a model."""
         size = config["size"]
         rows, columns = (size, size) if isinstance(size, int) else size
         return cls(
@@ -82,7 +82,7 @@ class Preprocess:
         return transform
 
     def normalised(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The model's input for uint8 pixels, channels last in memory."""
+        """The model's input [n, 3, rows, columns] of this dtype for pixels uint8 [n, 3, rows, columns], channels last in memory."""
         mean, std = (levels(values, self.size[1], pixels.device) for values in (self.mean, self.std))
         # Over whole rows of pixels: four times as fast as over planes whose values lie three apart.
         lines = pixels.permute(0, 2, 3, 1).reshape(len(pixels), self.size[0], -1)
@@ -127,7 +127,8 @@ class Preprocess:
 
 @cache
 def levels(values: tuple[float, ...], columns: int, device: torch.device) -> torch.Tensor:
-    """A value per channel on the scale 0..255, for a whole row of pixels. Made once: a copy to a GPU waits for the GPU."""
+    """f32[3 * columns]: a value per channel, on the scale 0..255, for a whole row of pixels. It is made once: a copy to a GPU waits
+    for the GPU."""
     return torch.tensor(values, device=device).repeat(columns) * 255
 
 

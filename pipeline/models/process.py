@@ -26,7 +26,7 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def settle() -> None:
+def prepare_process() -> None:
     """What every worker does before it opens a model: one thread per call (more actors instead), memory that stays."""
     tune()
     limit_threads(1)

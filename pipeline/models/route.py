@@ -60,12 +60,12 @@ class Route:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the products' factors. A GPU keeps weights and sums in float32 (`towers`)."""
+        """The type to which factors of products are rounded. A GPU keeps weights and sums in float32 (`towers`)."""
         return DTYPES[self.precision]
 
     @property
     def micro_batch(self) -> int:
-        """Where the recipe leaves it open."""
+        """Rows per call of a tower where the recipe leaves it open."""
         return MICRO_BATCHES[self.device]
 
 

@@ -28,26 +28,28 @@ def tokenizer(name: str) -> Tokenizer:
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"the tokenizer of model {name} cannot be loaded: {error}") from error
     if isinstance(model_tokenizer, SimpleTokenizer):
-        spare_plain(model_tokenizer)
-        bound_words(model_tokenizer)
+        skip_cleaning(model_tokenizer)
+        bound_text(model_tokenizer)
 
     def tokens(captions: Sequence[str]) -> Tensor:
         ids: Tensor = model_tokenizer([shortened(caption) for caption in captions])
         if isinstance(model_tokenizer, SimpleTokenizer) and len(model_tokenizer.cache) > MAX_CACHED_WORDS:
-            model_tokenizer.cache = dict(special_words(model_tokenizer))
+            model_tokenizer.cache = dict(special_token_cache(model_tokenizer))
         return ids
 
     return tokens
 
 
 def shortened(caption: str) -> str:
+    """The caption, or the first LONGEST_CAPTION characters of a longer one after its white space was collapsed."""
     if len(caption) <= LONGEST_CAPTION:
         return caption
     return " ".join(caption.split())[:LONGEST_CAPTION]
 
 
-def spare_plain(simple: SimpleTokenizer) -> None:
-    """Does to plain captions what is left of the cleaning: white space and case. Mending takes half of a tokenizer's time."""
+def skip_cleaning(simple: SimpleTokenizer) -> None:
+    """Replaces the cleaning of plain captions by what it does to them: white space and case. The mending of broken Unicode and HTML
+    takes half of a tokenizer's time."""
     clean = simple.clean_fn
     if clean in (get_clean_fn("lower"), get_clean_fn("whitespace")):
         lower = clean is get_clean_fn("lower")
@@ -62,18 +64,18 @@ def spare_plain(simple: SimpleTokenizer) -> None:
         simple.clean_fn = cleaned
 
 
-def bound_words(simple: SimpleTokenizer) -> None:
+def bound_text(simple: SimpleTokenizer) -> None:
     """Cuts the cleaned text where no token of the context can lie any more.
 
-    A token stands for at most the longest vocabulary entry, plus a space before it; the byte-pair search in a single
-    huge word would take time with the square of its length. Twice that many characters are kept, so that a word which
-    is cut is cut far behind the context's last token.
+    A token stands for at most the longest vocabulary entry, plus a space before it; the byte-pair search in a single huge word
+    would take time with the square of its length. Twice that many characters are kept, so that a word which is cut is cut far
+    behind the context's last token.
     """
     clean, context = simple.clean_fn, simple.context_length
     longest = 2 * context * (1 + max(len(token) for token in simple.encoder))
     simple.clean_fn = lambda text: clean(text)[:longest]
 
 
-def special_words(simple: SimpleTokenizer) -> dict[str, str]:
-    """What the cache starts with."""
+def special_token_cache(simple: SimpleTokenizer) -> dict[str, str]:
+    """What the tokenizer's cache starts with: its special tokens, each as itself."""
     return {simple.decoder[token]: simple.decoder[token] for token in simple.all_special_ids}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
-from pipeline.models.buckets import Bucket, cut, cuttable, ends, full, lengths, rows_of
+from pipeline.models.buckets import Bucket, bucket_lengths, can_truncate, example_caption, rows_of, token_counts, truncated
 from pipeline.models.packing import MAX_DIFFERENCE, Tower, checked_tower, packed
 from pipeline.models.preprocess import Preprocess
 from pipeline.models.route import Route, require
@@ -44,26 +44,29 @@ class Towers:
     route: Route
     buckets: tuple[Bucket, ...] = ()
     """Text towers by the length of captions, ascending, where the route has them and the model allows it."""
-    ends: Callable[[Tensor], Tensor] | None = None
+    token_counts: Callable[[Tensor], Tensor] | None = None
     """Tokens that each caption needs, to choose a bucket by."""
 
     def images(self, pixels: Tensor) -> Tensor:
+        """Unit vectors float32 [micro_batch, dimension] of pixels uint8 [micro_batch, 3, S, S], on the route's device."""
         with arithmetic(self.route):
             return self.image(self.transform.normalised(pixels, input_type(self.route)))
 
     def texts(self, tokens: Tensor) -> Tensor:
+        """Unit vectors float32 [micro_batch, dimension] of token ids i64[micro_batch, context], on the route's device."""
         with arithmetic(self.route):
             return self.text(tokens)
 
 
 def open_towers(spec: ModelSpec, route: Route, micro_batch: int) -> Towers:
-    """Raises InputError if this machine cannot provide the route or the model cannot be had or packed."""
+    """Loads the model and makes its two towers. Raises InputError if this machine cannot provide the route, or the model cannot be
+    had or packed, ModelOutOfMemory where there is no memory for it."""
     require(route)
-    with memory(micro_batch, route):
+    with memory_guard(micro_batch, route):
         model, config = load_model(spec, loaded_precision(route), route.device)
     transform, tokens = Preprocess.of(config), tokenizer(spec.resolved)
-    with torch.inference_mode(), memory(micro_batch, route), arithmetic(route):
-        pixels, captions = sketch(micro_batch, transform.size), filled(tokens(EXAMPLES), micro_batch)
+    with torch.inference_mode(), memory_guard(micro_batch, route), arithmetic(route):
+        pixels, captions = example_pictures(micro_batch, transform.size), padded(tokens(EXAMPLES), micro_batch)
         image_example = transform.normalised(pixels.to(route.device), input_type(route))
         text_example = captions.to(route.device)
         half = route.device == "cuda" and route.dtype is not torch.float32
@@ -72,7 +75,8 @@ def open_towers(spec: ModelSpec, route: Route, micro_batch: int) -> Towers:
         dimension = text(text_example).shape[1]
         buckets = text_buckets(model, captions, micro_batch, route)
     return Towers(
-        transform, config, tokens, image, text, dimension, captions.shape[1], micro_batch, route, buckets, partial(ends, model)
+        transform, config, tokens, image, text, dimension, captions.shape[1], micro_batch, route, buckets,
+        partial(token_counts, model),
     )
 
 
@@ -84,6 +88,7 @@ def loaded_precision(route: Route) -> str:
 
 
 def input_type(route: Route) -> torch.dtype:
+    """The type of the image tower's input."""
     return torch.float32 if route.device == "cuda" else route.dtype
 
 
@@ -102,7 +107,8 @@ class ImageTower(nn.Module):
             first.register_forward_hook(widened)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return unit(self.model.encode_image(pixels, normalize=False), wide=self.wide)
+        """Unit vectors [n, dimension] of normalised pixels [n, 3, S, S]."""
+        return l2_normalised(self.model.encode_image(pixels, normalize=False), wide=self.wide)
 
 
 class TextTower(nn.Module):
@@ -113,15 +119,17 @@ class TextTower(nn.Module):
         self.model, self.wide = model, wide
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return unit(self.model.encode_text(tokens, normalize=False), wide=self.wide)
+        """Unit vectors [n, dimension] of token ids i64[n, context]."""
+        return l2_normalised(self.model.encode_text(tokens, normalize=False), wide=self.wide)
 
 
 def widened(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    """A forward hook that makes a module's output float32."""
     return output.float()
 
 
-def unit(vectors: Tensor, *, wide: bool) -> Tensor:
-    """As open_clip normalises; in float32 where `wide`."""
+def l2_normalised(vectors: Tensor, *, wide: bool) -> Tensor:
+    """Vectors [n, dimension] divided by their length, as open_clip does it; in float32 where `wide`."""
     return nn.functional.normalize(vectors.float() if wide else vectors, dim=-1)
 
 
@@ -140,22 +148,24 @@ def convolutional(tower: nn.Module) -> bool:
 
 
 def text_buckets(model: Any, captions: Tensor, micro_batch: int, route: Route) -> tuple[Bucket, ...]:
-    """Raises InputError where one disagrees with the tower of full length."""
-    if route.form != "bucketed" or not cuttable(model):
+    """Text towers for token ids [rows, length], one per bucket length, ascending; none where the route or the model has no such
+    towers. `captions`: token ids [micro_batch, context], whose first row is the example. Raises InputError where a tower disagrees
+    with the one of full length."""
+    if route.form != "bucketed" or not can_truncate(model):
         return ()
     buckets, context = [], captions.shape[1]
-    for length in lengths(context):
-        rows, tower = rows_of(length, micro_batch), TextTower(cut(model, length), wide=False)
-        example = full(captions, length)
-        expected = TextTower(model, wide=False)(filled(example, micro_batch))[:1]
-        checked_tower(tower, lambda _: expected, filled(example[:, :length], rows), MAX_DIFFERENCE[route.dtype], rows=1)   # noqa: B023
+    for length in bucket_lengths(context):
+        rows, tower = rows_of(length, micro_batch), TextTower(truncated(model, length), wide=False)
+        example = example_caption(captions, length)
+        expected = TextTower(model, wide=False)(padded(example, micro_batch))[:1]
+        checked_tower(tower, lambda _: expected, padded(example[:, :length], rows), MAX_DIFFERENCE[route.dtype], rows=1)   # noqa: B023
         buckets.append(Bucket(length, rows, tower))
     return tuple(buckets)
 
 
 def compiled(plain: nn.Module, example: Tensor) -> Tower:
-    """What torch.compile makes of a tower for one input shape: norms, casts and sums between two products become one kernel.
-    Raises InputError where it cannot."""
+    """What torch.compile makes of a tower for inputs of the example's shape: norms, casts and sums between two products become one
+    kernel. Raises InputError where it cannot."""
     tower: Tower = torch.compile(plain, dynamic=False)
     try:
         tower(example)
@@ -169,8 +179,8 @@ def compiled(plain: nn.Module, example: Tensor) -> Tower:
 
 @contextmanager
 def arithmetic(route: Route) -> Iterator[None]:
-    """Of a GPU: TF32 only where the route says so, factors rounded as it says, and no choice of kernels by timing, which would
-    change bits from run to run. A CPU's is the default."""
+    """Sets a GPU's arithmetic for the block: TF32 only where the route says so, factors rounded as it says, and no choice of
+    kernels by timing, which would change bits from run to run. A CPU's is the default."""
     if route.device == "cpu":
         yield
         return
@@ -188,7 +198,7 @@ class ModelOutOfMemory(MemoryError):
 
 
 @contextmanager
-def memory(micro_batch: int, route: Route) -> Iterator[None]:
+def memory_guard(micro_batch: int, route: Route) -> Iterator[None]:
     """Raises ModelOutOfMemory where torch, on whatever device, finds no memory; every other error as it is."""
     try:
         yield
@@ -202,14 +212,14 @@ def memory(micro_batch: int, route: Route) -> Iterator[None]:
         ) from error
 
 
-def filled(part: Tensor, rows: int) -> Tensor:
-    """`part` with rows of zeros behind it up to `rows`, channels last in memory for images."""
+def padded(part: Tensor, rows: int) -> Tensor:
+    """`part`, [n, ...], with rows of zeros behind it up to [rows, ...]; channels last in memory for images [rows, 3, S, S]."""
     if len(part) < rows:
         part = torch.cat([part, part.new_zeros((rows - len(part), *part.shape[1:]))])
     return part.contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part.contiguous()
 
 
-def sketch(count: int, size: tuple[int, int]) -> Tensor:
+def example_pictures(count: int, size: tuple[int, int]) -> Tensor:
     """Pictures with structure at every scale, to try a tower on: uint8 [count, 3, rows, columns]."""
     rows, columns = size
     y, x = torch.arange(rows)[:, None], torch.arange(columns)[None, :]
@@ -217,8 +227,9 @@ def sketch(count: int, size: tuple[int, int]) -> Tensor:
     return torch.stack(planes).reshape(count, 3, rows, columns).to(torch.uint8)
 
 
-def independent(call: Callable[[Tensor], Tensor], inputs: Tensor) -> bool:
-    """Whether the bits of a row are the same at another place of the batch and beside other rows."""
+def rows_are_independent(call: Callable[[Tensor], Tensor], inputs: Tensor) -> bool:
+    """Whether the bits of a row are the same at another place of the batch and beside other rows. `inputs`: [n, ...], at least two
+    rows."""
     with torch.inference_mode():
         expected = call(inputs)
         turned = call(inputs.roll(1, 0)).roll(-1, 0)

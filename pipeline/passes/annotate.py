@@ -111,9 +111,9 @@ class Annotate(Work[Wanted]):
     @contextmanager
     def open(self) -> Iterator[Callable[[Wanted], Facts]]:
         if self.place is Place.MODEL or any(stage.contract.carries.names for stage in self.stages):
-            from pipeline.models.process import settle  # towers and decoders bring torch, which only a worker needs
+            from pipeline.models.process import prepare_process  # towers and decoders bring torch, which only a worker needs
 
-            settle()
+            prepare_process()
         with ExitStack() as stack:
             transforms = [stack.enter_context(stage.open()) for stage in self.stages]
             pool = stack.enter_context(ThreadPoolExecutor(self.overlap, "stages"))

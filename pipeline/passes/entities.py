@@ -66,9 +66,9 @@ class EmbedTexts(Work[Texts]):
     @contextmanager
     def open(self) -> Iterator[Callable[[Texts], Facts]]:
         from pipeline.models.clip import open_encoder
-        from pipeline.models.process import settle  # they bring torch, which only a worker needs
+        from pipeline.models.process import prepare_process  # they bring torch, which only a worker needs
 
-        settle()
+        prepare_process()
         with open_encoder(self.stage.spec, self.stage.route, self.stage.micro_batch) as embedder:
             yield lambda item: self._run(item, embedder)
 

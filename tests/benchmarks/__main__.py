@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.distributed import ray_cluster as cluster
-from pipeline.models.process import settle
+from pipeline.models.process import prepare_process
 from pipeline.models.weights import RANDOM, ModelSpec
 from tests.benchmarks import (
     changed_stage,
@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
-    settle()
+    prepare_process()
     about, groups = machine(), {}
     for name, (title, measurement) in benchmarks(chosen.quick).items():
         if chosen.only is None or name in chosen.only:

@@ -20,7 +20,7 @@ import torch
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.input.discovery import Shard, discover
 from pipeline.models.clip import Encoder, open_encoder
-from pipeline.models.process import settle
+from pipeline.models.process import prepare_process
 from pipeline.models.route import RouteWish, local_route
 from pipeline.passes.annotate import BATCH_ROWS, Annotate
 from pipeline.plan import Plan
@@ -68,7 +68,7 @@ class Warm(Work[Item]):
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Item], Facts]]:
-        settle()
+        prepare_process()
         with self.work.open() as run:
             opened = time.time()
             run(self.first)

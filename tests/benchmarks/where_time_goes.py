@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.captions.normal import normalised
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.reader import read
-from pipeline.models.process import settle
+from pipeline.models.process import prepare_process
 from pipeline.passes.annotate import BATCH_ROWS, commit
 from pipeline.plan import Plan
 from pipeline.stage import Transform, checked, joined
@@ -38,7 +38,7 @@ def clocked(seconds: Seconds, name: str) -> Iterator[None]:
 
 def profile(rows: int, rounds: int) -> list[Figure]:
     """The pass over one shard, part after part; the first round is not counted."""
-    settle()
+    prepare_process()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         write_shards(Path(name) / "shards", 1, rows)
         shards = discover([str(Path(name) / "shards")])

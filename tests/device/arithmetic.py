@@ -8,9 +8,9 @@ from typing import Any
 import open_clip
 import torch
 
-from pipeline.models.process import settle
+from pipeline.models.process import prepare_process
 from pipeline.models.route import RouteWish, can_compile, local_route, parse
-from pipeline.models.towers import Towers, open_towers, sketch
+from pipeline.models.towers import Towers, example_pictures, open_towers
 from pipeline.models.weights import RANDOM, ModelSpec
 from tests.device.gpu import rate
 
@@ -20,11 +20,11 @@ CAPTION = "a photo of {} red dogs and a flag"
 
 def compared(model: str, routes: Sequence[tuple[str, bool]], micro_batch: int = 256, seconds: float = 2.0) -> dict[str, Any]:
     """Pairs per second of both towers by each (precision, compiled), and the error of the embeddings of one batch."""
-    settle()
+    prepare_process()
     spec = ModelSpec(model, None if model.startswith("bundled") else RANDOM)
     plain = open_towers(spec, parse(local_route(RouteWish("fp32", "cuda", False))), micro_batch)
     with torch.inference_mode():
-        pixels = sketch(micro_batch, plain.transform.size).cuda()
+        pixels = example_pictures(micro_batch, plain.transform.size).cuda()
         tokens = plain.tokenizer([CAPTION.format(i) for i in range(micro_batch)]).cuda()
         expected = plain.images(pixels), plain.texts(tokens)
         found = {"can compile": can_compile(), "fp32": of_towers(plain, (pixels, tokens), expected, seconds)}
@@ -67,7 +67,7 @@ def pure(model: str, precision: str, micro_batch: int = 256, seconds: float = 2.
     net = open_clip.create_model(spec.resolved, precision=precision, device="cuda").eval()
     net.load_state_dict(plain.image.model.state_dict())   # type: ignore[attr-defined]
     with torch.inference_mode():
-        raw = sketch(micro_batch, plain.transform.size).cuda()
+        raw = example_pictures(micro_batch, plain.transform.size).cuda()
         tokens = plain.tokenizer([CAPTION.format(i) for i in range(micro_batch)]).cuda()
         pixels = plain.transform.normalised(raw, torch.bfloat16 if "bf16" in precision else torch.float16)
 

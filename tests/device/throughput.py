@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pipeline.input.discovery import Shard, discover
-from pipeline.models.process import settle
+from pipeline.models.process import prepare_process
 from pipeline.models.route import RouteWish, local_route, parse
 from pipeline.models.towers import open_towers
 from pipeline.models.weights import RANDOM, ModelSpec
@@ -117,7 +117,7 @@ def bare(model: str, route: str, seconds: float = 4.0) -> dict[str, Any]:
     """Both towers over normalised tensors in the device's memory, batch after batch, in one process that does nothing else."""
     from pipeline.models.towers import arithmetic
 
-    settle()
+    prepare_process()
     where = parse(route)
     towers = open_towers(ModelSpec(model, None if model.startswith("bundled") else RANDOM), where, where.micro_batch)
     pixels = torch.randn(where.micro_batch, 3, *towers.transform.size, device=where.device)
@@ -153,7 +153,7 @@ def bare_pure(model: str, micro_batch: int = 256, seconds: float = 4.0) -> dict[
 def decode_all(data: list[bytes], seconds: float, size: int) -> float:
     from pipeline.models.preprocess import Preprocess
 
-    settle()
+    prepare_process()
     transform = Preprocess((size, size), "shortest", "bicubic", 0, (0.5,) * 3, (0.5,) * 3)
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:

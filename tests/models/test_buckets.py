@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models.buckets import Bucket, cut, cuttable, ends, full, lengths, rows_of, sorted_into
+from pipeline.models.buckets import (
+    Bucket,
+    bucket_lengths,
+    can_truncate,
+    example_caption,
+    rows_by_bucket,
+    rows_of,
+    token_counts,
+    truncated,
+)
 from pipeline.models.clip import Encoder
 from pipeline.models.preprocess import Preprocess
 from pipeline.models.route import Route, instructions
@@ -44,7 +53,7 @@ def opened(model, micro_batch=4):
     transform = Preprocess((16, 16), "shortest", "bicubic", 0, (0.5,) * 3, (0.5,) * 3)
     plain = TextTower(model, wide=False)
     return Encoder(Towers(
-        transform, {}, list, plain, plain, 8, CONTEXT, micro_batch, BUCKETED, buckets, lambda ids: ends(model, ids)
+        transform, {}, list, plain, plain, 8, CONTEXT, micro_batch, BUCKETED, buckets, lambda ids: token_counts(model, ids)
     ))
 
 
@@ -72,30 +81,30 @@ def test_the_bundled_model_has_the_same_bits_whatever_it_is_given_with():
 
 def test_each_caption_is_in_the_shortest_bucket_that_holds_its_end():
     tower = nn.Identity()
-    assert lengths(77) == [8, 16, 32, 64, 77]
-    assert lengths(32) == [8, 16, 32]
-    assert lengths(5) == [5]
-    assert [rows_of(length, 16) for length in lengths(77)] == [32, 16, 8, 4, 3]
+    assert bucket_lengths(77) == [8, 16, 32, 64, 77]
+    assert bucket_lengths(32) == [8, 16, 32]
+    assert bucket_lengths(5) == [5]
+    assert [rows_of(length, 16) for length in bucket_lengths(77)] == [32, 16, 8, 4, 3]
     assert rows_of(77, 1) == 1
-    buckets = [Bucket(length, 1, tower) for length in lengths(77)]
-    found = {bucket.length: rows for bucket, rows in sorted_into(buckets, torch.tensor([77, 8, 9, 16, 65, 2, 64]))}
+    buckets = [Bucket(length, 1, tower) for length in bucket_lengths(77)]
+    found = {bucket.length: rows for bucket, rows in rows_by_bucket(buckets, torch.tensor([77, 8, 9, 16, 65, 2, 64]))}
     assert found == {8: [1, 5], 16: [2, 3], 64: [6], 77: [0, 4]}
 
 
 def test_an_example_of_a_length_ends_there():
-    for length in lengths(CONTEXT):
-        assert ends(clip(), full(captions(1), length)).tolist() == [length]
+    for length in bucket_lengths(CONTEXT):
+        assert token_counts(clip(), example_caption(captions(1), length)).tolist() == [length]
 
 
 def test_a_model_that_may_look_behind_the_end_is_not_cut():
-    assert cuttable(clip())
-    assert not cuttable(clip(no_causal_mask=True))
-    assert not cuttable(clip(pool_type="last"))
-    assert not cuttable(clip(pool_type="first"))
+    assert can_truncate(clip())
+    assert not can_truncate(clip(no_causal_mask=True))
+    assert not can_truncate(clip(pool_type="last"))
+    assert not can_truncate(clip(pool_type="first"))
     other = clip()
     other.attn_mask[3, 7] = 0
-    assert not cuttable(other)
-    assert not cuttable(open_clip.CustomTextCLIP(
+    assert not can_truncate(other)
+    assert not can_truncate(open_clip.CustomTextCLIP(
         8, {"layers": 1, "width": 16, "head_width": 8, "patch_size": 8, "image_size": 16},
         {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 16, "heads": 2, "layers": 1},
     ))
@@ -106,10 +115,10 @@ def test_a_model_that_may_look_behind_the_end_is_not_cut():
 def test_a_model_that_is_cut_stays_as_it_is():
     model, tokens = clip(), captions(4)
     before = model.encode_text(tokens)
-    cut(model, 8)
+    truncated(model, 8)
     assert torch.equal(model.encode_text(tokens), before)
     assert model.attn_mask.shape == (CONTEXT, CONTEXT)
-    assert cut(model, 8).token_embedding is model.token_embedding
+    assert truncated(model, 8).token_embedding is model.token_embedding
 
 
 def test_only_convolutional_towers_are_packed_where_products_gain_nothing():

@@ -13,7 +13,7 @@ import torch
 from pipeline.models.clip import open_encoder
 from pipeline.models.pixels.decoding import decode, reopened
 from pipeline.models.route import RouteWish, local_route
-from pipeline.models.towers import filled
+from pipeline.models.towers import padded
 from pipeline.models.weights import ASSETS
 from tests.models.bundled import SPEC, encoder, opened, plain, plain_images, plain_texts, readable
 from tests.models.zoo import picture, zoo
@@ -113,4 +113,4 @@ def test_nothing_in_gives_nothing_out():
 
 
 def test_a_short_micro_batch_is_filled_with_zeros():
-    assert filled(torch.ones(2, 3), 4).tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
+    assert padded(torch.ones(2, 3), 4).tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.errors import InputError
 from pipeline.models.route import parse
-from pipeline.models.towers import ModelOutOfMemory, memory
+from pipeline.models.towers import ModelOutOfMemory, memory_guard
 
 SCARCE = """
 import ctypes, resource
@@ -47,7 +47,7 @@ def test_a_model_without_memory_fails_by_name_and_works_again_when_there_is_some
     InputError("this model cannot be packed (DefaultCPUAllocator: can't allocate memory): set model.compile to false"),
 ])
 def test_want_of_memory_is_known_whoever_reports_it(error):
-    with pytest.raises(ModelOutOfMemory, match="micro_batch 32") as failure, memory(32, parse("cpu-avx2-fp32-packed")):
+    with pytest.raises(ModelOutOfMemory, match="micro_batch 32") as failure, memory_guard(32, parse("cpu-avx2-fp32-packed")):
         raise error
     assert failure.value.__cause__ is error
     assert "documentation" not in str(failure.value)
@@ -55,6 +55,6 @@ def test_want_of_memory_is_known_whoever_reports_it(error):
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), InputError("no such model"), ValueError("memory")])
 def test_other_errors_of_a_model_stay_what_they_are(error):
-    with pytest.raises(type(error), match=str(error)) as failure, memory(32, parse("cpu-avx2-fp32-packed")):
+    with pytest.raises(type(error), match=str(error)) as failure, memory_guard(32, parse("cpu-avx2-fp32-packed")):
         raise error
     assert failure.value is error

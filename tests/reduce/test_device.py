@@ -48,7 +48,7 @@ def test_half_precision_errs_by_less_than_its_bound(case):
     matrix = on_cpu(centres).matrix
     rough = matrix.rough(device_centres.torch.from_numpy(x))
     products = matrix.products(rough.half, 0)[:, : len(centres)].double().numpy()
-    length = np.asarray(device_centres.powers(device_centres.lengths(device_centres.torch.from_numpy(x))), np.float64)
+    length = np.asarray(device_centres.powers(device_centres.norm_bounds(device_centres.torch.from_numpy(x))), np.float64)
     true = x.astype(np.float64) @ centres.T.astype(np.float64) * length[:, None] * matrix.scale
     reach = rough.reach(device_centres.torch.from_numpy(np.abs(products).max(1))).numpy()
     off = 2 * np.abs(products - true).max(1)

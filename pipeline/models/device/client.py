@@ -56,14 +56,18 @@ class Connection:
             raise
 
     def ask(self, lane: int, rows: Tensor) -> None:
+        """Sends rows, contiguous [n, ...] of the lane's dtype, to be embedded. Raises OSError where the server is gone."""
         self._socket.sendall(wire.REQUEST.pack(lane, len(rows)))
         self._socket.sendall(bytes_of(rows))
 
     def answer(self, vectors: Floats) -> float:
-        """Fills `found`; seconds of the device. Raises what the server says of a model that failed."""
-        status, length, seconds = wire.received(self._socket, wire.REPLY)
+        """Fills `vectors`, float32 [n, dimension], and returns the seconds that the device spent on them.
+
+        Raises ModelOutOfMemory or RuntimeError with the server's message where the model failed, OSError where the server is gone.
+        """
+        status, length, seconds = wire.receive_header(self._socket, wire.REPLY)
         if status != wire.OK:
-            message = wire.words(self._socket, length)
+            message = wire.receive_text(self._socket, length)
             raise ModelOutOfMemory(message) if status == wire.NO_MEMORY else RuntimeError(f"the model failed: {message}")
         if length != len(vectors):
             raise ConnectionError(f"{length} rows came of {len(vectors)}")
@@ -71,6 +75,7 @@ class Connection:
         return float(seconds)
 
     def close(self) -> None:
+        """Closes the socket; the server then frees what it held for this client."""
         self._socket.close()
 
 
@@ -85,14 +90,18 @@ class DeviceEmbedder:
     _thread: threading.local = field(default_factory=threading.local)
 
     def preprocess(self, pictures: Iterable[Picture]) -> Tensor:
+        """Resizes and crops pictures of any size to uint8 [n, 3, S, S], in this process."""
         with torch.inference_mode():
             return self.transform(pictures)
 
     def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Floats, Floats]:
+        """Unit vectors float32 [n, dimension] of preprocessed pixels uint8 [n, 3, S, S], and of n raw captions; both towers work at
+        once."""
         images, texts = self._embedded({wire.IMAGES: wire_pixels(pixels), wire.TEXTS: self._tokens(captions)})
         return images, texts
 
     def encode_texts(self, captions: Sequence[str]) -> Floats:
+        """Unit vectors float32 [n, dimension] of raw captions, cut to the model's context."""
         return self._embedded({wire.TEXTS: self._tokens(captions)})[0]
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
@@ -166,7 +175,7 @@ def connected(spec: ModelSpec, route: str, micro_batch: int, idle: float = IDLE)
 
 
 def folder() -> Path:
-    """Of this user's sockets; nobody else can put anything there."""
+    """The folder of this user's sockets, which nobody else can write to. Raises InputError where another user could."""
     path = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"shardmill-{os.getuid()}"
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
@@ -177,6 +186,7 @@ def folder() -> Path:
 
 
 def log_of(settings: Settings) -> str:
+    """The path of the log file of the server with these settings."""
     return f"{settings.path}.log"
 
 

@@ -34,18 +34,19 @@ def engine(call: Call, example: Tensor, route: Route) -> Start:
 
 
 def computed(call: Call, slot: Slot) -> Callable[[], None]:
-    """At once, in this thread."""
+    """Computes a slot at once, in this thread; there is nothing to wait for."""
     with torch.inference_mode():
         slot.outputs.copy_(call(slot.inputs))
     return nothing
 
 
 def new_stream() -> torch.cuda.Stream:
+    """A CUDA stream of the current device."""
     return torch.cuda.Stream()   # type: ignore[no-untyped-call]
 
 
 def new_event() -> torch.cuda.Event:
-    """Of which the time is known, and whose wait takes no processor."""
+    """A CUDA event whose time can be read, and whose wait blocks the thread instead of spinning."""
     return torch.cuda.Event(enable_timing=True, blocking=True)   # type: ignore[no-untyped-call]
 
 

@@ -19,7 +19,7 @@ LINGER = 0.01
 
 @dataclass(eq=False)
 class Slot:
-    """The buffers of one batch in the host's memory. Lane and owner change it; readers look at it after `done`."""
+    """The buffers of one batch in the host's memory. Lane and owner change it; readers look at it once `computed` is set."""
 
     inputs: Tensor
     """[rows, ...]"""

@@ -43,6 +43,7 @@ class Settings:
     idle: float = IDLE
 
     def text(self) -> str:
+        """The settings as one line of JSON, as the server's command line takes them."""
         return json.dumps(asdict(self))
 
 
@@ -55,7 +56,7 @@ class Server:
         self._counting = threading.Lock()
 
     def run(self) -> None:
-        """Until nobody was connected for a while."""
+        """Accepts connections, each served by a thread, until nobody was connected for `idle` seconds."""
         self._listener.settimeout(min(1.0, self._idle / 4))
         while self._clients or time.monotonic() - self._quiet_since < self._idle:
             try:
@@ -78,7 +79,7 @@ class Server:
                 "preprocess": dict(towers.config),
             })
             while True:
-                lane, rows = wire.received(connection, wire.REQUEST)
+                lane, rows = wire.receive_header(connection, wire.REQUEST)
                 if lane not in (wire.IMAGES, wire.TEXTS) or not 0 < rows <= towers.micro_batch:
                     raise ConnectionError(f"asked for {rows} rows of lane {lane}")
                 self._answer(connection, self._lanes[lane], rows)
@@ -129,6 +130,7 @@ def send_rows(connection: socket.socket, shares: "list[Share]") -> None:
 
 
 def send_fault(connection: socket.socket, error: Exception) -> None:
+    """Sends the message of an error, cut to LONGEST bytes, and whether it was want of memory."""
     text = (str(error) or type(error).__name__).encode()[: wire.LONGEST]
     code = wire.NO_MEMORY if isinstance(error, MemoryError) else wire.FAULT
     connection.sendall(wire.REPLY.pack(code, len(text), 0.0) + text)
@@ -151,18 +153,18 @@ def opened(settings: Settings) -> "tuple[Towers, tuple[Lane, Lane]]":
 
     from pipeline.models.device.engine import engine, slots
     from pipeline.models.device.lanes import Lane
-    from pipeline.models.process import settle
+    from pipeline.models.process import prepare_process
     from pipeline.models.route import parse
-    from pipeline.models.towers import EXAMPLES, filled, independent, memory, open_towers, sketch
+    from pipeline.models.towers import EXAMPLES, example_pictures, memory_guard, open_towers, padded, rows_are_independent
     from pipeline.models.weights import ModelSpec
 
-    settle()
+    prepare_process()
     route = parse(settings.route)
     if route.form == "bucketed":   # here all captions of a call have one length
         raise InputError(f"the route {route} is of a process that computes for itself: set model.compile to false")
     towers = open_towers(ModelSpec(settings.name, settings.pretrained), route, settings.micro_batch)
-    pixels = filled(sketch(towers.micro_batch, towers.transform.size), towers.micro_batch).permute(0, 2, 3, 1).contiguous()
-    tokens = filled(towers.tokenizer(EXAMPLES * (towers.micro_batch // 2 + 1))[: towers.micro_batch], towers.micro_batch)
+    pixels = example_pictures(towers.micro_batch, towers.transform.size).permute(0, 2, 3, 1).contiguous()
+    tokens = padded(towers.tokenizer(EXAMPLES * (towers.micro_batch // 2 + 1))[: towers.micro_batch], towers.micro_batch)
 
     def images(rows: torch.Tensor) -> torch.Tensor:
         return towers.images(rows.permute(0, 3, 1, 2))
@@ -172,8 +174,8 @@ def opened(settings: Settings) -> "tuple[Towers, tuple[Lane, Lane]]":
 
     lanes = []
     for name, call, example in (("image", images, pixels), ("text", texts, tokens.int())):
-        with memory(towers.micro_batch, route):
-            if not independent(call, example.to(route.device)):
+        with memory_guard(towers.micro_batch, route):
+            if not rows_are_independent(call, example.to(route.device)):
                 raise InputError(
                     f"with the route {route} the bits of an {name} embedding depend on the other rows of its batch: "
                     "set model.precision to fp32, or model.micro_batch to another number"

@@ -30,13 +30,15 @@ def receive(connection: socket.socket, into: memoryview) -> None:
         at += count
 
 
-def received(connection: socket.socket, form: struct.Struct) -> tuple[Any, ...]:
+def receive_header(connection: socket.socket, form: struct.Struct) -> tuple[Any, ...]:
+    """The fields of a header of this form. Raises ConnectionError where the other side is gone."""
     header = bytearray(form.size)
     receive(connection, memoryview(header))
     return form.unpack(header)
 
 
-def words(connection: socket.socket, length: int) -> str:
+def receive_text(connection: socket.socket, length: int) -> str:
+    """A message of so many bytes of UTF-8. Raises ConnectionError where it claims more than LONGEST."""
     if length > LONGEST:
         raise ConnectionError(f"a message of {length} bytes")
     text = bytearray(length)
@@ -45,10 +47,12 @@ def words(connection: socket.socket, length: int) -> str:
 
 
 def send_hello(connection: socket.socket, about: Mapping[str, Any]) -> None:
+    """Sends what the server says of itself (process id, dimension, preprocess config), as JSON behind its length."""
     text = json.dumps(about).encode()
     connection.sendall(LENGTH.pack(len(text)) + text)
 
 
 def hello(connection: socket.socket) -> dict[str, Any]:
-    about: dict[str, Any] = json.loads(words(connection, *received(connection, LENGTH)))
+    """Receives what the server says of itself. Raises ConnectionError where the other side is gone."""
+    about: dict[str, Any] = json.loads(receive_text(connection, *receive_header(connection, LENGTH)))
     return about

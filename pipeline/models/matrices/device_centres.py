@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.models.matrices.device_ranking import PAIR_BYTES, lengths, ranked
+from pipeline.models.matrices.device_ranking import PAIR_BYTES, norm_bounds, ranked
 from pipeline.vectors import Floats
 
 TILE = 65_536             # centres of one product
@@ -28,36 +28,37 @@ TINY = 2.0**-23           # two roundings of a product below float16's normal ra
 
 
 def add_in_full(device: torch.device) -> None:
-    """From now on this process adds products of float16 in float32 to the end, and multiplies float32 as float32. It stays so:
-    settings are the process's, and other threads may be multiplying."""
+    """Sets torch, for this process and from now on, to add products of float16 in float32 to the end, and to multiply float32 as
+    float32. It stays so: settings are the process's, and other threads may be multiplying."""
     if device.type == "cuda":
         settings = torch.backends.cuda.matmul
         settings.allow_fp16_reduced_precision_reduction = settings.allow_fp16_accumulation = settings.allow_tf32 = False
 
 
 def powers(length: Tensor) -> Tensor:
-    """Powers of two, f32, that bring lengths to between 0.5 and 1, as far as float32 has them."""
+    """f32[n]: powers of two that bring lengths f32[n] to between 0.5 and 1, as far as float32 has them."""
     exponent = torch.frexp(length).exponent.clamp(-125, 125)
     return ((127 - exponent) << 23).int().view(torch.float32)
 
 
-def halved(scaled: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows in float16, and how far each lies from itself, f32[n]."""
+def in_half_precision(scaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows f32[n, d] as f16[n, d], and the distance of each from what it was rounded to, f32[n]."""
     half = scaled.half()
-    return half, lengths(scaled - half.float())
+    return half, norm_bounds(scaled - half.float())
 
 
 @dataclass(frozen=True, eq=False)
-class Rough:
-    """Rows as they are multiplied."""
+class HalfRows:
+    """Rows in float16, and how far their products may be off."""
 
     half: Tensor
-    allowed: Tensor
+    margin: Tensor
     """f32[n]: how far apart two products of a row may lie and yet be in the other order, but for the rounding of the products."""
 
-    def reach(self, value: Tensor) -> Tensor:
-        """The same with it, for a product of this value and a smaller one; one bit more covers the bound's own rounding."""
-        return (self.allowed + 2 * HALF * value.abs()) * 1.001
+    def margin_for(self, value: Tensor) -> Tensor:
+        """f32[n]: the margin of a product `value`, f32[n], to a smaller one, with the rounding of both to float16. One bit more
+        covers the rounding of the margin itself."""
+        return (self.margin + 2 * HALF * value.abs()) * 1.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +77,15 @@ class DeviceMatrix:
 
     @classmethod
     def of(cls, vectors: Floats, device: str) -> "DeviceMatrix":
-        """Raises ValueError where a centre is not finite."""
+        """Puts centres f32[k, d] on a device, as torch names it. Raises ValueError where one is not finite."""
         placed = torch.tensor(vectors, dtype=torch.float32, device=device)
         add_in_full(placed.device)
-        length = lengths(placed).max()
+        length = norm_bounds(placed).max()
         if not math.isfinite(float(length)):
             raise ValueError("centres must be finite")
         scale, tiles, error = powers(length), [], 0.0
         for at in range(0, len(placed), TILE):
-            half, errors = halved(placed[at : at + TILE] * scale)
+            half, errors = in_half_precision(placed[at : at + TILE] * scale)
             tiles.append(torch.nn.functional.pad(half, (0, 0, 0, -len(half) % GROUP)))
             error = max(error, float(errors.max()))
         return cls(placed, tuple(tiles), float(length), float(scale), error)
@@ -94,23 +95,27 @@ class DeviceMatrix:
 
     @property
     def device(self) -> torch.device:
+        """The device that holds the centres."""
         return self.vectors.device
 
-    def rough(self, x: Tensor) -> Rough:
-        length = lengths(x)
+    def half_rows(self, x: Tensor) -> HalfRows:
+        """Rows f32[n, d] as they are multiplied, with the margin within which two products of a row with centres may be in the
+        wrong order."""
+        length = norm_bounds(x)
         factor = powers(length)
-        half, error = halved(x * factor[:, None])
+        half, error = in_half_precision(x * factor[:, None])
         length, longest = length * factor, self.longest * self.scale
         off = error * (longest + self.error) + length * self.error
         off += SUM * (x.shape[1] + 16) * (length + error) * (longest + self.error)
-        return Rough(half, 2.05 * off + 4 * SINGLE * length * longest + TINY)
+        return HalfRows(half, 2.05 * off + 4 * SINGLE * length * longest + TINY)
 
-    def blocks(self, x: Tensor) -> Iterator[tuple[slice, Rough]]:
-        """Rows whose products with a tile fit the memory set aside for them."""
+    def blocks(self, x: Tensor) -> Iterator[tuple[slice, HalfRows]]:
+        """Yields slices of the rows f32[n, d], and those rows in float16: so many that their products with a tile fit
+        PRODUCT_BYTES."""
         step = max(1, PRODUCT_BYTES // (2 * len(self.tiles[0])))
         for at in range(0, len(x), step):
             part = slice(at, at + step)
-            yield part, self.rough(x[part])
+            yield part, self.half_rows(x[part])
 
     def products(self, half: Tensor, number: int) -> Tensor:
         """f16[n, width of the tile]; -inf where the tile is only filled up."""
@@ -154,10 +159,10 @@ class DeviceMatrix:
         m = min(len(self), m or l + SPARE)
         candidates = torch.empty((len(x), m), dtype=torch.long, device=self.device)
         to_measure = torch.ones((len(x), m), dtype=torch.bool, device=self.device)
-        for part, rough in self.blocks(x):
-            candidates[part], products = self.candidates(rough.half, m)
+        for part, halves in self.blocks(x):
+            candidates[part], products = self.candidates(halves.half, m)
             last = products[:, l - 1]
-            to_measure[part, l:] = products[:, l:] >= (last - rough.reach(last))[:, None]
+            to_measure[part, l:] = products[:, l:] >= (last - halves.margin_for(last))[:, None]
         ids, values = ranked(x, self.vectors, candidates, to_measure, self._reach(x), l)
         unsure = torch.nonzero(to_measure[:, -1])[:, 0] if m < len(self) else candidates.new_empty(0)
         step = max(1, CANDIDATES // (8 * m))
@@ -170,9 +175,9 @@ class DeviceMatrix:
         """i32[n]: the nearest centre of each row; only near ties are measured."""
         assignment = torch.zeros(len(x), dtype=torch.int32, device=self.device)
         close = torch.zeros(len(x), dtype=torch.bool, device=self.device)
-        for part, rough in self.blocks(x):
-            ids, first, second = self.leaders(rough.half)
-            assignment[part], close[part] = ids.int(), first - second <= rough.reach(first)
+        for part, halves in self.blocks(x):
+            ids, first, second = self.leaders(halves.half)
+            assignment[part], close[part] = ids.int(), first - second <= halves.margin_for(first)
         rows = torch.nonzero(close)[:, 0]
         if len(rows):
             assignment[rows] = self.nearest(x[rows], 1)[0][:, 0]
@@ -200,14 +205,16 @@ class DeviceMatrix:
         return assignment
 
     def _reach(self, x: Tensor) -> Tensor:
-        return lengths(x) * self.longest * 1.001
+        return norm_bounds(x) * self.longest * 1.001
 
 
 def largest(products: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """The m largest values of each row (all, where there are fewer), best first, and their columns.
+    """The m largest of each row of products f16[n, w] (all, where there are fewer), best first, and their columns: f16[n, m],
+    i64[n, m].
 
     torch's selection reads a row many times. The m largest lie in the m groups with the largest maxima: one reading, and a
-    selection from a 32nd."""
+    selection from a 32nd.
+    """
     n, width = products.shape
     groups = width // GROUP
     if m * 4 > groups:

@@ -12,8 +12,8 @@ FLOOR = 2.0**-60
 """More than a length in float32 can lose where squares underflow."""
 
 
-def lengths(x: Tensor) -> Tensor:
-    """f32[n]: at least the length of each row, but for its own rounding; not finite where a value is not."""
+def norm_bounds(x: Tensor) -> Tensor:
+    """f32[n]: an upper bound of the length of each row f32[n, d], but for its own rounding; not finite where a value is not."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=1)
     return norms + FLOOR
 
@@ -25,7 +25,7 @@ def pair_sums(x: Tensor, rows: Tensor, vectors: Tensor, ids: Tensor) -> Tensor:
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64, device=x.device)
 
 
-def measured(x: Tensor, rows: Tensor, vectors: Tensor, ids: Tensor, reach: Tensor) -> Tensor:
+def exact_products(x: Tensor, rows: Tensor, vectors: Tensor, ids: Tensor, reach: Tensor) -> Tensor:
     """f32[p]: the exact inner products, rounded. `reach`, f32[n], is at least the product of a row's length and any centre's.
 
     A sum is off by less than d * 2^-53 * reach, in any order. Where that could decide how it is rounded, it is formed exactly,
@@ -48,7 +48,7 @@ def ranked(x: Tensor, vectors: Tensor, candidates: Tensor, to_measure: Tensor, r
     ids i32[n, l] and values f32[n, l]. Equal values rank by the lower id."""
     rows, columns = torch.nonzero(to_measure, as_tuple=True)
     values = torch.full(candidates.shape, -torch.inf, dtype=torch.float32, device=x.device)
-    values[rows, columns] = measured(x, rows, vectors, candidates[rows, columns], reach)
+    values[rows, columns] = exact_products(x, rows, vectors, candidates[rows, columns], reach)
     best = torch.topk(_keys(values, candidates), l, dim=1).indices
     return candidates.gather(1, best).int(), values.gather(1, best)
 

@@ -9,19 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.models.matrices.device_ranking import ULP64, lengths
+from pipeline.models.matrices.device_ranking import ULP64, norm_bounds
 from pipeline.vectors import Floats
 
 ADDED = 16_384   # rows added up at a time: 8 bytes a value
 
 
-def there(device: str) -> bool:
-    """Whether torch can compute on this device here."""
+def can_compute_on(device: str) -> bool:
+    """Whether torch can compute on this device (as torch names it: cpu, cuda, cuda:1) here."""
     return torch.device(device).type == "cpu" or (torch.device(device).type == "cuda" and torch.cuda.is_available())
 
 
 def free_bytes(device: str) -> int:
-    """Of the device's memory; none to spare where it is the machine's own."""
+    """Free bytes of the device's memory; 0 for the CPU, whose memory is the machine's own."""
     return int(torch.cuda.mem_get_info(device)[0]) if torch.device(device).type == "cuda" else 0
 
 
@@ -33,14 +33,15 @@ class DeviceRows:
 
     @classmethod
     def of(cls, rows: Floats, device: str) -> "DeviceRows":
+        """A copy of rows f32[n, d] on a device, as torch names it."""
         return cls(torch.tensor(rows, dtype=torch.float32, device=device))
 
     def __len__(self) -> int:
         return len(self.x)
 
     def finite(self) -> bool:
-        """Whether all lengths are, in float32."""
-        return bool(torch.isfinite(lengths(self.x)).all())
+        """Whether the lengths of all rows are finite in float32."""
+        return bool(torch.isfinite(norm_bounds(self.x)).all())
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> "DeviceRows":
         return DeviceRows(self.x[on(chosen, self.x)])
@@ -50,44 +51,47 @@ class DeviceRows:
 
 
 def on(values: NDArray[Any], other: Tensor) -> Tensor:
-    """The same beside another tensor."""
+    """The values as a tensor on the device of `other`, of the same shape and dtype."""
     return torch.as_tensor(values, device=other.device)
 
 
 @dataclass(frozen=True, eq=False)
-class Sent:
-    """Stored rows on the device, or on their way."""
+class Upload:
+    """Rows [n, d], float16 or float32, that are on the device or being copied there."""
 
     rows: Tensor
-    came: torch.cuda.Event | None
+    copied: torch.cuda.Event | None
 
     @property
     def bytes(self) -> int:
+        """Bytes of the rows."""
         return self.rows.nbytes
 
-    def here(self) -> Tensor:
-        """For what is asked of the device from now on."""
-        if self.came is not None:
-            self.came.wait()
+    def ready(self) -> Tensor:
+        """The rows [n, d]. Work that is enqueued on the current stream from now on starts after the copy."""
+        if self.copied is not None:
+            self.copied.wait()
             self.rows.record_stream(torch.cuda.current_stream(self.rows.device))
         return self.rows
 
 
 @dataclass(frozen=True, eq=False)
-class Lane:
-    """The way to a device: copies go beside the work, from memory that the system cannot move. torch keeps that memory, and hands
-    it out again once the copy is done."""
+class Uploader:
+    """Copies rows to a device beside its work, from pinned memory. torch keeps that memory, and hands it out again once the copy is
+    done."""
 
     device: torch.device
     stream: torch.cuda.Stream | None
 
     @classmethod
-    def to(cls, device: str) -> "Lane":
+    def to(cls, device: str) -> "Uploader":
+        """An uploader to this device, as torch names it; on a GPU with a stream of its own."""
         place = torch.device(device)
         return cls(place, torch.cuda.Stream(place) if place.type == "cuda" else None)  # type: ignore[no-untyped-call]
 
-    def send(self, pieces: Sequence[tuple[NDArray[Any], slice | NDArray[np.int64]]]) -> Sent:
-        """Rows of matrices of one dtype and width, one after another."""
+    def send(self, pieces: Sequence[tuple[NDArray[Any], slice | NDArray[np.int64]]]) -> Upload:
+        """Starts the copy of rows, one piece after another: each is a matrix [n, d] and which of its rows, and all have one dtype
+        (float16 or float32) and width."""
         sizes = [len(range(*at.indices(len(matrix)))) if isinstance(at, slice) else len(at) for matrix, at in pieces]
         kind = torch.float16 if pieces[0][0].dtype == np.float16 else torch.float32
         staged = torch.empty((sum(sizes), pieces[0][0].shape[1]), dtype=kind, pin_memory=self.stream is not None)
@@ -96,9 +100,9 @@ class Lane:
             buffer[filled : filled + size] = matrix[at]
             filled += size
         if self.stream is None:
-            return Sent(staged, None)
+            return Upload(staged, None)
         with torch.cuda.stream(self.stream):
-            return Sent(staged.to(self.device, non_blocking=True), self.stream.record_event())
+            return Upload(staged.to(self.device, non_blocking=True), self.stream.record_event())
 
 
 def unit_rows(stored: Tensor, reciprocal: Floats, measure: Callable[[Floats, NDArray[np.int64]], Floats]) -> DeviceRows:
@@ -140,23 +144,26 @@ class FixedPoint:
 
     @classmethod
     def zero(cls, k: int, d: int, scale: float, device: str) -> "FixedPoint":
+        """Sums of no rows yet, for k centres of d values, in units of 1 / scale, on a device as torch names it."""
         counts, vectors = (torch.zeros(shape, dtype=torch.int64, device=device) for shape in ((k,), (k, d)))
         return cls(counts, vectors, scale)
 
     def add(self, x: Tensor, assignment: Tensor) -> None:
-        """Adds rows of values up to 1, each rounded to the nearest multiple of 1 / scale, ties to the even one."""
+        """Adds rows f32[n, d] of values up to 1 to the sums of their centres, i64[n]. Each value is rounded to the nearest multiple
+        of 1 / scale, ties to the even one."""
         for at in range(0, len(x), ADDED):
             part = slice(at, at + ADDED)
             self.vectors.index_add_(0, assignment[part], torch.round(x[part] * self.scale).long())
         self.counts.add_(torch.bincount(assignment, minlength=len(self.counts)))
 
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Counts and vectors in the CPU's memory."""
+        """Counts i64[k] and vectors i64[k, d] in the CPU's memory."""
         return self.counts.cpu().numpy(), fetched(self.vectors).numpy()
 
 
 def fetched(values: Tensor) -> Tensor:
-    """A copy that lies where the device writes at full speed; its memory is used again when the copy is gone."""
+    """A copy in pinned memory of the CPU, of the same shape and dtype; a tensor of the CPU as it is. The memory is used again when
+    the copy is gone."""
     if values.device.type == "cpu":
         return values
     pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

@@ -30,6 +30,7 @@ class PackedMatrix:
 
     @classmethod
     def of(cls, vectors: Floats) -> "PackedMatrix":
+        """Packs centres f32[k, d], WIDTH of them at a time."""
         tune()   # results of megabytes, again and again: their memory must stay
         starts = range(0, len(vectors), WIDTH)
         pack = torch.ops.mkldnn._reorder_linear_weight

@@ -58,6 +58,7 @@ class QuantisedMatrix:
 
     @classmethod
     def of(cls, vectors: Floats, rows: int = ROWS) -> "QuantisedMatrix":
+        """Quantises centres f32[k, d] to 8 bits for products of `rows` rows."""
         tune()   # results of megabytes, again and again: their memory must stay
         scales = _scales(vectors, CENTRE_LEVELS)
         levels = np.rint(vectors / scales[:, None])

@@ -15,7 +15,7 @@ from pipeline.vectors import Floats, Ints
 from pipeline.work import beat
 
 if TYPE_CHECKING:
-    from pipeline.models.matrices.device_rows import FixedPoint, Lane, Sent
+    from pipeline.models.matrices.device_rows import FixedPoint, Upload, Uploader
     from pipeline.reduce.kmeans.partition import Partition, Share
 
 WINDOW_BYTES = 256 << 20
@@ -33,9 +33,9 @@ class Accelerator:
     device: str = "cuda"
     kept_bytes: int = 0
     window_bytes: int = WINDOW_BYTES
-    _kept: "list[tuple[Ints, Sent]]" = field(default_factory=list, init=False)
+    _kept: "list[tuple[Ints, Upload]]" = field(default_factory=list, init=False)
     """The first windows of all rows."""
-    _lane: "Lane | None" = field(default=None, init=False)
+    _uploader: "Uploader | None" = field(default=None, init=False)
 
     @classmethod
     def of(cls, device: str) -> "Accelerator":
@@ -55,13 +55,13 @@ class Accelerator:
         for where, sent in self._windows(one, share):
             reciprocal = one.reciprocal[where]
             known = bool(reciprocal.all())
-            rows = unit_rows(sent.here(), reciprocal, partial(_measured, one, where))
+            rows = unit_rows(sent.ready(), reciprocal, partial(_measured, one, where))
             if not known:
                 one.reciprocal[where] = reciprocal
             yield where, rows
             beat()
 
-    def _windows(self, one: "Partition", share: "Share") -> "Iterator[tuple[Ints, Sent]]":
+    def _windows(self, one: "Partition", share: "Share") -> "Iterator[tuple[Ints, Upload]]":
         whole = share.part >= 1
         if whole:
             yield from self._kept
@@ -78,12 +78,12 @@ class Accelerator:
                     self._kept.append(window)
                 yield window
 
-    def _next(self, coming: Iterator[tuple[Ints, list[Piece]]]) -> "tuple[Ints, Sent] | None":
-        from pipeline.models.matrices.device_rows import Lane
+    def _next(self, coming: Iterator[tuple[Ints, list[Piece]]]) -> "tuple[Ints, Upload] | None":
+        from pipeline.models.matrices.device_rows import Uploader
 
-        self._lane = self._lane or Lane.to(self.device)
+        self._uploader = self._uploader or Uploader.to(self.device)
         window = next(coming, None)
-        return None if window is None else (window[0], self._lane.send(window[1]))
+        return None if window is None else (window[0], self._uploader.send(window[1]))
 
 
 def _measured(one: "Partition", where: Ints, rows: Floats, places: Ints) -> Floats:

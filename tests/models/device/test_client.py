@@ -38,7 +38,7 @@ def played(tmp_path):
             try:
                 wire.send_hello(connection, {"pid": pid})
                 while True:
-                    lane, rows = wire.received(connection, wire.REQUEST)
+                    lane, rows = wire.receive_header(connection, wire.REQUEST)
                     wire.receive(connection, memoryview(bytearray(rows * 4)))
                     asked.append((lane, rows))
                     if answer(connection, lane, rows):
@@ -119,7 +119,7 @@ def test_the_seconds_of_a_batch_are_shared_by_its_rows():
     here, there = socket.socketpair()
     with here, there:
         send_rows(here, [Share(slot, 1, 3), Share(slot, 7, 8)])
-        status, rows, seconds = wire.received(there, wire.REPLY)
+        status, rows, seconds = wire.receive_header(there, wire.REPLY)
         assert (status, rows, seconds) == (wire.OK, 3, 4.0 * 3 / 8)
         found = bytearray(3 * 2 * 4)
         wire.receive(there, memoryview(found))
@@ -154,7 +154,7 @@ def test_the_processes_of_other_users_are_not_served(tmp_path, monkeypatch):
 
 def test_a_model_whose_rows_depend_on_each_other_is_not_served(monkeypatch):
     settings = Settings(SPEC.name, SPEC.pretrained, local_route(RouteWish(device="cpu", packed=False)), 16, "unused")
-    monkeypatch.setattr("pipeline.models.towers.independent", lambda call, inputs: inputs.ndim < 4)
+    monkeypatch.setattr("pipeline.models.towers.rows_are_independent", lambda call, inputs: inputs.ndim < 4)
     with pytest.raises(InputError, match="the bits of an image embedding depend on the other rows of its batch"):
         opened(settings)
 

@@ -21,7 +21,7 @@ def summed(batches=None):
     """A tower that adds up each row, slowly enough for rows to meet."""
     def start(slot):
         if batches is not None:
-            batches.append(slot.taken)
+            batches.append(slot.reserved)
         time.sleep(0.001)
         slot.outputs.copy_(slot.inputs.sum(1, keepdim=True))
         return nothing
@@ -38,7 +38,7 @@ def asked(to, rows):
         to.arrived(share)
     found = []
     for share in shares:
-        share.slot.done.wait()
+        share.slot.computed.wait()
         found.append(share.slot.outputs[share.start:share.stop].clone())
     for share in shares:
         to.fetched(share)
@@ -85,7 +85,7 @@ def test_a_batch_that_fails_is_told_to_its_callers_and_the_next_one_goes_on():
     to = lane(start)
     share = to.reserve(1)[0]
     to.arrived(share)
-    share.slot.done.wait(5)
+    share.slot.computed.wait(5)
     assert isinstance(share.slot.error, MemoryError)
     to.fetched(share)
     failing.clear()
@@ -105,7 +105,7 @@ def test_a_slot_that_held_a_failed_batch_tells_its_next_callers_of_no_error():
     for error in (MemoryError, type(None)):
         share = to.reserve(2)[0]
         to.arrived(share)
-        assert share.slot.done.wait(5)
+        assert share.slot.computed.wait(5)
         assert isinstance(share.slot.error, error)
         to.fetched(share)
     assert tries[0] is tries[1]
@@ -118,10 +118,10 @@ def test_no_batch_is_computed_before_its_rows_are_there_however_long_they_take(w
     (late,) = to.reserve(wanted)
     if wanted == ROWS:
         assert asked(to, torch.ones(ROWS, 3)).tolist() == [[3.0]] * ROWS
-    assert not late.slot.done.wait(20 * LINGER)
+    assert not late.slot.computed.wait(20 * LINGER)
     late.slot.inputs[:wanted] = 2
     to.arrived(late)
-    assert late.slot.done.wait(5)
+    assert late.slot.computed.wait(5)
     assert late.slot.outputs[:wanted].tolist() == [[6.0]] * wanted
     to.fetched(late)
 
@@ -135,7 +135,7 @@ def test_a_wait_that_fails_is_told_as_well():
     to = lane(start)
     share = to.reserve(2)[0]
     to.arrived(share)
-    share.slot.done.wait(5)
+    share.slot.computed.wait(5)
     assert "device lost" in str(share.slot.error)
 
 

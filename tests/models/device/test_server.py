@@ -18,7 +18,7 @@ from pipeline.models.clip import open_encoder
 from pipeline.models.device import client, wire
 from pipeline.models.device.client import Connection, connected
 from pipeline.models.route import RouteWish, local_route
-from pipeline.models.towers import independent
+from pipeline.models.towers import rows_are_independent
 from pipeline.models.weights import ModelSpec
 from tests.models.bundled import SPEC, readable
 from tests.models.test_clip import ours
@@ -134,9 +134,9 @@ def test_a_folder_that_others_can_write_to_is_not_used(tmp_path, monkeypatch):
 
 def test_a_tower_whose_rows_depend_on_each_other_is_told_from_one_whose_do_not():
     rows = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
-    assert independent(lambda x: x * 2, rows)
-    assert not independent(lambda x: x - x.mean(0), rows)
-    assert not independent(lambda x: x * torch.arange(8)[:, None], rows)
+    assert rows_are_independent(lambda x: x * 2, rows)
+    assert not rows_are_independent(lambda x: x - x.mean(0), rows)
+    assert not rows_are_independent(lambda x: x * torch.arange(8)[:, None], rows)
 
 
 def test_it_goes_when_nobody_has_asked_for_a_while(served):
