@@ -151,7 +151,7 @@ def _in_this_process(request: Request, plan: Plan, tell: Reporter, started: floa
             tell.note(f"the route {plan.route} of this root is not to be had: {error}")
             plan = replace(plan, route="")
         if not plan.route:
-            machine.offered_route(machine.RouteQuestion(wish(plan.recipe)))   # a GPU that cannot be used is an error, not a slow run
+            machine.offered_route(machine.RouteQuestion(wish(plan.recipe)))   # an unusable GPU is an error, not a slow run
             plan = by_answer(plan, settled(Question(plan.recipe, plan.shards[:SAMPLED])), tell)
         return _under_lock(request, plan, LocalExecutor(gives_up=True), tell, started)
 

@@ -64,7 +64,7 @@ def discover(patterns: Sequence[str]) -> list[Shard]:
     file without images, unless it was named itself. Raises InputError, which names the pattern and what would do.
     """
     roots: dict[str, int] = {}
-    found: dict[str, Shard] = {}
+    by_url: dict[str, Shard] = {}
     folders = Folders()
     for pattern in (part for joined in patterns for part in joined.split("::")):
         with _naming(pattern):
@@ -76,8 +76,8 @@ def discover(patterns: Sequence[str]) -> list[Shard]:
             raise InputError(f"input {pattern!r}: no shard there; {SUPPORTED}")
         for info in chosen:
             relative = prefix + info.url.removeprefix(root).lstrip("/")
-            found.setdefault(info.url, _shard(relative, info, folders))
-    shards = sorted(found.values(), key=lambda shard: shard.relative)
+            by_url.setdefault(info.url, _shard(relative, info, folders))
+    shards = sorted(by_url.values(), key=lambda shard: shard.relative)
     _check_unique(shards)
     return shards
 
@@ -159,7 +159,7 @@ def _named(pattern: str, folders: Folders) -> tuple[str, list[FileInfo]]:
     if wild is None:
         files = _files(pattern, url, folders)
         return url.rpartition("/")[0] if [info.url for info in files] == [url] else url, files
-    files = [info for each in _expanded(pattern, url) for info in _files(pattern, each, folders)]
+    files = [info for expanded in _expanded(pattern, url) for info in _files(pattern, expanded, folders)]
     return url[: wild.start()].rpartition("/")[0], files
 
 
@@ -183,8 +183,8 @@ def _files(pattern: str, url: str, folders: Folders) -> list[FileInfo]:
         listed = folders.files(url.rpartition("/")[0])
         return [listed[url] if url in listed else stat(url)]
     if not is_glob and not is_folder(url):
-        known = exists(url)
-        raise InputError(f"input {pattern!r}: {'not a shard' if known else 'no such file or folder'}: {url}; {SUPPORTED}")
+        is_file = exists(url)
+        raise InputError(f"input {pattern!r}: {'not a shard' if is_file else 'no such file or folder'}: {url}; {SUPPORTED}")
     base = re.split(r"[*?\[]", url)[0] if is_glob else url
     return [info for info in find(url, SUFFIXES) if not is_hidden(info.url.removeprefix(base))]
 
@@ -273,8 +273,8 @@ def _shard(relative: str, info: FileInfo, folders: Folders) -> Shard:
 
 
 def _check_unique(shards: list[Shard]) -> None:
-    seen: dict[str, Shard] = {}
+    by_id: dict[str, Shard] = {}
     for shard in shards:
-        other = seen.setdefault(shard.shard_id, shard)
+        other = by_id.setdefault(shard.shard_id, shard)
         if other is not shard:
             raise InputError(f"inputs {other.url} and {shard.url} would share the name {shard.shard_id}: rename one")

@@ -50,7 +50,7 @@ class Layout:
     in_struct: bool
     caption: str | None
     key: str | None
-    others: tuple[str, ...]
+    metadata: tuple[str, ...]
     """Columns of the metadata object."""
 
 
@@ -87,9 +87,9 @@ def layout_of(schema: pa.Schema, caption_keys: Sequence[str]) -> Layout | None:
     types = types_of(schema)
     texts = [name for name, kind in types.items() if _is_text(kind)]
     caption = next((key for key in caption_keys if key in texts), None)
-    others = tuple(name for name in types if name != image)
+    metadata = tuple(name for name in types if name != image)
     in_struct = pa.types.is_struct(types[image])
-    return Layout(image, in_struct, caption, next((key for key in KEYS if key in texts), None), others)
+    return Layout(image, in_struct, caption, next((key for key in KEYS if key in texts), None), metadata)
 
 
 class ParquetSamples:
@@ -143,7 +143,7 @@ def row_batches(opened: pq.ParquetFile, layout: Layout, number: int) -> Iterator
             raise pa.ArrowInvalid(f"column {column.path_in_schema} is a decompression bomb")
     average = max(group.total_byte_size // max(group.num_rows, 1), 1)
     rows = max(min(DECODED_ROWS, DECODED_BYTES // average), 1)
-    yield from opened.iter_batches(rows, row_groups=[number], columns=[layout.image, *layout.others], use_threads=False)
+    yield from opened.iter_batches(rows, row_groups=[number], columns=[layout.image, *layout.metadata], use_threads=False)
 
 
 def _opened(file: SourceFile) -> pq.ParquetFile | Gap:
@@ -213,7 +213,7 @@ def extension_of(name: str, image: bytes | None) -> str | None:
     extension = name.rpartition(".")[2].lower()
     if extension in IMAGE_EXTENSIONS:
         return extension
-    return next((known for magic, known in MAGIC.items() if (image or b"").startswith(magic)), None)
+    return next((suffix for magic, suffix in MAGIC.items() if (image or b"").startswith(magic)), None)
 
 
 def rows_at(file: SourceFile, rows: NDArray[np.int64]) -> Iterator[Row]:
@@ -232,10 +232,10 @@ def rows_at(file: SourceFile, rows: NDArray[np.int64]) -> Iterator[Row]:
 def _chosen(opened: pq.ParquetFile, layout: Layout, number: int, rows: NDArray[np.int64]) -> Iterator[Row]:
     start = 0
     for batch in row_batches(opened, layout, number):
-        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
-        part = batch.take(pa.array(here))
+        in_batch = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
+        part = batch.take(pa.array(in_batch))
         images, _ = _images(part.column(layout.image), layout)
-        columns = {name: _values(part.column(name)) for name in layout.others}
+        columns = {name: _values(part.column(name)) for name in layout.metadata}
         for i, image in enumerate(images):
             values = {name: plain(column[i]) for name, column in columns.items()}
             yield image or b"", json.dumps(values, ensure_ascii=False).encode()

@@ -110,10 +110,10 @@ def _opened(shard: Shard) -> SourceFile:
 def _check_unchanged(shard: Shard) -> None:
     """Raises InputError unless the file is still the one that was listed: its columns would go by the wrong version."""
     try:
-        now = stat(shard.url)
+        current = stat(shard.url)
     except FileNotFoundError as error:
         raise InputError(f"input shard {shard.url} was removed while it was read") from error
-    if now.version != shard.version:
+    if current.version != shard.version:
         raise InputError(f"input shard {shard.url} changed after it was listed: run again when nobody writes to it")
 
 
@@ -145,9 +145,9 @@ def fetch(shard: Shard, rows: pa.Table) -> Iterator[Row]:
         return
     ordinals = np.asarray(rows.column("image_offset").combine_chunks())
     lengths = rows.column("image_length").to_pylist()
-    with _in_order(shard, ordinals, locations.pop()) as found:
-        for length, (image, original) in zip(lengths, found, strict=True):
-            yield _whole(shard, image, length), original
+    with _in_order(shard, ordinals, locations.pop()) as samples:
+        for length, (image, original) in zip(lengths, samples, strict=True):
+            yield _checked(shard, image, length), original
 
 
 def _ranged(shard: Shard, rows: pa.Table) -> Iterator[Row]:
@@ -155,11 +155,11 @@ def _ranged(shard: Shard, rows: pa.Table) -> Iterator[Row]:
     places = zip(*columns, strict=True)
     while chunk := _chunk(places):
         ranges = [(start, start + length) for a, b, c, d in chunk for start, length in ((a or 0, b or 0), (c or 0, d or 0))]
-        found = iter(read_ranges(shard.url, ranges))
+        contents = iter(read_ranges(shard.url, ranges))
         for _, image_length, json_offset, json_length in chunk:
-            image, original = next(found), next(found)
+            image, original = next(contents), next(contents)
             has_json = json_offset is not None
-            yield _whole(shard, image, image_length), _whole(shard, original, json_length) if has_json else None
+            yield _checked(shard, image, image_length), _checked(shard, original, json_length) if has_json else None
 
 
 def _chunk(places: Iterator[tuple[int | None, ...]]) -> list[tuple[int | None, ...]]:
@@ -180,22 +180,22 @@ def _in_order(shard: Shard, ordinals: NDArray[np.int64], location: str) -> Itera
     with _opened(shard) as file:
         ascending = ordinals[order]
         passed = rows_at(file, ascending) if location == "parquet_row" else _streamed(file, ascending)
-        found = _complete(shard, passed, len(order))
+        samples = _complete(shard, passed, len(order))
         if np.array_equal(order, np.arange(len(order))):
-            yield found
+            yield samples
             return
         with tempfile.SpooledTemporaryFile(SPOOL_IN_MEMORY) as spool:
             places: dict[int, tuple[int, int, int | None]] = {}
-            for position, (image, original) in zip(order.tolist(), found, strict=True):
+            for position, (image, original) in zip(order.tolist(), samples, strict=True):
                 places[position] = spool.tell(), len(image), None if original is None else len(original)
                 spool.write(image)
                 spool.write(original or b"")
             yield (_spooled(spool, places[position]) for position in range(len(order)))
 
 
-def _complete(shard: Shard, found: Iterator[Row], count: int) -> Iterator[Row]:
+def _complete(shard: Shard, rows: Iterator[Row], count: int) -> Iterator[Row]:
     missing = count
-    for row in found:
+    for row in rows:
         missing -= 1
         yield row
     if missing:
@@ -209,19 +209,19 @@ def _spooled(spool: tempfile.SpooledTemporaryFile[bytes], place: tuple[int, int,
 
 
 def _streamed(file: SourceFile, ordinals: NDArray[np.int64]) -> Iterator[Row]:
-    wanted = iter(ordinals)
-    now = next(wanted, None)
+    remaining = iter(ordinals)
+    next_ordinal = next(remaining, None)
     for ordinal, parts in enumerate(grouped(tar_members(file, codec_of(file)), Counter())):
-        while now == ordinal:
+        while next_ordinal == ordinal:
             image = parts.image.content if parts.image is not None else None
             yield image or b"", parts.json.content if parts.json is not None else None
-            now = next(wanted, None)
-        if now is None:
+            next_ordinal = next(remaining, None)
+        if next_ordinal is None:
             return
 
 
-def _whole(shard: Shard, content: bytes, length: int | None) -> bytes:
+def _checked(shard: Shard, content: bytes, length: int | None) -> bytes:
     if len(content) != (length or 0):
-        found = f"{len(content)} bytes where {length} were"
-        raise InputError(f"input shard {shard.url} changed since it was read ({found}): run again to read it anew")
+        sizes = f"{len(content)} bytes where {length} were"
+        raise InputError(f"input shard {shard.url} changed since it was read ({sizes}): run again to read it anew")
     return content

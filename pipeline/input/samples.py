@@ -75,14 +75,14 @@ def grouped(members: Iterable[Member], ignored: Counter[str]) -> Iterator[Parts]
     """
     waiting: deque[Parts] = deque()
     by_key: dict[str, Parts] = {}
-    seen: set[str] = set()
+    keys: set[str] = set()
     held = 0
     for member in members:
         parts = by_key.get(member.key)
         if parts is None or not _fits(parts, member, ignored):
-            parts = Parts(member.key, repeated=member.key in seen)
+            parts = Parts(member.key, repeated=member.key in keys)
             _fits(parts, member, ignored)
-            seen.add(member.key)
+            keys.add(member.key)
             by_key[member.key] = parts
             waiting.append(parts)
         length = len(member.content or b"")
@@ -120,8 +120,8 @@ def _fits(parts: Parts, member: Member, ignored: Counter[str]) -> bool:
 def sample_of(parts: Parts, ordinal: int | None, caption_keys: tuple[str, ...]) -> Sample:
     """`ordinal` stands in for the offsets where the archive cannot be read in place."""
     image, text, metadata = parts.image, parts.text, parts.json
-    found = _object(metadata.content) if metadata is not None and metadata.content is not None else {}
-    caption = text.content if text is not None else _caption(found or {}, caption_keys)
+    fields = _object(metadata.content) if metadata is not None and metadata.content is not None else {}
+    caption = text.content if text is not None else _caption(fields or {}, caption_keys)
     members = [member for member in (image, text, metadata) if member is not None]
     content = image.content if image is not None else None
     fault = None
@@ -133,7 +133,7 @@ def sample_of(parts: Parts, ordinal: int | None, caption_keys: tuple[str, ...]) 
         fault = SampleFault.MISSING_IMAGE
     elif caption is None:
         fault = SampleFault.MISSING_CAPTION
-    elif found is None:
+    elif fields is None:
         fault = SampleFault.BAD_JSON
     has_json = metadata is not None and metadata.content is not None
     return Sample(
@@ -145,23 +145,23 @@ def sample_of(parts: Parts, ordinal: int | None, caption_keys: tuple[str, ...]) 
         caption,
         metadata.offset if metadata is not None and has_json and ordinal is None else None,
         metadata.size if metadata is not None and has_json else None,
-        text_or_none((found or {}).get("uid")),
-        pixels_or_none((found or {}).get("original_width")),
-        pixels_or_none((found or {}).get("original_height")),
+        text_or_none((fields or {}).get("uid")),
+        pixels_or_none((fields or {}).get("original_width")),
+        pixels_or_none((fields or {}).get("original_height")),
         fault,
     )
 
 
 def depth(content: bytes) -> int:
     """How deep JSON nests; an upper bound where it has few brackets at all."""
-    most = content.count(b"{") + content.count(b"[")
-    if most <= MAX_DEPTH:
-        return most
-    now = most = 0
+    deepest = content.count(b"{") + content.count(b"[")
+    if deepest <= MAX_DEPTH:
+        return deepest
+    level = deepest = 0
     for bracket in BRACKETS.findall(STRINGS.sub(b"", content)):
-        now += 1 if bracket in b"{[" else -1
-        most = max(most, now)
-    return most
+        level += 1 if bracket in b"{[" else -1
+        deepest = max(deepest, level)
+    return deepest
 
 
 def _object(content: bytes) -> dict[str, Any] | None:
@@ -175,8 +175,8 @@ def _object(content: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _caption(found: dict[str, Any], keys: tuple[str, ...]) -> bytes | None:
-    text = next((found[key] for key in keys if isinstance(found.get(key), str)), None)
+def _caption(fields: dict[str, Any], keys: tuple[str, ...]) -> bytes | None:
+    text = next((fields[key] for key in keys if isinstance(fields.get(key), str)), None)
     return None if text is None else text.encode("utf-8", "surrogatepass")
 
 

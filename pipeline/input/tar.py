@@ -48,8 +48,8 @@ class Header(NamedTuple):
     type: bytes
 
 
-Found = tuple[Header | None, bytes]   # a header and its block
-NOTHING: Found = (None, b"")
+HeaderBlock = tuple[Header | None, bytes]   # a header and its block
+NOTHING: HeaderBlock = (None, b"")
 
 
 class TarMembers:
@@ -84,18 +84,18 @@ class TarMembers:
                 continue
             header = parsed(block)
             if header is None:
-                found = self._search(block)
-                self._name_damage(start, found)
-                if found is None:
+                following = self._search(block)
+                self._name_damage(start, following)
+                if following is None:
                     return
-                header, block = found
+                header, block = following
             elif self._zeros:
                 self._joined(start)
             self._zeros = 0
             while header is not None:
                 header, block = yield from self._entry(header, block)
 
-    def _entry(self, header: Header, block: bytes) -> Generator[Member, None, Found]:
+    def _entry(self, header: Header, block: bytes) -> Generator[Member, None, HeaderBlock]:
         """Hands out one member, if it is one of a sample; returns the header found behind a lying size."""
         if header.type in PAX or header.type in LONG:
             return self._extension(header)
@@ -121,16 +121,16 @@ class TarMembers:
             self.ignored["other extension" if extension else "no extension"] += 1
         return behind
 
-    def _content(self, name: str, size: int, limit: int) -> tuple[bytes | None, Found]:
+    def _content(self, name: str, size: int, limit: int) -> tuple[bytes | None, HeaderBlock]:
         """The bytes of a member (None where they are cut or above the limit), and the header found behind a lying size."""
         blocks, start = self._blocks, self._blocks.offset
         if self._size is not None and start + size > self._size:
             # Either the archive is cut inside this member, or its size is a lie and others follow.
-            found = self._search()
-            kind = GapKind.TRUNCATED if found is None else GapKind.CORRUPT_HEADER
+            following = self._search()
+            kind = GapKind.TRUNCATED if following is None else GapKind.CORRUPT_HEADER
             self._gap(kind, start, f"{name[:MAX_NAME]!r} claims {size} bytes, the file has {self._size - start} more")
-            self._closed = found is None
-            return None, found or NOTHING
+            self._closed = following is None
+            return None, following or NOTHING
         padded = size + -size % BLOCK
         content = blocks.take(padded) if size <= MAX_HELD else b""
         read = len(content) if size <= MAX_HELD else blocks.skip(padded)
@@ -157,7 +157,7 @@ class TarMembers:
         self._gap(GapKind.CORRUPT_HEADER, start + inside, f"{name[:MAX_NAME]!r} claims {size} bytes, {doubt}")
         return lie
 
-    def _extension(self, header: Header) -> Found:
+    def _extension(self, header: Header) -> HeaderBlock:
         """Keeps what a PAX or GNU header says of the next member."""
         start = self._blocks.offset
         content, behind = self._content("extended header", header.size, MAX_EXTENSION)
@@ -176,10 +176,10 @@ class TarMembers:
         return behind
 
     def _skip_sparse_map(self, block: bytes) -> None:
-        more = block[482]
-        while more:
+        continued = block[482]
+        while continued:
             block = self._blocks.take(BLOCK)
-            more = block[504] if len(block) == BLOCK else 0
+            continued = block[504] if len(block) == BLOCK else 0
 
     def _pass_zeros(self, start: int) -> None:
         """Counts a block of zeros, and many at once where there are many (a compressed archive may hold gigabytes of them)."""
@@ -204,25 +204,25 @@ class TarMembers:
             length = self._zeros * BLOCK
             self._gap(GapKind.CORRUPT_HEADER, start - length, f"{length} zero bytes between members")
 
-    def _search(self, block: bytes = b"") -> Found | None:
+    def _search(self, block: bytes = b"") -> HeaderBlock | None:
         """Passes over bytes (`block`: those before) up to the next header, on a block's boundary or not."""
         self._pax = {}
         while following := self._blocks.take(BLOCK):
-            both = block + following
-            at = header_in(both)
+            window = block + following
+            at = header_in(window)
             if at is not None:
-                self._blocks.give_back(both[at + BLOCK :])
-                found = both[at : at + BLOCK]
-                return parsed(found), found
+                self._blocks.give_back(window[at + BLOCK :])
+                header_block = window[at : at + BLOCK]
+                return parsed(header_block), header_block
             header = parsed(following)
             if header is not None:
                 return header, following
             block = following
         return None
 
-    def _name_damage(self, start: int, found: Found | None) -> None:
+    def _name_damage(self, start: int, following: HeaderBlock | None) -> None:
         length = self._blocks.offset - start
-        if found is not None:
+        if following is not None:
             self._gap(GapKind.CORRUPT_HEADER, start, f"{length - BLOCK} bytes passed over up to the next header")
         elif start == 0:
             self._gap(GapKind.NOT_AN_ARCHIVE, 0, f"no tar header in {length} bytes{self._why()}")
@@ -238,8 +238,8 @@ class TarMembers:
         if start == 0:
             self._gap(GapKind.NOT_AN_ARCHIVE, 0, f"{len(rest)} bytes are no tar{self._why()}")
         elif rest.strip(b"\0"):
-            kind, what = (GapKind.CORRUPT_HEADER, "no tar") if self._zeros else (GapKind.TRUNCATED, "a part of a header")
-            self._gap(kind, start, f"the last {len(rest)} bytes are {what}{self._why()}")
+            kind, description = (GapKind.CORRUPT_HEADER, "no tar") if self._zeros else (GapKind.TRUNCATED, "a part of a header")
+            self._gap(kind, start, f"the last {len(rest)} bytes are {description}{self._why()}")
         elif self._zeros < END_MARK or self._blocks.damage is not None:
             self._gap(GapKind.TRUNCATED, start, f"no end-of-archive mark{self._why()}")
         elif self._zeros >= END_MARK + RECORD:
@@ -277,11 +277,11 @@ def parsed(block: bytes) -> Header | None:
             raw = block[345:500].split(b"\0", 1)[0] + b"/" + raw
         return Header(decoded(raw), int(size[1], 8), block[156:157])
     try:
-        found = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         return None
-    name = decoded(found.name.encode("utf-8", "surrogateescape"))
-    return Header(name, found.size, found.type) if found.size >= 0 else None
+    name = decoded(info.name.encode("utf-8", "surrogateescape"))
+    return Header(name, info.size, info.type) if info.size >= 0 else None
 
 
 def write_tar(file: IO[bytes], samples: Iterable[tuple[str, str, bytes, bytes, bytes]]) -> int:

@@ -35,10 +35,10 @@ def listed(fs: Any, path: str) -> list[tuple[str, str, dict[str, Any]]]:
         listing = fs.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [(str(item["name"]).rstrip("/"), str(item["type"]), item) for item in listing]
+    entries = [(str(item["name"]).rstrip("/"), str(item["type"]), item) for item in listing]
     if is_local(fs):   # fsspec calls a symbolic link "other", whatever it points to
-        found = [(name, local_kind(name) if kind == "other" else kind, item) for name, kind, item in found]
-    return [item for item in found if item[0] != path]   # an object store lists the folder's own marker
+        entries = [(name, local_kind(name) if kind == "other" else kind, item) for name, kind, item in entries]
+    return [item for item in entries if item[0] != path]   # an object store lists the folder's own marker
 
 
 def below(fs: Any, path: str) -> dict[str, dict[str, Any] | None]:
@@ -53,14 +53,14 @@ def below(fs: Any, path: str) -> dict[str, dict[str, Any] | None]:
 def file_info(fs: Any, name: str, info: dict[str, Any] | None) -> FileInfo:
     """`info` is what a listing said; locally the file is asked anew: a listing describes a link, not its target."""
     if is_local(fs):
-        found = os.stat(name)
-        return FileInfo(name, found.st_size, stat_version(found))
+        status = os.stat(name)
+        return FileInfo(name, status.st_size, stat_version(status))
     info = fs.info(name) if info is None else info
     return FileInfo(str(fs.unstrip_protocol(name)), int(info["size"]), version(info))
 
 
-def stat_version(found: os.stat_result) -> str:
-    return f"{found.st_mtime_ns}-{found.st_size}"
+def stat_version(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}"
 
 
 def remove(fs: Any, path: str) -> None:

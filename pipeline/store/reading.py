@@ -18,7 +18,7 @@ READ_AHEAD = 8 << 20
 """Bytes that a remote file asks for at once when it is read from first to last."""
 
 
-def asked(url: str, action: Callable[[], T]) -> T:
+def retried_read(url: str, action: Callable[[], T]) -> T:
     """What the store of an input answers, in the end. Raises InputError; FileNotFoundError, PermissionError and what else a
     file system says for good come as they are."""
     try:
@@ -47,8 +47,8 @@ def opener(fs: Any, path: str, read_ahead: int) -> Callable[[], IO[bytes]]:
     def opened() -> IO[bytes]:
         if is_local(fs):
             return open(path, "rb", buffering=-1 if read_ahead else 0)
-        how = {"block_size": read_ahead or READ_AHEAD, "cache_type": "readahead" if read_ahead else "none"}
-        return _opened_by_http(fs, path, how) if "http" in fs.protocol else fs.open(path, "rb", **how)
+        options = {"block_size": read_ahead or READ_AHEAD, "cache_type": "readahead" if read_ahead else "none"}
+        return _opened_by_http(fs, path, options) if "http" in fs.protocol else fs.open(path, "rb", **options)
 
     return same_only(opened)
 
@@ -68,14 +68,14 @@ def same_only(open_file: Callable[[], IO[bytes]]) -> Callable[[], IO[bytes]]:
     return opened
 
 
-def _opened_by_http(fs: Any, path: str, how: dict[str, Any]) -> IO[bytes]:
+def _opened_by_http(fs: Any, path: str, options: dict[str, Any]) -> IO[bytes]:
     """Has the server say so (412) when the file is not what it was; s3fs does that by itself."""
     info = fs.info(path)
     if info.get("size") is None or info.get("partial") is False:
         raise InputError(f"{path} cannot be read: its server tells no size or allows no ranges; copy the file elsewhere")
     if info["size"] == 0:
         return io.BytesIO()
-    file = fs.open(path, "rb", size=info["size"], **how)
+    file = fs.open(path, "rb", size=info["size"], **options)
     file.details = info
     etag = info.get("ETag", "")
     if etag and not etag.startswith("W/"):
@@ -97,17 +97,17 @@ def ranged(fs: Any, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]
     spans = merged(ranges)
     starts, ends = [s[0] for s in spans], [s[1] for s in spans]
     chunks = fs.cat_ranges([path] * len(spans), starts, ends, on_error="raise")
-    found = []
+    contents = []
     for start, end in ranges:
         span = max(bisect_right(starts, start) - 1, 0)
-        found.append(bytes(chunks[span][start - starts[span] : end - starts[span]]) if end > start else b"")
-    return found
+        contents.append(bytes(chunks[span][start - starts[span] : end - starts[span]]) if end > start else b"")
+    return contents
 
 
 def _read_local(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    found = []
+    contents = []
     with open(path, "rb") as file:
         for start, end in ranges:
             file.seek(start)
-            found.append(file.read(end - start))
-    return found
+            contents.append(file.read(end - start))
+    return contents

@@ -56,7 +56,7 @@ class Exhausted(Exception):
     """Every try failed; the message says how many, in how long, and how the last one did. Its cause is the last error."""
 
 
-def retried(action: Callable[[], T], what: str, patience: Patience | None = None) -> T:
+def retried(action: Callable[[], T], name: str, patience: Patience | None = None) -> T:
     """What `action`, which must be safe to repeat, returns at last. Raises lasting errors as they are, else Exhausted.
 
     `what` names the file in the log.
@@ -65,7 +65,7 @@ def retried(action: Callable[[], T], what: str, patience: Patience | None = None
 
     def announce(state: RetryCallState) -> None:
         why = described(_error_of(state))
-        log.warning("%s: try %d failed (%s), next in %.1f s", what, state.attempt_number, why, state.upcoming_sleep)
+        log.warning("%s: try %d failed (%s), next in %.1f s", name, state.attempt_number, why, state.upcoming_sleep)
 
     tries: Retrying = Retrying(
         sleep=allowed.sleep, wait=wait_random_exponential(allowed.base, allowed.cap),
@@ -88,9 +88,9 @@ def _error_of(state: RetryCallState) -> BaseException:
     return error
 
 
-def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+def failures(*others: type[Exception]) -> tuple[type[Exception], ...]:
     """The errors by which disks and stores fail, and these."""
-    return (OSError, HTTPException, *_loaded(BROKEN), *_loaded(FOREIGN), *more)
+    return (OSError, HTTPException, *_loaded(BROKEN), *_loaded(FOREIGN), *others)
 
 
 def is_passing(error: BaseException) -> bool:
@@ -121,21 +121,21 @@ def described(error: BaseException) -> str:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what it was raised from; s3fs and fsspec's HTTP reword what their clients raise."""
-    seen: list[BaseException] = []
-    now: BaseException | None = error
-    while now is not None and now not in seen:
-        seen.append(now)
-        yield now
-        now = now.__cause__
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        yield cause
+        cause = cause.__cause__
 
 
 def _answer(error: BaseException) -> int | None:
     response = getattr(error, "response", None)   # botocore
     if isinstance(response, dict):
-        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
-        found = getattr(error, "status", None)   # aiohttp
-    return found if isinstance(found, int) else None
+        status = getattr(error, "status", None)   # aiohttp
+    return status if isinstance(status, int) else None
 
 
 def _code(error: BaseException) -> str:

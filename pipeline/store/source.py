@@ -54,9 +54,9 @@ class SourceFile(io.RawIOBase):
 
     def _read(self, start: int, size: int) -> bytes:
         if self._broken:
-            again = self._opened()
+            reopened = self._opened()
             self._file.close()
-            self._file = again
+            self._file = reopened
             self._file.seek(start)
         self._broken = True
         content = self._file.read(size)
@@ -117,12 +117,12 @@ class Blocks:
         """The next bytes; fewer only at the end."""
         end = self._at + count
         if end <= len(self._chunk):
-            found = self._chunk[self._at : end]
+            content = self._chunk[self._at : end]
             self._at = end
         else:
-            found = self._gather(count)
-        self.offset += len(found)
-        return found
+            content = self._gather(count)
+        self.offset += len(content)
+        return content
 
     def skip(self, count: int) -> int:
         """Passes over bytes, however many a header claims, in bounded memory; returns how many there were."""
@@ -174,13 +174,13 @@ def _raise(error: OSError) -> None:
 def local_files(folder: str) -> Iterator[str]:
     """Every file below a folder. Links are followed, each folder is visited once; a dangling link is listed as well,
     so that whoever opens it can name it."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         real = os.path.realpath(root)
-        if real in seen:
+        if real in visited:
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders.sort()
         paths = (os.path.join(root, name) for name in names)
         yield from (path for path in paths if os.path.isfile(path) or os.path.islink(path))

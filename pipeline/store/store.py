@@ -22,7 +22,7 @@ from fsspec.core import split_protocol, url_to_fs
 from pipeline.errors import InputError, OutputError, RootError
 from pipeline.store import s3
 from pipeline.store.listing import FileInfo, below, file_info, is_local, listed, remove
-from pipeline.store.reading import READ_AHEAD, asked, opener, ranged
+from pipeline.store.reading import READ_AHEAD, opener, ranged, retried_read
 from pipeline.store.retries import Exhausted, described, failures, retried
 from pipeline.store.source import SourceFile
 from pipeline.store.writing import (
@@ -65,14 +65,14 @@ def _resolved(url: str) -> tuple[Any, str]:
 
 def _options(protocol: str | None) -> dict[str, Any]:
     """Time limits and tries of the clients; what the user's fsspec configuration says comes first."""
-    known = conf.get(protocol, {})
+    configured = conf.get(protocol, {})
     if protocol in ("s3", "s3a"):
-        return {"config_kwargs": {**s3.client_options(), **known.get("config_kwargs", {})}}
+        return {"config_kwargs": {**s3.client_options(), **configured.get("config_kwargs", {})}}
     if protocol in ("http", "https"):
         from aiohttp import ClientTimeout  # takes 0.2 s, and few runs read from HTTP
 
         timeout = ClientTimeout(total=None, sock_connect=s3.CONNECT_SECONDS, sock_read=s3.READ_SECONDS)
-        return {"client_kwargs": {"timeout": timeout, **known.get("client_kwargs", {})}}
+        return {"client_kwargs": {"timeout": timeout, **configured.get("client_kwargs", {})}}
     return {}
 
 
@@ -113,7 +113,7 @@ class Store:
     def __getstate__(self) -> dict[str, str]:
         return {"url": self.url}   # a file system object does not travel
 
-    def _asked(self, path: str, action: Callable[[], T]) -> T:
+    def _retried(self, path: str, action: Callable[[], T]) -> T:
         try:
             return retried(action, self._url(path))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -124,36 +124,36 @@ class Store:
             raise OutputError(message) from error
 
     def exists(self, path: str) -> bool:
-        return self._asked(path, lambda: bool(self._target[0].exists(self._path(path))))
+        return self._retried(path, lambda: bool(self._target[0].exists(self._path(path))))
 
     def names(self, folder: str = "") -> list[str]:
         """Names of the files directly in a folder, sorted; empty when there is no such folder."""
-        return sorted(name for name, found, _ in self._listed(folder) if found == "file")
+        return sorted(name for name, kind, _ in self._listed(folder) if kind == "file")
 
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders directly in a folder, sorted; the one for files in the making aside."""
-        return sorted(name for name, found, _ in self._listed(folder) if found == "directory" and name != PARTIAL)
+        return sorted(name for name, kind, _ in self._listed(folder) if kind == "directory" and name != PARTIAL)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Bytes of the files directly in a folder, by name: one listing."""
-        return {name: int(item["size"]) for name, found, item in self._listed(folder) if found == "file"}
+        return {name: int(item["size"]) for name, kind, item in self._listed(folder) if kind == "file"}
 
     def _listed(self, folder: str) -> list[tuple[str, str, dict[str, Any]]]:
-        found = self._asked(folder, lambda: listed(self._target[0], self._path(folder)))
-        return [(name.rsplit("/", 1)[-1], kind, item) for name, kind, item in found]
+        entries = self._retried(folder, lambda: listed(self._target[0], self._path(folder)))
+        return [(name.rsplit("/", 1)[-1], kind, item) for name, kind, item in entries]
 
     def size(self, path: str) -> int:
-        return self._asked(path, lambda: int(self._target[0].size(self._path(path))))
+        return self._retried(path, lambda: int(self._target[0].size(self._path(path))))
 
     def open(self, path: str) -> IO[bytes]:
         """A file for reading. A read that fails goes on where it was, in the file as it was when it was opened."""
         fs, full = self._target[0], self._path(path)
-        return io.BufferedReader(SourceFile(opener(fs, full, READ_AHEAD), partial(self._asked, path)))
+        return io.BufferedReader(SourceFile(opener(fs, full, READ_AHEAD), partial(self._retried, path)))
 
     def read(self, path: str) -> bytes:
         fs, full = self._target[0], self._path(path)
-        how = s3.IN_ONE_REQUEST if s3.is_s3(fs) else {}
-        return self._asked(path, lambda: bytes(fs.cat_file(full, **how)))
+        options = s3.IN_ONE_REQUEST if s3.is_s3(fs) else {}
+        return self._retried(path, lambda: bytes(fs.cat_file(full, **options)))
 
     def read_json(self, path: str) -> Any:
         return json.loads(self.read(path))
@@ -234,9 +234,9 @@ class Store:
         """Removes a file, or a folder and what is in it; nothing when it is not there. Raises RootError where a link leads out of
         this folder."""
         if self.local is not None:
-            root, there = os.path.realpath(self.local), os.path.realpath(self._path(path))
-            if os.path.commonpath([root, there]) != root:
-                raise RootError(f"{self._url(path)} is a link to {there}, outside the root: remove the link and run again")
+            root, target = os.path.realpath(self.local), os.path.realpath(self._path(path))
+            if os.path.commonpath([root, target]) != root:
+                raise RootError(f"{self._url(path)} is a link to {target}, outside the root: remove the link and run again")
         with writing(self._url(path)):
             retried(lambda: remove(self._target[0], self._path(path)), self._url(path))
 
@@ -248,13 +248,13 @@ def open_url(url: str, *, scattered: bool = False) -> SourceFile:
     """
     fs, path = _resolved(url)
     opened = opener(fs, path, 0 if scattered else READ_AHEAD)
-    return SourceFile(opened, partial(asked, url))
+    return SourceFile(opened, partial(retried_read, url))
 
 
 def exists(url: str) -> bool:
     fs, path = _resolved(url)
     options = {"strict": True} if "http" in fs.protocol else {}   # else a server that fails counts as one without the file
-    return asked(url, lambda: bool(fs.exists(path, **options)))
+    return retried_read(url, lambda: bool(fs.exists(path, **options)))
 
 
 def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -263,34 +263,34 @@ def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     Ranges close to each other are one request, and requests are concurrent where the store can.
     """
     fs, path = _resolved(url)
-    return asked(url, lambda: ranged(fs, path, ranges))
+    return retried_read(url, lambda: ranged(fs, path, ranges))
 
 
 def stat(url: str) -> FileInfo:
     """Size and version of one file. Raises FileNotFoundError."""
     fs, path = _resolved(url)
-    return asked(url, lambda: file_info(fs, path, None))
+    return retried_read(url, lambda: file_info(fs, path, None))
 
 
 def is_folder(url: str) -> bool:
     fs, path = _resolved(url)
-    return asked(url, lambda: bool(fs.isdir(path)))
+    return retried_read(url, lambda: bool(fs.isdir(path)))
 
 
 def files_in(url: str) -> list[FileInfo]:
     """Every file directly in a folder, sorted by URL; empty when there is no such folder."""
     fs, path = _resolved(url)
-    there = asked(url, lambda: listed(fs, path))
-    found = (asked(name, partial(file_info, fs, name, info)) for name, kind, info in there if kind == "file")
-    return sorted(found, key=lambda info: info.url)
+    listing = retried_read(url, lambda: listed(fs, path))
+    infos = (retried_read(name, partial(file_info, fs, name, info)) for name, kind, info in listing if kind == "file")
+    return sorted(infos, key=lambda info: info.url)
 
 
 def find(url: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
     """Every file below a folder, or matching a glob pattern, with one of these suffixes; sorted by URL."""
     fs, path = _resolved(url)
-    found = asked(url, lambda: below(fs, path))
-    chosen = [name for name in found if name.lower().endswith(suffixes)]
-    infos = (asked(name, partial(file_info, fs, name, found[name])) for name in chosen)
+    listing = retried_read(url, lambda: below(fs, path))
+    chosen = [name for name in listing if name.lower().endswith(suffixes)]
+    infos = (retried_read(name, partial(file_info, fs, name, listing[name])) for name in chosen)
     return sorted(infos, key=lambda info: info.url)
 
 

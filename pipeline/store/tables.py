@@ -27,8 +27,8 @@ from pipeline.vectors import Halves
 
 def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
     """Shard ids whose parquet is in every one of these folders: one listing each instead of a look-up per shard."""
-    found = [{name.removesuffix(".parquet") for name in store.names(folder) if name.endswith(".parquet")} for folder in folders]
-    return set.intersection(*found) if found else set()
+    ids = [{name.removesuffix(".parquet") for name in store.names(folder) if name.endswith(".parquet")} for folder in folders]
+    return set.intersection(*ids) if ids else set()
 
 
 FOOTER = b"shardmill"

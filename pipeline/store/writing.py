@@ -45,8 +45,8 @@ def unwritable(url: str, error: BaseException) -> OutputError:
         kind = errno.ENOSPC
     elif isinstance(error, PermissionError) and kind != errno.EROFS:
         kind = errno.EACCES
-    what = str(error) if isinstance(error, Exhausted) else described(error)
-    return OutputError(f"{url} cannot be written: {what}; {ADVICE.get(kind or 0, 'see to it')}, then run the same command again")
+    detail = str(error) if isinstance(error, Exhausted) else described(error)
+    return OutputError(f"{url} cannot be written: {detail}; {ADVICE.get(kind or 0, 'see to it')}, then run the same command again")
 
 
 @contextmanager
@@ -239,8 +239,8 @@ def _commit(upload: Any) -> None:
 def _is_committed(upload: Any) -> bool:
     """Whether the object is that of these parts: the ETag of a multipart object is the MD5 of its parts' MD5s."""
     parts = [bytes.fromhex(part["ETag"].strip('"')) for part in getattr(upload, "parts", None) or ()]
-    whole = f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
-    return bool(parts) and str(upload.fs.info(upload.path).get("ETag", "")).strip('"') == whole
+    expected = f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+    return bool(parts) and str(upload.fs.info(upload.path).get("ETag", "")).strip('"') == expected
 
 
 def _abandon(upload: Any, url: str) -> None:
