@@ -123,6 +123,7 @@ class Folders:
         self._listings: dict[str, dict[str, FileInfo]] = {}
 
     def files(self, folder: str) -> dict[str, FileInfo]:
+        """The files directly in a folder, by URL."""
         if folder not in self._listings:
             try:
                 listing = [] if _is_http(folder) else files_in(folder)
@@ -138,6 +139,7 @@ class Folders:
         return other if other in self.files(folder) else None
 
     def is_sidecar(self, url: str) -> bool:
+        """Whether this is a parquet file beside a tar of the same stem."""
         return url.lower().endswith(PARQUET) and any(self.beside(url, suffix) for suffix in (*TARS, *UNSUPPORTED))
 
 
@@ -195,6 +197,7 @@ def is_folder_named(url: str, folders: Folders) -> bool:
 
 
 def is_hidden(relative: str) -> bool:
+    """Whether a part of the path, relative to the named folder, starts with a dot."""
     return any(part.startswith(".") for part in relative.split("/"))
 
 

@@ -23,6 +23,7 @@ class Gap:
     samples: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
+        """The fields by name, as JSON can say them."""
         return asdict(self)
 
 
@@ -49,7 +50,7 @@ class RewoundBlocks(Blocks):
         self.offset -= len(content)
 
 
-def bounded(gaps: list[Gap], gap: Gap) -> None:
+def add_gap(gaps: list[Gap], gap: Gap) -> None:
     """Adds a gap; from MAX_GAPS on the last entry only counts (an archive can be made of nothing but damage)."""
     if len(gaps) < MAX_GAPS:
         gaps.append(gap)
@@ -70,7 +71,7 @@ def split_name(name: str) -> tuple[str, str]:
     return name[:dot], name[dot + 1 :].lower()
 
 
-def decoded(name: bytes) -> str:
+def decode_name(name: bytes) -> str:
     """A name as text; bytes that are not UTF-8 stay told apart."""
     return name.decode("utf-8", "backslashreplace")
 
@@ -85,10 +86,11 @@ def pax_records(content: bytes) -> dict[str, str] | None:
         if length is None or not length.end() < end <= len(content):
             return None
         key, _, value = content[length.end() : end - 1].partition(b"=")
-        records[decoded(key)] = decoded(value)
+        records[decode_name(key)] = decode_name(value)
         at = end
     return records
 
 
 def pax_size(text: str, otherwise: int) -> int:
+    """The size in bytes that a PAX record states, or `otherwise` where it states none."""
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 20 else otherwise

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.input.members import Gap, bounded, decoded
+from pipeline.input.members import Gap, add_gap, decode_name
 from pipeline.input.samples import IMAGE_EXTENSIONS, MAX_IMAGE, MAX_TEXT, Sample, pixels_or_none
 from pipeline.store.source import SourceFile
 from schemas.reasons import GapKind, SampleFault
@@ -81,6 +81,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def layout_of(schema: pa.Schema, caption_keys: Sequence[str]) -> Layout | None:
+    """Which column means what in a file of this schema; None where no column holds images."""
     image = image_column(schema)
     if image is None:
         return None
@@ -131,7 +132,7 @@ class ParquetSamples:
             why = str(error)
         if row < stop:
             detail = f"row group {number} cannot be decoded from row {row} on: {why}"
-            bounded(self.gaps, Gap(GapKind.CORRUPT_DATA, row, detail, stop - row))
+            add_gap(self.gaps, Gap(GapKind.CORRUPT_DATA, row, detail, stop - row))
 
 
 def row_batches(opened: pq.ParquetFile, layout: Layout, number: int) -> Iterator[pa.RecordBatch]:
@@ -163,7 +164,7 @@ def _samples(batch: pa.RecordBatch, layout: Layout, start: int) -> Iterator[Samp
     widths, heights = (_numbers(batch, name) for name in ("original_width", "original_height"))
     for i in range(batch.num_rows):
         image, caption, fault = images[i], captions[i], None
-        name = layout.image if paths[i] is None else decoded(paths[i])
+        name = layout.image if paths[i] is None else decode_name(paths[i])
         if len(image or b"") > MAX_IMAGE or len(caption or b"") > MAX_TEXT:
             image, caption, fault = None, None, SampleFault.UNREADABLE_MEMBER
         elif image is None:
@@ -171,13 +172,13 @@ def _samples(batch: pa.RecordBatch, layout: Layout, start: int) -> Iterator[Samp
         elif caption is None:
             fault = SampleFault.MISSING_CAPTION
         yield Sample(
-            decoded(keys[i]) if keys[i] is not None else f"{start + i:09d}",
+            decode_name(keys[i]) if keys[i] is not None else f"{start + i:09d}",
             image,
             name,
             extension_of(name, image),
             start + i,
             caption,
-            source_uid=decoded(uids[i]) if uids[i] is not None else None,
+            source_uid=decode_name(uids[i]) if uids[i] is not None else None,
             source_width=pixels_or_none(widths[i]),
             source_height=pixels_or_none(heights[i]),
             fault=fault,
@@ -209,7 +210,8 @@ def _numbers(batch: pa.RecordBatch, name: str) -> list[Any]:
 
 
 def extension_of(name: str, image: bytes | None) -> str | None:
-    """Of the name where it ends in one (a column may be called jpg), else by the image's first bytes."""
+    """The image's extension: the end of its name where that is one (a column may be called jpg), else what its first bytes show;
+    None where neither tells."""
     extension = name.rpartition(".")[2].lower()
     if extension in IMAGE_EXTENSIONS:
         return extension
@@ -217,7 +219,7 @@ def extension_of(name: str, image: bytes | None) -> str | None:
 
 
 def rows_at(file: SourceFile, rows: NDArray[np.int64]) -> Iterator[Row]:
-    """Image and metadata object of these rows, ascending; reads only the row groups they are in."""
+    """Yields image and metadata object of these rows, i64[n], ascending; reads only the row groups they are in."""
     opened = pq.ParquetFile(file, **READING)
     layout = layout_of(opened.schema_arrow, ())
     start = 0

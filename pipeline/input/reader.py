@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, expected_samples
 from pipeline.input.members import Gap, RewoundBlocks
 from pipeline.input.parquet import ParquetSamples, Row, rows_at
-from pipeline.input.samples import CAPTION_KEYS, LIMITS, Sample, batches, grouped, sample_of
+from pipeline.input.samples import CAPTION_KEYS, LIMITS, Sample, batches, group_members, sample_of
 from pipeline.input.tar import TarMembers, write_tar
 from pipeline.store.source import CODECS, COMPRESSED_PIECE, UNSUPPORTED, Decompressed, SourceFile
 from pipeline.store.store import open_url, read_ranges, stat
@@ -96,7 +96,7 @@ class ShardReader:
         self.ignored += members.ignored
 
     def _samples(self, members: TarMembers, *, in_place: bool) -> Iterator[Sample]:
-        for ordinal, parts in enumerate(grouped(members, self.ignored)):
+        for ordinal, parts in enumerate(group_members(members, self.ignored)):
             yield sample_of(parts, None if in_place else ordinal, self._caption_keys)
 
 
@@ -125,6 +125,7 @@ def codec_of(file: SourceFile) -> str | None:
 
 
 def tar_members(file: SourceFile, codec: str | None) -> TarMembers:
+    """The members of an archive in an open file, decompressed by this codec (None: it is not compressed)."""
     if codec is None:
         size = file.seek(0, 2)
         file.seek(0)
@@ -211,7 +212,7 @@ def _spooled(spool: tempfile.SpooledTemporaryFile[bytes], place: tuple[int, int,
 def _streamed(file: SourceFile, ordinals: NDArray[np.int64]) -> Iterator[Row]:
     remaining = iter(ordinals)
     next_ordinal = next(remaining, None)
-    for ordinal, parts in enumerate(grouped(tar_members(file, codec_of(file)), Counter())):
+    for ordinal, parts in enumerate(group_members(tar_members(file, codec_of(file)), Counter())):
         while next_ordinal == ordinal:
             image = parts.image.content if parts.image is not None else None
             yield image or b"", parts.json.content if parts.json is not None else None

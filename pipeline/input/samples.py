@@ -67,7 +67,7 @@ class Parts:
     size: int = 0
 
 
-def grouped(members: Iterable[Member], ignored: Counter[str]) -> Iterator[Parts]:
+def group_members(members: Iterable[Member], ignored: Counter[str]) -> Iterator[Parts]:
     """Samples in the order of their first members. Members need not be adjacent, only within the window.
 
     A second member of one kind starts another sample of that key, and so does a member that comes after its sample left
@@ -79,9 +79,9 @@ def grouped(members: Iterable[Member], ignored: Counter[str]) -> Iterator[Parts]
     held = 0
     for member in members:
         parts = by_key.get(member.key)
-        if parts is None or not _fits(parts, member, ignored):
+        if parts is None or not _add_member(parts, member, ignored):
             parts = Parts(member.key, repeated=member.key in keys)
-            _fits(parts, member, ignored)
+            _add_member(parts, member, ignored)
             keys.add(member.key)
             by_key[member.key] = parts
             waiting.append(parts)
@@ -97,7 +97,7 @@ def grouped(members: Iterable[Member], ignored: Counter[str]) -> Iterator[Parts]
     yield from waiting
 
 
-def _fits(parts: Parts, member: Member, ignored: Counter[str]) -> bool:
+def _add_member(parts: Parts, member: Member, ignored: Counter[str]) -> bool:
     """Adds the member to the sample, unless the sample has one like it."""
     if member.extension == "txt":
         if parts.text is not None:
@@ -118,7 +118,8 @@ def _fits(parts: Parts, member: Member, ignored: Counter[str]) -> bool:
 
 
 def sample_of(parts: Parts, ordinal: int | None, caption_keys: tuple[str, ...]) -> Sample:
-    """`ordinal` stands in for the offsets where the archive cannot be read in place."""
+    """The sample of these members, with the first fault it has. `ordinal`, its number in the shard, stands in for the offsets where
+    the archive cannot be read in place; else None."""
     image, text, metadata = parts.image, parts.text, parts.json
     fields = _object(metadata.content) if metadata is not None and metadata.content is not None else {}
     caption = text.content if text is not None else _caption(fields or {}, caption_keys)
@@ -152,7 +153,7 @@ def sample_of(parts: Parts, ordinal: int | None, caption_keys: tuple[str, ...]) 
     )
 
 
-def depth(content: bytes) -> int:
+def nesting_depth(content: bytes) -> int:
     """How deep JSON nests; an upper bound where it has few brackets at all."""
     deepest = content.count(b"{") + content.count(b"[")
     if deepest <= MAX_DEPTH:
@@ -166,7 +167,7 @@ def depth(content: bytes) -> int:
 
 def _object(content: bytes) -> dict[str, Any] | None:
     """The metadata object; None if the bytes are not one, or nest deeper than MAX_DEPTH."""
-    if depth(content) > MAX_DEPTH:
+    if nesting_depth(content) > MAX_DEPTH:
         return None
     try:
         value = json.loads(content)
@@ -181,11 +182,13 @@ def _caption(fields: dict[str, Any], keys: tuple[str, ...]) -> bytes | None:
 
 
 def text_or_none(value: Any) -> str | None:
-    """A short string that Arrow can hold (JSON may escape half of a surrogate pair)."""
+    """The value where it is a string of at most MAX_ID characters, as Arrow can hold it (JSON may escape half of a surrogate pair).
+    """
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) and len(value) <= MAX_ID else None
 
 
 def pixels_or_none(value: Any) -> int | None:
+    """The value where it is a positive whole number of 31 bits, as a side of a picture is."""
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         value = int(value)
     return value if type(value) is int and 0 < value < 2**31 else None

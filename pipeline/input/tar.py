@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import IO, NamedTuple
 
-from pipeline.input.members import Gap, Member, RewoundBlocks, bounded, decoded, pax_records, pax_size, split_name
+from pipeline.input.members import Gap, Member, RewoundBlocks, add_gap, decode_name, pax_records, pax_size, split_name
 from schemas.reasons import GapKind
 
 BLOCK = 512
@@ -43,6 +43,8 @@ PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
 
 
 class Header(NamedTuple):
+    """What the walk needs of a member's header: name, bytes of content, tarfile's type."""
+
     name: str
     size: int
     type: bytes
@@ -82,7 +84,7 @@ class TarMembers:
             if block == ZEROS:
                 self._pass_zeros(start)
                 continue
-            header = parsed(block)
+            header = parse_header(block)
             if header is None:
                 following = self._search(block)
                 self._name_damage(start, following)
@@ -134,7 +136,7 @@ class TarMembers:
         padded = size + -size % BLOCK
         content = blocks.take(padded) if size <= MAX_HELD else b""
         read = len(content) if size <= MAX_HELD else blocks.skip(padded)
-        inside = header_in(content)
+        inside = find_header(content)
         if inside is not None and self._is_lie(name, size, content, inside):
             return None, NOTHING
         if read < size:
@@ -148,7 +150,7 @@ class TarMembers:
         gone): reading goes on with the header inside. Otherwise the archive says that these bytes are its own: they stay."""
         start = self._blocks.offset - len(content)
         following = self._blocks.take(BLOCK)
-        lie = parsed(following) is None and (following != ZEROS or inside % BLOCK > 0) and self._rewinds < MAX_REWINDS
+        lie = parse_header(following) is None and (following != ZEROS or inside % BLOCK > 0) and self._rewinds < MAX_REWINDS
         self._rewinds += lie
         self._blocks.give_back(content[inside:] + following if lie else following)
         if not lie and (inside % BLOCK or (inside == 0 and split_name(name)[1].endswith("tar"))):
@@ -167,7 +169,7 @@ class TarMembers:
             return behind
         if header.type in LONG:
             if header.type == tarfile.GNUTYPE_LONGNAME:
-                self._pax["path"] = decoded(content.split(b"\0", 1)[0])
+                self._pax["path"] = decode_name(content.split(b"\0", 1)[0])
             return behind
         records = pax_records(content)
         if records is None:
@@ -209,12 +211,12 @@ class TarMembers:
         self._pax = {}
         while following := self._blocks.take(BLOCK):
             window = block + following
-            at = header_in(window)
+            at = find_header(window)
             if at is not None:
                 self._blocks.give_back(window[at + BLOCK :])
                 header_block = window[at : at + BLOCK]
-                return parsed(header_block), header_block
-            header = parsed(following)
+                return parse_header(header_block), header_block
+            header = parse_header(following)
             if header is not None:
                 return header, following
             block = following
@@ -248,23 +250,23 @@ class TarMembers:
             self._gap(GapKind.TRUNCATED, start - length, detail)
 
     def _gap(self, kind: GapKind, offset: int, detail: str) -> None:
-        bounded(self.gaps, Gap(kind, offset, detail))
+        add_gap(self.gaps, Gap(kind, offset, detail))
 
     def _why(self) -> str:
         return f"; the compressed stream is damaged: {self._blocks.damage}" if self._blocks.damage is not None else ""
 
 
-def header_in(content: bytes) -> int | None:
-    """Where the first GNU or POSIX header is in these bytes, on a block's boundary or not."""
+def find_header(content: bytes) -> int | None:
+    """The position of the first GNU or POSIX header in these bytes, on a block's boundary or not; None where there is none."""
     at = content.find(MAGIC, MAGIC_AT)
     while at >= 0:
-        if parsed(content[at - MAGIC_AT : at - MAGIC_AT + BLOCK]) is not None:
+        if parse_header(content[at - MAGIC_AT : at - MAGIC_AT + BLOCK]) is not None:
             return at - MAGIC_AT
         at = content.find(MAGIC, at + 1)
     return None
 
 
-def parsed(block: bytes) -> Header | None:
+def parse_header(block: bytes) -> Header | None:
     """The header in these 512 bytes, or None if they are none or fewer. Plain files are parsed here, the rest by tarfile."""
     stored = CHECKSUM.fullmatch(block, 148, 156)
     if stored is None or len(block) < BLOCK:
@@ -275,12 +277,12 @@ def parsed(block: bytes) -> Header | None:
         raw = block[:100].split(b"\0", 1)[0]
         if block[345] and block[257:263] == b"ustar\0":
             raw = block[345:500].split(b"\0", 1)[0] + b"/" + raw
-        return Header(decoded(raw), int(size[1], 8), block[156:157])
+        return Header(decode_name(raw), int(size[1], 8), block[156:157])
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         return None
-    name = decoded(info.name.encode("utf-8", "surrogateescape"))
+    name = decode_name(info.name.encode("utf-8", "surrogateescape"))
     return Header(name, info.size, info.type) if info.size >= 0 else None
 
 

@@ -18,6 +18,7 @@ class FileInfo:
 
 
 def version(info: dict[str, Any]) -> str:
+    """The version of a remote file, from what its store says of it."""
     for key in ("ETag", "etag", "md5", "crc32c", "generation"):
         if info.get(key):
             return str(info[key]).strip('"')
@@ -26,10 +27,11 @@ def version(info: dict[str, Any]) -> str:
 
 
 def is_local(fs: Any) -> bool:
+    """Whether this fsspec file system is the local one."""
     return "file" in fs.protocol
 
 
-def listed(fs: Any, path: str) -> list[tuple[str, str, dict[str, Any]]]:
+def folder_entries(fs: Any, path: str) -> list[tuple[str, str, dict[str, Any]]]:
     """(path, "file" or "directory", info) of what is directly in a folder; empty when there is no such folder."""
     try:
         listing = fs.ls(path, detail=True)
@@ -41,7 +43,7 @@ def listed(fs: Any, path: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [item for item in entries if item[0] != path]   # an object store lists the folder's own marker
 
 
-def below(fs: Any, path: str) -> dict[str, dict[str, Any] | None]:
+def files_below(fs: Any, path: str) -> dict[str, dict[str, Any] | None]:
     """Every file below a folder or matching a glob, and what the listing says of it."""
     if any(c in path for c in "*?[") and not fs.exists(path):
         return {n: i for n, i in fs.glob(path, detail=True).items() if i["type"] != "directory"}
@@ -60,6 +62,7 @@ def file_info(fs: Any, name: str, info: dict[str, Any] | None) -> FileInfo:
 
 
 def stat_version(status: os.stat_result) -> str:
+    """The version of a local file: modification time in nanoseconds, and size."""
     return f"{status.st_mtime_ns}-{status.st_size}"
 
 

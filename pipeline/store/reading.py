@@ -10,7 +10,7 @@ from typing import IO, Any, TypeVar, cast
 from pipeline.errors import InputError
 from pipeline.store.listing import is_local, stat_version, version
 from pipeline.store.retries import Exhausted, described, failures, retried, status_of
-from pipeline.store.source import merged
+from pipeline.store.source import merged_ranges
 
 T = TypeVar("T")
 
@@ -50,10 +50,10 @@ def opener(fs: Any, path: str, read_ahead: int) -> Callable[[], IO[bytes]]:
         options = {"block_size": read_ahead or READ_AHEAD, "cache_type": "readahead" if read_ahead else "none"}
         return _opened_by_http(fs, path, options) if "http" in fs.protocol else fs.open(path, "rb", **options)
 
-    return same_only(opened)
+    return unchanged_only(opened)
 
 
-def same_only(open_file: Callable[[], IO[bytes]]) -> Callable[[], IO[bytes]]:
+def unchanged_only(open_file: Callable[[], IO[bytes]]) -> Callable[[], IO[bytes]]:
     """Opens a file; a second time only if it is what it was. Raises OSError EBUSY when it has changed."""
     first: list[str] = []
 
@@ -94,7 +94,7 @@ def ranged(fs: Any, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]
     """The bytes [start, end) of one file for each range. Remotely, those close to each other are one request."""
     if is_local(fs):
         return _read_local(path, ranges)
-    spans = merged(ranges)
+    spans = merged_ranges(ranges)
     starts, ends = [s[0] for s in spans], [s[1] for s in spans]
     chunks = fs.cat_ranges([path] * len(spans), starts, ends, on_error="raise")
     contents = []

@@ -57,9 +57,9 @@ class Exhausted(Exception):
 
 
 def retried(action: Callable[[], T], name: str, patience: Patience | None = None) -> T:
-    """What `action`, which must be safe to repeat, returns at last. Raises lasting errors as they are, else Exhausted.
+    """Returns what `action`, which must be safe to repeat, returns at last. Raises lasting errors as they are, else Exhausted.
 
-    `what` names the file in the log.
+    `name` names the file in the log.
     """
     allowed = patience or PATIENCE
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def client_options() -> dict[str, Any]:
-    """For botocore's Config."""
+    """Options of botocore's Config: time limits and tries."""
     return {
         "connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS,
         "retries": {"mode": "standard", "total_max_attempts": REQUEST_TRIES},
@@ -30,6 +30,7 @@ def client_options() -> dict[str, Any]:
 
 
 def is_s3(fs: Any) -> bool:
+    """Whether this fsspec file system is s3fs."""
     return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 

@@ -43,6 +43,7 @@ class SourceFile(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes, all the rest by default. Raises what `patiently` raises where the store does not answer."""
         start = self._file.tell()
         try:
             content: bytes = self._patiently(lambda: self._read(start, size))
@@ -84,6 +85,8 @@ class DamagedStream(Exception):
 
 
 class Readable(Protocol):
+    """What can be read from first to last byte."""
+
     def read(self, size: int, /) -> bytes: ...
 
 
@@ -95,6 +98,7 @@ class Decompressed:
         self._stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec)
 
     def read(self, size: int, /) -> bytes:
+        """The next decompressed bytes. Raises DamagedStream where the compressed bytes are wrong or cut."""
         try:
             return bytes(self._stream.read(size))
         except OSError as error:
@@ -156,7 +160,7 @@ class Blocks:
             return b""
 
 
-def merged(ranges: Sequence[tuple[int, int]], gap: int = 64 << 10, limit: int = 8 << 20) -> list[tuple[int, int]]:
+def merged_ranges(ranges: Sequence[tuple[int, int]], gap: int = 64 << 10, limit: int = 8 << 20) -> list[tuple[int, int]]:
     """Sorted spans that cover all ranges: neighbours joined across `gap` bytes while the span stays within `limit`."""
     spans: list[tuple[int, int]] = []
     for start, end in sorted(r for r in ranges if r[1] > r[0]):
@@ -187,4 +191,5 @@ def local_files(folder: str) -> Iterator[str]:
 
 
 def local_kind(path: str) -> str:
+    """"directory" or "file", by what a link points to; "other" for a dangling link and all else."""
     return "directory" if os.path.isdir(path) else "file" if os.path.isfile(path) else "other"

@@ -21,7 +21,7 @@ from fsspec.core import split_protocol, url_to_fs
 
 from pipeline.errors import InputError, OutputError, RootError
 from pipeline.store import s3
-from pipeline.store.listing import FileInfo, below, file_info, is_local, listed, remove
+from pipeline.store.listing import FileInfo, file_info, files_below, folder_entries, is_local, remove
 from pipeline.store.reading import READ_AHEAD, opener, ranged, retried_read
 from pipeline.store.retries import Exhausted, described, failures, retried
 from pipeline.store.source import SourceFile
@@ -124,6 +124,7 @@ class Store:
             raise OutputError(message) from error
 
     def exists(self, path: str) -> bool:
+        """Whether a file or folder is there. Raises OutputError where the store does not answer."""
         return self._retried(path, lambda: bool(self._target[0].exists(self._path(path))))
 
     def names(self, folder: str = "") -> list[str]:
@@ -139,10 +140,11 @@ class Store:
         return {name: int(item["size"]) for name, kind, item in self._listed(folder) if kind == "file"}
 
     def _listed(self, folder: str) -> list[tuple[str, str, dict[str, Any]]]:
-        entries = self._retried(folder, lambda: listed(self._target[0], self._path(folder)))
+        entries = self._retried(folder, lambda: folder_entries(self._target[0], self._path(folder)))
         return [(name.rsplit("/", 1)[-1], kind, item) for name, kind, item in entries]
 
     def size(self, path: str) -> int:
+        """Bytes of a file. Raises FileNotFoundError, or OutputError where the store does not answer."""
         return self._retried(path, lambda: int(self._target[0].size(self._path(path))))
 
     def open(self, path: str) -> IO[bytes]:
@@ -151,11 +153,13 @@ class Store:
         return io.BufferedReader(SourceFile(opener(fs, full, READ_AHEAD), partial(self._retried, path)))
 
     def read(self, path: str) -> bytes:
+        """The content of a file. Raises FileNotFoundError, or OutputError where the store does not answer."""
         fs, full = self._target[0], self._path(path)
         options = s3.IN_ONE_REQUEST if s3.is_s3(fs) else {}
         return self._retried(path, lambda: bytes(fs.cat_file(full, **options)))
 
     def read_json(self, path: str) -> Any:
+        """The value in a JSON file. Raises FileNotFoundError, OutputError, or ValueError where it is not JSON."""
         return json.loads(self.read(path))
 
     def create(self, path: str) -> AbstractContextManager[IO[bytes]]:
@@ -166,6 +170,7 @@ class Store:
         return remote_file(fs, full, self._url(path))
 
     def write(self, path: str, content: bytes) -> None:
+        """Makes or replaces a file, whole or not at all. Raises OutputError."""
         fs, full = self._target[0], self._path(path)
         if self.local is None and not s3.is_s3(fs):
             with self.create(path) as file:
@@ -178,6 +183,7 @@ class Store:
                 retried(lambda: fs.pipe_file(full, content), self._url(path))
 
     def write_json(self, path: str, value: Any) -> None:
+        """Writes a value as indented JSON; what JSON does not know becomes a string. Raises OutputError."""
         self.write(path, (json.dumps(value, indent=2, default=str) + "\n").encode())
 
     def create_new(self, path: str, content: bytes) -> bool:
@@ -252,6 +258,7 @@ def open_url(url: str, *, scattered: bool = False) -> SourceFile:
 
 
 def exists(url: str) -> bool:
+    """Whether a file or folder of the input is there. Raises InputError where its store does not answer."""
     fs, path = _resolved(url)
     options = {"strict": True} if "http" in fs.protocol else {}   # else a server that fails counts as one without the file
     return retried_read(url, lambda: bool(fs.exists(path, **options)))
@@ -273,6 +280,7 @@ def stat(url: str) -> FileInfo:
 
 
 def is_folder(url: str) -> bool:
+    """Whether this is a folder. Raises InputError where its store does not answer."""
     fs, path = _resolved(url)
     return retried_read(url, lambda: bool(fs.isdir(path)))
 
@@ -280,7 +288,7 @@ def is_folder(url: str) -> bool:
 def files_in(url: str) -> list[FileInfo]:
     """Every file directly in a folder, sorted by URL; empty when there is no such folder."""
     fs, path = _resolved(url)
-    listing = retried_read(url, lambda: listed(fs, path))
+    listing = retried_read(url, lambda: folder_entries(fs, path))
     infos = (retried_read(name, partial(file_info, fs, name, info)) for name, kind, info in listing if kind == "file")
     return sorted(infos, key=lambda info: info.url)
 
@@ -288,12 +296,12 @@ def files_in(url: str) -> list[FileInfo]:
 def find(url: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
     """Every file below a folder, or matching a glob pattern, with one of these suffixes; sorted by URL."""
     fs, path = _resolved(url)
-    listing = retried_read(url, lambda: below(fs, path))
+    listing = retried_read(url, lambda: files_below(fs, path))
     chosen = [name for name in listing if name.lower().endswith(suffixes)]
     infos = (retried_read(name, partial(file_info, fs, name, listing[name])) for name in chosen)
     return sorted(infos, key=lambda info: info.url)
 
 
 def known_protocols() -> list[str]:
-    """Those that fsspec brings and those that were registered with it; a package may still be missing."""
+    """The protocols that fsspec brings and those that were registered with it, sorted; a package may still be missing."""
     return sorted({*fsspec.available_protocols(), *fsspec.registry})

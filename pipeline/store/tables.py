@@ -37,11 +37,12 @@ REQUESTS = 32
 
 
 def is_vector(field: pa.Field) -> bool:
+    """Whether a column holds vectors: fixed-size lists of float16."""
     return bool(pa.types.is_fixed_size_list(field.type) and pa.types.is_float16(field.type.value_type))
 
 
 def as_matrix(column: pa.Array, dimension: int) -> Halves:
-    """float16 [rows, dimension]; zero rows where the list is null."""
+    """The vectors of a column as float16 [rows, dimension]; rows of zeros where the list is null."""
     out = np.zeros((len(column), dimension), np.float16)
     valid = np.asarray(column.is_valid())
     flat = column.drop_null().flatten()
@@ -68,6 +69,7 @@ def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, fac
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
+    """The content of a .npy file of this array. The same array gives the same bytes."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
@@ -81,12 +83,16 @@ def write_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, An
 
 @contextmanager
 def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str, Any]) -> Iterator[Any]:
+    """A new parquet file with `facts` (JSON-able) in its footer: yields a function that adds a table of this schema to it. The file
+    appears when the block ends without an error. Raises OutputError."""
     schema = schema.with_metadata({FOOTER: json.dumps(facts, sort_keys=True).encode()})
     with store.create(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         yield lambda table: writer.write_table(table.cast(schema))
 
 
 def read_table(store: Store, path: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+    """The table of a parquet file, or these columns of it; `filters`: an expression over the columns that are read, whose rows
+    stay. Raises FileNotFoundError, or OutputError where the store does not answer."""
     with spent(READ), _opened(store, path) as file:
         return parquet_table(file, columns, filters)
 
@@ -106,6 +112,8 @@ def parquet_table(file: IO[bytes], columns: Sequence[str] | None = None, filters
 
 
 def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A stage's columns of one shard, one row per input sample: all of them or these. Vectors are read by `read_vectors`. Raises
+    FileNotFoundError, or OutputError where the store does not answer."""
     return read_table(store, f"{folder}/{shard_id}.parquet", columns)
 
 
@@ -132,7 +140,8 @@ def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, An
 
 
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
-    """float16 [rows, d]; mapped, not read, where the store is local."""
+    """The vectors of one column of a shard, float16 [rows, d]; mapped, not read, where the store is local. Raises
+    FileNotFoundError, or RootError for what is no such array."""
     return read_npy(store, f"{folder}/{shard_id}.{name}.npy")
 
 
@@ -151,7 +160,8 @@ def vector_length(store: Store, folder: str, shard_id: str, name: str) -> int:
 
 
 def read_npy(store: Store, path: str) -> NDArray[Any]:
-    """An array, mapped, not read, where the store is local. Raises RootError for what is none: objects are never unpickled."""
+    """The array of a .npy file, of any shape and dtype; mapped, not read, where the store is local. Raises RootError for what is
+    none: objects are never unpickled."""
     try:
         if store.local is not None:
             mapped: NDArray[Any] = np.load(store.local / path, mmap_mode="r", allow_pickle=False)

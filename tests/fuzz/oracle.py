@@ -17,7 +17,7 @@ from collections import Counter
 from typing import Any
 
 from pipeline.input.samples import uid_of
-from pipeline.input.tar import END_MARK, RECORD, parsed
+from pipeline.input.tar import END_MARK, RECORD, parse_header
 from tests.fuzz.mutations import Mutant
 from tests.fuzz.originals import BLOCK, Sample
 
@@ -49,7 +49,7 @@ def places(made: Mutant, key: str) -> list[tuple[int, int]] | None:
 
 def _behind_extension(archive: bytes, start: int) -> bool:
     heads = (archive[start - back : start - back + BLOCK] for back in range(BLOCK, 17 * BLOCK, BLOCK) if start >= back)
-    return any((header := parsed(head)) is not None and header.type in EXTENDED for head in heads if len(head) == BLOCK)
+    return any((header := parse_header(head)) is not None and header.type in EXTENDED for head in heads if len(head) == BLOCK)
 
 
 def _intact(made: Mutant, rows: list[dict[str, Any]], gaps: list[dict[str, Any]]) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from pipeline.input.discovery import discover
 from pipeline.input.members import pax_records, split_name
 from pipeline.input.reader import fetch, read, write_tar
-from pipeline.input.samples import MAX_DEPTH, MAX_TEXT, WINDOW_SAMPLES, depth
+from pipeline.input.samples import MAX_DEPTH, MAX_TEXT, WINDOW_SAMPLES, nesting_depth
 from pipeline.input.tar import MAX_EXTENSION
 
 
@@ -538,7 +538,7 @@ def test_written_tars_are_the_same_bytes_each_time_and_webdataset_reads_them(tmp
 
 
 def test_how_deep_json_nests_is_a_bound_of_ours_not_of_the_stack():
-    assert depth(b'{"a": [' * (MAX_DEPTH // 2) + b"1" + b"]}" * (MAX_DEPTH // 2)) == MAX_DEPTH
-    assert depth(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)) == MAX_DEPTH + 1
+    assert nesting_depth(b'{"a": [' * (MAX_DEPTH // 2) + b"1" + b"]}" * (MAX_DEPTH // 2)) == MAX_DEPTH
+    assert nesting_depth(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)) == MAX_DEPTH + 1
     flat = json.dumps({"boxes": [[1, 2]] * 1000, "text": '[[[" \\' * 1000}).encode()
-    assert depth(flat) == 3
+    assert nesting_depth(flat) == 3

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.store.source import merged
+from pipeline.store.source import merged_ranges
 from pipeline.store.store import (
     Store,
     absolute,
@@ -158,9 +158,9 @@ def test_ranges_come_back_in_the_order_asked(store):
 
 
 def test_ranges_are_joined_only_when_they_are_close():
-    assert merged([(0, 10), (20, 30), (1000, 1010)], gap=10, limit=100) == [(0, 30), (1000, 1010)]
-    assert merged([(20, 30), (0, 25), (5, 6), (7, 7)], gap=0) == [(0, 30)]
-    assert merged([(0, 60), (60, 120)], gap=10, limit=100) == [(0, 60), (60, 120)]
+    assert merged_ranges([(0, 10), (20, 30), (1000, 1010)], gap=10, limit=100) == [(0, 30), (1000, 1010)]
+    assert merged_ranges([(20, 30), (0, 25), (5, 6), (7, 7)], gap=0) == [(0, 30)]
+    assert merged_ranges([(0, 60), (60, 120)], gap=10, limit=100) == [(0, 60), (60, 120)]
 
 
 def test_a_remote_file_is_read_from_first_to_last_without_reading_anything_twice(s3_server):

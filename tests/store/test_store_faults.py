@@ -20,7 +20,7 @@ import pytest
 from pipeline.errors import InputError, OutputError
 from pipeline.input.discovery import discover
 from pipeline.store import s3 as limits
-from pipeline.store.reading import retried_read, same_only
+from pipeline.store.reading import retried_read, unchanged_only
 from pipeline.store.source import SourceFile
 from pipeline.store.store import Store, exists, files_in, find, is_folder, open_url, read_ranges, stat
 
@@ -132,7 +132,7 @@ def test_a_local_disk_that_fails_once_is_read_again(tmp_path, quick):
 
 def test_a_local_file_that_was_replaced_is_not_gone_on_with(tmp_path, quick):
     (tmp_path / "a").write_bytes(CONTENT)
-    file = SourceFile(same_only(lambda: Shaky(tmp_path / "a", [1000])), partial(retried_read, "a"))
+    file = SourceFile(unchanged_only(lambda: Shaky(tmp_path / "a", [1000])), partial(retried_read, "a"))
     assert file.read(1000) == CONTENT[:1000]
     (tmp_path / "b").write_bytes(CONTENT)
     (tmp_path / "b").replace(tmp_path / "a")
