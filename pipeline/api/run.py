@@ -26,7 +26,7 @@ from schemas.answers.plans import RunEstimate
 if TYPE_CHECKING:
     from pipeline.distributed.executor import Executor
     from pipeline.models.route import RouteWish
-    from pipeline.stages.precision import Answer
+    from pipeline.stages.precision import MeasuredRoute
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SAMPLED = 8
@@ -113,7 +113,7 @@ def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Res
     plan's, if they can."""
     # Slow to import: a wrong recipe or input is said before.
     from pipeline.distributed import ray_executor as ray_shards
-    from pipeline.stages.precision import Question
+    from pipeline.stages.precision import PrecisionQuestion
 
     ours = ray_shards.connect(request.address, request.workers)
     stop_on_sigterm()
@@ -121,7 +121,7 @@ def _on_ray(request: Request, plan: Plan, tell: Reporter, started: float) -> Res
         with ray_shards.gpus_hidden():
             terms = ray_shards.settle(wish(plan.recipe), preferred=plan.route, note=tell.note)
             if terms.route != plan.route:
-                answer = ray_shards.settled_precision(Question(plan.recipe, plan.shards[:SAMPLED]), terms)
+                answer = ray_shards.settled_precision(PrecisionQuestion(plan.recipe, plan.shards[:SAMPLED]), terms)
                 terms, plan = replace(terms, route=answer.route), by_answer(plan, answer, tell)
             patience = ray_shards.Patience() if request.stall is None else ray_shards.Patience(stall=request.stall)
             executor = ray_shards.RayExecutor(
@@ -140,7 +140,7 @@ def _in_this_process(request: Request, plan: Plan, tell: Reporter, started: floa
     from pipeline.distributed.local import LocalExecutor
     from pipeline.models import machine
     from pipeline.models.process import threads_kept
-    from pipeline.stages.precision import Question, settled
+    from pipeline.stages.precision import PrecisionQuestion, settled
 
     stop_on_sigterm()
     with threads_kept():
@@ -152,11 +152,11 @@ def _in_this_process(request: Request, plan: Plan, tell: Reporter, started: floa
             plan = replace(plan, route="")
         if not plan.route:
             machine.offered_route(machine.RouteQuestion(wish(plan.recipe)))   # an unusable GPU is an error, not a slow run
-            plan = by_answer(plan, settled(Question(plan.recipe, plan.shards[:SAMPLED])), tell)
+            plan = by_answer(plan, settled(PrecisionQuestion(plan.recipe, plan.shards[:SAMPLED])), tell)
         return _under_lock(request, plan, LocalExecutor(gives_up=True), tell, started)
 
 
-def by_answer(plan: Plan, answer: "Answer", tell: Reporter) -> Plan:
+def by_answer(plan: Plan, answer: "MeasuredRoute", tell: Reporter) -> Plan:
     """The plan by the route that was settled, with the measurements behind it."""
     for distance in answer.distances:
         tell.note(str(distance))
@@ -203,7 +203,7 @@ def planned(request: Request, workers: int, nodes: int) -> RunEstimate:
     recipe = load(request.recipe, request.overrides, request.stages)
     shards = shards_of(recipe, request.inputs)
     from pipeline.queries.estimate import estimate
-    from pipeline.stages.precision import Question, settled  # slow to import: a wrong recipe or input is said before
+    from pipeline.stages.precision import PrecisionQuestion, settled  # slow to import: a wrong recipe or input is said before
 
-    answer = settled(Question(recipe, shards[:SAMPLED]))
+    answer = settled(PrecisionQuestion(recipe, shards[:SAMPLED]))
     return estimate(Plan(Store("memory://unused"), recipe, shards, answer.route), workers, nodes, answer.distances)

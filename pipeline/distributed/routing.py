@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[["RouteQuestion"], str]
+FindRoute = Callable[["RouteQuestion"], str]
 ANSWERS = 600.0
 """Seconds for a node to answer: it loads torch, perhaps from a slow disk, and its GPUs may be others' until then."""
 
@@ -31,7 +31,7 @@ ANSWERS = 600.0
 class Machine:
     """What runs on a node to learn of it."""
 
-    answer: Answer
+    answer: FindRoute
     """The route that it takes."""
     provides: Callable[[str], None]
     """Raises RouteError where it cannot provide a route: asked of nodes that join later."""
@@ -55,20 +55,20 @@ def settle(
     return replace(terms, check=machine.provides)
 
 
-def settled_precision(question: "precision.Question", terms: Terms) -> "precision.Answer":
+def settled_precision(question: "precision.PrecisionQuestion", terms: Terms) -> "precision.MeasuredRoute":
     """The terms' route with the precision that the recipe comes to on this run's first pairs, measured by one of the nodes that
     provide it. Nobody is asked where the recipe leaves nothing to measure."""
     from pipeline.stages import precision  # slow to import
 
     wanted = question.recipe.model.precision
     if wanted == "fp32" or (wanted == "auto" and not terms.on_gpu):
-        return precision.Answer(terms.route)
+        return precision.MeasuredRoute(terms.route)
     options: dict[str, Any] = {"num_cpus": 0, "num_gpus": CRUMB if terms.on_gpu else 0, "max_retries": 0}
     if terms.limits:
         options["runtime_env"] = {"env_vars": dict(terms.limits)}
     node = NodeAffinitySchedulingStrategy(min(terms.known), soft=False)
     try:
-        answer: precision.Answer = ray.get(
+        answer: precision.MeasuredRoute = ray.get(
             ray.remote(precision.settled).options(scheduling_strategy=node, **options).remote(question))
     except RayTaskError as error:
         if isinstance(error.cause, ShardmillError):
@@ -83,7 +83,7 @@ def _machine() -> Machine:
     return Machine(offered_route, provides)
 
 
-def _again(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: Answer) -> Terms | None:
+def _again(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute) -> Terms | None:
     """By the preferred route; None where it is not to be had."""
     try:
         terms = _by(wish, preferred, note, waiting, answer)
@@ -93,7 +93,7 @@ def _again(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiti
     return terms if terms.route == preferred else None
 
 
-def _by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: Answer) -> Terms:
+def _by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute) -> Terms:
     on_gpu = wish.device != "cpu" and gpu_comes(wish.device, note, waiting)
     there = cluster.nodes()
     nodes = (there.having("GPU") if on_gpu else there.having("CPU")).resources
@@ -106,7 +106,7 @@ def _by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting:
 
 
 def _survey(
-    nodes: Iterable[str], wish: "RouteWish", on_gpu: bool, limits: Mapping[str, str], answer: Answer
+    nodes: Iterable[str], wish: "RouteWish", on_gpu: bool, limits: Mapping[str, str], answer: FindRoute
 ) -> dict[str, Offer]:
     """What each node answers, in a process with these limits; a node that goes meanwhile is left out."""
     from pipeline.models.machine import RouteQuestion

@@ -33,6 +33,7 @@ class Written(IntFlag):
 
     @classmethod
     def of(cls, text: str) -> "Written":
+        """How this text is written: all small (or digits alone), all capitals, or else with a capital."""
         return cls.CAPITALS if text.isupper() else cls.SMALL if text.islower() or text.isdigit() else cls.CAPITAL
 
 
@@ -47,12 +48,12 @@ class Candidate(NamedTuple):
 class _Use(NamedTuple):
     row: int
     rank: int
-    seen: int
+    frequency: int
     written: Written
 
     def joined(self, other: "_Use") -> "_Use":
         """One use of two spellings of the same sense ("sun", "Sun")."""
-        return _Use(self.row, min(self.rank, other.rank), max(self.seen, other.seen), self.written | other.written)
+        return _Use(self.row, min(self.rank, other.rank), max(self.frequency, other.frequency), self.written | other.written)
 
 
 class Match(NamedTuple):
@@ -75,35 +76,35 @@ class AliasIndex:
 
     def matches(self, text: str) -> list[Match]:
         """Mentions from left to right, the longest at each place, without overlap."""
-        found = [(match.start(), match.end(), match.group()) for match in WORD.finditer(text, 0, MAX_CHARACTERS)]
-        keys = [folded(word) for _, _, word in found]
+        tokens = [(match.start(), match.end(), match.group()) for match in WORD.finditer(text, 0, MAX_CHARACTERS)]
+        keys = [folded(word) for _, _, word in tokens]
         matches: list[Match] = []
         at = 0
         while at < len(keys):
-            alias, count = self._longest(text, found, keys, at)
+            alias, count = self._longest(text, tokens, keys, at)
             if alias is not None:
-                start, end = found[at][0], found[at + count - 1][1]
+                start, end = tokens[at][0], tokens[at + count - 1][1]
                 if self.candidates(alias, text[start:end]):
                     matches.append(Match(start, end, alias))
             at += count
         return matches
 
     def _longest(
-        self, text: str, found: list[tuple[int, int, str]], keys: list[str], at: int
+        self, text: str, tokens: list[tuple[int, int, str]], keys: list[str], at: int
     ) -> tuple[str | None, int]:
         for count in range(min(self.longest.get(keys[at], 1), len(keys) - at), 1, -1):
-            alias = self._known(" ".join(keys[at : at + count - 1]) + " ", keys[at + count - 1])
+            alias = self._alias(" ".join(keys[at : at + count - 1]) + " ", keys[at + count - 1])
             if alias is not None and all(
-                _JOINED.fullmatch(text, found[i][1], found[i + 1][0]) for i in range(at, at + count - 1)
+                _JOINED.fullmatch(text, tokens[i][1], tokens[i + 1][0]) for i in range(at, at + count - 1)
             ):
                 return alias, count
-        return self._known("", keys[at]), 1
+        return self._alias("", keys[at]), 1
 
-    def _known(self, before: str, word: str) -> str | None:
-        """The alias `before` + `word` or its singular; None when the index has neither."""
-        if before + word in self.senses:
-            return before + word
-        return next((before + form for form in singulars(word) if before + form in self.senses), None)
+    def _alias(self, prefix: str, word: str) -> str | None:
+        """The alias `prefix` + `word`, or + its singular; None when the index has neither."""
+        if prefix + word in self.senses:
+            return prefix + word
+        return next((prefix + form for form in singulars(word) if prefix + form in self.senses), None)
 
     def candidates(self, alias: str, text: str) -> list[Candidate]:
         """The senses of an alias, as far as the way it is written in the text allows them."""
@@ -112,9 +113,9 @@ class AliasIndex:
 
     def known_share(self, text: str) -> float:
         """Share of the words (digits aside) that the vocabulary has, plurals as singulars; 0 where there are none."""
-        found = [word for word in words(text[:MAX_CHARACTERS]) if not word.isdigit()]
-        known = sum(word in self.vocabulary or any(s in self.vocabulary for s in singulars(word)) for word in found)
-        return known / len(found) if found else 0.0
+        tokens = [word for word in words(text[:MAX_CHARACTERS]) if not word.isdigit()]
+        in_vocabulary = sum(word in self.vocabulary or any(s in self.vocabulary for s in singulars(word)) for word in tokens)
+        return in_vocabulary / len(tokens) if tokens else 0.0
 
 
 def build(base: KnowledgeBase, stop: tuple[str, ...] = ()) -> AliasIndex:
@@ -135,9 +136,9 @@ def _built(base: KnowledgeBase, stop: tuple[str, ...]) -> AliasIndex:
             if "-" in lemma and " " not in lemma:
                 closed[key.replace(" ", "")] = key   # "T-shirt" is also spelt "tshirt"
     blocked = STOP_WORDS | STOP_ENTITIES | {" ".join(words(alias)) for alias in stop}
-    senses = {key: _senses(base, key, list(found.values())) for key, found in uses.items() if len(key) > 1}
+    senses = {key: _senses(base, key, list(by_row.values())) for key, by_row in uses.items() if len(key) > 1}
     senses = {**{spelt: senses[key] for spelt, key in closed.items()}, **senses}
-    for key in [key for key, found in senses.items() if not found and any(senses.get(one) for one in singulars(key))]:
+    for key in [key for key, candidates in senses.items() if not candidates and any(map(senses.get, singulars(key)))]:
         del senses[key]   # "shoes" is a state of affairs only in an idiom
     senses |= dict.fromkeys(blocked, ())
     longest: dict[str, int] = defaultdict(int)
@@ -173,9 +174,9 @@ def _senses(base: KnowledgeBase, key: str, uses: list[_Use]) -> tuple[Candidate,
     if len(uses) == 1:   # 86 of 100 aliases
         use = uses[0]
         return (Candidate(use.row, 0.0, use.written),) if base.depictability(use.row) >= 0 else ()
-    weights = [use.seen + 1.0 / max(use.rank, 1) for use in uses]
+    weights = [use.frequency + 1.0 / max(use.rank, 1) for use in uses]
     total = sum(weights)
-    shown = sum(weight for use, weight in zip(uses, weights, strict=True) if base.depictability(use.row) >= 0)
-    if not uses or shown < DEPICTABLE_MASS * total:
+    depictable = sum(weight for use, weight in zip(uses, weights, strict=True) if base.depictability(use.row) >= 0)
+    if not uses or depictable < DEPICTABLE_MASS * total:
         return ()
     return tuple(Candidate(use.row, log(weight / total), use.written) for use, weight in zip(uses, weights, strict=True))

@@ -47,7 +47,7 @@ class Settings:
 
 
 def deranged(count: int, seed: int) -> NDArray[np.int64]:
-    """A seeded permutation without a fixed point (one cycle); of one element, the identity."""
+    """A seeded permutation i64[count] without a fixed point (one cycle); of one element, the identity."""
     order = np.random.default_rng(seed).permutation(count)
     out = np.empty(count, np.int64)
     out[order] = np.roll(order, 1)
@@ -55,13 +55,14 @@ def deranged(count: int, seed: int) -> NDArray[np.int64]:
 
 
 def senses_of(index: AliasIndex, aliases: Sequence[str]) -> tuple[Senses, NDArray[np.int64]]:
-    """The senses of the aliases, and the knowledge base's rows of the entities they mean (ascending)."""
-    found = [(alias, sense) for alias in sorted(set(aliases)) for sense in index.senses.get(alias, ())]
-    rows = np.unique(np.array([sense.row for _, sense in found], np.int64))
-    entities = np.searchsorted(rows, [sense.row for _, sense in found]).astype(np.int32)
-    priors = np.array([sense.log_prior for _, sense in found], np.float32)
-    written = np.array([sense.written for _, sense in found], np.int8)
-    return Senses(tuple(alias for alias, _ in found), entities, priors, written), rows
+    """The senses of the aliases, sorted by alias, and the knowledge base's rows of the entities they mean: i64[entities],
+    ascending."""
+    pairs = [(alias, sense) for alias in sorted(set(aliases)) for sense in index.senses.get(alias, ())]
+    rows = np.unique(np.array([sense.row for _, sense in pairs], np.int64))
+    entities = np.searchsorted(rows, [sense.row for _, sense in pairs]).astype(np.int32)
+    priors = np.array([sense.log_prior for _, sense in pairs], np.float32)
+    written = np.array([sense.written for _, sense in pairs], np.int8)
+    return Senses(tuple(alias for alias, _ in pairs), entities, priors, written), rows
 
 
 def choosing_text(base: KnowledgeBase, row: int) -> str:
@@ -112,13 +113,14 @@ def _texts(vectors: Floats, background: NDArray[np.float16]) -> Texts:
 
 
 def shuffled_z(table: EntityTable, mentions: Mentions, embeddings: NDArray[np.float16], seed: int) -> Floats:
-    """z of the senses chosen when each sample's mentions get another sample's image (SHUFFLES seeded derangements)."""
+    """z, f32, of the senses that are chosen when each sample's mentions get another sample's image: SHUFFLES seeded derangements
+    one after another. `embeddings`: float16 [rows, d], unit rows; empty where fewer than two images have mentions."""
     images = np.unique(mentions.images)
     if len(images) < 2:
         return np.zeros(0, np.float32)
     place = np.searchsorted(images, mentions.images)
-    others = [images[deranged(len(images), seed + i)][place] for i in range(SHUFFLES)]
-    return np.concatenate([link(table, replace(mentions, images=other), embeddings).z for other in others])
+    derangements = [images[deranged(len(images), seed + i)][place] for i in range(SHUFFLES)]
+    return np.concatenate([link(table, replace(mentions, images=rows), embeddings).z for rows in derangements])
 
 
 def with_threshold(

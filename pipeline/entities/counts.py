@@ -17,5 +17,6 @@ class Frequent:
     min_count: int
 
     def ids(self) -> frozenset[str]:
+        """Ids of the entities that enough samples have."""
         table = read_table(self.store, self.path, ["id", "count"])
         return frozenset(table.filter(pc.greater_equal(table.column("count"), self.min_count)).column("id").to_pylist())

@@ -61,4 +61,4 @@ def singulars(word: str) -> tuple[str, ...]:
         return (_IRREGULAR[word],)
     if len(word) < 4 or word.endswith(_NO_PLURAL):
         return ()
-    return tuple(word.removesuffix(ending) + then for ending, then in _RULES if word.endswith(ending))
+    return tuple(word.removesuffix(ending) + replacement for ending, replacement in _RULES if word.endswith(ending))

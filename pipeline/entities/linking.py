@@ -46,22 +46,22 @@ class Links:
 
 
 def mentions_of(column: pa.Array | pa.ChunkedArray, valid: NDArray[np.bool_]) -> Mentions:
-    """The mentions in the valid rows of a `mentions` column; `images` are rows of the column."""
+    """The mentions in the rows of a `mentions` column that are `valid`, bool[rows]; `images` are rows of the column."""
     rows = [row if ok else None for row, ok in zip(column.to_pylist(), valid, strict=True)]
-    found = [mention for row in rows for mention in row or ()]
-    alias, text, start, end = ([mention[part] for mention in found] for part in ("alias", "text", "start", "end"))
+    mentions = [mention for row in rows for mention in row or ()]
+    alias, text, start, end = ([mention[part] for mention in mentions] for part in ("alias", "text", "start", "end"))
     images = np.repeat(np.arange(len(rows)), [len(row or ()) for row in rows])
     return Mentions(alias, text, start, end, images.astype(np.int64))
 
 
 def link(table: EntityTable, mentions: Mentions, embeddings: NDArray[np.float16]) -> Links:
     """Chooses a sense for each mention; ties go to the first sense. `embeddings`: float16 [rows, d], unit rows."""
-    found = [table.senses.of(alias, text) for alias, text in zip(mentions.aliases, mentions.texts, strict=True)]
-    counts = np.array([len(senses) for senses in found], np.int64)
+    senses_of_mentions = [table.senses.of(alias, text) for alias, text in zip(mentions.aliases, mentions.texts, strict=True)]
+    counts = np.array([len(senses) for senses in senses_of_mentions], np.int64)
     linked = np.flatnonzero(counts)
     if not len(linked):
         return Links(linked, np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))
-    senses = np.array([sense for group in found for sense in group], np.int64)
+    senses = np.array([sense for group in senses_of_mentions for sense in group], np.int64)
     entities = table.senses.entities[senses]
     images = np.repeat(mentions.images, counts)
     score = (
@@ -75,7 +75,8 @@ def link(table: EntityTable, mentions: Mentions, embeddings: NDArray[np.float16]
 
 
 def first_of_best(score: Floats, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of the first highest score in each of the consecutive groups; no group is empty."""
+    """Positions i64[groups] of the first highest score in each of the consecutive groups. `score`: f32[n]; `counts`: i64[groups],
+    the sizes of the groups, none of them 0."""
     group = np.repeat(np.arange(len(counts)), counts)
     order: NDArray[np.int64] = np.lexsort((np.arange(len(score)), -score, group))
     first: NDArray[np.int64] = order[np.concatenate([[0], np.cumsum(counts)[:-1]])]
@@ -85,17 +86,18 @@ def first_of_best(score: Floats, counts: NDArray[np.int64]) -> NDArray[np.int64]
 def standardised(
     texts: Texts, entities: NDArray[np.int32], embeddings: NDArray[np.float16], images: NDArray[np.int64]
 ) -> Floats:
-    """z of each pair (entity, image row)."""
+    """z of each pair (entity, image row), f32[p]: the cosine less its mean over background images, over their standard deviation.
+    `entities`: i32[p]; `images`: i64[p], rows of `embeddings`, float16 [rows, d]."""
     out = np.empty(len(entities), np.float32)
     for start in range(0, len(entities), _PAIRS_AT_ONCE):
         rows = slice(start, start + _PAIRS_AT_ONCE)
-        left = texts.embeddings[entities[rows]].astype(np.float32)
-        right = embeddings[images[rows]].astype(np.float32)
-        out[rows] = (left * right).sum(axis=1)
+        text_vectors = texts.embeddings[entities[rows]].astype(np.float32)
+        image_vectors = embeddings[images[rows]].astype(np.float32)
+        out[rows] = (text_vectors * image_vectors).sum(axis=1)
     return (out - texts.mean[entities]) / texts.std[entities]
 
 
 def confirmed_counts(rows: Sequence[Sequence[Mapping[str, Any]] | None]) -> pa.Array:
-    """int32: distinct confirmed entities of each sample; null where nothing was linked."""
+    """How many distinct entities of each sample are confirmed, int32; null where nothing was linked."""
     counts = [None if row is None else len({entity["id"] for entity in row if entity["confirmed"]}) for row in rows]
     return pa.array(counts, pa.int32())

@@ -28,13 +28,13 @@ class CaptionStage(Stage):
 def caption_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of schemas CAPTION for a batch with `uid` and `caption`."""
     rows = [
-        {"uid": uid} if caption is None else {"uid": uid, **measured(caption)}
+        {"uid": uid} if caption is None else {"uid": uid, **caption_measures(caption)}
         for uid, caption in zip(batch["uid"].to_pylist(), batch["caption"].to_pylist(), strict=True)
     ]
     return pa.RecordBatch.from_pylist(rows, schema=CAPTION)
 
 
-def measured(caption: str) -> dict[str, Any]:
+def caption_measures(caption: str) -> dict[str, Any]:
     """The columns of one caption, by name."""
     text = normalised(caption)
     words = text.split()

@@ -56,14 +56,17 @@ class ClipStage(Stage):
 
     @property
     def spec(self) -> ModelSpec:
+        """The model by name, as `models.weights` takes it."""
         return ModelSpec(self.model, self.pretrained)
 
     @cached_property
     def description(self) -> Description:
+        """What the columns depend on, read from the model's config and files. Raises InputError for a model that does not exist."""
         return describe(self.spec)
 
     @property
     def writes(self) -> pa.Schema:
+        """The columns, with the model's dimension."""
         return clip_schema(self.description.dimension)
 
     @property
@@ -82,21 +85,22 @@ class ClipStage(Stage):
 
 
 def clip_columns(embedder: Embedder, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Columns of `clip_schema`."""
+    """Columns of `clip_schema` for a batch with `uid`, `image`, `caption` and PIXELS."""
     pictures, captions, encoded = pixel_arrays(batch), batch["caption"], batch["image"]
-    whole = np.array([picture is not None and captions[row].is_valid for row, picture in enumerate(pictures)], bool)
-    rows = np.flatnonzero(whole).tolist()
+    complete = np.array([picture is not None and captions[row].is_valid for row, picture in enumerate(pictures)], bool)
+    rows = np.flatnonzero(complete).tolist()
     with spent("preprocess"):
-        pixels = embedder.preprocess(seen(pictures, batch["pixels_plain"].to_pylist(), encoded, rows))
+        pixels = embedder.preprocess(encoder_pictures(pictures, batch["pixels_plain"].to_pylist(), encoded, rows))
     with spent("model"):
         images, texts = embedder.encode_pairs(pixels, [captions[row].as_py() for row in rows])
-    return columns_of(batch["uid"], whole, images, texts)
+    return columns_of(batch["uid"], complete, images, texts)
 
 
-def seen(
+def encoder_pictures(
     pictures: Sequence[Pixels | None], plain: Sequence[bool | None], encoded: pa.Array, rows: Sequence[int]
 ) -> Iterator[Picture]:
-    """What open_clip would see of the pictures of some rows, one at a time."""
+    """Yields the pictures of these rows as open_clip's transform takes them, one at a time: the pixels uint8 [rows, columns, 3]
+    where `plain`, else the picture opened again."""
     for row in rows:
         other = None if plain[row] else reopened(encoded[row].as_py())
         picture = pictures[row] if other is None else other
@@ -104,14 +108,15 @@ def seen(
             yield picture
 
 
-def columns_of(uids: pa.Array, whole: NDArray[np.bool_], images: Floats, texts: Floats) -> pa.RecordBatch:
-    """Columns for unit vectors of the rows in `whole`, in order; vectors that are not finite become an error."""
+def columns_of(uids: pa.Array, complete: NDArray[np.bool_], images: Floats, texts: Floats) -> pa.RecordBatch:
+    """Columns of `clip_schema` for unit vectors f32 [m, d] of the m rows in `complete`, in order; vectors that are not finite
+    become an error."""
     finite = np.isfinite(images).all(axis=1) & np.isfinite(texts).all(axis=1)
-    good = whole.copy()
-    good[whole] = finite
-    similarity = np.zeros(len(whole), np.float32)
+    good = complete.copy()
+    good[complete] = finite
+    similarity = np.zeros(len(complete), np.float32)
     similarity[good] = (images[finite] * texts[finite]).sum(axis=1, dtype=np.float32)
-    errors = [ClipFault.NOT_FINITE.value if lost else None for lost in whole & ~good]
+    errors = [ClipFault.NOT_FINITE.value if lost else None for lost in complete & ~good]
     return pa.RecordBatch.from_arrays([
         uids,
         pa.array(similarity, pa.float32(), mask=~good),

@@ -31,6 +31,7 @@ class EntitiesStage(Stage):
 
     @property
     def identity(self) -> dict[str, Any]:
+        """The table by the last part of its URL."""
         return {"table": self.table.rstrip("/").rsplit("/", 1)[-1]}
 
     @contextmanager
@@ -41,10 +42,10 @@ class EntitiesStage(Stage):
 def entity_columns(table: EntityTable, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of schemas ENTITIES for a batch with `uid`, `mentions` and `image_embedding`."""
     column, vectors = batch["mentions"], batch["image_embedding"]
-    seen = np.asarray(vectors.is_valid()) & np.asarray(column.is_valid())
-    mentions = mentions_of(column, seen)
+    linkable = np.asarray(vectors.is_valid()) & np.asarray(column.is_valid())
+    mentions = mentions_of(column, linkable)
     links = link(table, mentions, as_matrix(vectors, vectors.type.list_size))
-    rows: list[list[dict[str, Any]] | None] = [[] if here else None for here in seen]
+    rows: list[list[dict[str, Any]] | None] = [[] if has_both else None for has_both in linkable]
     for mention, entity, score, z in zip(links.mentions, links.entities, links.scores, links.z, strict=True):
         row = rows[mentions.images[mention]]
         if row is not None:

@@ -52,9 +52,9 @@ def hash_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def cosines(size: int, count: int) -> NDArray[np.float64]:
-    """The first `count` basis vectors of the DCT-II over `size` values, one per row."""
-    found: NDArray[np.float64] = np.cos(np.pi / size * np.outer(np.arange(count), np.arange(size) + 0.5))
-    return found
+    """The first `count` basis vectors of the DCT-II over `size` values, not normalised: f64 [count, size]."""
+    basis: NDArray[np.float64] = np.cos(np.pi / size * np.outer(np.arange(count), np.arange(size) + 0.5))
+    return basis
 
 
 def perceptual_hashes(small: NDArray[np.uint8]) -> NDArray[np.uint64]:

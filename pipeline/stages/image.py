@@ -34,9 +34,11 @@ class ImageStage(Stage):
 
     @property
     def identity(self) -> dict[str, Any]:
+        """What decides which pictures decode; the guard does not."""
         return {"allowed_formats": self.allowed_formats, "max_pixels": self.max_pixels}
 
     def careful(self) -> "ImageStage":
+        """The stage with a guard, for the last try of a shard."""
         return replace(self, guard=self.guard or Guard())
 
     @contextmanager
@@ -67,7 +69,7 @@ def image_columns(decoded: Callable[[memoryview], Decoded], batch: pa.RecordBatc
             row["image_bytes"] = encoded.size
             try:
                 picture = decoded(memoryview(encoded).cast("B"))
-                row |= measured(picture, source)
+                row |= picture_measures(picture, source)
             except SampleFailure as failure:
                 row["image_error"] = failure.code
         rows.append(row)
@@ -76,7 +78,7 @@ def image_columns(decoded: Callable[[memoryview], Decoded], batch: pa.RecordBatc
     return pa.RecordBatch.from_arrays([*columns.columns, *pixel_columns(pictures)], schema=pa.schema([*IMAGE, *PIXELS]))
 
 
-def measured(picture: Decoded, source: tuple[int | None, int | None]) -> dict[str, Any]:
+def picture_measures(picture: Decoded, source: tuple[int | None, int | None]) -> dict[str, Any]:
     """The columns of one readable picture, by name; `source` is the original size that the input brought."""
     size = picture.width, picture.height
     original = (source[0], source[1]) if source[0] and source[1] and min(source[0], source[1]) > 0 else size
@@ -94,9 +96,9 @@ def measured(picture: Decoded, source: tuple[int | None, int | None]) -> dict[st
     }
 
 
-def pixel_columns(found: Sequence[Decoded | None]) -> list[pa.Array]:
+def pixel_columns(decoded: Sequence[Decoded | None]) -> list[pa.Array]:
     """The columns of schemas PIXELS; null where there is no picture. Each picture stays where its decoder put it."""
-    pictures = [None if picture is None else picture.pixels for picture in found]
+    pictures = [None if picture is None else picture.pixels for picture in decoded]
     flat = [np.zeros(0, np.uint8) if picture is None else picture.reshape(-1) for picture in pictures]
     views = np.zeros(len(flat), VIEW)
     views["length"] = [picture.size for picture in flat]
@@ -113,5 +115,5 @@ def pixel_columns(found: Sequence[Decoded | None]) -> list[pa.Array]:
     )
     rows = pa.array([None if picture is None else picture.shape[0] for picture in pictures], pa.int32())
     columns = pa.array([None if picture is None else picture.shape[1] for picture in pictures], pa.int32())
-    plain = pa.array([None if picture is None else picture.plain for picture in found], pa.bool_())
+    plain = pa.array([None if picture is None else picture.plain for picture in decoded], pa.bool_())
     return [rgb, rows, columns, plain]

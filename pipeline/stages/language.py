@@ -37,13 +37,13 @@ class LanguageStage(Stage):
 
 def language_columns(detector: LangDetector, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of schemas LANGUAGE for a batch with `uid` and `caption_text`."""
-    found = [detected(detector, text) for text in batch["caption_text"].to_pylist()]
+    detections = [detected(detector, text) for text in batch["caption_text"].to_pylist()]
     return pa.RecordBatch.from_arrays(
         [
             batch["uid"],
-            pa.array([language for language, _ in found], pa.string()),
-            pa.array([confidence for _, confidence in found], pa.float32()),
-            pa.nulls(len(found), pa.string()),
+            pa.array([language for language, _ in detections], pa.string()),
+            pa.array([confidence for _, confidence in detections], pa.float32()),
+            pa.nulls(len(detections), pa.string()),
         ],
         schema=LANGUAGE,
     )

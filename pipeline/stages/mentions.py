@@ -34,8 +34,9 @@ class MentionsStage(Stage):
 
     @property
     def identity(self) -> dict[str, Any]:
-        found = names.identity() if self.ner else None
-        return {"knowledge": content_id(self.knowledge), "ner": found, "stop": sorted(self.stop)}
+        """The knowledge base and the recogniser by their content."""
+        recogniser = names.identity() if self.ner else None
+        return {"knowledge": content_id(self.knowledge), "ner": recogniser, "stop": sorted(self.stop)}
 
     @contextmanager
     def open(self) -> Iterator[Transform]:
@@ -48,9 +49,9 @@ def mention_columns(index: AliasIndex, find_names: names.NameFinder | None, batc
     texts: list[str | None] = batch["caption_text"].to_pylist()
     mentions = [None if text is None else alias_mentions(index, text) for text in texts]
     if find_names is not None:
-        for text, found, spans in zip(texts, mentions, find_names([text or "" for text in texts]), strict=True):
-            if text is not None and found is not None:
-                add_names(text, found, spans)
+        for text, caption_mentions, spans in zip(texts, mentions, find_names([text or "" for text in texts]), strict=True):
+            if text is not None and caption_mentions is not None:
+                add_names(text, caption_mentions, spans)
     return pa.RecordBatch.from_arrays(
         [
             batch["uid"],

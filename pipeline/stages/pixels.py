@@ -20,11 +20,11 @@ def pixel_arrays(batch: pa.RecordBatch) -> list[NDArray[np.uint8] | None]:
     where = np.frombuffer(views, VIEW)[rgb.offset:rgb.offset + len(rgb)] if len(rgb) else np.zeros(0, VIEW)
     inline = where.view(np.uint8).reshape(-1, VIEW.itemsize)[:, 4:]
     shapes = zip(batch["pixels_rows"].to_pylist(), batch["pixels_columns"].to_pylist(), strict=True)
-    found: list[NDArray[np.uint8] | None] = []
-    for own, (length, _, buffer, start), (rows, columns) in zip(inline, where.tolist(), shapes, strict=True):
+    pictures: list[NDArray[np.uint8] | None] = []
+    for inlined, (length, _, buffer, start), (rows, columns) in zip(inline, where.tolist(), shapes, strict=True):
         if rows is None:
-            found.append(None)
+            pictures.append(None)
             continue
-        picture = own[:length] if length <= INLINE else np.frombuffer(values[buffer], np.uint8)[start:start + length]
-        found.append(picture.reshape(rows, columns, 3))
-    return found
+        picture = inlined[:length] if length <= INLINE else np.frombuffer(values[buffer], np.uint8)[start:start + length]
+        pictures.append(picture.reshape(rows, columns, 3))
+    return pictures

@@ -46,9 +46,11 @@ class Distance:
 
     @property
     def acceptable(self) -> bool:
+        """Whether the route may be taken: all values are finite and each bound is crossed by fewer than FLIPS of the pairs."""
         return self.finite and all(share < FLIPS for _, share in self.flips)
 
     def record(self) -> dict[str, Any]:
+        """The fields by name, for the log."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -61,7 +63,7 @@ class Distance:
 
 
 def distance(route: str, similarities: Floats, reference: Floats, bounds: Sequence[float]) -> Distance:
-    """Of similarities f32[n] by a route to those by fp32.
+    """How far similarities f32[n] by a route are from those by fp32, f32[n], and how many pairs cross each of these bounds.
 
     Of 512 pairs hardly one lies near enough to a bound to cross it, so the share is an expectation (`crossing`).
     """
@@ -69,13 +71,14 @@ def distance(route: str, similarities: Floats, reference: Floats, bounds: Sequen
     finite = bool(np.isfinite(errors).all())
     errors = np.where(np.isfinite(errors), errors, 2.0)
     size = np.abs(errors)
-    found = tuple((float(bound), crossing(reference, errors, bound)) for bound in bounds)
-    return Distance(route, len(reference), float(size.mean()), float(np.quantile(size, 0.999)), finite, found)
+    flips = tuple((float(bound), crossing(reference, errors, bound)) for bound in bounds)
+    return Distance(route, len(reference), float(size.mean()), float(np.quantile(size, 0.999)), finite, flips)
 
 
 def crossing(reference: Floats, errors: NDArray[np.float64], bound: float) -> float:
-    """The expected share of pairs that an error takes across a bound: their density there (Gaussian kernels, Scott 1992) times
-    the mean size of an error, for errors that are small and do not depend on where a pair lies."""
+    """The expected share of pairs that an error takes across a bound: their density there (Gaussian kernels, Scott 1992) times the
+    mean size of an error, for errors that are small and do not depend on where a pair lies. `reference`: f32[n] similarities;
+    `errors`: f64[n]."""
     spread = float(reference.std())
     if not spread:
         return float((np.abs(errors) >= np.abs(reference - bound)).mean())
@@ -86,22 +89,23 @@ def crossing(reference: Floats, errors: NDArray[np.float64], bound: float) -> fl
 
 
 def bounds_of(rules: Rules, reference: Floats, shuffled: Floats) -> list[float]:
-    """The numbers that rules hold a similarity against; relative ones as these pairs would give them."""
-    found: list[float] = []
+    """The numbers that rules hold a similarity against; relative ones as similarities f32[n] of these pairs, and of shuffled pairs,
+    would give them."""
+    bounds: list[float] = []
     for rule in rules.values():
         if rule.column not in SCORES:
             continue
-        found += [float(value) for value in (rule.min, rule.above, rule.max, rule.below) if value is not None]
+        bounds += [float(value) for value in (rule.min, rule.above, rule.max, rule.below) if value is not None]
         if rule.null_quantile is not None and len(shuffled):
-            found.append(float(np.quantile(shuffled, rule.null_quantile)))
+            bounds.append(float(np.quantile(shuffled, rule.null_quantile)))
         if rule.fraction is not None and len(reference):
-            found.append(float(np.quantile(reference, 1 - rule.fraction)))
-    return found
+            bounds.append(float(np.quantile(reference, 1 - rule.fraction)))
+    return bounds
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a worker needs to settle the route of a run."""
+class PrecisionQuestion:
+    """What a worker is asked for the route of a run: the recipe and shards to take pairs from."""
 
     recipe: Recipe
     shards: tuple[Shard, ...]
@@ -109,6 +113,7 @@ class Question:
 
     @property
     def wish(self) -> "RouteWish":
+        """The route that the recipe asks for."""
         from pipeline.models.route import RouteWish
 
         model = self.recipe.model
@@ -116,65 +121,66 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class MeasuredRoute:
     """A route, and the measurements behind it: none where fp32 was asked for, or is what the device does best."""
 
     route: str
     distances: tuple[Distance, ...] = ()
 
 
-def settled(question: Question) -> Answer:
-    """The route of this machine for a run. Asked of a worker, for the driver's machine may be another kind."""
+def settled(question: PrecisionQuestion) -> MeasuredRoute:
+    """The route of this machine for a run, measured on the run's first pairs. It is asked of a worker, for the driver's machine may
+    be another kind. Raises InputError where the wish cannot be had."""
     from pipeline.models.route import local_route, parse
 
     wish = question.wish
     plain = local_route(wish)
     device = parse(plain).device
     if wish.precision == "fp32" or (wish.precision == "auto" and device == "cpu"):
-        return Answer(plain)
+        return MeasuredRoute(plain)
     sample = tuple(first_pairs(question, PAIRS[device]))
     reference_route = local_route(replace(wish, precision="fp32"))
     if not sample:
-        return Answer(plain)
+        return MeasuredRoute(plain)
     reference, shuffled = similarities(question.recipe, reference_route, sample)
     bounds = bounds_of(question.recipe.filters, reference, shuffled)
-    found: list[Distance] = []
+    distances: list[Distance] = []
     for precision in FASTEST_FIRST if wish.precision == "auto" else (wish.precision,):
-        taken = replace(wish, precision=precision)   # type: ignore[arg-type]
+        faster = replace(wish, precision=precision)   # type: ignore[arg-type]
         # On a GPU operator by operator: to compile takes a minute, and what is fused rounds alike or less often.
-        tried = local_route(taken if device == "cpu" else replace(taken, packed=False))
-        found.append(distance(tried, similarities(question.recipe, tried, sample)[0], reference, bounds))
-        if wish.precision != "auto" or found[-1].acceptable:
-            return Answer(local_route(taken), tuple(found))
-    return Answer(reference_route, tuple(found))
+        faster_route = local_route(faster if device == "cpu" else replace(faster, packed=False))
+        distances.append(distance(faster_route, similarities(question.recipe, faster_route, sample)[0], reference, bounds))
+        if wish.precision != "auto" or distances[-1].acceptable:
+            return MeasuredRoute(local_route(faster), tuple(distances))
+    return MeasuredRoute(reference_route, tuple(distances))
 
 
 Pair = tuple[Any, str]
 """A picture as the clip stage sees it, and its caption."""
 
 
-def first_pairs(question: Question, count: int) -> Iterator[Pair]:
+def first_pairs(question: PrecisionQuestion, count: int) -> Iterator[Pair]:
     """The first pairs of the input that get an embedding."""
-    from pipeline.stages.clip import seen
+    from pipeline.stages.clip import encoder_pictures
     from pipeline.stages.image import ImageStage
     from pipeline.stages.pixels import pixel_arrays
 
-    recipe, left = question.recipe, count
+    recipe, missing = question.recipe, count
     with ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels).open() as decoded:
         for shard in question.shards:
             for batch in read(shard, caption_keys=recipe.caption.keys):
                 pictures = decoded(batch)
                 arrays, captions = pixel_arrays(pictures), batch["caption"]
-                rows = [row for row, array in enumerate(arrays) if array is not None and captions[row].is_valid][:left]
-                pixels = seen(arrays, pictures["pixels_plain"].to_pylist(), batch["image"], rows)
+                rows = [row for row, array in enumerate(arrays) if array is not None and captions[row].is_valid][:missing]
+                pixels = encoder_pictures(arrays, pictures["pixels_plain"].to_pylist(), batch["image"], rows)
                 yield from zip(pixels, (captions[row].as_py() for row in rows), strict=True)
-                left -= len(rows)
-                if not left:
+                missing -= len(rows)
+                if not missing:
                     return
 
 
 def similarities(recipe: Recipe, route: str, sample: Sequence[Pair]) -> tuple[Floats, Floats]:
-    """Of the pairs, and of each picture with another one's caption."""
+    """Similarities by this route, f32[n] each: of the n pairs, and of each picture with the caption of the pair before it."""
     from pipeline.models.clip import open_encoder
     from pipeline.models.route import parse
     from pipeline.models.weights import ModelSpec
@@ -186,4 +192,5 @@ def similarities(recipe: Recipe, route: str, sample: Sequence[Pair]) -> tuple[Fl
 
 
 def embedded(embedder: "Embedder", sample: Sequence[Pair]) -> "tuple[Floats, Floats]":
+    """Unit vectors f32 [n, d] of the pictures and of the captions."""
     return embedder.encode_pairs(embedder.preprocess(picture for picture, _ in sample), [caption for _, caption in sample])

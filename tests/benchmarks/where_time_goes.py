@@ -16,7 +16,7 @@ from pipeline.models.process import prepare_process
 from pipeline.passes.annotate import BATCH_ROWS, commit
 from pipeline.plan import Plan
 from pipeline.stage import Transform, checked, joined
-from pipeline.stages.caption import measured
+from pipeline.stages.caption import caption_measures
 from pipeline.stages.mentions import alias_mentions
 from schemas.columns import SAMPLES
 from tests.benchmarks.end_to_end import plan_of
@@ -81,7 +81,7 @@ def matcher(rounds: int) -> list[Figure]:
     [alias_mentions(index, text) for text in texts]   # warm-up
     seconds = interleaved({
         "alias matcher": lambda: [alias_mentions(index, text) for text in texts],
-        "caption stage": lambda: [measured(text) for text in texts],
+        "caption stage": lambda: [caption_measures(text) for text in texts],
     }, rounds)
     bounds = {"alias matcher": CAPTIONS_PER_SECOND}
     return [Figure(name, len(texts) / median(spent), "captions/s", bounds.get(name)) for name, spent in seconds.items()]

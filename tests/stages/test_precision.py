@@ -14,8 +14,8 @@ from pipeline.stages import precision
 from pipeline.stages.precision import (
     FLIPS,
     PAIRS,
-    Answer,
-    Question,
+    MeasuredRoute,
+    PrecisionQuestion,
     bounds_of,
     crossing,
     distance,
@@ -31,7 +31,7 @@ ROUTE = "cuda-sm90.card.torch2-bf16-eager"
 
 def question(*overrides):
     recipe = load("sample", ["model.device=cpu", *overrides])
-    return Question(recipe, shards_of(recipe, ())[:2])
+    return PrecisionQuestion(recipe, shards_of(recipe, ())[:2])
 
 
 def test_no_pair_crosses_without_an_error_and_none_far_from_the_bound():
@@ -89,7 +89,7 @@ def test_the_sample_are_the_first_pairs_that_get_an_embedding():
 
 
 def test_fp32_is_not_measured_and_half_precision_is():
-    assert settled(question()) == Answer(settled(question("model.precision=fp32")).route)
+    assert settled(question()) == MeasuredRoute(settled(question("model.precision=fp32")).route)
     found = settled(question("model.precision=bf16"))
     assert found.route.split("-")[2] == "bf16"
     one = found.distances[0]
@@ -142,7 +142,7 @@ def test_a_picture_without_a_caption_is_no_pair(tmp_path, sample_folder):
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     recipe = question().recipe
-    found = list(first_pairs(Question(recipe, shards_of(recipe, [str(tmp_path)])), 10))
+    found = list(first_pairs(PrecisionQuestion(recipe, shards_of(recipe, [str(tmp_path)])), 10))
     assert [text for _, text in found] == [caption.decode()]
 
 
