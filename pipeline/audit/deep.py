@@ -151,7 +151,7 @@ def contents(
             return
         if shard.kind == "tar":
             location = "tar_range" if codec is None else "stream_only"
-            pairs = _tar_samples(source.grouped(tar_members(file, codec), Counter()), caption_keys, in_place=codec is None)
+            pairs = _tar_samples(source.group_members(tar_members(file, codec), Counter()), caption_keys, in_place=codec is None)
         else:
             location, pairs = "parquet_row", _parquet_samples(shard, ParquetSamples(file, caption_keys), wanted)
         for batch in source.batches(_first(pairs, objects), location, BATCH_ROWS, BATCH_BYTES):
@@ -188,7 +188,7 @@ def _first(pairs: Pairs, objects: deque[bytes | None]) -> Iterator[source.Sample
 
 def _output(url: str) -> Iterator[source.Parts]:
     with open_url(url) as file:
-        yield from source.grouped(tar_members(file, None), Counter())
+        yield from source.group_members(tar_members(file, None), Counter())
 
 
 def _differing(shard: Shard, stored: pa.Table, batch: pa.RecordBatch, start: int) -> Iterator[str]:

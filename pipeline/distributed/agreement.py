@@ -29,20 +29,21 @@ def _anywhere(route: str) -> None:
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms the works that ask the model run."""
+    """The terms on which the works that ask the model run: the route, and the nodes that provide it."""
 
     route: str = ""
     limits: Mapping[str, str] = field(default_factory=dict)
     """Environment of their processes."""
-    known: frozenset[str] = frozenset()
-    """Nodes that provide the route. Of others, which joined since, it is not known."""
+    providers: frozenset[str] = frozenset()
+    """Nodes that provide the route. Of others, which joined since, nobody knows."""
     kept_out: Mapping[str, str] = field(default_factory=dict)
     """Nodes that do not, and why."""
     check: Callable[[str], None] = _anywhere
-    """Run by a process on a node that is not known; raises RouteError where it cannot provide the route."""
+    """Run by a process on a node that is not among the providers; raises RouteError where it cannot provide the route."""
 
     @property
     def on_gpu(self) -> bool:
+        """Whether the route is a GPU's."""
         return self.route.startswith("cuda-")
 
 
@@ -53,32 +54,32 @@ def agreed(offers: Mapping[str, Offer], preferred: str = "") -> Terms:
     routes = {node: offer.route for node, offer in offers.items() if offer.route}
     if not routes:
         raise InputError("no node can run the model: " + next((offer.why for offer in offers.values()), "none has a CPU"))
-    route = preferred if any(reaches(theirs, preferred) for theirs in routes.values()) else _common(routes)
-    above = any(theirs != route and reaches(theirs, route) for theirs in routes.values())
+    route = preferred if any(reaches(offered, preferred) for offered in routes.values()) else _common(routes)
+    above = any(offered != route and reaches(offered, route) for offered in routes.values())
     limits = LIMITS[_rung(route)] if above else {}
     return confirmed(Terms(route, limits), offers if not limits else _as_if_limited(offers, route))
 
 
 def confirmed(terms: Terms, offers: Mapping[str, Offer]) -> Terms:
     """The terms, with the nodes that keep them and those that do not."""
-    known = frozenset(node for node, offer in offers.items() if offer.route == terms.route)
+    providers = frozenset(node for node, offer in offers.items() if offer.route == terms.route)
     out = {
         node: offer.why or f"it computes by the route {offer.route}, the run by {terms.route}"
-        for node, offer in offers.items() if node not in known
+        for node, offer in offers.items() if node not in providers
     }
-    if not known:
+    if not providers:
         raise InputError(f"no node can compute by the route {terms.route}: {next(iter(out.values()), 'there is none')}")
-    return replace(terms, known=known, kept_out=out)
+    return replace(terms, providers=providers, kept_out=out)
 
 
 def reaches(route: str, other: str) -> bool:
     """Whether a machine that takes `route` can be limited to `other`, or takes it anyway."""
     if route == other:
         return True
-    mine, theirs = _rung(route), _rung(other)
-    if mine not in LADDER or theirs not in LIMITS or _precision(route) != _precision(other):
+    rung, lower = _rung(route), _rung(other)
+    if rung not in LADDER or lower not in LIMITS or _precision(route) != _precision(other):
         return False
-    return LADDER.index(mine) > LADDER.index(theirs)
+    return LADDER.index(rung) > LADDER.index(lower)
 
 
 def _common(routes: Mapping[str, str]) -> str:

@@ -24,6 +24,8 @@ class Patience:
 
 @dataclass(frozen=True)
 class Failure:
+    """One failed try of an item: what was said, on which node, and when."""
+
     message: str
     node: str
     at: float
@@ -43,6 +45,7 @@ class Attempt(Generic[Item]):
 
     @property
     def number(self) -> int:
+        """Which try this is, from 1 on."""
         return len(self.failures) + 1
 
     @property
@@ -57,29 +60,32 @@ class Attempt(Generic[Item]):
 
     @property
     def spent(self) -> bool:
+        """Whether all tries are used up."""
         return self.number > ATTEMPTS
 
-    def after(self, failure: Failure) -> "Attempt[Item]":
+    def with_failure(self, failure: Failure) -> "Attempt[Item]":
+        """The next try, with this failure counted."""
         return replace(self, failures=(*self.failures, failure))
 
-    def fair(self, alive: Container[str]) -> "Attempt[Item]":
-        """Without the deaths on nodes that are dead by now: the node took its processes with it."""
+    def without_node_deaths(self, alive: Container[str]) -> "Attempt[Item]":
+        """The attempt without the deaths on nodes that are not `alive`: the node took its processes with it."""
         return replace(self, failures=tuple(f for f in self.failures if not f.death or f.node in alive))
 
-    def unsure(self, here: str, since: float) -> bool:
-        """A death later than `since` on another node than `here` (the driver's): that node may be dead, and nobody knows yet."""
-        return any(f.death and f.node != here and f.at > since for f in self.failures)
+    def may_be_of_node(self, driver_node: str, since: float) -> bool:
+        """Whether there was a death later than `since` on another node than the driver's: that node may be dead, and nobody knows
+        yet."""
+        return any(f.death and f.node != driver_node and f.at > since for f in self.failures)
 
 
 class Backlog(Generic[Item]):
     """What is not in hand: each item at most once, in the order in which it is to be handed out."""
 
-    def __init__(self, items: Sequence[Item], here: str, detection: float) -> None:
+    def __init__(self, items: Sequence[Item], driver_node: str, detection: float) -> None:
         self._untried, self._left = iter(items), len(items)
         self._returned: deque[Attempt[Item]] = deque()   # only waited where something died: they go first
         self._retries: deque[Attempt[Item]] = deque()    # go after all others: what failed may be well by then
         self._held: list[Attempt[Item]] = []
-        self._here, self._detection = here, detection
+        self._here, self._detection = driver_node, detection
         self.apart: deque[Attempt[Item]] = deque()
         """Each needs a process of its own."""
 
@@ -89,9 +95,11 @@ class Backlog(Generic[Item]):
 
     @property
     def empty(self) -> bool:
+        """Whether nothing is left to hand out or to decide."""
         return not (len(self) or self.apart or self._held)
 
     def next(self) -> Attempt[Item]:
+        """Takes the next attempt that any worker may make. There must be one (`len`)."""
         if self._returned:
             return self._returned.popleft()
         if self._left:
@@ -100,11 +108,11 @@ class Backlog(Generic[Item]):
         return self._retries.popleft()
 
     def put_back(self, attempts: Iterable[Attempt[Item]]) -> None:
-        """They were waiting, oldest first, where something died."""
+        """Takes back attempts, oldest first, that were only waiting where something died."""
         self._returned.extendleft(reversed(list(attempts)))
 
     def add(self, attempt: Attempt[Item]) -> None:
-        """After a failure. What is spent is held until it is known whether a node was to blame."""
+        """Takes an attempt that failed. One that is spent is held until it is known whether a node was to blame."""
         if attempt.spent:
             self._held.append(attempt)
         elif attempt.apart:
@@ -113,11 +121,12 @@ class Backlog(Generic[Item]):
             (self._retries if attempt.failures else self._returned).append(attempt)
 
     def given_up(self, alive: Container[str], now: float) -> Iterator[Attempt[Item]]:
-        """Those of the held whose failures are their own; what a node took is tried again, what may be so stays held."""
+        """Yields the held attempts whose failures are their own. What a node took is tried again, what may be so stays held. `now`:
+        time.monotonic() of the driver."""
         held, self._held = self._held, []
         for attempt in held:
-            fair = attempt.fair(alive)
-            if fair.spent and not fair.unsure(self._here, now - self._detection):
+            fair = attempt.without_node_deaths(alive)
+            if fair.spent and not fair.may_be_of_node(self._here, now - self._detection):
                 yield fair
             else:
                 self.add(fair)

@@ -34,7 +34,7 @@ NO_ROOM = 60.0
 
 
 class Pool(Protocol):
-    """Where actors come from."""
+    """A source of actors of one kind, as `ActorPool` is one."""
 
     @property
     def patience(self) -> Patience: ...
@@ -67,6 +67,8 @@ class Dispatch(Generic[Item]):
         self._start_failures, self._counted_at, self._pause_until = 0, float("-inf"), self._now
 
     def outcomes(self) -> Iterator[Outcome[Item]]:
+        """Yields the outcome of every item as it comes. Raises what no other worker would do better: a ShardmillError of the
+        opening, an OutputError of the work."""
         while self._unfinished():
             self._watch()
             yield from self._give_up()
@@ -82,6 +84,7 @@ class Dispatch(Generic[Item]):
         return [worker.actor for worker in kept]
 
     def kill(self) -> None:
+        """Ends all actors of this pass."""
         for worker in self._workers:
             ray.kill(worker.actor)
 
@@ -93,15 +96,15 @@ class Dispatch(Generic[Item]):
     def _watch(self) -> None:
         """Time passes for the workers, as far as this process was there to look: a slow reader of outcomes or a suspended machine
         makes nobody hung. Now and then: the nodes, and what the busy ones say."""
-        before, self._now = self._now, time.monotonic()
-        passed = min(self._now - before, 3 * self._tick)
+        last, self._now = self._now, time.monotonic()
+        passed = min(self._now - last, 3 * self._tick)
         for worker in self._workers:
-            worker.pulse.still += passed
+            worker.heartbeat.silence += passed
         if self._now - self._looked >= self._period:
             self._looked = self._now
             self._nodes = cluster.nodes()
             for worker in self._workers:
-                worker.pulse.listen(ask=bool(worker.tasks))
+                worker.heartbeat.poll(ask=bool(worker.tasks))
             self._say_if_no_room()
         for worker in [worker for worker in self._workers if worker.overdue(self._patience)]:
             self._end_hung(worker)
@@ -136,7 +139,7 @@ class Dispatch(Generic[Item]):
         coming = self._coming()
         for _ in range(min(size - len(self._workers), len(self._backlog) - coming)):
             actor, reused = self._pool.take()
-            self._workers.append(Worker(actor, actor.hello.remote(), self._pool.open(actor, self._work), reused))
+            self._workers.append(Worker(actor, actor.node_id.remote(), self._pool.open(actor, self._work), reused))
         while self._backlog.apart and (len(self._workers) < size or self._retire_one()):
             self._start_apart(self._backlog.apart.popleft())
 
@@ -145,7 +148,7 @@ class Dispatch(Generic[Item]):
             self._careful = ray.put(self._plain.careful())
         actor = self._pool.fresh()
         opening = self._pool.open(actor, self._careful if attempt.careful else self._work)
-        self._workers.append(Worker(actor, actor.hello.remote(), opening, only=attempt))
+        self._workers.append(Worker(actor, actor.node_id.remote(), opening, only=attempt))
 
     def _retire_one(self) -> bool:
         """Ends a worker that has nothing left to do; False if there is none."""
@@ -183,21 +186,21 @@ class Dispatch(Generic[Item]):
             return
         if ray.wait(list(waiting), num_returns=1, timeout=self._tick)[0]:
             # All that are there, not the first: an actor with ever new answers would hide the others.
-            done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-            for ref in done:
+            answered, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+            for ref in answered:
                 yield from self._answered(waiting[ref], ref)
 
     def _answered(self, worker: Worker[Item], ref: Any) -> Iterator[Outcome[Item]]:
         if worker.node is None:
-            self._greeted(worker)
+            self._placed(worker)
         elif not worker.ready:
             self._opened(worker)
         else:
             yield from self._ran(worker, ref)
 
-    def _greeted(self, worker: Worker[Item]) -> None:
+    def _placed(self, worker: Worker[Item]) -> None:
         try:
-            worker.node, worker.pulse.still = str(ray.get(worker.greeting)), 0.0
+            worker.node, worker.heartbeat.silence = str(ray.get(worker.node_ref)), 0.0
         except RayError as error:
             if worker.reused:   # it died while nothing was asked of it
                 self._lose(worker)
@@ -255,7 +258,7 @@ class Dispatch(Generic[Item]):
             ends = True
             self._failed(attempt, Failure(reason(error), node, time.monotonic()))
         else:
-            tries = attempt.fair(cluster.nodes()).number if attempt.failures else 1
+            tries = attempt.without_node_deaths(cluster.nodes()).number if attempt.failures else 1
             yield Outcome(attempt.item, facts, attempts=tries)
         if ends:
             self._lose(worker)
@@ -265,10 +268,10 @@ class Dispatch(Generic[Item]):
     def _failed(self, attempt: Attempt[Item], failure: Failure) -> None:
         if failure.death:
             self._nodes = cluster.nodes()
-        again = attempt.after(failure).fair(self._nodes)
-        if not again.spent:
+        failed_attempt = attempt.with_failure(failure).without_node_deaths(self._nodes)
+        if not failed_attempt.spent:
             log.warning("%s: attempt %d failed, trying again: %s", self._plain.name(attempt.item), attempt.number, failure.message)
-        self._backlog.add(again)
+        self._backlog.add(failed_attempt)
 
     def _give_up(self) -> Iterator[Outcome[Item]]:
         for attempt in self._backlog.given_up(self._nodes, self._now):

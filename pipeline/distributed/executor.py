@@ -15,13 +15,15 @@ class Executor(Protocol):
     """Runs every item and yields each outcome as it comes, in no particular order."""
 
     @property
-    def workers(self) -> int: ...
+    def workers(self) -> int:
+        """How many workers the last pass has."""
 
     @property
     def actors_per_gpu(self) -> int:
         """How many workers share a GPU; 1 where none has one."""
 
-    def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]: ...
+    def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
+        """Runs every item, and yields each outcome as it comes."""
 
     def machines(self) -> tuple[int, int | None]:
         """Nodes, and the bytes of memory that the smallest has for workers (None: not known)."""

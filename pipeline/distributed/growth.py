@@ -19,7 +19,7 @@ from ray.experimental.internal_kv import _internal_kv_get
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.errors import InputError, ShardmillError
 
-CRUMB = 0.01
+GPU_PROBE = 0.01
 """Of a GPU: what a question takes. Enough to be given one, and for Ray to want a node."""
 LOOK = 1.0
 """Seconds between two looks at the autoscaler."""
@@ -27,7 +27,7 @@ LOOK = 1.0
 
 @dataclass(frozen=True)
 class Waiting:
-    """Seconds."""
+    """How long a node is waited for, in seconds."""
 
     longest: float = 3600.0
     """For a node that is on its way: it may have to install everything."""
@@ -48,8 +48,8 @@ def gpu_comes(device: str, note: Callable[[str], None], waiting: Waiting) -> boo
 
 
 def _waited(device: str, note: Callable[[str], None], waiting: Waiting) -> bool:
-    began, said = time.monotonic(), False
-    ref = ray.remote(cluster.own_node).options(num_cpus=0, num_gpus=CRUMB, max_retries=0).remote()
+    began, announced = time.monotonic(), False
+    ref = ray.remote(cluster.own_node).options(num_cpus=0, num_gpus=GPU_PROBE, max_retries=0).remote()
     try:
         while not ray.wait([ref], timeout=LOOK)[0]:
             if cluster.nodes().having("GPU").resources:
@@ -57,8 +57,8 @@ def _waited(device: str, note: Callable[[str], None], waiting: Waiting) -> bool:
             coming, passed = _coming(), time.monotonic() - began
             if coming is False or (coming is None and passed > waiting.sign):
                 return False
-            if coming and not said:
-                said = True
+            if coming and not announced:
+                announced = True
                 note("no node has a GPU yet: the cluster is asked for one and waited for (model.device=cpu goes without)")
             if passed > waiting.longest:
                 late = f"no node with a GPU came within {waiting.longest:g} s"
@@ -76,8 +76,8 @@ def _grows(waiting: Waiting) -> bool:
             return True
         report = _report()
         if report:
-            own = {f"node_{node}" for node in cluster.nodes().resources}
-            return not report["active_nodes"] or not set(report["active_nodes"]) <= own
+            node_names = {f"node_{node}" for node in cluster.nodes().resources}
+            return not report["active_nodes"] or not set(report["active_nodes"]) <= node_names
         time.sleep(LOOK)
     return False
 

@@ -29,6 +29,7 @@ class LocalExecutor:
         self.gives_up = gives_up
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
+        """Runs the items one after another; opens the work once."""
         if not items:
             return
         with work.open() as run:
@@ -45,9 +46,11 @@ class LocalExecutor:
                 yield Outcome(item, facts, error)
 
     def machines(self) -> tuple[int, int | None]:
+        """This machine, and the bytes of its memory."""
         return 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def fleet(
         self, blocks: Sequence[Block], store: Store, scratch: str, *, alone: bool
     ) -> AbstractContextManager[Fleet[Any]]:
+        """A fleet of one partition in this process."""
         return nullcontext(LocalFleet.of(blocks))

@@ -53,6 +53,7 @@ class ActorPool:
         self._kept_out = {} if self.terms is None else dict(self.terms.kept_out)
 
     def seats(self, nodes: Nodes) -> int:
+        """How many actors there may be on these nodes."""
         return self.workers or nodes.without(self._kept_out).seats(self.cpus, self.gpus)
 
     def take(self) -> tuple[Any, bool]:
@@ -68,27 +69,29 @@ class ActorPool:
         return self._class.options(**options).remote(self.patience.stall, self.device)
 
     def open(self, actor: Any, work: Any) -> Any:
-        """Has it open a work; what to wait for."""
+        """Has an actor open a work; returns the reference to wait for."""
         if self.terms is not None and self._sent is None:
             self._sent = ray.put(self.terms)
         return actor.open.remote(work, [] if self._sent is None else [self._sent])
 
     def keep(self, actors: list[Any]) -> None:
-        """They have nothing to do until the next work."""
+        """Takes back actors that have nothing to do until the next work."""
         self._idle += actors
 
     def close(self) -> None:
+        """Ends the idle actors."""
         while self._idle:
             ray.kill(self._idle.pop())
 
     def keep_out(self, node: str, nodes: Nodes, why: str) -> bool:
-        """No more actors on this node; False where no node is left."""
+        """Keeps actors off this node from now on, and says why in the log; False where no node is left."""
         if node not in self._kept_out:
             self._kept_out[node] = why
             log.warning("%s is kept out of this run: %s", nodes.name(node), why)
         return nodes.without(self._kept_out).fits(self.cpus, self.gpus) > 0
 
 
-def said_of(kept_out: Mapping[str, str], nodes: Nodes) -> None:
+def log_kept_out(kept_out: Mapping[str, str], nodes: Nodes) -> None:
+    """Says in the log which nodes are kept out of the passes that ask the model, and why."""
     for node, why in kept_out.items():
         log.warning("%s is kept out of the passes that ask the model: %s", nodes.name(node), why)

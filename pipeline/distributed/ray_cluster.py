@@ -12,7 +12,7 @@ import ray
 
 from pipeline.errors import InputError
 
-KNOCK_SECONDS = 10
+PROBE_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -26,35 +26,37 @@ class Nodes:
     def __contains__(self, node: object) -> bool:
         return node in self.resources
 
-    def least(self, name: str) -> int | None:
+    def smallest(self, name: str) -> int | None:
         """The smallest amount of a resource on those nodes that have any; None where none has."""
-        found = [has[name] for has in self.resources.values() if has.get(name)]
-        return int(min(found)) if found else None
+        amounts = [has[name] for has in self.resources.values() if has.get(name)]
+        return int(min(amounts)) if amounts else None
 
     def name(self, node: str) -> str:
+        """The node's name for people: its host name and the beginning of its id."""
         return f"node {self.names[node]} ({node[:8]})" if node in self.names else f"node {node[:8]}"
 
-    def without(self, others: Container[str]) -> "Nodes":
-        return Nodes({node: has for node, has in self.resources.items() if node not in others}, self.names)
+    def without(self, excluded: Container[str]) -> "Nodes":
+        """The nodes that are not among `excluded`, ids of nodes."""
+        return Nodes({node: has for node, has in self.resources.items() if node not in excluded}, self.names)
 
     def having(self, name: str) -> "Nodes":
-        """Those that have any of a resource."""
+        """The nodes that have any of a resource, by Ray's name of it."""
         return Nodes({node: has for node, has in self.resources.items() if has.get(name, 0) > 0}, self.names)
 
     def fits(self, cpus: float, gpus: float) -> int:
-        """Actors of so many CPUs and GPUs that fit on them."""
-        wanted = {"CPU": cpus, "GPU": gpus}
-        every = self.resources.values()
-        return sum(min(_times(has.get(name, 0), amount) for name, amount in wanted.items() if amount > 0) for has in every)
+        """How many actors of so many CPUs and GPUs fit on the nodes."""
+        needs = {"CPU": cpus, "GPU": gpus}
+        totals = self.resources.values()
+        return sum(min(_times(has.get(name, 0), amount) for name, amount in needs.items() if amount > 0) for has in totals)
 
     def seats(self, cpus: float, gpus: float) -> int:
-        """The same, but at least 1: who waits for a node waits with an actor."""
+        """As `fits`, but at least 1: who waits for a node waits with an actor."""
         return max(1, self.fits(cpus, gpus))
 
     def cpus_per_gpu(self) -> int:
-        """On the node with the fewest; at least 1."""
-        found = [int(has.get("CPU", 0) / has["GPU"]) for has in self.having("GPU").resources.values()]
-        return max(1, min(found, default=1))
+        """CPUs for each GPU, on the node with the fewest of them; at least 1."""
+        ratios = [int(has.get("CPU", 0) / has["GPU"]) for has in self.having("GPU").resources.values()]
+        return max(1, min(ratios, default=1))
 
 
 def _times(has: float, amount: float) -> int:
@@ -78,7 +80,7 @@ def _init(target: str | None, cpus: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING, "configure_logging": False}
     if target:
         try:
-            _knock(target)
+            _probe(target)
             ray.init(address=target, **options)
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at {target!r} (--address or RAY_ADDRESS): {error}") from error
@@ -92,29 +94,30 @@ def _init(target: str | None, cpus: int | None) -> None:
         ray.init(**options)   # a cluster that was started here by `ray start`: its CPUs are not ours to say
 
 
-def _knock(target: str) -> None:
+def _probe(target: str) -> None:
     """Raises OSError where nobody listens at host:port; Ray itself would try for minutes."""
     host, _, port = target.rpartition(":")
     if port.isdecimal() and "://" not in target:
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
 
 
 def disconnect() -> None:
+    """Leaves the cluster, and ends one that `connect` started."""
     ray.shutdown()
 
 
 @contextmanager
 def gpus_hidden() -> Iterator[None]:
     """The driver's own process takes no GPU: they are the workers'. Only once the cluster is there, which counts them."""
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
         yield
     finally:
-        if before is None:
+        if visible is None:
             del os.environ["CUDA_VISIBLE_DEVICES"]
         else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
 def is_own() -> bool:
@@ -124,11 +127,12 @@ def is_own() -> bool:
 
 
 def nodes() -> Nodes:
-    known: list[dict[str, Any]] = ray.nodes()   # type: ignore[no-untyped-call]
-    alive = [node for node in known if node["Alive"]]
+    """The nodes that are alive now."""
+    entries: list[dict[str, Any]] = ray.nodes()   # type: ignore[no-untyped-call]
+    alive = [node for node in entries if node["Alive"]]
     return Nodes({n["NodeID"]: n["Resources"] for n in alive}, {n["NodeID"]: n["NodeManagerHostname"] for n in alive})
 
 
 def own_node() -> str:
-    """The node of this process. What befalls it befalls this process too."""
+    """Ray's id of the node of this process. What befalls it befalls this process too."""
     return str(ray.get_runtime_context().get_node_id())

@@ -31,7 +31,7 @@ from pipeline.work import Facts, Item, Outcome, Place, Work, beats
 
 __all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connect", "disconnect", "gpus_hidden", "settle", "settled_precision"]
 
-CONFESSION = 0.9
+DUMP_AFTER = 0.9
 """The part of the patience after which a process that gets nowhere writes where it is to its log, before it is ended."""
 
 
@@ -49,10 +49,10 @@ class ShardActor:
         self._stall = stall
         self._lock = threading.Lock()
         self._running = False
-        self._seen = 0
+        self._last_beats = 0
 
-    def hello(self) -> str:
-        """The node it runs on."""
+    def node_id(self) -> str:
+        """Ray's id of the node that it runs on; the answer shows that the process is there."""
         return cluster.own_node()
 
     def open(self, work: Work[Any], terms: Sequence[Any]) -> None:
@@ -60,13 +60,14 @@ class ShardActor:
         asks the model looks at them, for they bring torch. Raises RouteError where this node does not keep them."""
         self._stack.close()
         for ref in terms if work.place == Place.MODEL else ():
-            found: Terms = ray.get(ref)
-            if cluster.own_node() not in found.known:
-                found.check(found.route)
+            agreed: Terms = ray.get(ref)
+            if cluster.own_node() not in agreed.providers:
+                agreed.check(agreed.route)
         self._search_on(self._device if work.place == Place.GPU else None)
         self._run = self._stack.enter_context(work.open())
 
     def run(self, item: Any) -> Facts:
+        """What the opened work makes of an item; while it runs, an alarm is set that says where a hung process is."""
         self._arm(running=True)
         try:
             return self._run(item)
@@ -83,18 +84,18 @@ class ShardActor:
     @ray.method(concurrency_group=WATCH)
     def beats(self) -> int:
         """How often this process got somewhere. No answer: something holds Python, or the process is stopped."""
-        now = beats()
-        if now != self._seen:
-            self._seen = now
+        count = beats()
+        if count != self._last_beats:
+            self._last_beats = count
             self._arm(running=self._running)
-        return now
+        return count
 
     def _arm(self, *, running: bool) -> None:
         """Sets the alarm anew while an item runs. It needs no Python: it also speaks when C code never comes back."""
         with self._lock:
             self._running = running
             if running:
-                faulthandler.dump_traceback_later(self._stall * CONFESSION)
+                faulthandler.dump_traceback_later(self._stall * DUMP_AFTER)
             else:
                 faulthandler.cancel_dump_traceback_later()
 
@@ -136,9 +137,11 @@ class RayExecutor:
 
     @property
     def actors_per_gpu(self) -> int:
+        """How many actors that ask the model share a GPU; 1 where none has one."""
         return max(1, round(1 / self._device.gpus)) if self._device.gpus else 1
 
     def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
+        """Runs every item on actors of the kind that the work asks for, and yields each outcome as it comes."""
         if not items:
             return
         pool = self._pools[work.place]
@@ -154,8 +157,9 @@ class RayExecutor:
         pool.keep(dispatch.release())
 
     def machines(self) -> tuple[int, int | None]:
+        """Nodes of the cluster, and the bytes of memory that the smallest has for workers."""
         nodes = cluster.nodes()
-        return len(nodes.resources), nodes.least("memory")
+        return len(nodes.resources), nodes.smallest("memory")
 
     def fleet(
         self, blocks: Sequence[Block], store: Store, scratch: str, *, alone: bool
@@ -167,12 +171,14 @@ class RayExecutor:
         return RayFleet(blocks, store, scratch, self.holders(), self.patience)
 
     def holders(self) -> Seats:
-        """Of the actors that hold rows: one for each GPU, with the CPUs that are there for it, where the model runs on GPUs."""
+        """The actors that hold rows: one for each GPU, with the CPUs that are there for it, where the model runs on GPUs; else as
+        many as fit."""
         nodes = cluster.nodes()
         cpus = nodes.cpus_per_gpu()
         room = nodes.fits(cpus, 1) if self._device.gpus else 0
         return Seats(min(self._asked or room, room), cpus, 1) if room else Seats(self._asked)
 
     def close(self) -> None:
+        """Ends the idle actors of every kind."""
         for pool in self._pools.values():
             pool.close()

@@ -11,8 +11,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.agreement import Offer, Terms, agreed, confirmed
-from pipeline.distributed.growth import CRUMB, Waiting, gpu_comes
-from pipeline.distributed.pools import said_of
+from pipeline.distributed.growth import GPU_PROBE, Waiting, gpu_comes
+from pipeline.distributed.pools import log_kept_out
 from pipeline.errors import InputError, ShardmillError
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def settle(
     if preferred:
         device: Literal["cpu", "cuda"] = "cuda" if preferred.startswith("cuda-") else "cpu"
         precision: Any = preferred.split("-")[2]
-        terms = _again(replace(wish, device=device, precision=precision), preferred, note, waiting, machine.answer)
+        terms = _settled_by_preferred(replace(wish, device=device, precision=precision), preferred, note, waiting, machine.answer)
     if terms is None:
-        terms = _by(wish, "", note, waiting, machine.answer)
-    said_of(terms.kept_out, cluster.nodes())
+        terms = _settled_by(wish, "", note, waiting, machine.answer)
+    log_kept_out(terms.kept_out, cluster.nodes())
     return replace(terms, check=machine.provides)
 
 
@@ -60,13 +60,13 @@ def settled_precision(question: "precision.PrecisionQuestion", terms: Terms) -> 
     provide it. Nobody is asked where the recipe leaves nothing to measure."""
     from pipeline.stages import precision  # slow to import
 
-    wanted = question.recipe.model.precision
-    if wanted == "fp32" or (wanted == "auto" and not terms.on_gpu):
+    wish = question.recipe.model.precision
+    if wish == "fp32" or (wish == "auto" and not terms.on_gpu):
         return precision.MeasuredRoute(terms.route)
-    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": CRUMB if terms.on_gpu else 0, "max_retries": 0}
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": GPU_PROBE if terms.on_gpu else 0, "max_retries": 0}
     if terms.limits:
         options["runtime_env"] = {"env_vars": dict(terms.limits)}
-    node = NodeAffinitySchedulingStrategy(min(terms.known), soft=False)
+    node = NodeAffinitySchedulingStrategy(min(terms.providers), soft=False)
     try:
         answer: precision.MeasuredRoute = ray.get(
             ray.remote(precision.settled).options(scheduling_strategy=node, **options).remote(question))
@@ -83,35 +83,37 @@ def _machine() -> Machine:
     return Machine(offered_route, provides)
 
 
-def _again(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute) -> Terms | None:
+def _settled_by_preferred(
+    wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute
+) -> Terms | None:
     """By the preferred route; None where it is not to be had."""
     try:
-        terms = _by(wish, preferred, note, waiting, answer)
+        terms = _settled_by(wish, preferred, note, waiting, answer)
     except InputError as error:
         note(f"the route {preferred} of this root is not to be had: {error}")
         return None
     return terms if terms.route == preferred else None
 
 
-def _by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute) -> Terms:
+def _settled_by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute) -> Terms:
     on_gpu = wish.device != "cpu" and gpu_comes(wish.device, note, waiting)
-    there = cluster.nodes()
-    nodes = (there.having("GPU") if on_gpu else there.having("CPU")).resources
-    offers = _survey(nodes, wish, on_gpu, {}, answer)
+    living = cluster.nodes()
+    nodes = (living.having("GPU") if on_gpu else living.having("CPU")).resources
+    offers = _offers(nodes, wish, on_gpu, {}, answer)
     terms = agreed(offers, preferred)
     if terms.limits:
-        again = _survey([node for node in nodes if node not in terms.kept_out], wish, on_gpu, terms.limits, answer)
-        terms = confirmed(terms, {**{node: Offer(why=why) for node, why in terms.kept_out.items()}, **again})
+        limited = _offers([node for node in nodes if node not in terms.kept_out], wish, on_gpu, terms.limits, answer)
+        terms = confirmed(terms, {**{node: Offer(why=why) for node, why in terms.kept_out.items()}, **limited})
     return terms
 
 
-def _survey(
+def _offers(
     nodes: Iterable[str], wish: "RouteWish", on_gpu: bool, limits: Mapping[str, str], answer: FindRoute
 ) -> dict[str, Offer]:
     """What each node answers, in a process with these limits; a node that goes meanwhile is left out."""
     from pipeline.models.machine import RouteQuestion
 
-    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": CRUMB if on_gpu else 0, "max_retries": 0}
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": GPU_PROBE if on_gpu else 0, "max_retries": 0}
     if limits:
         options["runtime_env"] = {"env_vars": dict(limits)}
     question = RouteQuestion(wish, gpu_assigned=on_gpu)
@@ -120,16 +122,16 @@ def _survey(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False), **options).remote(question)
         for node in nodes
     }
-    done = set(ray.wait(list(refs.values()), num_returns=len(refs), timeout=ANSWERS)[0]) if refs else set()
-    found = {}
+    answered = set(ray.wait(list(refs.values()), num_returns=len(refs), timeout=ANSWERS)[0]) if refs else set()
+    offers = {}
     for node, ref in refs.items():
-        if ref in done:
-            found[node] = _answer(ref)
+        if ref in answered:
+            offers[node] = _answer(ref)
         else:
             ray.cancel(ref, force=True)
-            found[node] = Offer(why=f"it did not answer within {ANSWERS:g} s")
+            offers[node] = Offer(why=f"it did not answer within {ANSWERS:g} s")
     alive = cluster.nodes()
-    return {node: offer for node, offer in found.items() if node in alive}
+    return {node: offer for node, offer in offers.items() if node in alive}
 
 
 def _answer(ref: Any) -> Offer:

@@ -18,21 +18,21 @@ DETAIL = "Worker exit detail:"
 
 
 @dataclass(eq=False)
-class Pulse:
-    """Whether an actor gets somewhere."""
+class Heartbeat:
+    """Whether an actor gets somewhere: it is asked now and then how often it did."""
 
     actor: Any
-    still: float = 0.0
+    silence: float = 0.0
     """Seconds without a sign of progress, counted while the driver looked."""
     _question: Any = None
     _beats: int = -1
 
-    def listen(self, *, ask: bool) -> None:
-        """Hears how far it is, and asks again; never waits."""
+    def poll(self, *, ask: bool) -> None:
+        """Reads the last answer if it is there, and asks again; never waits."""
         if self._question is not None and ray.wait([self._question], timeout=0)[0]:
             beats = _answer(self._question)
             if beats != self._beats:
-                self.still, self._beats = 0.0, beats
+                self.silence, self._beats = 0.0, beats
             self._question = None
         if self._question is None and ask:
             self._question = self.actor.beats.remote()
@@ -40,10 +40,10 @@ class Pulse:
 
 @dataclass(eq=False)
 class Worker(Generic[Item]):
-    """Gets no item before its work is open, so that no item is blamed for the opening."""
+    """An actor of a pass. It gets no item before its work is open, so that no item is blamed for the opening."""
 
     actor: Any
-    greeting: Any
+    node_ref: Any
     """Answered with the node's id once the process is there. A new actor may wait for a free seat for ever."""
     opening: Any
     reused: bool = False
@@ -55,38 +55,41 @@ class Worker(Generic[Item]):
     tasks: deque[tuple[Any, Attempt[Item]]] = field(default_factory=deque)
     """(answer, attempt), the oldest first: Ray runs an actor's calls in order."""
     started: float = field(default_factory=time.monotonic)
-    pulse: Pulse = field(init=False)
+    heartbeat: Heartbeat = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pulse = Pulse(self.actor)
+        self.heartbeat = Heartbeat(self.actor)
 
     def awaited(self) -> Any:
         """The answer that comes next; None when it has nothing to do."""
         if self.node is None:
-            return self.greeting
+            return self.node_ref
         if not self.ready:
             return self.opening
         return self.tasks[0][0] if self.tasks else None
 
     def free(self, seat: int) -> bool:
+        """Whether it may take an item while at most `seat` others wait at it."""
         return self.ready and self.only is None and len(self.tasks) <= seat
 
     def give(self, attempt: Attempt[Item]) -> None:
+        """Sends it an attempt, which waits behind those that it has."""
         if not self.tasks:
-            self.pulse.still = 0.0
+            self.heartbeat.silence = 0.0
         self.tasks.append((self.actor.run.remote(attempt.item), attempt))
 
     def take(self) -> Attempt[Item]:
         """The oldest attempt, which is over; the next one's time begins."""
-        self.pulse.still = 0.0
+        self.heartbeat.silence = 0.0
         return self.tasks.popleft()[1]
 
     def overdue(self, patience: Patience) -> bool:
+        """Whether it showed no progress for so long that it counts as hung."""
         if self.node is None:
-            return self.reused and self.pulse.still > patience.stall
+            return self.reused and self.heartbeat.silence > patience.stall
         if not self.ready:
-            return self.pulse.still > patience.opening
-        return bool(self.tasks) and self.pulse.still > patience.stall
+            return self.heartbeat.silence > patience.opening
+        return bool(self.tasks) and self.heartbeat.silence > patience.stall
 
 
 def _answer(question: Any) -> int:
@@ -97,15 +100,15 @@ def _answer(question: Any) -> int:
 
 
 def reason(error: RayError) -> str:
-    """One line for people."""
+    """One line for people on why an actor or its work failed."""
     if isinstance(error, RayTaskError):
         cause = error.cause if isinstance(error.cause, BaseException) else error
         return f"{type(cause).__name__}: {cause}"
     if isinstance(error, OutOfMemoryError):
         return "its worker process was ended because its node had no memory left"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    told = next((line.partition(DETAIL)[2] for line in lines if DETAIL in line), lines[0])
-    return f"its worker process died: {told.partition(' Some common causes')[0].strip()}"
+    detail = next((line.partition(DETAIL)[2] for line in lines if DETAIL in line), lines[0])
+    return f"its worker process died: {detail.partition(' Some common causes')[0].strip()}"
 
 
 def wants_memory(error: RayTaskError) -> bool:

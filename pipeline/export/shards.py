@@ -24,7 +24,7 @@ from pipeline.input.reader import write_tar
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, write_table
-from pipeline.timing.clock import OTHER, READ, WRITE, each, spent
+from pipeline.timing.clock import OTHER, READ, WRITE, spent, timed
 from pipeline.work import Facts, Work, beat
 from schemas.exports import EXPORT
 
@@ -135,8 +135,8 @@ class Export(Work[OutputShard]):
     def _members(
         self, keys: list[str], table: pa.Table, shards: Mapping[str, Shard], label_names: Mapping[int, str]
     ) -> Iterator[tuple[str, str, bytes, bytes, bytes]]:
-        added = [each.name for each in self.columns.added_fields]
-        for key, sample in zip(keys, each(READ, self.columns.bytes_of(table, shards)), strict=True):
+        added = [field.name for field in self.columns.added_fields]
+        for key, sample in zip(keys, timed(READ, self.columns.bytes_of(table, shards)), strict=True):
             with spent(OTHER):
                 if hashlib.sha256(sample.image).hexdigest() != sample.row["sha256"]:
                     raise ConservationError(

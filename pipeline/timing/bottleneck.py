@@ -44,7 +44,8 @@ class Means:
 
     @classmethod
     def by_route(cls, routes: Iterable[str], threads: int = 0) -> Self:
-        """By the numeric route of whatever has one, e.g. `cuda-sm90-fp16-eager`."""
+        """The means of a pass, from the first of these that is a numeric route, e.g. `cuda-sm90-fp16-eager`; the defaults where
+        none is."""
         parts = next((route.split("-") for route in routes if route.count("-") == 3), None)
         return cls(threads=threads) if parts is None else cls(parts[0], parts[2], threads)
 
@@ -68,11 +69,12 @@ class Usage:
 
     @property
     def total(self) -> float:
+        """All thread-seconds."""
         return sum(self.spent.values())
 
     @property
     def shares(self) -> dict[str, float]:
-        """Of all thread-seconds, by activity, largest first."""
+        """The share of each activity in all thread-seconds, largest first."""
         total = self.total
         return {name: seconds / total for name, seconds in self.spent.most_common() if seconds > 0}
 
@@ -93,19 +95,20 @@ class Usage:
         return min(means.actors_per_gpu * self.beside[DEVICE] / self.seconds, 1.0)
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: {key: round(value, 3) for key, value in found.items()}
-                for name, found in (("spent", self.spent), ("beside", self.beside))}
+        """Seconds by activity, and beside them, rounded to milliseconds."""
+        return {name: {key: round(value, 3) for key, value in seconds.items()}
+                for name, seconds in (("spent", self.spent), ("beside", self.beside))}
 
 
-def _numbers(found: Any) -> dict[str, float]:
-    if not isinstance(found, dict):
+def _numbers(facts: Any) -> dict[str, float]:
+    if not isinstance(facts, dict):
         return {}
-    return {str(name): float(value) for name, value in found.items()
+    return {str(name): float(value) for name, value in facts.items()
             if isinstance(value, int | float) and 0 <= value <= LONGEST}
 
 
 def word(name: str) -> str:
-    """An activity as people know it."""
+    """The name of an activity for people."""
     return WORDS.get(name, name)
 
 
@@ -149,17 +152,17 @@ def advice(shares: Shares, means: Means, measures: Measures = UNMEASURED) -> str
     groups = dict.fromkeys(BOUNDS, 0.0)
     for name, share in shares.items():
         groups[kind(name)] += share
-    most = max(BOUNDS, key=lambda group: groups[group] / BOUNDS[group])
-    if groups[most] < BOUNDS[most]:
+    bottleneck = max(BOUNDS, key=lambda group: groups[group] / BOUNDS[group])
+    if groups[bottleneck] < BOUNDS[bottleneck]:
         return "nothing stands out: nothing to change"
-    more = f"--actors-per-gpu {means.actors_per_gpu + 1}" if means.device != "cpu" else "more workers"
-    if most == READ:
-        return _reading(means, measures, more)
-    if most == WRITE:
-        return f"writing is the bottleneck: an output store that is nearer or takes more at once, or {more}"
-    if most == WAIT:
-        return f"threads wait for each other at the ends of shards: fewer --threads and {more}, or larger shards"
-    return _model(means, measures) if most == MODEL else _decoding(shares, means, measures)
+    more_workers = f"--actors-per-gpu {means.actors_per_gpu + 1}" if means.device != "cpu" else "more workers"
+    if bottleneck == READ:
+        return _reading(means, measures, more_workers)
+    if bottleneck == WRITE:
+        return f"writing is the bottleneck: an output store that is nearer or takes more at once, or {more_workers}"
+    if bottleneck == WAIT:
+        return f"threads wait for each other at the ends of shards: fewer --threads and {more_workers}, or larger shards"
+    return _model(means, measures) if bottleneck == MODEL else _decoding(shares, means, measures)
 
 
 def kind(name: str) -> str:
@@ -169,23 +172,23 @@ def kind(name: str) -> str:
     return MODEL if name in MODELS else DECODE
 
 
-def _reading(means: Means, measures: Measures, more: str) -> str:
+def _reading(means: Means, measures: Measures, more_workers: str) -> str:
     ahead = ", or --threads 2, which reads further ahead" if means.threads == 1 else ""
     if measures.reading_cpu is not None and measures.reading_cpu >= MOSTLY:
-        return f"reading is the bottleneck, and it computes: {more}, or shards that are not compressed{ahead}"
-    return f"reading is the bottleneck: nearer or faster storage, or {more}, each with its own reader{ahead}"
+        return f"reading is the bottleneck, and it computes: {more_workers}, or shards that are not compressed{ahead}"
+    return f"reading is the bottleneck: nearer or faster storage, or {more_workers}, each with its own reader{ahead}"
 
 
 def _decoding(shares: Shares, means: Means, measures: Measures) -> str:
     largest = word(max((name for name in shares if kind(name) == DECODE), key=lambda name: shares[name]))
-    what = DOING.get(largest, largest)
+    activity = DOING.get(largest, largest)
     if means.device != "cpu":
         actors, threads = means.actors_per_gpu + 1, 2 * max(means.threads, 1)
-        return f"{what} keeps the GPU waiting: --actors-per-gpu {actors}, --threads {threads}, or nodes with more CPUs per GPU"
+        return f"{activity} keeps the GPU waiting: --actors-per-gpu {actors}, --threads {threads}, or nodes with more CPUs per GPU"
     if measures.computing_cpu is not None and measures.computing_cpu < MOSTLY:
-        return (f"{what} is the bottleneck, but on a CPU for {100 * measures.computing_cpu:.0f} % of its time only: fewer workers "
-                "or --threads for each CPU")
-    return f"{what} is the bottleneck: more workers, on more CPUs"
+        return (f"{activity} is the bottleneck, but on a CPU for {100 * measures.computing_cpu:.0f} % of its time only: "
+                "fewer workers or --threads for each CPU")
+    return f"{activity} is the bottleneck: more workers, on more CPUs"
 
 
 def _model(means: Means, measures: Measures) -> str:

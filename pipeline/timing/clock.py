@@ -38,12 +38,12 @@ class _Marks:
         """Seconds of the activities that ended inside the one that is open."""
 
 
-class _Here(threading.local):
+class _ThreadMarks(threading.local):
     def __init__(self) -> None:
         self.marks = _Marks()   # of no account: whoever computes outside of one marks in vain
 
 
-_here = _Here()
+_thread = _ThreadMarks()
 
 
 class spent:
@@ -56,7 +56,7 @@ class spent:
         self._name = name
 
     def __enter__(self) -> None:
-        marks = self._marks = _here.marks
+        marks = self._marks = _thread.marks
         self._outer = marks.inner
         marks.inner = 0.0
         self._began = perf_counter()
@@ -68,8 +68,8 @@ class spent:
         marks.inner = self._outer + took
 
 
-def each(name: str, items: Iterable[T]) -> Iterator[T]:
-    """The items; what it takes them to come is spent so."""
+def timed(name: str, items: Iterable[T]) -> Iterator[T]:
+    """Yields the items; the time that each takes to come is counted as this activity."""
     source, end = iter(items), object()
     while True:
         with spent(name):
@@ -79,9 +79,9 @@ def each(name: str, items: Iterable[T]) -> Iterator[T]:
         yield item  # type: ignore[misc]
 
 
-def measured(name: str, seconds: float) -> None:
+def add_seconds(name: str, seconds: float) -> None:
     """Adds seconds that overlap with the activities (`DEVICE`) to the account of this thread."""
-    _here.marks.beside[name] += seconds
+    _thread.marks.beside[name] += seconds
 
 
 class Account:
@@ -100,43 +100,45 @@ class Account:
         """`spent` and `beside` in seconds by name, and the `threads` that they are of."""
         with self._lock:
             self._settle()
-            sums = [{name: round(seconds, 4) for name, seconds in found.items()} for found in (self._spent, self._beside)]
-        return {"threads": self._threads, "spent": sums[0], "beside": sums[1]}
+            spent_seconds, beside = (
+                {name: round(seconds, 4) for name, seconds in sums.items()} for sums in (self._spent, self._beside)
+            )
+        return {"threads": self._threads, "spent": spent_seconds, "beside": beside}
 
     @contextmanager
     def computing(self) -> Iterator[None]:
         """This thread is one of the computing threads meanwhile."""
-        outer, marks = _here.marks, _Marks()
+        outer, marks = _thread.marks, _Marks()
         with self._lock:
             self._settle()
             self._computing += 1
             began = self._until
-        _here.marks, cpu = marks, thread_time()
+        _thread.marks, cpu = marks, thread_time()
         try:
             yield
         finally:
-            _here.marks, cpu = outer, thread_time() - cpu
+            _thread.marks, cpu = outer, thread_time() - cpu
             with self._lock:
                 self._settle()
                 self._computing -= 1
                 self._spent[OTHER] += max(self._until - began - sum(marks.spent.values()), 0.0)
                 self._beside[COMPUTING_CPU] += cpu
-                for found, into in ((marks.spent, self._spent), (marks.beside, self._beside)):
-                    for name, seconds in found.items():
-                        into[name] += seconds
+                for named, totals in ((marks.spent, self._spent), (marks.beside, self._beside)):
+                    for name, seconds in named.items():
+                        totals[name] += seconds
 
     @contextmanager
     def feeding(self, name: str) -> Iterator[None]:
         """Idle threads wait meanwhile because the one that feeds them does this."""
         with self._lock:
             self._settle()
-            before, self._feeding = self._feeding, name
+            outer, self._feeding = self._feeding, name
         try:
             yield
         finally:
             with self._lock:
                 self._settle()
-                self._feeding = before
+                self._feeding = outer
 
     def reading(self, items: Iterable[T]) -> Iterator[T]:
         """The items, while the time that each takes to come is the reader's."""

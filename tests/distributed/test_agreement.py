@@ -20,7 +20,7 @@ def offers(*routes):
 def test_machines_of_one_kind_take_their_route_unlimited():
     terms = agreed(offers(BIG, BIG))
     assert (terms.route, terms.limits, terms.kept_out) == (BIG, {}, {})
-    assert terms.known == {"node0", "node1"}
+    assert terms.providers == {"node0", "node1"}
 
 
 def test_mixed_cpus_are_limited_to_the_least_of_them():
@@ -31,7 +31,7 @@ def test_mixed_cpus_are_limited_to_the_least_of_them():
 
 def test_a_root_that_has_a_route_keeps_it_and_who_cannot_follow_is_kept_out():
     terms = agreed(offers(BIG, SMALL), preferred=BIG)
-    assert (terms.route, terms.limits, terms.known) == (BIG, {}, {"node0"})
+    assert (terms.route, terms.limits, terms.providers) == (BIG, {}, {"node0"})
     assert SMALL in terms.kept_out["node1"]
     assert agreed(offers(BIG, BIG), preferred=SMALL).limits == LIMITS["avx2"]
     assert agreed(offers(SMALL, SMALL), preferred=BIG).route == SMALL   # nobody can
@@ -54,14 +54,14 @@ def test_nobody_is_limited_where_nobody_has_more_and_none_by_its_own_kind_to_ano
     assert agreed(offers(SMALL, SMALL)).limits == {}
     assert agreed(offers(OLD, OLD), preferred=OLD).limits == {}
     terms = agreed(offers("cpu-avx2-fp32-eager", SMALL, SMALL))   # without oneDNN's packed operators
-    assert (terms.route, terms.limits, terms.known) == (SMALL, {}, {"node1", "node2"})
+    assert (terms.route, terms.limits, terms.providers) == (SMALL, {}, {"node1", "node2"})
 
 
 def test_who_does_not_keep_the_limits_is_kept_out():
     terms = agreed(offers(BIG, SMALL))
-    after = confirmed(terms, {"node0": Offer("cpu-avx2-fp32-eager"), "node1": Offer(SMALL)})
-    assert after.known == {"node1"}
-    assert "cpu-avx2-fp32-eager" in after.kept_out["node0"]
+    under_limits = confirmed(terms, {"node0": Offer("cpu-avx2-fp32-eager"), "node1": Offer(SMALL)})
+    assert under_limits.providers == {"node1"}
+    assert "cpu-avx2-fp32-eager" in under_limits.kept_out["node0"]
     with pytest.raises(InputError, match="no node can compute by the route"):
         confirmed(terms, {"node0": Offer(BIG)})
 

@@ -9,7 +9,7 @@ HERE, THERE, GONE = "here", "there", "gone"
 def spent(*failures):
     attempt = Attempt("item")
     for failure in failures:
-        attempt = attempt.after(failure)
+        attempt = attempt.with_failure(failure)
     return attempt
 
 

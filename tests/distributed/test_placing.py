@@ -32,7 +32,7 @@ def gpu_node(at_three):
 
 
 def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_waits_for_the_idle_of_the_other(gpu_node, tmp_path):
-    executor = RayExecutor(terms=Terms(H100, known=frozenset([gpu_node.node_id])))
+    executor = RayExecutor(terms=Terms(H100, providers=frozenset([gpu_node.node_id])))
     asking = passed(executor, Asking(str(tmp_path / "asking"), 2))   # as many share the GPU as there are CPUs for it
     assert {one["node"] for one in asking} == {gpu_node.node_id}
     assert {(*one["gpus"], one["visible"]) for one in asking} == {("0", "0")}
@@ -59,7 +59,7 @@ def test_the_works_that_ask_for_a_gpu_say_so_and_a_work_that_is_accounted_for_st
 
 
 def test_a_search_that_wants_a_gpu_has_one_alone_and_finds_what_a_cpu_finds(gpu_node, tmp_path):
-    executor = RayExecutor(terms=Terms(H100, known=frozenset([gpu_node.node_id])), device="cpu")
+    executor = RayExecutor(terms=Terms(H100, providers=frozenset([gpu_node.node_id])), device="cpu")
     found = passed(executor, Searching(str(tmp_path / "gpu"), 1))
     plain = passed(executor, Placed(str(tmp_path / "plain"), 6))
     executor.close()
@@ -68,7 +68,7 @@ def test_a_search_that_wants_a_gpu_has_one_alone_and_finds_what_a_cpu_finds(gpu_
     assert {(*one["gpus"], one["visible"]) for one in found} == {("0", "0")}
     assert all("DeviceCentres" in one["kernel"] for one in found)
     assert set(processes(plain)) == alive()
-    on_cpu = RayExecutor(1, terms=Terms(CPU, known=frozenset(alive())))
+    on_cpu = RayExecutor(1, terms=Terms(CPU, providers=frozenset(alive())))
     other = passed(on_cpu, Searching(str(tmp_path / "cpu"), 1))
     on_cpu.close()
     assert all("DeviceCentres" not in one["kernel"] for one in other)
@@ -76,7 +76,7 @@ def test_a_search_that_wants_a_gpu_has_one_alone_and_finds_what_a_cpu_finds(gpu_
 
 
 def test_by_a_route_of_the_cpu_no_pass_takes_a_gpu_and_the_processes_serve_all(gpu_node, tmp_path):
-    executor = RayExecutor(terms=Terms(CPU, known=frozenset(alive())))
+    executor = RayExecutor(terms=Terms(CPU, providers=frozenset(alive())))
     asking, plain = (passed(executor, work(str(tmp_path / work.__name__), 6)) for work in (Asking, Placed))
     executor.close()
     assert set(processes(asking)) == alive()

@@ -29,7 +29,7 @@ MACHINE = Machine(pretended, provides)
 def test_mixed_cpus_agree_on_the_lesser_and_torch_computes_by_it_on_all(at_three, tmp_path):
     at_three.add(env=LESSER)
     terms = settle(CPU, machine=MACHINE)
-    assert (terms.route, terms.limits, terms.known, terms.kept_out) == (SMALL, LIMITS["x86_64"], alive(), {})
+    assert (terms.route, terms.limits, terms.providers, terms.kept_out) == (SMALL, LIMITS["x86_64"], alive(), {})
     executor = RayExecutor(terms=terms)
     found = [outcome.facts for outcome in executor.run(Capable(str(tmp_path), 5), range(10))]
     executor.close()
@@ -69,11 +69,11 @@ def test_gpus_of_two_models_go_by_the_most_or_by_the_roots(at_three):
     nodes = [at_three.add(gpus=1, env={ROUTE: route}) for route in (A100, H100, H100)]
     notes = []
     terms = settle(RouteWish(), machine=MACHINE)
-    assert (terms.route, terms.known) == (H100, {nodes[1].node_id, nodes[2].node_id})
+    assert (terms.route, terms.providers) == (H100, {nodes[1].node_id, nodes[2].node_id})
     assert A100 in terms.kept_out[nodes[0].node_id]
-    assert settle(RouteWish(), preferred=A100, machine=MACHINE).known == {nodes[0].node_id}
+    assert settle(RouteWish(), preferred=A100, machine=MACHINE).providers == {nodes[0].node_id}
     assert settle(RouteWish(), preferred="cuda-sm120-fp32-eager", note=notes.append, machine=MACHINE).route == H100
-    assert settle(RouteWish(), preferred=BIG, machine=MACHINE).known == alive()
+    assert settle(RouteWish(), preferred=BIG, machine=MACHINE).providers == alive()
 
 
 def test_a_root_s_route_that_nobody_has_any_more_leaves_the_wish_as_it_is(monkeypatch):

@@ -45,7 +45,7 @@ def annotated(root: Path, shards, executor, *, shared: bool) -> dict[str, bytes]
 
 def test_workers_that_share_a_model_write_the_bytes_that_one_process_writes(at_three, tmp_path, shards):
     node = at_three.add(cpus=2, gpus=1)
-    executor = RayExecutor(terms=Terms("cuda-sm90-fp32-eager", known=frozenset([node.node_id])))
+    executor = RayExecutor(terms=Terms("cuda-sm90-fp32-eager", providers=frozenset([node.node_id])))
     found = annotated(tmp_path / "shared", shards, executor, shared=True)
     assert (executor.workers, executor.actors_per_gpu) == (2, 2)
     executor.close()

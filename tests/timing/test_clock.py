@@ -26,7 +26,7 @@ from pipeline.stage import Contract, Stage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts
 from pipeline.timing.bottleneck import Means
-from pipeline.timing.clock import Account, accounted, each, measured, spent
+from pipeline.timing.clock import Account, accounted, add_seconds, spent, timed
 from pipeline.work import Accounted, Facts, Work
 
 SLOW = pa.schema([("uid", pa.string()), ("slow_error", pa.string())])
@@ -129,8 +129,8 @@ def test_what_is_named_inside_is_not_counted_twice_and_errors_end_it():
             time.sleep(0.02)
             with pytest.raises(KeyError):
                 fail()
-        list(each("read", (time.sleep(0.01) for _ in range(3))))
-        measured("device", 7.0)
+        list(timed("read", (time.sleep(0.01) for _ in range(3))))
+        add_seconds("device", 7.0)
         return {"rows": 1}
 
     began = time.perf_counter()
@@ -174,7 +174,7 @@ def test_what_follows_something_inside_an_activity_is_counted_once():
 
 def test_threads_do_not_name_what_others_do_and_nobody_needs_an_account():
     with spent("nobody"):
-        measured("device", 1.0)
+        add_seconds("device", 1.0)
     account, barrier = Account(4), threading.Barrier(4)
 
     def compute(number):

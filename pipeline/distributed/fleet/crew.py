@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from pipeline.distributed.attempts import ATTEMPTS, Patience
-from pipeline.distributed.worker import Pulse, reason
+from pipeline.distributed.worker import Heartbeat, reason
 from pipeline.errors import ShardmillError
 from pipeline.reduce.kmeans.fleet import CentresLost
 
@@ -22,7 +22,7 @@ LOOK = 5.0
 class Seat:
     """The place of one partition, and who has it now."""
 
-    pulse: Pulse
+    heartbeat: Heartbeat
     met: bool = False
     """It has answered: it does not wait for room on the cluster."""
     deaths: int = 0
@@ -30,7 +30,8 @@ class Seat:
 
     @property
     def actor(self) -> Any:
-        return self.pulse.actor
+        """The actor that holds the partition now."""
+        return self.heartbeat.actor
 
 
 @dataclass(eq=False)
@@ -49,9 +50,10 @@ class Crew:
     _looked: float = 0.0
 
     def __post_init__(self) -> None:
-        self.seats = [Seat(Pulse(self.hire(number))) for number in range(self.count)]
+        self.seats = [Seat(Heartbeat(self.hire(number))) for number in range(self.count)]
 
     def close(self) -> None:
+        """Ends all actors."""
         for seat in self.seats:
             ray.kill(seat.actor)
 
@@ -67,7 +69,7 @@ class Crew:
             answers[i] = ask(self.seats[i % self.count].actor, items[i])
             waiting[_first(answers[i])] = i
 
-        def again(number: int, why: str) -> None:
+        def restart(number: int, why: str) -> None:
             self._replace(number, why)
             for ref, i in [(ref, i) for ref, i in waiting.items() if i % self.count == number]:
                 del waiting[ref]
@@ -83,13 +85,13 @@ class Crew:
                 try:
                     answer(ref)
                 except RayActorError as error:
-                    again(i % self.count, reason(error))
+                    restart(i % self.count, reason(error))
                     continue
                 del waiting[ref]
                 self.seats[i % self.count].met = True
                 done(i, answers[i])
             for number in self._hung({waiting[ref] % self.count for ref in rest if ref in waiting}):
-                again(number, self._silence)
+                restart(number, self._silence)
         return answers
 
     # --- who does not answer
@@ -108,24 +110,24 @@ class Crew:
         passed = min(now - self._looked, 3 * self._period)
         if now - self._looked < self._period:
             return []
-        self._looked, found = now, []
+        self._looked, hung = now, []
         for number, seat in enumerate(self.seats):
-            seat.pulse.still = seat.pulse.still + passed if number in busy else 0.0
-            seat.pulse.listen(ask=number in busy)
-            if seat.pulse.still > (self.patience.stall if seat.met else self.patience.opening):
-                found.append(number)
-        return found
+            seat.heartbeat.silence = seat.heartbeat.silence + passed if number in busy else 0.0
+            seat.heartbeat.poll(ask=number in busy)
+            if seat.heartbeat.silence > (self.patience.stall if seat.met else self.patience.opening):
+                hung.append(number)
+        return hung
 
     def _replace(self, number: int, why: str | None) -> None:
         """A fresh process for a partition, that knows what the one before knew."""
-        before = self.seats[number]
+        seat = self.seats[number]
         while why is not None:
-            before.deaths += 1
-            ray.kill(before.actor)   # it may only be hung
-            if before.deaths > ATTEMPTS:
-                times = f"died {before.deaths} times"
+            seat.deaths += 1
+            ray.kill(seat.actor)   # it may only be hung
+            if seat.deaths > ATTEMPTS:
+                times = f"died {seat.deaths} times"
                 raise ShardmillError(f"clustering stopped: the process that holds {self.name(number)} {times}: {why}")
-            before = self.seats[number] = Seat(Pulse(self.hire(number)), deaths=before.deaths)
+            seat = self.seats[number] = Seat(Heartbeat(self.hire(number)), deaths=seat.deaths)
             why = self._recalled(number)
 
     def _recalled(self, number: int) -> str | None:

@@ -32,7 +32,7 @@ from pipeline.models.preprocess import Picture, Preprocess
 from pipeline.models.tokens import Tokenizer, tokenizer
 from pipeline.models.towers import ModelOutOfMemory
 from pipeline.models.weights import ModelSpec, describe
-from pipeline.timing.clock import DEVICE, measured
+from pipeline.timing.clock import DEVICE, add_seconds
 from pipeline.vectors import Floats
 from pipeline.work import beat
 
@@ -125,7 +125,7 @@ class DeviceEmbedder:
                 for lane, rows, _ in lanes:
                     connections[lane].ask(lane, rows)
                 for lane, _, into in lanes:
-                    measured(DEVICE, connections[lane].answer(into))
+                    add_seconds(DEVICE, connections[lane].answer(into))
                 return
             except OSError as error:   # TimeoutError is one
                 self._give_up(hung=isinstance(error, TimeoutError))
