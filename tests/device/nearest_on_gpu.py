@@ -104,12 +104,12 @@ def same(device: str, case: str, n: int, d: int, k: int) -> dict[str, Any]:
 def off(matrix: DeviceMatrix, few: np.ndarray) -> float:
     """How near the half-precision products come to their bound."""
     x = torch.tensor(few[:1000], device=matrix.device)
-    rough = matrix.rough(x)
+    rough = matrix.half_rows(x)
     products = matrix.products(rough.half, 0)[:, : len(matrix)].double()
     true = x.double() @ matrix.vectors[: products.shape[1]].double().T
     factor = (rough.half.double().norm(dim=1) / x.double().norm(dim=1)).log2().round().exp2()
     true *= factor[:, None] * matrix.scale
-    return float((2 * (products - true).abs().amax(1) / rough.reach(products.abs().amax(1)).double()).max())
+    return float((2 * (products - true).abs().amax(1) / rough.margin_for(products.abs().amax(1)).double()).max())
 
 
 def planted(n: int, d: int, k: int, device: str, noise: float = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -192,7 +192,7 @@ def steps(device: str, stored: np.ndarray, centres: np.ndarray, counts: np.ndarr
     found["group maxima of neighbours instead, s"] = parts * seconds(device, lambda: some.view(shape).amax(2))
     most = some.view(len(some), GROUP, -1).amax(1)
     found["8 groups of all, s"] = parts * seconds(device, lambda: most.topk(min(8, most.shape[1]), dim=1, sorted=False))
-    close = sum(float((first - second <= rough.reach(first)).sum())
+    close = sum(float((first - second <= rough.margin_for(first)).sum())
                 for _, rough in halves for _, first, second in [matrix.leaders(rough.half)])
     found["share of rows that are measured"] = close / len(x)
     near = torch.randint(0, len(centres), (len(centres), min(48, len(centres))), device=device)

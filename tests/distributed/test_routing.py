@@ -78,7 +78,7 @@ def test_gpus_of_two_models_go_by_the_most_or_by_the_roots(at_three):
 
 def test_a_root_s_route_that_nobody_has_any_more_leaves_the_wish_as_it_is(monkeypatch):
     """The nodes' answers are made up: asked for the CPU of the root, they agree on another one, which nobody wished for."""
-    monkeypatch.setattr(routing, "_by", lambda wish, *_: Terms(BIG if wish.device == "cpu" else H100))
+    monkeypatch.setattr(routing, "_settled_by", lambda wish, *_: Terms(BIG if wish.device == "cpu" else H100))
     monkeypatch.setattr(routing.cluster, "nodes", lambda: Nodes({}))
     assert settle(RouteWish(), preferred="cpu-avx512-fp32-packed", machine=MACHINE).route == H100
     assert settle(RouteWish(), preferred=BIG, machine=MACHINE).route == BIG
@@ -93,7 +93,7 @@ def dies_on_gpus(question) -> str:
 
 def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is_gone_is_forgotten(at_three):
     here, gone = min(alive()), "ab" * 28
-    found = routing._survey([here, gone], CPU, False, {}, pretended)
+    found = routing._offers([here, gone], CPU, False, {}, pretended)
     assert found == {here: Offer(BIG)}
     at_three.add(gpus=1)
     with pytest.raises(InputError, match=r"no node can run the model: .*(crash|died|exit)"):

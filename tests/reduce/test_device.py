@@ -46,11 +46,11 @@ def test_a_device_finds_the_bits_of_the_flat_search(case, n, d, k, monkeypatch):
 def test_half_precision_errs_by_less_than_its_bound(case):
     x, centres = CASES[case](300, 200, 500)
     matrix = on_cpu(centres).matrix
-    rough = matrix.rough(device_centres.torch.from_numpy(x))
-    products = matrix.products(rough.half, 0)[:, : len(centres)].double().numpy()
+    halves = matrix.half_rows(device_centres.torch.from_numpy(x))
+    products = matrix.products(halves.half, 0)[:, : len(centres)].double().numpy()
     length = np.asarray(device_centres.powers(device_centres.norm_bounds(device_centres.torch.from_numpy(x))), np.float64)
     true = x.astype(np.float64) @ centres.T.astype(np.float64) * length[:, None] * matrix.scale
-    reach = rough.reach(device_centres.torch.from_numpy(np.abs(products).max(1))).numpy()
+    reach = halves.margin_for(device_centres.torch.from_numpy(np.abs(products).max(1))).numpy()
     off = 2 * np.abs(products - true).max(1)
     assert (off <= reach).all()
     assert off.max() > reach.min() / 50, "the bound says nothing"
@@ -63,7 +63,7 @@ def test_a_device_gives_exact_values_as_candidates_and_agrees():
 def test_without_a_wider_search_half_precision_would_have_hidden_winners(monkeypatch):
     x, centres = CASES["near ties"](200, 64, 600)
     monkeypatch.setattr(device_centres, "SPARE", 0)
-    monkeypatch.setattr(device_centres.Rough, "reach", lambda rough, value: 0 * value - 1)
+    monkeypatch.setattr(device_centres.HalfRows, "margin_for", lambda halves, value: 0 * value - 1)
     assert not np.array_equal(nearest(x, on_cpu(centres), 4)[0], nearest(x, FlatCentres(centres), 4)[0])
 
 
