@@ -249,7 +249,7 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
     driver.must("export", Export(plan.exported, plan.export, seed, digits, plan.balance), todo, there=len(there))
     side_files(root, plan.export, planned, {**export_facts(plan, ledger), **account})
     driver.fence()
-    root.point("shards", plan.export)
+    root.link("shards", plan.export)
     root.write_json("current.json", {output.name: plan.folders[output.name] for output in OUTPUTS if output.published})
 
 

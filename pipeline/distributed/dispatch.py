@@ -72,7 +72,7 @@ class Dispatch(Generic[Item]):
         while self._unfinished():
             self._watch()
             yield from self._give_up()
-            self._staff()
+            self._start_workers()
             self._hand_out()
             yield from self._collect()
 
@@ -118,22 +118,22 @@ class Dispatch(Generic[Item]):
 
     def _end_hung(self, worker: Worker[Item]) -> None:
         if worker.node is None:
-            self._lose(worker)
+            self._end_worker(worker)
         elif not worker.ready:
             self._not_opened(worker, f"the work was not open after {self._patience.opening:g} s (hung)")
         else:
             attempt = worker.take()
             message = f"no progress for {self._patience.stall:g} s (hung)"
             self._failed(attempt, Failure(message, worker.node, self._now))
-            self._lose(worker)
+            self._end_worker(worker)
 
     # Workers
 
-    def _staff(self) -> None:
+    def _start_workers(self) -> None:
         """As many actors as there are seats, while there is work for them; then those for one attempt each."""
         size = min(self._pool.seats(self._nodes), self._items)
         for worker in [w for w in self._workers if w.node is None and not w.reused][: max(0, len(self._workers) - size)]:
-            self._lose(worker)   # waits for a seat on a node that went
+            self._end_worker(worker)   # waits for a seat on a node that went
         if self._now < self._pause_until:
             return
         coming = self._coming()
@@ -155,10 +155,10 @@ class Dispatch(Generic[Item]):
         idle = next((w for w in self._workers if w.only is None and not w.tasks), None)
         if idle is None or self._backlog:
             return False
-        self._lose(idle)
+        self._end_worker(idle)
         return True
 
-    def _lose(self, worker: Worker[Item]) -> None:
+    def _end_worker(self, worker: Worker[Item]) -> None:
         """Ends a worker. What was only waiting at it goes back as it was."""
         self._workers.remove(worker)
         ray.kill(worker.actor)
@@ -203,7 +203,7 @@ class Dispatch(Generic[Item]):
             worker.node, worker.heartbeat.silence = str(ray.get(worker.node_ref)), 0.0
         except RayError as error:
             if worker.reused:   # it died while nothing was asked of it
-                self._lose(worker)
+                self._end_worker(worker)
             else:
                 self._not_opened(worker, reason(error))
 
@@ -225,14 +225,14 @@ class Dispatch(Generic[Item]):
 
     def _unfit(self, worker: Worker[Item], error: RouteError) -> None:
         """Its node computes otherwise than the run: no failure, but no place for its actors."""
-        self._lose(worker)
+        self._end_worker(worker)
         self._nodes = cluster.nodes()
         if not self._pool.keep_out(str(worker.node), self._nodes, str(error)):
             raise error from None
 
     def _not_opened(self, worker: Worker[Item], message: str) -> None:
         """Counts workers that were started after the last failure: several at once are one, and a node that went is none."""
-        self._lose(worker)
+        self._end_worker(worker)
         self._nodes = cluster.nodes()
         if (worker.node is not None and worker.node not in self._nodes) or worker.started <= self._counted_at:
             return
@@ -261,7 +261,7 @@ class Dispatch(Generic[Item]):
             tries = attempt.without_node_deaths(cluster.nodes()).number if attempt.failures else 1
             yield Outcome(attempt.item, facts, attempts=tries)
         if ends:
-            self._lose(worker)
+            self._end_worker(worker)
 
     # Blame
 

@@ -20,7 +20,7 @@ from pipeline.distributed import ray_cluster as cluster
 from pipeline.errors import InputError, ShardmillError
 
 GPU_PROBE = 0.01
-"""Of a GPU: what a question takes. Enough to be given one, and for Ray to want a node."""
+"""The part of a GPU that a question takes: enough to be given one, and for Ray to want a node."""
 LOOK = 1.0
 """Seconds between two looks at the autoscaler."""
 
@@ -35,7 +35,7 @@ class Waiting:
     """For any sign that one is on its way: an autoscaler looks around every 5 s."""
 
 
-def gpu_comes(device: str, note: Callable[[str], None], waiting: Waiting) -> bool:
+def wait_for_gpu(device: str, note: Callable[[str], None], waiting: Waiting) -> bool:
     """Whether a node has a GPU or gets one, once it has. `device`: the recipe's model.device. Raises InputError where one is
     wanted and none can come, ShardmillError where one is late."""
     if cluster.nodes().having("GPU").resources:
@@ -94,7 +94,7 @@ def _coming() -> bool | None:
 
 
 def _state() -> Any:
-    """Of the autoscaler of today; version 0 where that is not at work."""
+    """The state of Ray's autoscaler v2; its version is 0 where that one is not at work."""
     client = GcsClient(ray.get_runtime_context().gcs_address)
     reply: Any = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
     reply.ParseFromString(client.get_cluster_status(timeout_s=DEFAULT_RPC_TIMEOUT_S))
@@ -102,6 +102,6 @@ def _state() -> Any:
 
 
 def _report() -> dict[str, Any]:
-    """Of the one before; empty where there is none yet."""
+    """The report of Ray's autoscaler v1; empty where there is none yet."""
     raw = _internal_kv_get("__autoscaling_status")
     return dict(json.loads(raw).get("autoscaler_report") or {}) if raw else {}

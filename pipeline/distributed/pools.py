@@ -19,7 +19,7 @@ NODE_ID = "ray.io/node-id"
 """Ray's label of every node."""
 
 
-def share(actors: int) -> float:
+def gpu_share(actors: int) -> float:
     """The part of a GPU that so many actors take each. Ray counts in ten-thousandths: rounded up, the last would find no room."""
     return math.floor(10_000 / actors) / 10_000
 

@@ -19,7 +19,7 @@ from pipeline.distributed.attempts import ATTEMPTS, Patience
 from pipeline.distributed.dispatch import Dispatch
 from pipeline.distributed.fleet.actors import Seats
 from pipeline.distributed.fleet.ray_fleet import RayFleet
-from pipeline.distributed.pools import ActorPool, share
+from pipeline.distributed.pools import ActorPool, gpu_share
 from pipeline.distributed.ray_cluster import connect, disconnect, gpus_hidden
 from pipeline.distributed.routing import settle, settled_precision
 from pipeline.distributed.worker import WATCH
@@ -119,7 +119,7 @@ class RayExecutor:
         self._plain = ActorPool(ShardActor, workers, self.patience)
         self._device = ActorPool(
             ShardActor, workers, self.patience, terms,
-            gpus=share(actors_per_gpu or cluster.nodes().cpus_per_gpu()) if terms.on_gpu else 0,
+            gpus=gpu_share(actors_per_gpu or cluster.nodes().cpus_per_gpu()) if terms.on_gpu else 0,
         )
         if not (terms.on_gpu or terms.limits or terms.kept_out):
             self._plain = self._device   # the same processes will do for both
@@ -168,9 +168,9 @@ class RayExecutor:
         if alone:
             return nullcontext(LocalFleet.of(blocks))
         self.close()
-        return RayFleet(blocks, store, scratch, self.holders(), self.patience)
+        return RayFleet(blocks, store, scratch, self.fleet_seats(), self.patience)
 
-    def holders(self) -> Seats:
+    def fleet_seats(self) -> Seats:
         """The actors that hold rows: one for each GPU, with the CPUs that are there for it, where the model runs on GPUs; else as
         many as fit."""
         nodes = cluster.nodes()

@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.agreement import Offer, Terms, agreed, confirmed
-from pipeline.distributed.growth import GPU_PROBE, Waiting, gpu_comes
+from pipeline.distributed.growth import GPU_PROBE, Waiting, wait_for_gpu
 from pipeline.distributed.pools import log_kept_out
 from pipeline.errors import InputError, ShardmillError
 
@@ -86,7 +86,7 @@ def _machine() -> Machine:
 def _settled_by_preferred(
     wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute
 ) -> Terms | None:
-    """By the preferred route; None where it is not to be had."""
+    """The terms for the preferred route; None where it is not to be had."""
     try:
         terms = _settled_by(wish, preferred, note, waiting, answer)
     except InputError as error:
@@ -96,7 +96,7 @@ def _settled_by_preferred(
 
 
 def _settled_by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute) -> Terms:
-    on_gpu = wish.device != "cpu" and gpu_comes(wish.device, note, waiting)
+    on_gpu = wish.device != "cpu" and wait_for_gpu(wish.device, note, waiting)
     living = cluster.nodes()
     nodes = (living.having("GPU") if on_gpu else living.having("CPU")).resources
     offers = _offers(nodes, wish, on_gpu, {}, answer)

@@ -70,7 +70,7 @@ class AliasIndex:
 
     senses: dict[str, tuple[Candidate, ...]]
     longest: dict[str, int]
-    """By first word: words of the longest alias that starts with it."""
+    """First word -> the number of words of the longest alias that starts with it."""
     vocabulary: frozenset[str]
     """Words that the knowledge base uses, in names and in descriptions; and the stop words."""
 

@@ -1,4 +1,4 @@
-"""From input patterns to shards: which files are read, under which names, and which files only stand beside them."""
+"""Input patterns to shards: which files are read, under which names, and which files are only sidecars."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
 """Input shards read once as record batches, their bytes fetched again by row, output shards written.
 
-The front door of `io`: archives are in tar.py, parquet in parquet.py, what makes a sample in samples.py.
+What other rooms need of this one: archives are read in tar.py, parquet files in parquet.py, and samples.py makes the samples.
 """
 
 import tempfile

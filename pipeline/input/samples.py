@@ -16,7 +16,7 @@ from schemas.columns import SAMPLES, field
 from schemas.reasons import SampleFault
 
 IMAGE_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
-"""Of several images in one sample the first of these counts, which is the order of open_clip's loader."""
+"""Extensions of images. Where a sample has several, the first of these counts: the order of open_clip's loader."""
 CAPTION_KEYS = ("caption", "text", "TEXT", "txt")
 """Fields of the metadata object, or columns of a parquet file, that may hold the caption; the first one that does."""
 

@@ -24,7 +24,7 @@ class RouteQuestion:
 
     wish: RouteWish
     gpu_assigned: bool = False
-    """Ray gave the one who answers a GPU."""
+    """Whether Ray gave the process that answers a GPU."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class GpuState:
     """The CUDA version of this torch; None: a wheel for the CPU."""
     driver: str | None = None
     error: str = ""
-    """By torch, of why it is not usable."""
+    """What torch says of why it is not usable; empty where it says nothing."""
 
 
 def gpu_fault(gpu: GpuState) -> str | None:

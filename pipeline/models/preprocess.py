@@ -66,7 +66,8 @@ class Preprocess:
         return canvas
 
     def _of_mode(self, picture: Image.Image) -> torch.Tensor:
-        """By open_clip's own transform; where that fails, which it does on strips a pixel wide, from RGB pixels."""
+        """uint8 [rows, columns, 3] as open_clip's own transform gives it; where that fails, which it does on strips a pixel wide,
+        from RGB pixels."""
         try:
             return torch.from_numpy(np.array(self._open_clip_transform(picture)))
         except DAMAGE:

@@ -63,7 +63,7 @@ class Description:
     dimension: int
     image_size: tuple[int, int]
     identity: str
-    """Of the content where it is at hand (`sha256:…` of config and weights), else the name and tag."""
+    """`sha256:…` of config and weights where they are at hand, else the name and tag."""
 
 
 def describe(spec: ModelSpec) -> Description:

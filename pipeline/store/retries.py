@@ -38,7 +38,7 @@ FOREIGN = {"aiohttp": ("ClientError",), "botocore.exceptions": ("BotoCoreError",
 
 
 @dataclass(frozen=True)
-class Patience:
+class Backoff:
     """How often and how long one operation is tried. Between two tries passes a random time between 0 and `base` seconds, doubled
     with each try, at most `cap`. In the mean all tries are used up after 24 s; no try begins after `seconds`."""
 
@@ -49,19 +49,19 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
 
 
-PATIENCE = Patience()
+BACKOFF = Backoff()
 
 
 class Exhausted(Exception):
     """Every try failed; the message says how many, in how long, and how the last one did. Its cause is the last error."""
 
 
-def retried(action: Callable[[], T], name: str, patience: Patience | None = None) -> T:
+def retried(action: Callable[[], T], name: str, patience: Backoff | None = None) -> T:
     """Returns what `action`, which must be safe to repeat, returns at last. Raises lasting errors as they are, else Exhausted.
 
     `name` names the file in the log.
     """
-    allowed = patience or PATIENCE
+    allowed = patience or BACKOFF
 
     def announce(state: RetryCallState) -> None:
         why = described(_error_of(state))

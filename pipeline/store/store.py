@@ -225,7 +225,7 @@ class Store:
             with target.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-    def point(self, name: str, target: str) -> None:
+    def link(self, name: str, target: str) -> None:
         """A link from `name` to the folder `target`, both in this store; replaced in one step. Only a local store has links."""
         if self.local is None:
             return

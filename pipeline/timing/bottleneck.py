@@ -57,7 +57,7 @@ class Usage:
     spent: Counter[str] = field(default_factory=Counter)
     beside: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
-    """Of the items, each as long as its worker had it."""
+    """Sum over the items of how long its worker had each."""
 
     def add(self, facts: Mapping[str, Any]) -> None:
         """The facts of one item, or its line in the log, which anybody may have written."""

@@ -40,7 +40,7 @@ class _Marks:
 
 class _ThreadMarks(threading.local):
     def __init__(self) -> None:
-        self.marks = _Marks()   # of no account: whoever computes outside of one marks in vain
+        self.marks = _Marks()   # belongs to no account: what is named outside of one is counted nowhere
 
 
 _thread = _ThreadMarks()

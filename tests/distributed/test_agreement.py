@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.distributed.agreement import LIMITS, Offer, Terms, agreed, confirmed
 from pipeline.distributed.attempts import Patience
-from pipeline.distributed.pools import NODE_ID, ActorPool, share
+from pipeline.distributed.pools import NODE_ID, ActorPool, gpu_share
 from pipeline.distributed.ray_cluster import Nodes
 from pipeline.errors import InputError
 
@@ -82,7 +82,7 @@ def test_terms_know_whether_they_are_for_gpus():
 
 @pytest.mark.parametrize("actors", range(1, 65))
 def test_as_many_actors_as_are_wanted_share_a_gpu(actors):
-    amount = share(actors)
+    amount = gpu_share(actors)
     assert round(amount * 10_000) * actors <= 10_000, "the last finds no room"
     assert Nodes({"a": {"CPU": 999.0, "GPU": 8.0}}).fits(1, amount) == 8 * actors
 
@@ -105,7 +105,7 @@ def test_a_pool_has_no_seats_on_nodes_that_its_terms_keep_out():
     out = Terms(H100, kept_out={"a": "it computes otherwise"})
     assert ActorPool(object, None, Patience()).seats(nodes) == 7
     assert ActorPool(object, None, Patience(), out).seats(nodes) == 3
-    assert ActorPool(object, None, Patience(), out, gpus=share(2)).seats(nodes) == 2
+    assert ActorPool(object, None, Patience(), out, gpus=gpu_share(2)).seats(nodes) == 2
     assert ActorPool(object, 5, Patience(), out).seats(nodes) == 5
 
 

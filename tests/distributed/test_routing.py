@@ -86,7 +86,7 @@ def test_a_root_s_route_that_nobody_has_any_more_leaves_the_wish_as_it_is(monkey
 
 def dies_on_gpus(question) -> str:
     """An answer whose process does not survive it where a GPU is."""
-    if question.given:
+    if question.gpu_assigned:
         os._exit(1)
     return BIG
 

@@ -192,8 +192,8 @@ ROUTE = "PRETENDED_ROUTE"
 
 def pretended(question) -> str:
     """The route of a machine as its environment has it."""
-    assert question.given == bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
-    return _route("cuda" if question.given else "cpu")
+    assert question.gpu_assigned == bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+    return _route("cuda" if question.gpu_assigned else "cpu")
 
 
 def _route(device: str) -> str:

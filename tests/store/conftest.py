@@ -20,7 +20,7 @@ def sample():
 @pytest.fixture
 def quick(monkeypatch):
     """Three tries with hardly a pause, and no others below them."""
-    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(tries=3, base=0.01, cap=0.02))
+    monkeypatch.setattr(retries, "BACKOFF", retries.Backoff(tries=3, base=0.01, cap=0.02))
     monkeypatch.setattr(limits, "REQUEST_TRIES", 1)
 
 

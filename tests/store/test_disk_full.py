@@ -92,7 +92,7 @@ def test_a_file_system_that_becomes_read_only_is_named(tmp_path, mount):
 store.write("kept", b"before")
 import subprocess
 subprocess.run(["mount", "-o", "remount,ro", root], check=True)
-for action in (lambda: store.write("a", b"1"), lambda: create("a", 1), lambda: store.remove("kept"), lambda: store.point("l", "x"),
+for action in (lambda: store.write("a", b"1"), lambda: create("a", 1), lambda: store.remove("kept"), lambda: store.link("l", "x"),
                lambda: store.append_line("log", "x"), store.clear_partial):
     attempt(action)
 """, mount)

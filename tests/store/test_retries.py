@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from pipeline.store.retries import Exhausted, Patience, is_passing, retried
+from pipeline.store.retries import Backoff, Exhausted, is_passing, retried
 
 
 class Failing:
@@ -24,7 +24,7 @@ class Failing:
 
 def patience(**given):
     waited = []
-    return waited, Patience(**{"sleep": waited.append, **given})
+    return waited, Backoff(**{"sleep": waited.append, **given})
 
 
 def test_the_pauses_double_up_to_a_bound_and_the_jitter_is_full(monkeypatch):
@@ -37,7 +37,7 @@ def test_the_pauses_double_up_to_a_bound_and_the_jitter_is_full(monkeypatch):
 
 
 def test_the_last_error_is_told_with_how_often_and_how_long():
-    calm = Patience(tries=3, base=0.2, cap=0.2, sleep=lambda _: time.sleep(0.1))
+    calm = Backoff(tries=3, base=0.2, cap=0.2, sleep=lambda _: time.sleep(0.1))
     action = Failing(*[ConnectionResetError(104, "Connection reset by peer")] * 9)
     with pytest.raises(Exhausted, match=r"3 tries in 0\.[2-9] s failed, the last one with ConnectionReset.*by peer") as info:
         retried(action, "file", calm)
@@ -73,7 +73,7 @@ def test_no_try_begins_after_the_time_is_over(monkeypatch):
         raise error
 
     with pytest.raises(Exhausted, match=r"tries in 0\.\d s"):
-        retried(action, "file", Patience(tries=1000, base=0.05, cap=0.05, seconds=0.4))
+        retried(action, "file", Backoff(tries=1000, base=0.05, cap=0.05, seconds=0.4))
     assert 2 <= len(began) <= 8
     assert began[-1] - began[0] < 0.4
 

@@ -26,7 +26,7 @@ class Seat:
     met: bool = False
     """It has answered: it does not wait for room on the cluster."""
     deaths: int = 0
-    """Of its processes, since one last did what it was asked to."""
+    """How many of its processes died since one last did what it was asked to."""
 
     @property
     def actor(self) -> Any:
@@ -44,7 +44,7 @@ class Crew:
     recall: Callable[[int, Any], list[Ref]]
     """Makes a new actor what the one before was: what to wait for."""
     name: Callable[[int], str]
-    """Of a partition, for people."""
+    """The name of a partition, for people."""
     patience: Patience
     seats: list[Seat] = field(init=False)
     _looked: float = 0.0

@@ -38,7 +38,7 @@ from pipeline.work import beat
 
 TRIES = 3
 """Servers that may die over the same rows."""
-PATIENCE = 300.0
+ANSWER_SECONDS = 300.0
 """Seconds without a word of the server after which it is taken for hung, and ended."""
 
 
@@ -49,7 +49,7 @@ class Connection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.connect(path)
-            self._socket.settimeout(PATIENCE)
+            self._socket.settimeout(ANSWER_SECONDS)
             self.about = wire.hello(self._socket)
         except OSError:
             self.close()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipeline.models.device.lanes import Slot, Start, nothing
+from pipeline.models.device.lanes import Slot, Start, no_wait
 from pipeline.models.route import Route
 
 log = logging.getLogger(__name__)
@@ -30,14 +30,14 @@ def slots(example: Tensor, dimension: int, route: Route, count: int = SLOTS) -> 
 
 def engine(call: Call, example: Tensor, route: Route) -> Start:
     """What computes a slot by `call`, which takes inputs like the example and gives float32 [rows, dimension]."""
-    return CudaEngine(call, example).start if route.device == "cuda" else lambda slot: computed(call, slot)
+    return CudaEngine(call, example).start if route.device == "cuda" else lambda slot: computed_at_once(call, slot)
 
 
-def computed(call: Call, slot: Slot) -> Callable[[], None]:
+def computed_at_once(call: Call, slot: Slot) -> Callable[[], None]:
     """Computes a slot at once, in this thread; there is nothing to wait for."""
     with torch.inference_mode():
         slot.outputs.copy_(call(slot.inputs))
-    return nothing
+    return no_wait
 
 
 def new_stream() -> torch.cuda.Stream:

@@ -125,7 +125,7 @@ class Lane:
             try:
                 wait = self._start(slot)
             except Exception as error:  # noqa: BLE001 (whoever asked hears of it; the process goes on)
-                slot.error, wait = error, nothing
+                slot.error, wait = error, no_wait
             self._ending.put((slot, wait))
 
     def _ready(self) -> Slot | None:
@@ -155,5 +155,5 @@ class Lane:
             slot.computed.set()
 
 
-def nothing() -> None:
+def no_wait() -> None:
     """There is nothing to wait for."""

@@ -63,7 +63,7 @@ class Server:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            if owner(connection) != os.getuid():
+            if peer_user(connection) != os.getuid():
                 connection.close()
                 continue
             with self._counting:
@@ -141,13 +141,13 @@ def bytes_of(rows: Any) -> memoryview:
     return memoryview(rows.numpy()).cast("B")
 
 
-def owner(connection: socket.socket) -> int:
+def peer_user(connection: socket.socket) -> int:
     """The user id of the process on the other side."""
     _, user, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
     return int(user)
 
 
-def opened(settings: Settings) -> "tuple[Towers, tuple[Lane, Lane]]":
+def open_model(settings: Settings) -> "tuple[Towers, tuple[Lane, Lane]]":
     """Loads the model. Raises InputError where a row's bits depend on the others of its batch: rows of all shards share one."""
     import torch
 
@@ -193,7 +193,7 @@ def main() -> int:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")   # two streams, and yet the same bits every time
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        towers, lanes = opened(settings)
+        towers, lanes = open_model(settings)
     except (InputError, MemoryError) as error:
         kind = "memory" if isinstance(error, MemoryError) else "input"
         print(json.dumps({"error": kind, "message": str(error)}), file=stdout, flush=True)

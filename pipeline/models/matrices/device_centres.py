@@ -18,7 +18,7 @@ from pipeline.vectors import Floats
 TILE = 65_536             # centres of one product
 PRODUCT_BYTES = 1 << 29   # of one product in float16
 GROUP = 32                # products of which the largest stands for all
-SPARE = 8                 # candidates beyond those asked for
+SPARE = 8                 # candidates per row beyond the l that are returned
 CANDIDATES = 1 << 22      # of all rows that are searched again at once
 CELL_ROWS = 16            # rows of one centre that share a product in `near`
 SUM = 2.0**-22            # a matrix unit cuts each term off at 24 bits of the largest, or later: per term of a sum
@@ -71,9 +71,9 @@ class DeviceMatrix:
     longest: float
     """Length of the longest centre."""
     scale: float
-    """What the tiles are multiplied by."""
+    """The factor of the tiles, a power of two."""
     error: float
-    """How far a centre lies from its float16, at most, in the tiles' scale."""
+    """The largest distance of a centre from its float16, in the tiles' scale."""
 
     @classmethod
     def of(cls, vectors: Floats, device: str) -> "DeviceMatrix":

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 PAIR_BYTES = 1 << 27
-"""Of float64 products in memory at a time."""
+"""Bytes of float64 products in memory at a time."""
 ULP64 = 2.0**-53
 FLOOR = 2.0**-60
-"""More than a length in float32 can lose where squares underflow."""
+"""An upper bound of what a length in float32 can lose where squares underflow."""
 
 
 def norm_bounds(x: Tensor) -> Tensor:

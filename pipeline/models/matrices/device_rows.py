@@ -158,10 +158,10 @@ class FixedPoint:
 
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Counts i64[k] and vectors i64[k, d] in the CPU's memory."""
-        return self.counts.cpu().numpy(), fetched(self.vectors).numpy()
+        return self.counts.cpu().numpy(), pinned_copy(self.vectors).numpy()
 
 
-def fetched(values: Tensor) -> Tensor:
+def pinned_copy(values: Tensor) -> Tensor:
     """A copy in pinned memory of the CPU, of the same shape and dtype; a tensor of the CPU as it is. The memory is used again when
     the copy is gone."""
     if values.device.type == "cpu":

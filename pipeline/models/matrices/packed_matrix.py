@@ -26,7 +26,7 @@ class PackedMatrix:
     """f32[k, d] in oneDNN's layout, which is opaque: `k * d` float32 values beside the matrix it is made from."""
 
     parts: tuple[torch.Tensor, ...]
-    """Of WIDTH centres each; the last may have fewer."""
+    """Packed weights of WIDTH centres each; the last part may have fewer."""
 
     @classmethod
     def of(cls, vectors: Floats) -> "PackedMatrix":

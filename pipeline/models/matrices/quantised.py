@@ -47,14 +47,14 @@ class QuantisedMatrix:
     """Centres f32[k, d] as k * d bytes in oneDNN's layout, which is opaque."""
 
     rows: int
-    """Of one product, at most."""
+    """The most rows of one product."""
     layout: torch.Tensor
     scales: torch.Tensor
     zeros: torch.Tensor
     longest: float
-    """The length of the longest centre,"""
+    """The length of the longest centre."""
     off: float
-    """and how far one lies from what is left of it, at most."""
+    """The largest distance of a centre from its quantised values."""
 
     @classmethod
     def of(cls, vectors: Floats, rows: int = ROWS) -> "QuantisedMatrix":

@@ -132,30 +132,30 @@ def main(decoder: str, seconds: str, allowed_formats: str, max_pixels: str) -> N
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)   # a library that prints must not answer
     formats, pixel_limit = tuple(allowed_formats.split(",")), int(max_pixels)
-    limit(used() + MEMORY_BESIDES + BYTES_PER_PIXEL * min(pixel_limit, PILLOWS_GUARD))
+    limit_memory(private_bytes() + MEMORY_BESIDES + BYTES_PER_PIXEL * min(pixel_limit, PILLOWS_GUARD))
     signal.setitimer(signal.ITIMER_REAL, 0)
     answers.write(READY)
-    while (data := picture(sys.stdin.buffer)) is not None:
+    while (data := read_picture(sys.stdin.buffer)) is not None:
         signal.setitimer(signal.ITIMER_REAL, float(seconds))
         decode(data, formats, pixel_limit)
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(DECODED)
 
 
-def picture(stream: BinaryIO) -> bytes | None:
+def read_picture(stream: BinaryIO) -> bytes | None:
     """The next picture; None at the end, and where the parent died within one."""
     length = int.from_bytes(header := stream.read(LENGTH), "big")
     data = stream.read(length) if len(header) == LENGTH else b""
     return data if len(header) == LENGTH and len(data) == length else None
 
 
-def limit(size: int) -> None:
+def limit_memory(size: int) -> None:
     """No core files, and no more private memory than this; shared libraries do not count."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
-def used() -> int:
+def private_bytes() -> int:
     """Bytes of private memory; 0 where the kernel does not tell, whose RLIMIT_DATA does not count them either."""
     try:
         with open("/proc/self/status") as status:

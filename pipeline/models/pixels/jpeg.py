@@ -15,7 +15,7 @@ START_OF_SCAN = 0xDA
 MARKERS = 0xFF00
 
 
-class Header(NamedTuple):
+class JpegHeader(NamedTuple):
     """An upright picture of 8 bits per value that Pillow opens as RGB or grey."""
 
     width: int
@@ -24,7 +24,7 @@ class Header(NamedTuple):
     """The first scan has every component of a sequential picture, and libjpeg decodes no second one."""
 
 
-def ordinary(data: memoryview) -> Header | None:
+def ordinary(data: memoryview) -> JpegHeader | None:
     """The header of a file that begins like a JPEG; None where it is not ordinary. No byte behind it is looked at."""
     frame, position, end = None, 2, len(data)
     for _ in range(MAX_SEGMENTS):
@@ -45,13 +45,13 @@ def ordinary(data: memoryview) -> Header | None:
     return None
 
 
-def _header(kind: int, frame: memoryview, scan: memoryview) -> Header | None:
+def _header(kind: int, frame: memoryview, scan: memoryview) -> JpegHeader | None:
     if len(frame) < 6 or not scan:
         return None
     bits, height, width, components = unpack_from(">BHHB", frame)
     if bits != 8 or not width or not height or components not in (1, 3) or len(frame) != 6 + 3 * components:
         return None
-    return Header(width, height, kind != PROGRESSIVE and scan[0] == components)
+    return JpegHeader(width, height, kind != PROGRESSIVE and scan[0] == components)
 
 
 def _tables(content: memoryview) -> bool:

@@ -17,7 +17,7 @@ from pipeline.errors import InputError, ShardmillError
 from pipeline.models.device import client, server, wire
 from pipeline.models.device.client import Connection, DeviceEmbedder, connected
 from pipeline.models.device.lanes import Share, Slot
-from pipeline.models.device.server import Server, Settings, opened, owner, send_fault, send_rows
+from pipeline.models.device.server import Server, Settings, open_model, peer_user, send_fault, send_rows
 from pipeline.models.route import RouteWish, local_route
 from pipeline.models.towers import ModelOutOfMemory
 from tests.models.bundled import SPEC
@@ -89,7 +89,7 @@ def test_a_server_that_dies_once_is_asked_again(played):
 
 
 def test_a_server_that_hangs_is_ended(played, monkeypatch):
-    monkeypatch.setattr(client, "PATIENCE", 0.3)
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as hung:
         embedder, _ = played(lambda *_: None, hung.pid)
         with pytest.raises(ShardmillError, match="timed out"):
@@ -138,7 +138,7 @@ def test_a_message_of_any_length_is_not_waited_for():
 def test_the_processes_of_other_users_are_not_served(tmp_path, monkeypatch):
     here, there = socket.socketpair()
     with here, there:
-        assert owner(here) == os.getuid()
+        assert peer_user(here) == os.getuid()
     towers = SimpleNamespace(dimension=3, context=1, micro_batch=4, config={})
     monkeypatch.setattr(server, "owner", lambda _: os.getuid() + 1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -156,7 +156,7 @@ def test_a_model_whose_rows_depend_on_each_other_is_not_served(monkeypatch):
     settings = Settings(SPEC.name, SPEC.pretrained, local_route(RouteWish(device="cpu", packed=False)), 16, "unused")
     monkeypatch.setattr("pipeline.models.towers.rows_are_independent", lambda call, inputs: inputs.ndim < 4)
     with pytest.raises(InputError, match="the bits of an image embedding depend on the other rows of its batch"):
-        opened(settings)
+        open_model(settings)
 
 
 def test_workers_share_a_server_only_if_they_ask_for_the_same(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.device.lanes import LINGER, Lane, Slot, nothing
+from pipeline.models.device.lanes import LINGER, Lane, Slot, no_wait
 
 ROWS = 8
 
@@ -24,7 +24,7 @@ def summed(batches=None):
             batches.append(slot.reserved)
         time.sleep(0.001)
         slot.outputs.copy_(slot.inputs.sum(1, keepdim=True))
-        return nothing
+        return no_wait
     return start
 
 
