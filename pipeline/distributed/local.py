@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 
 class LocalExecutor:
-    """Nothing is tried again: a store that does not answer for a while is waited for below, and all else would fail again."""
+    """Runs items in this process. Nothing is tried again: a store that does not answer for a while is waited for below, and all
+    else would fail again."""
 
     gives_up = False
     """An item that raises is given up by name and the others go on, as on a cluster; its traceback goes to Python's log. Else the

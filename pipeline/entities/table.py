@@ -59,7 +59,8 @@ class Senses:
 
 @dataclass(frozen=True)
 class EntityTable:
-    """Everything the entities stage needs; small (the entities mentioned, not the knowledge base), and saved whole."""
+    """The entities and senses that the entities stage links to. It is small (the entities mentioned, not the knowledge base), and
+    saved whole."""
 
     ids: tuple[str, ...]
     names: tuple[str, ...]

@@ -91,7 +91,7 @@ def offered_route(question: RouteQuestion) -> str:
 
 
 def provides(route: str) -> None:
-    """Raises RouteError where this machine cannot provide the route."""
+    """Checks that this machine can provide the route of this name. Raises RouteError where it cannot."""
     require(parse(route))
 
 

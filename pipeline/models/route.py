@@ -102,7 +102,7 @@ def parse(text: str) -> Route:
 
 
 def require(route: Route) -> None:
-    """Raises RouteError, an InputError, if this machine cannot provide the route."""
+    """Checks that this machine can provide the route. Raises RouteError, an InputError, which says what is missing."""
     if route.device == "cuda" and not torch.cuda.is_available():
         raise RouteError(f"the route {route} needs a GPU and this worker has none: give it one, or set model.device to cpu")
     fused = route.form in ("packed", "bucketed")

@@ -199,7 +199,7 @@ class ModelOutOfMemory(MemoryError):
 
 @contextmanager
 def memory_guard(micro_batch: int, route: Route) -> Iterator[None]:
-    """Raises ModelOutOfMemory where torch, on whatever device, finds no memory; every other error as it is."""
+    """Turns torch's errors of a full memory, of whatever device, into ModelOutOfMemory; every other error passes as it is."""
     try:
         yield
     except (RuntimeError, MemoryError, InputError) as error:   # CUDA's is a RuntimeError; packing wraps the CPU's in an InputError

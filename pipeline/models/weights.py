@@ -67,7 +67,8 @@ class Description:
 
 
 def describe(spec: ModelSpec) -> Description:
-    """Raises InputError, naming the model and what to write instead, for one that does not exist."""
+    """What the columns of the model depend on. Raises InputError, naming the model and what to write instead, for one that does not
+    exist."""
     config = _config(spec)
     if _asks(config, "trust_remote_code"):
         raise InputError(f"model {_label(spec)} asks to run code of its own (trust_remote_code), which shardmill never does")

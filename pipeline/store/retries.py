@@ -114,7 +114,7 @@ def code_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """One line on what is behind an error."""
+    """One line for people on the first cause of an error."""
     cause = list(_causes(error))[-1]
     return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:300].removesuffix(": ")
 

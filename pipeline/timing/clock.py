@@ -6,7 +6,7 @@ charged to what the thread that feeds them is doing: `read` (waiting for the nex
 each other: the ends of a shard). So the activities of an item add up to threads x seconds, and reading that is hidden behind
 computing costs nothing.
 
-What overlaps with that, such as the seconds that a GPU was busy, stands beside it (`measured`). No clock that jumps is asked.
+What overlaps with that, such as the seconds that a GPU was busy, stands beside it (`add_seconds`). No clock that jumps is asked.
 """
 
 import threading

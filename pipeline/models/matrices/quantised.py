@@ -101,7 +101,7 @@ def _scales(vectors: Floats, levels: int) -> Floats:
 
 
 def _levelled(largest: Floats, levels: int) -> Floats:
-    """The same from the largest value of each row, of either sign."""
+    """What one level of each row is worth, f32[n], from its largest value of either sign, f32[n]."""
     scales: Floats = (np.where(largest > TINY, largest, 1) / levels).astype(np.float32)
     return scales
 

@@ -132,7 +132,7 @@ def reopened(data: bytes) -> Image.Image | None:
 
 
 def decode_as_stages_do(data: bytes, allowed_formats: Sequence[str], max_pixels: int) -> None:
-    """Everything that the stages let a decoder do with `data`, for nothing but to see that the process survives it."""
+    """Does with `data` everything that the stages let a decoder do, for nothing but to see that the process survives it."""
     try:
         decode(data, allowed_formats=allowed_formats, max_pixels=max_pixels)
     except SampleFailure:

@@ -140,7 +140,7 @@ def test_the_processes_of_other_users_are_not_served(tmp_path, monkeypatch):
     with here, there:
         assert peer_user(here) == os.getuid()
     towers = SimpleNamespace(dimension=3, context=1, micro_batch=4, config={})
-    monkeypatch.setattr(server, "owner", lambda _: os.getuid() + 1)
+    monkeypatch.setattr(server, "peer_user", lambda _: os.getuid() + 1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
