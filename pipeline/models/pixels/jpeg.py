@@ -59,8 +59,8 @@ def _tables(content: memoryview) -> bool:
     return len(content) % 65 == 0 and all(first < 16 for first in content[::65])
 
 
-def _begins(with_: bytes, minimum: int) -> Callable[[memoryview], bool]:
-    return lambda content: len(content) >= minimum and content[:len(with_)] == with_
+def _begins(prefix: bytes, minimum: int) -> Callable[[memoryview], bool]:
+    return lambda content: len(content) >= minimum and content[:len(prefix)] == prefix
 
 
 HARMLESS: Mapping[int, Callable[[memoryview], bool]] = {
