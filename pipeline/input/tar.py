@@ -68,9 +68,8 @@ class TarMembers:
         self.ignored: Counter[str] = Counter()
         self._begin = 0
         """Where the archive begins: a file may hold several, one behind the other."""
-        self._zeros = 0
+        self._zeros = self._rewinds = 0
         self._pax: dict[str, str] = {}
-        self._rewinds = 0
         self._closed = False
         """The end of the file is reached and its gap is named."""
 
@@ -214,8 +213,8 @@ class TarMembers:
             at = find_header(window)
             if at is not None:
                 self._blocks.give_back(window[at + BLOCK :])
-                header_block = window[at : at + BLOCK]
-                return parse_header(header_block), header_block
+                block = window[at : at + BLOCK]
+                return parse_header(block), block
             header = parse_header(following)
             if header is not None:
                 return header, following

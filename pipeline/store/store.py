@@ -25,16 +25,7 @@ from pipeline.store.listing import FileInfo, file_info, files_below, folder_entr
 from pipeline.store.reading import READ_AHEAD, opener, ranged, retried_read
 from pipeline.store.retries import Exhausted, described, failures, retried
 from pipeline.store.source import SourceFile
-from pipeline.store.writing import (
-    PARTIAL,
-    clear_local,
-    create_new_local,
-    local_file,
-    make_folder,
-    remote_file,
-    write_local,
-    writing,
-)
+from pipeline.store.writing import PARTIAL, clear_local, create_new_local, local_file, make_dirs, remote_file, write_local, writing
 
 __all__ = [
     "PARTIAL", "FileInfo", "Store", "absolute", "exists", "files_in", "find", "is_folder", "known_protocols", "open_url",
@@ -221,7 +212,7 @@ class Store:
             return
         target = Path(self._path(path))
         with writing(str(target)):
-            make_folder(target.parent)
+            make_dirs(target.parent)
             with target.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
@@ -231,7 +222,7 @@ class Store:
             return
         link = self.local / PARTIAL / f"{name}.{os.getpid()}"
         with writing(str(self.local / name)):
-            make_folder(link.parent)
+            make_dirs(link.parent)
             link.unlink(missing_ok=True)
             link.symlink_to(target)
             link.replace(self.local / name)

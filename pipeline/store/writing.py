@@ -151,8 +151,8 @@ def _create_exclusively(target: Path, content: bytes) -> bool:
 def _partial_file(root: Path, target: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """An unbuffered file below `.partial/`, gone when the block ends unless it was renamed."""
     partial = root / PARTIAL / f"{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-    make_folder(partial.parent)
-    make_folder(target.parent)
+    make_dirs(partial.parent)
+    make_dirs(target.parent)
     raw = partial.open("wb", buffering=0)
     try:
         yield raw, partial
@@ -175,11 +175,11 @@ def _write_all(raw: IO[bytes], content: bytes) -> None:
         rest = rest[raw.write(rest) :]
 
 
-def make_folder(folder: Path) -> None:
+def make_dirs(folder: Path) -> None:
     """Makes a folder and those above it so that they outlive a power cut."""
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    make_dirs(folder.parent)
     folder.mkdir(exist_ok=True)
     _sync_folder(folder.parent)
 
