@@ -7,7 +7,7 @@ from pipeline.api.run import shards_of, wish
 from pipeline.curation import Result, curate, succeed
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
-from pipeline.models.route import local_route
+from pipeline.models.machine import local_route
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
 from pipeline.root.log import EventLog

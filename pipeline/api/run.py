@@ -140,6 +140,7 @@ def _in_this_process(request: Request, plan: Plan, tell: Reporter, started: floa
     from pipeline.distributed.local import LocalExecutor
     from pipeline.models import machine
     from pipeline.models.process import threads_kept
+    from pipeline.models.route import RouteQuestion
     from pipeline.stages.precision import PrecisionQuestion, settled
 
     stop_on_sigterm()
@@ -151,7 +152,7 @@ def _in_this_process(request: Request, plan: Plan, tell: Reporter, started: floa
             tell.note(f"the route {plan.route} of this root is not to be had: {error}")
             plan = replace(plan, route="")
         if not plan.route:
-            machine.offered_route(machine.RouteQuestion(wish(plan.recipe)))   # an unusable GPU is an error, not a slow run
+            machine.offered_route(RouteQuestion(wish(plan.recipe)))   # an unusable GPU is an error, not a slow run
             plan = by_answer(plan, settled(PrecisionQuestion(plan.recipe, plan.shards[:SAMPLED])), tell)
         return _under_lock(request, plan, LocalExecutor(gives_up=True), tell, started)
 
@@ -184,7 +185,7 @@ def _under_lock(request: Request, plan: Plan, executor: "Executor", tell: Report
 def stored(plan: Plan) -> Plan:
     """The plan by the numeric route that the root's embeddings were made by, if it means the same embeddings: so that what goes on
     elsewhere, or is only looked at, need not be computed again. Without a route where there are none."""
-    from pipeline.models.machine import satisfies
+    from pipeline.models.route import satisfies
 
     try:
         before = plan.root.read_json("run.json")

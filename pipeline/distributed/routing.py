@@ -16,8 +16,7 @@ from pipeline.distributed.pools import log_kept_out
 from pipeline.errors import InputError, ShardmillError
 
 if TYPE_CHECKING:
-    from pipeline.models.machine import RouteQuestion
-    from pipeline.models.route import RouteWish
+    from pipeline.models.route import RouteQuestion, RouteWish
     from pipeline.stages import precision
 
 log = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def settle(
 ) -> Terms:
     """The terms of a run: by the route `preferred` where it can still be had, else by what the wish comes to on these nodes.
     Raises InputError where there is no route, where a GPU is wanted and none comes, and where all that are there cannot be used."""
-    machine = machine or _machine()
+    machine = machine or Machine(offered_route, provides)
     terms = None
     if preferred:
         device: Literal["cpu", "cuda"] = "cuda" if preferred.startswith("cuda-") else "cpu"
@@ -77,10 +76,18 @@ def settled_precision(question: "precision.PrecisionQuestion", terms: Terms) -> 
     return answer
 
 
-def _machine() -> Machine:
-    from pipeline.models.machine import offered_route, provides  # slow to import
+def offered_route(question: "RouteQuestion") -> str:
+    """See `machine.offered_route`. It runs on a node: the driver needs no torch to ask."""
+    from pipeline.models import machine
 
-    return Machine(offered_route, provides)
+    return machine.offered_route(question)
+
+
+def provides(route: str) -> None:
+    """See `machine.provides`."""
+    from pipeline.models import machine
+
+    machine.provides(route)
 
 
 def _settled_by_preferred(
@@ -111,7 +118,7 @@ def _offers(
     nodes: Iterable[str], wish: "RouteWish", on_gpu: bool, limits: Mapping[str, str], answer: FindRoute
 ) -> dict[str, Offer]:
     """What each node answers, in a process with these limits; a node that goes meanwhile is left out."""
-    from pipeline.models.machine import RouteQuestion
+    from pipeline.models.route import RouteQuestion
 
     options: dict[str, Any] = {"num_cpus": 0, "num_gpus": GPU_PROBE if on_gpu else 0, "max_retries": 0}
     if limits:

@@ -13,8 +13,8 @@ from torch import Tensor
 from pipeline.models.buckets import rows_by_bucket
 from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
+from pipeline.models.spec import ModelSpec, describe
 from pipeline.models.towers import Towers, memory_guard, open_towers, padded
-from pipeline.models.weights import ModelSpec, describe
 from pipeline.vectors import Floats
 
 

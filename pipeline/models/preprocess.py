@@ -17,7 +17,8 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torchvision.transforms import Compose
 
-from pipeline.models.pixels.decoding import DAMAGE, Pixels, as_planes
+from pipeline.models.pixels.decoding import DAMAGE, Pixels
+from pipeline.models.pixels.planes import as_planes
 
 Picture = Pixels | Image.Image
 """RGB uint8 [rows, columns, 3], or what `pixels.decoding.reopened` gives."""

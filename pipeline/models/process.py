@@ -1,16 +1,18 @@
 """Process-wide settings of a worker, made once before its first stage opens. Neither changes a byte of any column."""
 
 import ctypes
+import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
 
 # malloc.h: parameter, value. Large buffers come from the heap and stay there: a buffer that is returned to the system
 # is paid for again, page by page, by the next micro-batch.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 SETTINGS = ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20))
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""What torch's libraries take their number of threads from when they are loaded."""
 
 
 def tune() -> bool:
@@ -23,7 +25,17 @@ def tune() -> bool:
 
 def limit_threads(threads: int) -> None:
     """Threads that one model call may use in this process."""
+    import torch
+
     torch.set_num_threads(threads)
+
+
+def limit_process(threads: int) -> None:
+    """The same for a process that may never need torch, which takes seconds to load: from now on, or when it is loaded."""
+    if "torch" in sys.modules:
+        limit_threads(threads)
+    else:
+        os.environ.update(dict.fromkeys(THREADS, str(threads)))
 
 
 def prepare_process() -> None:
@@ -35,6 +47,8 @@ def prepare_process() -> None:
 @contextmanager
 def threads_kept() -> Iterator[None]:
     """torch has as many threads after the block as before, whatever was settled inside: for a program that goes on afterwards."""
+    import torch
+
     threads = torch.get_num_threads()
     try:
         yield

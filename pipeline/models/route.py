@@ -7,24 +7,17 @@ column. Of a GPU it names the card and the library too: cuBLAS takes other kerne
 are sm90. The number of threads is not in it: with micro-batches of a fixed shape it changes no bit.
 """
 
-import importlib.util
-import os
-import platform
-import re
-import shutil
-import sysconfig
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+from pipeline.errors import InputError
 
-from pipeline.errors import InputError, RouteError
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
-DTYPES: dict[str, torch.dtype] = {
-    "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
-}
+DTYPES = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""torch's names of the types."""
 PACKABLE = ("fp32", "bf16")
 FORMS = ("packed", "bucketed", "compiled", "eager")
 BUCKETED = (("avx2", "fp32"),)
@@ -47,6 +40,15 @@ class RouteWish:
 
 
 @dataclass(frozen=True)
+class RouteQuestion:
+    """What a worker is asked: the route that its machine takes for this wish."""
+
+    wish: RouteWish
+    gpu_assigned: bool = False
+    """Whether Ray gave the process that answers a GPU."""
+
+
+@dataclass(frozen=True)
 class Route:
     """A numeric route, part by part."""
 
@@ -59,38 +61,17 @@ class Route:
         return f"{self.device}-{self.instructions}-{self.precision}-{self.form}"
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> "torch.dtype":
         """The type to which factors of products are rounded. A GPU keeps weights and sums in float32 (`towers`)."""
-        return DTYPES[self.precision]
+        import torch  # takes seconds, and whoever only plans needs names alone
+
+        dtype: torch.dtype = getattr(torch, DTYPES[self.precision])
+        return dtype
 
     @property
     def micro_batch(self) -> int:
         """Rows per call of a tower where the recipe leaves it open."""
         return MICRO_BATCHES[self.device]
-
-
-def local_route(wish: RouteWish) -> str:
-    """The route that this machine takes for the wish. Raises InputError where it cannot be had."""
-    device = wish.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("model.device is cuda, but no GPU answers here: set it to cpu or auto")
-    precision = "fp32" if wish.precision == "auto" else wish.precision
-    if precision == "tf32" and device == "cpu":
-        raise InputError("model.precision is tf32, which only NVIDIA GPUs compute: set it to auto or fp32")
-    route = Route(device, instructions(device), precision, _form(device, precision, wish.packed))
-    require(route)
-    return str(route)
-
-
-def _form(device: str, precision: str, wish: Literal["auto"] | bool) -> str:
-    if device == "cuda":
-        return "compiled" if wish is True else "eager"
-    packed = precision in PACKABLE and can_pack(precision) if wish == "auto" else wish
-    if not packed:
-        return "eager"
-    return "bucketed" if (instructions(device), precision) in BUCKETED else "packed"
 
 
 def parse(text: str) -> Route:
@@ -101,48 +82,11 @@ def parse(text: str) -> Route:
     return Route(*parts)
 
 
-def require(route: Route) -> None:
-    """Checks that this machine can provide the route. Raises RouteError, an InputError, which says what is missing."""
-    if route.device == "cuda" and not torch.cuda.is_available():
-        raise RouteError(f"the route {route} needs a GPU and this worker has none: give it one, or set model.device to cpu")
-    fused = route.form in ("packed", "bucketed")
-    if fused and not (route.device == "cpu" and route.precision in PACKABLE and can_pack(route.precision)):
-        raise RouteError(f"the route {route} needs oneDNN's packed operators for {route.precision}: set model.compile to false")
-    if route.form == "compiled" and not (route.device == "cuda" and can_compile()):
-        raise RouteError(
-            f"the route {route} needs Triton, a C compiler and Python's headers: install them, or set model.compile to false")
-    available = instructions(route.device)
-    if route.instructions != available:
-        raise RouteError(
-            f"the run's embeddings are made by the route {route}, but this worker computes with {available}: "
-            "use workers of one kind, or start another output root"
-        )
-
-
-def instructions(device: str) -> str:
-    """What kernels are chosen by: avx512 or avx2 of a CPU; generation, card and library of a GPU."""
-    if device == "cuda":
-        major, minor = torch.cuda.get_device_capability()
-        card, library = (re.sub(r"[^a-z0-9.]+", "_", name.lower()) for name in (torch.cuda.get_device_name(), torch.__version__))
-        return f"sm{major}{minor}.{card}.torch{library}"
-    capability = torch.backends.cpu.get_cpu_capability().lower()
-    return capability if capability != "default" else platform.machine().lower().replace("-", "_")
-
-
-def can_compile() -> bool:
-    """Whether torch.compile can make kernels for a GPU here: Triton compiles a small launcher in C for each."""
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    return bool(compiler) and headers.is_file() and importlib.util.find_spec("triton") is not None
-
-
-def can_pack(precision: str) -> bool:
-    """Whether oneDNN's packed operators exist here for this precision (they are torch's own, but not documented)."""
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
-        return False
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    names = ("_convolution_pointwise", "_linear_pointwise", "_reorder_convolution_weight", "_reorder_linear_weight")
-    if not all(hasattr(torch.ops.mkldnn, name) for name in names):
-        return False
-    return precision != "bf16" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def satisfies(route: str, wish: RouteWish) -> bool:
+    """Whether a route is one that the wish may come to, on some machine."""
+    parts = parse(route)
+    packed = wish.packed == "auto" or (parts.form in ("packed", "bucketed")) == (wish.packed and parts.device == "cpu")
+    precision = wish.precision == parts.precision
+    if wish.precision == "auto":   # a GPU's is measured; a CPU's is fp32
+        precision = parts.device == "cuda" or parts.precision == "fp32"
+    return wish.device in ("auto", parts.device) and precision and packed

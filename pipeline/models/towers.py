@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from pipeline.errors import InputError
 from pipeline.models.buckets import Bucket, bucket_lengths, can_truncate, example_caption, rows_of, token_counts, truncated
+from pipeline.models.machine import require
 from pipeline.models.packing import MAX_DIFFERENCE, Tower, checked_tower, packed
 from pipeline.models.preprocess import Preprocess
-from pipeline.models.route import Route, require
+from pipeline.models.route import Route
+from pipeline.models.spec import ModelSpec
 from pipeline.models.tokens import Tokenizer, tokenizer
-from pipeline.models.weights import ModelSpec, load_model
+from pipeline.models.weights import load_model
 
 NO_MEMORY = ("DefaultCPUAllocator", "could not create a memory", "std::bad_alloc")
 """What torch's and oneDNN's errors say when memory for a tensor or for scratch is not to be had on the CPU."""

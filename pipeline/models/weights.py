@@ -1,12 +1,6 @@
-"""Which model: names, what they stand for, and loading it. Weights are only ever loaded as tensors, never unpickled."""
+"""Loading a model. Weights are only ever loaded as tensors, never unpickled."""
 
-import difflib
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -16,65 +10,13 @@ from torch import nn
 from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 
 from pipeline.errors import InputError
-
-ASSETS = Path(__file__).parent.parent / "assets"
-BUNDLED_MODELS = {"bundled": ASSETS / "model", "bundled:tinyclip-oc": ASSETS / "model"}
-LOCAL, HUB = "local-dir:", "hf-hub:"
-RANDOM = "random"
-"""As `pretrained`: seeded random weights. They score noise; benchmarks use them."""
-
-CONTENT = (".json", ".safetensors", ".bin", ".pth", ".pt", ".txt", ".model")
-"""Suffixes of the files of a model's folder that make the model: config, weights, tokenizer."""
+from pipeline.models.spec import RANDOM, ModelSpec, describe, label
 
 CANNOT_LOAD = (
     RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, StopIteration,
     UnpicklingError, SafetensorError,
 )
 """What open_clip raises for a model that it cannot find, download, load as tensors or fit to its config."""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model by name: `bundled`, `local-dir:FOLDER`, `hf-hub:ORG/REPO`, or open_clip's name with its `pretrained` tag or file."""
-
-    name: str = "bundled"
-    pretrained: str | None = None
-
-    @property
-    def resolved(self) -> str:
-        """The name that open_clip takes."""
-        if self.name.startswith("bundled"):
-            if self.name not in BUNDLED_MODELS:
-                raise InputError(f"model {self.name} is not in this package; there is {', '.join(BUNDLED_MODELS)}")
-            return f"{LOCAL}{BUNDLED_MODELS[self.name]}"
-        return self.name
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of a local model."""
-        name = self.resolved
-        return Path(name.removeprefix(LOCAL)) if name.startswith(LOCAL) else None
-
-
-@dataclass(frozen=True)
-class Description:
-    """What the columns of a model depend on, known without loading its weights."""
-
-    dimension: int
-    image_size: tuple[int, int]
-    identity: str
-    """`sha256:…` of config and weights where they are at hand, else the name and tag."""
-
-
-def describe(spec: ModelSpec) -> Description:
-    """What the columns of the model depend on. Raises InputError, naming the model and what to write instead, for one that does not
-    exist."""
-    config = _config(spec)
-    if _asks(config, "trust_remote_code"):
-        raise InputError(f"model {_label(spec)} asks to run code of its own (trust_remote_code), which shardmill never does")
-    size = config["vision_cfg"].get("image_size", 224)
-    rows, columns = (size, size) if isinstance(size, int) else size
-    return Description(int(config["embed_dim"]), (rows, columns), _identity(spec))
 
 
 def load_model(spec: ModelSpec, precision: str, device: str) -> tuple[nn.Module, Mapping[str, Any]]:
@@ -89,86 +31,6 @@ def load_model(spec: ModelSpec, precision: str, device: str) -> tuple[nn.Module,
                 weights_only=True, pretrained_text=False, require_pretrained=not random,
             )
     except CANNOT_LOAD as error:
-        raise InputError(f"model {_label(spec)} cannot be loaded: {error}") from error
+        raise InputError(f"model {label(spec)} cannot be loaded: {error}") from error
     visual: Any = model.visual
     return model.eval().requires_grad_(False), visual.preprocess_cfg
-
-
-def _asks(config: Any, key: str) -> bool:
-    """Whether this key is set anywhere in a config; open_clip hands a tokenizer's settings on to transformers as they are."""
-    if isinstance(config, Mapping):
-        return bool(config.get(key)) or any(_asks(value, key) for value in config.values())
-    return isinstance(config, list) and any(_asks(item, key) for item in config)
-
-
-def _label(spec: ModelSpec) -> str:
-    return f"{spec.name}/{spec.pretrained}" if spec.pretrained else spec.name
-
-
-def _config(spec: ModelSpec) -> Mapping[str, Any]:
-    """open_clip's config of the model, after the weights were found to have a name."""
-    if spec.folder is not None:
-        return _folder_config(spec, spec.folder)
-    if spec.name.startswith(HUB):
-        _no_tag(spec)
-        try:
-            config: Mapping[str, Any] = open_clip.get_model_config(spec.name)
-        except CANNOT_LOAD as error:
-            raise InputError(f"model {spec.name} cannot be read from the Hugging Face hub: {error}") from error
-        return config
-    architecture = open_clip.get_model_config(spec.name.replace("/", "-"))
-    if architecture is None:
-        near = difflib.get_close_matches(spec.name, open_clip.list_models(), n=1)
-        hint = f"; the nearest that it knows is {near[0]}" if near else ""
-        raise InputError(f"open_clip knows no model {spec.name}{hint}")
-    tags = open_clip.list_pretrained_tags_by_model(spec.name.replace("/", "-"))
-    if spec.pretrained is None:
-        raise InputError(f"model {spec.name} needs weights: set model.pretrained to one of {', '.join(tags)}, or a checkpoint file")
-    if spec.pretrained != RANDOM and spec.pretrained not in tags and not Path(spec.pretrained).is_file():
-        raise InputError(f"model {spec.name} has no weights {spec.pretrained!r}: use {', '.join(tags)}, or a checkpoint file")
-    result: Mapping[str, Any] = architecture
-    return result
-
-
-def _folder_config(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
-    _no_tag(spec)
-    path = folder / "open_clip_config.json"
-    try:
-        config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-    except FileNotFoundError as error:
-        raise InputError(f"model {spec.name}: there is no {path}") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"model {spec.name}: {path} is not an open_clip config ({error})") from error
-    return config
-
-
-def _no_tag(spec: ModelSpec) -> None:
-    if spec.pretrained is not None:
-        raise InputError(f"model {spec.name} brings its own weights: leave model.pretrained out")
-
-
-def _identity(spec: ModelSpec) -> str:
-    if spec.folder is not None:
-        files = sorted(path for path in spec.folder.iterdir() if path.suffix in CONTENT)
-        return "sha256:" + _content(tuple((path, path.name, *_stamp(path)) for path in files))
-    if spec.pretrained not in (None, RANDOM) and Path(str(spec.pretrained)).is_file():
-        path = Path(str(spec.pretrained))
-        return f"{spec.name}/sha256:" + _content(((path, "", *_stamp(path)),))
-    return _label(spec)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
-
-
-@lru_cache(maxsize=8)
-def _content(files: tuple[tuple[Path, str, int, int], ...]) -> str:
-    """SHA-256 of the files' names and contents. Their time and size are arguments so that a changed file is read again."""
-    digest = hashlib.sha256()
-    for path, name, _, size in files:
-        digest.update(f"{name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()

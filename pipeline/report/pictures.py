@@ -93,7 +93,7 @@ def thumbnails(shard: Shard, table: pa.Table, recipe: Recipe) -> dict[int, bytes
 def small(content: bytes, recipe: Recipe) -> bytes | None:
     """The thumbnail; None when the bytes are no picture that the recipe allows."""
     try:
-        decoded = decode(content, allowed_formats=recipe.image.allowed_formats, max_pixels=recipe.image.max_pixels)
+        decoded = decode(content, allowed_formats=recipe.image.allowed_formats, max_pixels=recipe.image.max_pixels, by_pillow=True)
     except SampleFailure:
         return None
     return thumbnail(decoded.pixels)

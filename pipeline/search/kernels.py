@@ -197,10 +197,11 @@ def kernel() -> Kernel:
     On a device torch's matrix units propose in half precision and the device itself ranks exactly: FAISS's flat search
     there is float32, at a tenth of their speed, and leaves the ranking to the CPU. It stays for what torch's gets wrong.
     """
-    from pipeline.models.matrices.device_rows import can_compute_on
     from pipeline.search.fastest import FastestCentres
 
     for device in GIVEN:
+        from pipeline.models.matrices.device_rows import can_compute_on  # torch takes seconds to import
+
         on_device = partial(DeviceCentres, device=device)
         if can_compute_on(device) and agrees(on_device):
             return on_device

@@ -9,18 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.models.clip import Embedder, open_encoder
 from pipeline.models.pixels.decoding import Pixels, reopened
-from pipeline.models.preprocess import Picture
 from pipeline.models.route import parse
-from pipeline.models.weights import Description, ModelSpec, describe
+from pipeline.models.spec import Description, ModelSpec, describe
 from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.pixels import pixel_arrays
 from pipeline.timing.clock import spent
@@ -28,12 +26,16 @@ from pipeline.vectors import Floats
 from schemas.columns import PIXELS, clip_schema
 from schemas.reasons import ClipFault
 
+if TYPE_CHECKING:
+    from pipeline.models.clip import Embedder
+    from pipeline.models.preprocess import Picture
+
 
 @dataclass(frozen=True)
 class ClipStage(Stage):
     """Embeds the samples that have both a readable picture and a caption; the others failed before and get nulls.
 
-    `route` is settled by a worker (`models.route.local_route`). Threads are not a field: they change no bit.
+    `route` is settled by a worker (`models.machine.local_route`). Threads are not a field: they change no bit.
     """
 
     contract = Contract("clip", version=1, reads=("image", "caption", *PIXELS.names), writes=clip_schema(1))
@@ -78,13 +80,15 @@ class ClipStage(Stage):
 
     @contextmanager
     def open(self) -> Iterator[Transform]:
+        from pipeline.models.clip import open_encoder  # brings torch; who only plans needs the stage's name and identity
+
         if parse(self.route).precision != self.precision:
             raise InputError(f"the route {self.route} is not one of precision {self.precision}")
         with open_encoder(self.spec, self.route, self.micro_batch) as embedder:
             yield partial(clip_columns, embedder)
 
 
-def clip_columns(embedder: Embedder, batch: pa.RecordBatch) -> pa.RecordBatch:
+def clip_columns(embedder: "Embedder", batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of `clip_schema` for a batch with `uid`, `image`, `caption` and PIXELS."""
     pictures, captions, encoded = pixel_arrays(batch), batch["caption"], batch["image"]
     complete = np.array([picture is not None and captions[row].is_valid for row, picture in enumerate(pictures)], bool)
@@ -98,7 +102,7 @@ def clip_columns(embedder: Embedder, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def encoder_pictures(
     pictures: Sequence[Pixels | None], plain: Sequence[bool | None], encoded: pa.Array, rows: Sequence[int]
-) -> Iterator[Picture]:
+) -> Iterator["Picture"]:
     """Yields the pictures of these rows as open_clip's transform takes them, one at a time: the pixels uint8 [rows, columns, 3]
     where `plain`, else the picture opened again."""
     for row in rows:

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.models.pixels.decoding import squares
 from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.pixels import pixel_arrays
 from schemas.columns import HASHES, PIXELS
@@ -39,6 +38,8 @@ class HashesStage(Stage):
 def hash_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Columns of schemas HASHES."""
     digests = [hashlib.sha256(data.as_buffer()).hexdigest() if data.is_valid else None for data in batch["image"]]
+    from pipeline.models.pixels.planes import squares  # brings torch; who only plans needs the stage's name and identity
+
     pictures = pixel_arrays(batch)
     small = squares([picture for picture in pictures if picture is not None], SIDE)
     hashes, thumbnails = iter(perceptual_hashes(small).tolist()), iter(thumbnails_of(small))

@@ -131,7 +131,8 @@ class MeasuredRoute:
 def settled(question: PrecisionQuestion) -> MeasuredRoute:
     """The route of this machine for a run, measured on the run's first pairs. It is asked of a worker, for the driver's machine may
     be another kind. Raises InputError where the wish cannot be had."""
-    from pipeline.models.route import local_route, parse
+    from pipeline.models.machine import local_route
+    from pipeline.models.route import parse
 
     wish = question.wish
     plain = local_route(wish)
@@ -183,7 +184,7 @@ def similarities(recipe: Recipe, route: str, sample: Sequence[Pair]) -> tuple[Fl
     """Similarities by this route, f32[n] each: of the n pairs, and of each picture with the caption of the pair before it."""
     from pipeline.models.clip import open_encoder
     from pipeline.models.route import parse
-    from pipeline.models.weights import ModelSpec
+    from pipeline.models.spec import ModelSpec
 
     micro_batch = parse(route).micro_batch if recipe.model.micro_batch == "auto" else recipe.model.micro_batch
     with open_encoder(ModelSpec(recipe.model.name, recipe.model.pretrained), route, micro_batch) as embedder:

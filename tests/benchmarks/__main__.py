@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.models.process import prepare_process
-from pipeline.models.weights import RANDOM, ModelSpec
+from pipeline.models.spec import RANDOM, ModelSpec
 from tests.benchmarks import (
     changed_stage,
     clustering,

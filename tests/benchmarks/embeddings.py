@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.models.clip import Encoder, open_encoder
-from pipeline.models.route import RouteWish, local_route
-from pipeline.models.weights import ModelSpec, describe
+from pipeline.models.machine import local_route
+from pipeline.models.route import RouteWish
+from pipeline.models.spec import ModelSpec, describe
 from pipeline.vectors import Floats
 from tests.benchmarks.replicas import decoded, readable
 

@@ -20,8 +20,9 @@ import torch
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.input.discovery import Shard, discover
 from pipeline.models.clip import Encoder, open_encoder
+from pipeline.models.machine import local_route
 from pipeline.models.process import prepare_process
-from pipeline.models.route import RouteWish, local_route
+from pipeline.models.route import RouteWish
 from pipeline.passes.annotate import BATCH_ROWS, Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load

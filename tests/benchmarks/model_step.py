@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.models.clip import Encoder, open_encoder
+from pipeline.models.machine import local_route
 from pipeline.models.pixels.decoding import reopened
 from pipeline.models.preprocess import Picture
-from pipeline.models.route import RouteWish, local_route
-from pipeline.models.weights import ModelSpec, load_model
+from pipeline.models.route import RouteWish
+from pipeline.models.spec import ModelSpec
+from pipeline.models.weights import load_model
 from tests.benchmarks.end_to_end import model_step
 from tests.benchmarks.figures import Figure, median, ratios, spent
 from tests.benchmarks.replicas import decoded, readable

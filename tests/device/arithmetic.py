@@ -8,10 +8,11 @@ from typing import Any
 import open_clip
 import torch
 
+from pipeline.models.machine import can_compile, local_route
 from pipeline.models.process import prepare_process
-from pipeline.models.route import RouteWish, can_compile, local_route, parse
+from pipeline.models.route import RouteWish, parse
+from pipeline.models.spec import RANDOM, ModelSpec
 from pipeline.models.towers import Towers, example_pictures, open_towers
-from pipeline.models.weights import RANDOM, ModelSpec
 from tests.device.gpu import rate
 
 Vectors = tuple[torch.Tensor, torch.Tensor]

@@ -8,9 +8,10 @@ import torch
 
 from pipeline.models.clip import Embedder, Encoder
 from pipeline.models.device.client import connected
-from pipeline.models.route import RouteWish, local_route, parse
+from pipeline.models.machine import local_route
+from pipeline.models.route import RouteWish, parse
+from pipeline.models.spec import ModelSpec
 from pipeline.models.towers import open_towers
-from pipeline.models.weights import ModelSpec
 from tests.benchmarks.replicas import decoded, readable
 
 

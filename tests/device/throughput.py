@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from pipeline.input.discovery import Shard, discover
+from pipeline.models.machine import local_route
 from pipeline.models.process import prepare_process
-from pipeline.models.route import RouteWish, local_route, parse
+from pipeline.models.route import RouteWish, parse
+from pipeline.models.spec import RANDOM, ModelSpec
 from pipeline.models.towers import open_towers
-from pipeline.models.weights import RANDOM, ModelSpec
 from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load

@@ -11,7 +11,8 @@ from pipeline.distributed.local import LocalExecutor
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.driver import Driver
 from pipeline.input.discovery import discover
-from pipeline.models.route import RouteWish, local_route
+from pipeline.models.machine import local_route
+from pipeline.models.route import RouteWish
 from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.distributed.local import LocalExecutor
 from pipeline.input.discovery import discover
-from pipeline.models.weights import ModelSpec
+from pipeline.models.spec import ModelSpec
 from pipeline.passes.annotate import Annotate
 from tests.benchmarks import end_to_end, model_step, where_time_goes
 from tests.benchmarks.__main__ import benchmarks

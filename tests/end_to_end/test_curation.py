@@ -20,7 +20,7 @@ from pipeline.errors import ConservationError, RootError
 from pipeline.export import shards as export
 from pipeline.export.shards import Export, plan_export
 from pipeline.input.tar import write_tar
-from pipeline.models.route import local_route
+from pipeline.models.machine import local_route
 from pipeline.plan import Plan
 from pipeline.queries.status import status
 from pipeline.recipe.recipe import load

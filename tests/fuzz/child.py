@@ -18,7 +18,7 @@ from pipeline.errors import ShardmillError
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.reader import fetch, read
 from pipeline.input.samples import CAPTION_KEYS, uid_of
-from pipeline.models.route import local_route
+from pipeline.models.machine import local_route
 from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load

@@ -13,9 +13,10 @@ import torch
 from PIL import Image, ImageOps
 
 from pipeline.models.clip import Encoder, open_encoder
+from pipeline.models.machine import local_route
 from pipeline.models.process import tune
-from pipeline.models.route import RouteWish, local_route
-from pipeline.models.weights import ASSETS, ModelSpec
+from pipeline.models.route import RouteWish
+from pipeline.models.spec import ASSETS, ModelSpec
 
 SPEC = ModelSpec("bundled:tinyclip-oc")
 _opened = ExitStack()

@@ -19,8 +19,9 @@ from pipeline.models.buckets import (
     truncated,
 )
 from pipeline.models.clip import Encoder
+from pipeline.models.machine import instructions
 from pipeline.models.preprocess import Preprocess
-from pipeline.models.route import Route, instructions
+from pipeline.models.route import Route
 from pipeline.models.towers import TextTower, Towers, convolutional, text_buckets
 from tests.models.bundled import encoder, readable
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from pipeline.models.clip import open_encoder
+from pipeline.models.machine import local_route
 from pipeline.models.pixels.decoding import decode, reopened
-from pipeline.models.route import RouteWish, local_route
+from pipeline.models.route import RouteWish
+from pipeline.models.spec import ASSETS
 from pipeline.models.towers import padded
-from pipeline.models.weights import ASSETS
 from tests.models.bundled import SPEC, encoder, opened, plain, plain_images, plain_texts, readable
 from tests.models.zoo import picture, zoo
 

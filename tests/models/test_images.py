@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import SampleFailure
-from pipeline.models.pixels.decoding import MAX_CARRIED_PIXELS, decode, reopened, squares
+from pipeline.models.pixels.decoding import MAX_CARRIED_PIXELS, decode, reopened
+from pipeline.models.pixels.planes import squares
 from schemas.reasons import ImageFault
 from tests.models.bundled import ground_truth, opened, readable, sample
 from tests.models.zoo import ORIENTED, encoded, oriented, picture, turned, zoo

@@ -9,11 +9,12 @@ from pipeline.models.machine import (
     driver_version,
     gpu_fault,
     gpu_state,
+    local_route,
     offered_route,
     provides,
     satisfies,
 )
-from pipeline.models.route import RouteWish, local_route
+from pipeline.models.route import RouteWish
 
 OLD = "The NVIDIA driver on your system is too old (found version 12020)"
 

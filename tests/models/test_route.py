@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pipeline.errors import InputError
-from pipeline.models.route import Route, RouteWish, instructions, local_route, parse, require
+from pipeline.models.machine import instructions, local_route, require
+from pipeline.models.route import Route, RouteWish, parse
 
 
 def test_a_route_reads_back_as_it_was_written():

@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.models.weights import ASSETS, ModelSpec, describe, load_model
+from pipeline.models.spec import ASSETS, ModelSpec, describe
+from pipeline.models.weights import load_model
 
 
 @pytest.fixture

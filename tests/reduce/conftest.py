@@ -13,9 +13,10 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.models.clip import Encoder, open_encoder
-from pipeline.models.pixels.decoding import squares
-from pipeline.models.route import RouteWish, local_route
-from pipeline.models.weights import ModelSpec
+from pipeline.models.machine import local_route
+from pipeline.models.pixels.planes import squares
+from pipeline.models.route import RouteWish
+from pipeline.models.spec import ModelSpec
 from pipeline.reduce.duplicates.find import Pictures
 from pipeline.stages.hashes import SIDE, perceptual_hashes, thumbnails_of
 

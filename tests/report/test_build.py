@@ -24,7 +24,8 @@ from pipeline.driver import Driver
 from pipeline.errors import RootError
 from pipeline.input.discovery import discover
 from pipeline.input.reader import read
-from pipeline.models.route import RouteWish, local_route
+from pipeline.models.machine import local_route
+from pipeline.models.route import RouteWish
 from pipeline.plan import Plan
 from pipeline.queries.status import status
 from pipeline.recipe.recipe import load

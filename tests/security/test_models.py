@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from pipeline.errors import InputError
-from pipeline.models.weights import ModelSpec, load_model
+from pipeline.models.spec import ModelSpec
+from pipeline.models.weights import load_model
 from tests.security.hostile import Payload, watched
 
 MODEL = Path(__file__).parents[2] / "pipeline" / "assets" / "model"

@@ -11,8 +11,9 @@ from PIL import Image
 
 from pipeline.captions.normal import normalised
 from pipeline.errors import InputError
-from pipeline.models.route import RouteWish, local_route
-from pipeline.models.weights import ASSETS
+from pipeline.models.machine import local_route
+from pipeline.models.route import RouteWish
+from pipeline.models.spec import ASSETS
 from pipeline.stage import checked, joined
 from pipeline.stages.caption import CaptionStage
 from pipeline.stages.clip import ClipStage, clip_columns, columns_of

@@ -116,7 +116,7 @@ def test_on_a_gpu_the_fastest_precision_that_moves_hardly_a_pair_is_taken_and_el
         name = "fp32" if wish.precision == "auto" else wish.precision
         return f"{GPU}-{name}-{'compiled' if wish.packed else 'eager'}"
 
-    monkeypatch.setattr("pipeline.models.route.local_route", local_route)
+    monkeypatch.setattr("pipeline.models.machine.local_route", local_route)
     monkeypatch.setattr(precision, "similarities", lambda recipe, route, pairs: (
         reference + np.float32(off.get(route.split("-")[2], 0)), np.zeros(len(reference), np.float32)))
     recipe = load("sample", ["filters={clip_similarity: {min: 0.28}}", "model.compile=true"])

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from pipeline.distributed.worker import WATCH
+from pipeline.models.process import limit_process, tune
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.owner import Owner
 from pipeline.reduce.kmeans.partition import Block, Partition
@@ -38,10 +39,8 @@ class PartitionActor:
     def __init__(self, blocks: Sequence[Block], threads: int, device: str | None = None) -> None:
         """`device` is the actor's own, as torch names it. Without one it uses no GPU, though it may see some: Ray hides them from
         actors without GPUs only until `RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO` says otherwise."""
-        from pipeline.models.process import limit_threads, tune  # torch: only who holds rows pays for it
-
         tune()
-        limit_threads(threads)
+        limit_process(threads)
         self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and give(device) else None)
 
     @ray.method(concurrency_group=WATCH)

@@ -29,9 +29,9 @@ from pipeline.errors import InputError, ShardmillError
 from pipeline.models.device import wire
 from pipeline.models.device.server import IDLE, Settings, bytes_of
 from pipeline.models.preprocess import Picture, Preprocess
+from pipeline.models.spec import ModelSpec, describe
 from pipeline.models.tokens import Tokenizer, tokenizer
 from pipeline.models.towers import ModelOutOfMemory
-from pipeline.models.weights import ModelSpec, describe
 from pipeline.timing.clock import DEVICE, add_seconds
 from pipeline.vectors import Floats
 from pipeline.work import beat

@@ -155,8 +155,8 @@ def open_model(settings: Settings) -> "tuple[Towers, tuple[Lane, Lane]]":
     from pipeline.models.device.lanes import Lane
     from pipeline.models.process import prepare_process
     from pipeline.models.route import parse
+    from pipeline.models.spec import ModelSpec
     from pipeline.models.towers import EXAMPLES, example_pictures, memory_guard, open_towers, padded, rows_are_independent
-    from pipeline.models.weights import ModelSpec
 
     prepare_process()
     route = parse(settings.route)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.models.machine import can_pack
 from pipeline.models.process import tune
-from pipeline.models.route import can_pack
 from pipeline.vectors import Floats
 
 ROWS = 256      # of one product: larger ones are no faster

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.models.machine import can_pack
 from pipeline.models.process import tune
-from pipeline.models.route import can_pack
 from pipeline.vectors import Bytes, Floats
 
 ROWS = 1024          # of one product

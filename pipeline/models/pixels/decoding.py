@@ -4,7 +4,8 @@ Pixels are those of Pillow after EXIF orientation and `convert("RGB")`, which is
 colours hidden under full transparency show, palettes are looked up, 16 bits become 8 as Pillow does it, an animation
 gives its first frame. Ordinary JPEGs (`jpeg`) are decoded by torchvision, whose pixels are the same (both use
 libjpeg-turbo); everything else, and every doubt, goes to Pillow. A format is recognised by its first bytes, so a parser
-that the recipe does not allow never runs.
+that the recipe does not allow never runs. torch and torchvision take seconds to import, and are loaded with the first
+JPEG that is decoded by them.
 """
 
 import io
@@ -15,11 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.io import ImageReadMode
 
 from pipeline.errors import SampleFailure
 from pipeline.models.pixels.formats import ends_early, recognised, too_complex
@@ -44,10 +42,6 @@ DAMAGE = (
 )
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
-# The operator itself: torchvision's function around it warns on every call that it will move to another package. Where it
-# has moved, Pillow decodes everything.
-DECODE_JPEG = getattr(torch.ops.image, "decode_jpeg", None)
-
 PLAIN_MODES = ("RGB", "L")
 """Modes of Pillow in which resizing and converting to RGB may change places."""
 
@@ -71,8 +65,10 @@ class Decoded:
     """open_clip, too, would resize these very pixels; otherwise `reopened` has what it would resize."""
 
 
-def decode(data: bytes | memoryview, *, allowed_formats: Sequence[str], max_pixels: int) -> Decoded:
+def decode(data: bytes | memoryview, *, allowed_formats: Sequence[str], max_pixels: int, by_pillow: bool = False) -> Decoded:
     """The picture in `data`, contiguous bytes. Raises SampleFailure with a code of ImageFault.
+
+    `by_pillow` gives the same pixels without loading torch, more slowly.
 
     The number of pixels is read from the header and held against `max_pixels` (and Pillow's own guard, twice
     89,478,485) before anything is decoded, and the parts of the file are counted (`containers`). A picture that ends early
@@ -81,8 +77,9 @@ def decode(data: bytes | memoryview, *, allowed_formats: Sequence[str], max_pixe
     format = recognised(data)
     if format not in allowed_formats or format not in PILLOW_NAMES:
         raise SampleFailure(ImageFault.FORMAT_NOT_ALLOWED)
-    picture = _ordinary_jpeg(memoryview(data), max_pixels) if format == "jpeg" else None
-    return _any(format, bytes(data), max_pixels) if picture is None else picture
+    fast = format == "jpeg" and not by_pillow
+    picture = _ordinary_jpeg(memoryview(data), max_pixels) if fast else None
+    return _any(format, bytes(data), max_pixels, fast=fast) if picture is None else picture
 
 
 def _ordinary_jpeg(data: memoryview, max_pixels: int) -> Decoded | None:
@@ -96,7 +93,7 @@ def _ordinary_jpeg(data: memoryview, max_pixels: int) -> Decoded | None:
     return None if pixels is None else Decoded("jpeg", header.width, header.height, pixels, plain=True)
 
 
-def _any(format: str, data: bytes, max_pixels: int) -> Decoded:
+def _any(format: str, data: bytes, max_pixels: int, *, fast: bool) -> Decoded:
     if too_complex(format, data):
         raise SampleFailure(ImageFault.TOO_COMPLEX)
     try:
@@ -105,7 +102,7 @@ def _any(format: str, data: bytes, max_pixels: int) -> Decoded:
         if width * height > max_pixels:
             raise SampleFailure(ImageFault.TOO_MANY_PIXELS)
         plain = _is_plain(image)
-        pixels = _fast_jpeg(image, data) if format == "jpeg" else None
+        pixels = _fast_jpeg(image, data) if fast else None
         if pixels is None:
             pixels, (width, height) = _by_pillow(image)
     except BOMB as error:
@@ -152,14 +149,10 @@ def _fast_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
 
 def _by_torchvision(data: bytes | memoryview, width: int, height: int) -> Pixels | None:
     """RGB pixels of a JPEG that should have this size; None where they are not to be had. Files that end early are refused."""
-    if DECODE_JPEG is None:
-        return None
-    try:
-        decoded = DECODE_JPEG(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB.value)
-    except RuntimeError:
-        return None
-    pixels: Pixels = decoded.permute(1, 2, 0).contiguous().numpy()
-    return pixels if pixels.shape == (height, width, 3) else None
+    from pipeline.models.pixels.planes import jpeg_pixels
+
+    pixels = jpeg_pixels(data)
+    return pixels if pixels is not None and pixels.shape == (height, width, 3) else None
 
 
 def _by_pillow(image: Image.Image) -> tuple[Pixels, tuple[int, int]]:
@@ -191,19 +184,3 @@ def _orientation(image: Image.Image) -> int:
     except DAMAGE:
         return 1
     return value if value in UPRIGHT else 1
-
-
-def as_planes(pixels: Pixels) -> torch.Tensor:
-    """uint8 [1, 3, rows, columns] over the same memory. The first stride is that of a true batch, which makes torch resize
-    with the channels last; over a broadcast one it copies the picture into planes first, for the same values."""
-    rows, columns, _ = pixels.shape
-    return torch.from_numpy(pixels).as_strided((1, 3, rows, columns), (pixels.size, 1, 3 * columns, 3))
-
-
-def squares(pictures: Sequence[Pixels], side: int) -> Pixels:
-    """Each picture squashed to side x side (bicubic, antialiased): uint8 [n, side, side, 3]."""
-    thumbnails = np.empty((len(pictures), side, side, 3), np.uint8)
-    for square, pixels in zip(thumbnails, pictures, strict=True):
-        resized = F.interpolate(as_planes(pixels), (side, side), mode="bicubic", antialias=True)
-        square[:] = resized[0].permute(1, 2, 0).numpy()
-    return thumbnails

@@ -18,7 +18,8 @@ from pipeline.models.device import client, server, wire
 from pipeline.models.device.client import Connection, DeviceEmbedder, connected
 from pipeline.models.device.lanes import Share, Slot
 from pipeline.models.device.server import Server, Settings, open_model, peer_user, send_fault, send_rows
-from pipeline.models.route import RouteWish, local_route
+from pipeline.models.machine import local_route
+from pipeline.models.route import RouteWish
 from pipeline.models.towers import ModelOutOfMemory
 from tests.models.bundled import SPEC
 

@@ -17,9 +17,10 @@ from pipeline.errors import InputError
 from pipeline.models.clip import open_encoder
 from pipeline.models.device import client, wire
 from pipeline.models.device.client import Connection, connected
-from pipeline.models.route import RouteWish, local_route
+from pipeline.models.machine import local_route
+from pipeline.models.route import RouteWish
+from pipeline.models.spec import ModelSpec
 from pipeline.models.towers import rows_are_independent
-from pipeline.models.weights import ModelSpec
 from tests.models.bundled import SPEC, readable
 from tests.models.test_clip import ours
 

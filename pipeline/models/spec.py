@@ -1,0 +1,169 @@
+"""Which model: names, and what is known of a model without loading its weights. Neither torch nor open_clip is needed for it: they
+take seconds to import."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+
+ASSETS = Path(__file__).parent.parent / "assets"
+BUNDLED_MODELS = {"bundled": ASSETS / "model", "bundled:tinyclip-oc": ASSETS / "model"}
+LOCAL, HUB = "local-dir:", "hf-hub:"
+RANDOM = "random"
+"""As `pretrained`: seeded random weights. They score noise; benchmarks use them."""
+
+CONTENT = (".json", ".safetensors", ".bin", ".pth", ".pt", ".txt", ".model")
+"""Suffixes of the files of a model's folder that make the model: config, weights, tokenizer."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model by name: `bundled`, `local-dir:FOLDER`, `hf-hub:ORG/REPO`, or open_clip's name with its `pretrained` tag or file."""
+
+    name: str = "bundled"
+    pretrained: str | None = None
+
+    @property
+    def resolved(self) -> str:
+        """The name that open_clip takes."""
+        if self.name.startswith("bundled"):
+            if self.name not in BUNDLED_MODELS:
+                raise InputError(f"model {self.name} is not in this package; there is {', '.join(BUNDLED_MODELS)}")
+            return f"{LOCAL}{BUNDLED_MODELS[self.name]}"
+        return self.name
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a local model."""
+        name = self.resolved
+        return Path(name.removeprefix(LOCAL)) if name.startswith(LOCAL) else None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the columns of a model depend on, known without loading its weights."""
+
+    dimension: int
+    image_size: tuple[int, int]
+    identity: str
+    """`sha256:…` of config and weights where they are at hand, else the name and tag."""
+
+
+def describe(spec: ModelSpec) -> Description:
+    """What the columns of the model depend on. Raises InputError, naming the model and what to write instead, for one that does not
+    exist."""
+    config = _config(spec)
+    if _asks(config, "trust_remote_code"):
+        raise InputError(f"model {label(spec)} asks to run code of its own (trust_remote_code), which shardmill never does")
+    size = config["vision_cfg"].get("image_size", 224)
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return Description(int(config["embed_dim"]), (rows, columns), _identity(spec))
+
+
+def _asks(config: Any, key: str) -> bool:
+    """Whether this key is set anywhere in a config; open_clip hands a tokenizer's settings on to transformers as they are."""
+    if isinstance(config, Mapping):
+        return bool(config.get(key)) or any(_asks(value, key) for value in config.values())
+    return isinstance(config, list) and any(_asks(item, key) for item in config)
+
+
+def label(spec: ModelSpec) -> str:
+    """The model's name and the tag of its weights, for messages."""
+    return f"{spec.name}/{spec.pretrained}" if spec.pretrained else spec.name
+
+
+def _config(spec: ModelSpec) -> Mapping[str, Any]:
+    """open_clip's config of the model, after the weights were found to have a name."""
+    if spec.folder is not None:
+        return _folder_config(spec, spec.folder)
+    if spec.name.startswith(HUB):
+        return _hub_config(spec)
+    configs, name = architectures(), spec.name.replace("/", "-")
+    if name not in configs:
+        near = difflib.get_close_matches(spec.name, configs, n=1)
+        hint = f"; the nearest that it knows is {near[0]}" if near else ""
+        raise InputError(f"open_clip knows no model {spec.name}{hint}")
+    if spec.pretrained != RANDOM and not (spec.pretrained and Path(spec.pretrained).is_file()):
+        _has_tag(spec, name)
+    config: Mapping[str, Any] = json.loads(configs[name].read_text(encoding="utf-8"))
+    return config
+
+
+def architectures() -> dict[str, Path]:
+    """The config files of the architectures that open_clip brings, by name. They are found without importing it."""
+    package = find_spec("open_clip")
+    assert package is not None
+    assert package.origin is not None
+    return {path.stem: path for path in Path(package.origin).with_name("model_configs").glob("*.json")}
+
+
+def _has_tag(spec: ModelSpec, name: str) -> None:
+    from open_clip import list_pretrained_tags_by_model  # takes seconds to import
+
+    tags = list_pretrained_tags_by_model(name)
+    if spec.pretrained is None:
+        raise InputError(f"model {spec.name} needs weights: set model.pretrained to one of {', '.join(tags)}, or a checkpoint file")
+    if spec.pretrained not in tags:
+        raise InputError(f"model {spec.name} has no weights {spec.pretrained!r}: use {', '.join(tags)}, or a checkpoint file")
+
+
+def _hub_config(spec: ModelSpec) -> Mapping[str, Any]:
+    from open_clip import get_model_config  # takes seconds to import
+
+    _no_tag(spec)
+    try:
+        config: Mapping[str, Any] = get_model_config(spec.name)
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise InputError(f"model {spec.name} cannot be read from the Hugging Face hub: {error}") from error
+    return config
+
+
+def _folder_config(spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
+    _no_tag(spec)
+    path = folder / "open_clip_config.json"
+    try:
+        config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    except FileNotFoundError as error:
+        raise InputError(f"model {spec.name}: there is no {path}") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"model {spec.name}: {path} is not an open_clip config ({error})") from error
+    return config
+
+
+def _no_tag(spec: ModelSpec) -> None:
+    if spec.pretrained is not None:
+        raise InputError(f"model {spec.name} brings its own weights: leave model.pretrained out")
+
+
+def _identity(spec: ModelSpec) -> str:
+    if spec.folder is not None:
+        files = sorted(path for path in spec.folder.iterdir() if path.suffix in CONTENT)
+        return "sha256:" + _content(tuple((path, path.name, *_stamp(path)) for path in files))
+    if spec.pretrained not in (None, RANDOM) and Path(str(spec.pretrained)).is_file():
+        path = Path(str(spec.pretrained))
+        return f"{spec.name}/sha256:" + _content(((path, "", *_stamp(path)),))
+    return label(spec)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=8)
+def _content(files: tuple[tuple[Path, str, int, int], ...]) -> str:
+    """SHA-256 of the files' names and contents. Their time and size are arguments so that a changed file is read again."""
+    digest = hashlib.sha256()
+    for path, name, _, size in files:
+        digest.update(f"{name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
