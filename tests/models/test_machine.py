@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.errors import InputError, RouteError
 from pipeline.models.machine import (
+from pipeline.models.route import RouteWish
     GpuState,
     RouteQuestion,
     driver_version,
@@ -14,7 +15,6 @@ from pipeline.models.machine import (
     provides,
     satisfies,
 )
-from pipeline.models.route import RouteWish
 
 OLD = "The NVIDIA driver on your system is too old (found version 12020)"
 
