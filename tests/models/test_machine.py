@@ -4,17 +4,15 @@ import pytest
 
 from pipeline.errors import InputError, RouteError
 from pipeline.models.machine import (
-from pipeline.models.route import RouteWish
     GpuState,
-    RouteQuestion,
     driver_version,
     gpu_fault,
     gpu_state,
     local_route,
     offered_route,
     provides,
-    satisfies,
 )
+from pipeline.models.route import RouteQuestion, RouteWish, satisfies
 
 OLD = "The NVIDIA driver on your system is too old (found version 12020)"
 
