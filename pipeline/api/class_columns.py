@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.class_table import stored_class_table
 from pipeline.plan import Plan
-from pipeline.store.tables import read_table
 from pipeline.vectors import Ids
 
 CLASS_COLUMNS = {
@@ -38,7 +38,7 @@ class Classes:
     @staticmethod
     def of(plan: Plan) -> "Classes":
         """From the table of classes of a root, which is read whole."""
-        table = read_table(plan.root, f"{plan.classes}/classes.parquet", ["class_id", "level", "parent", "name"])
+        table = stored_class_table(plan.root, plan.fitted.classes, ["class_id", "level", "parent", "name"])
         table = table.sort_by([("level", "ascending"), ("class_id", "ascending")])
         level = np.asarray(table.column("level"))
         levels = [table.filter(pa.array(level == number)) for number in range(int(level.max(initial=0)) + 1)]

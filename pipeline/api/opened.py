@@ -15,7 +15,8 @@ from pipeline.api.where import Where, bounds
 from pipeline.errors import InputError, RootError
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
-from pipeline.select.ledger import Ledger, from_dict
+from pipeline.select.ledger import Ledger
+from pipeline.select.stored import require_ledger, stored_ledger
 from pipeline.store.tables import read_table
 from schemas.answers.classes import ClassRow
 from schemas.answers.runs import Status
@@ -61,11 +62,8 @@ class Root:
     def ledger(self) -> Ledger:
         """What became of every sample, in counts: `read`, `kept`, `rejected` and `failed` by reason, `gaps`, `quarantined`;
         read = kept + rejected + failed. Raises RootError before there are verdicts."""
-        path = f"{self._plan.verdicts}/ledger.json"
-        try:
-            return from_dict(self._plan.root.read_json(path))
-        except FileNotFoundError:
-            raise RootError(f"{self.url} has no verdicts yet: run its command again first") from None
+        require_ledger(self._plan.root, self._plan.verdicts)
+        return stored_ledger(self._plan.root, self._plan.verdicts)
 
     @property
     def schema(self) -> pa.Schema:

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.api.class_columns import CLASS_COLUMNS, Classes
+from pipeline.class_table import has_class_table
 from pipeline.errors import ConservationError, InputError, RootError
 from pipeline.plan import Plan
-from pipeline.recipe.rule_columns import nearest
+from pipeline.recipe.rule_columns import spelling_hint
 from pipeline.store.tables import read_columns, read_footer, read_vectors, vector_length
 
 ROW_ID = {"shard_id": pa.string(), "row": pa.int32()}
@@ -66,8 +67,7 @@ class Rows:
     def classes(self) -> Classes | None:
         """None before there are names of classes, and where the recipe asks for none."""
         plan = self.plan
-        there = plan.classes is not None and "labels" in self.stored and plan.root.exists(f"{plan.classes}/classes.parquet")
-        return Classes.of(plan) if there else None
+        return Classes.of(plan) if "labels" in self.stored and has_class_table(plan.root, plan.classes) else None
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -80,7 +80,7 @@ class Rows:
         known = self.schema.names
         for name in names:
             if name not in known:
-                hint = nearest(name, known) or f"; it has {', '.join(known)}"
+                hint = spelling_hint(name, known) or f"; it has {', '.join(known)}"
                 raise InputError(f"{self.plan.root.url} has no column {name}{hint}")
 
     def count(self, shard_id: str) -> int:

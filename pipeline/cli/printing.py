@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.curation import Result
+from pipeline.export.stored import stored_meta
 from pipeline.quantities import size
 from pipeline.queries.status import balanced_export
 from pipeline.timing.bottleneck import LEAST, word
@@ -62,7 +63,7 @@ def balanced(export: BalancedExport) -> str:
 def run(answer: RunResult, result: Result) -> None:
     print(f"shardmill: {'finished before' if result.finished_before else 'finished'} in {answer.seconds:,.1f} s")
     account(answer, balanced_export(result.plan))
-    export = result.plan.root.read_json(f"{result.plan.export}/meta.json")
+    export = stored_meta(result.plan.root, result.plan.export)
     print(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {answer.root}/shards")
     print(f"  report: {answer.root}/report.html")
 

@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.class_table import class_names
 from pipeline.columns import Columns
 from pipeline.entities.counts import Frequent
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import fetch
-from pipeline.store.tables import read_columns, read_table
+from pipeline.store.tables import read_columns
 from schemas.columns import ENTITY, LABELS, SAMPLES
 
 CHUNK = 256
@@ -63,8 +64,7 @@ class ExportColumns:
         """Names by class id; empty without classes."""
         if self.classes is None:
             return {}
-        table = read_table(self.columns.store, self.classes, ["class_id", "name", "level"], pc.field("level") == 0)
-        return dict(zip(table.column("class_id").to_pylist(), table.column("name").to_pylist(), strict=True))
+        return class_names(self.columns.store, self.classes)
 
     def samples(self, rows: Sequence[tuple[str, int]], shards: Mapping[str, Shard]) -> pa.Table:
         """The columns of these (shard_id, row) in this order."""

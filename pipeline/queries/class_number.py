@@ -6,14 +6,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.draws import uids_below
-from pipeline.errors import InputError, RootError
+from pipeline.errors import InputError
 from pipeline.passes.reference_values import reference_values
 from pipeline.plan import Plan
 from pipeline.reduce.class_number.advise import advise
 from pipeline.reduce.class_number.estimate import estimate
 from pipeline.reduce.class_number.projection import MAX_ROWS
 from pipeline.root.existing import open_root, readable
-from pipeline.select.stored import kept_rows
+from pipeline.select.stored import kept_rows, require_ledger, stored_ledger
 from pipeline.store.tables import read_columns, read_vectors
 from schemas.answers.classes import NumberEstimate, NumberOfClasses
 
@@ -26,8 +26,7 @@ def suggested(url: str, range_of_k: str) -> NumberOfClasses:
     except ValueError:
         raise InputError(f"--suggest {range_of_k!r} is no list of numbers: give some numbers of classes, e.g. 32,64,128") from None
     plan = readable(open_root(url))
-    if not plan.root.exists(f"{plan.verdicts}/ledger.json"):
-        raise RootError(f"{url} has no verdicts yet: run its command again first")
+    require_ledger(plan.root, plan.verdicts)
     column, seed = plan.recipe.classes.reference_column, plan.recipe.seed
     rows, values = _sampled(plan, column)
     return NumberOfClasses(
@@ -47,7 +46,7 @@ def _estimated(rows: NDArray[np.float16], values: list[str | None], seed: int) -
 
 def _sampled(plan: Plan, column: str | None) -> tuple[NDArray[np.float16], list[str | None]]:
     """Embeddings of at most some 20,000 kept samples, chosen by uid, and what each has in the column."""
-    kept = plan.root.read_json(f"{plan.verdicts}/ledger.json")["kept"]
+    kept = stored_ledger(plan.root, plan.verdicts).kept
     bound, clip = uids_below(min(1.0, MAX_ROWS / max(1, kept))), plan.columns.folders["clip"]
     parts, values = [], list[str | None]()
     for shard in plan.shards:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.class_table import has_class_table, stored_class_table, stored_quality
 from pipeline.errors import InputError, RootError
 from pipeline.passes.labelled import first_labels
 from pipeline.plan import Plan
@@ -13,7 +14,6 @@ from pipeline.reduce.classes.identity import Sized, compare
 from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.classes.stored import known
 from pipeline.root.existing import open_root, readable
-from pipeline.store.tables import read_table
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassHandle, ClassRow, ConfusableClass, MatchedClass
 from schemas.tables import CLASSES
 
@@ -42,7 +42,7 @@ def one_class(url: str, class_id: int, level: int = 0) -> ClassDetails:
     names = {row.class_id: row.name for row in rows if row.level == level}
     confusable = () if level else tuple(
         ConfusableClass(class_id=other, name=names[other], cosine=pair["cosine"], share=pair["share"])
-        for pair in quality(plan)["confusable"]["pairs"] if class_id in pair["classes"]
+        for pair in stored_quality(plan.root, plan.fitted.classes)["confusable"]["pairs"] if class_id in pair["classes"]
         for other in pair["classes"] if other != class_id
     )
     return ClassDetails(
@@ -74,7 +74,7 @@ def compared(url: str, other_url: str) -> ClassComparison:
 
 def _sized(plan: Plan) -> Sized:
     identity = known(plan.root, plan.fitted.centroids)
-    table = read_table(plan.root, f"{plan.classes}/classes.parquet", ["class_id", "size", "level"], pc.field("level") == 0)
+    table = stored_class_table(plan.root, plan.fitted.classes, ["class_id", "size", "level"], level=0)
     sizes = dict(zip(table.column("class_id").to_pylist(), table.column("size").to_pylist(), strict=True))
     return Sized(identity, np.array([sizes[id] for id in identity.ids.tolist()], np.int64))
 
@@ -93,18 +93,13 @@ def _positions(side: Sized, ids: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np
 
 def with_classes(url: str) -> Plan:
     plan = readable(open_root(url))
-    if plan.classes is None or not plan.root.exists(f"{plan.classes}/classes.parquet"):
+    if not has_class_table(plan.root, plan.classes):
         raise RootError(f"{url} has no classes: its recipe has no classes.k, or its run is not finished")
     return plan
 
 
-def quality(plan: Plan) -> dict[str, Any]:
-    found: dict[str, Any] = plan.root.read_json(f"{plan.classes}/quality.json")
-    return found
-
-
 def _rows(plan: Plan, filters: Any) -> list[ClassRow]:
-    table = read_table(plan.root, f"{plan.classes}/classes.parquet", CLASSES.names, filters)
+    table = stored_class_table(plan.root, plan.fitted.classes, CLASSES.names, filters=filters)
     return [ClassRow.model_validate(row) for row in table.to_pylist()]
 
 

@@ -12,7 +12,7 @@ from pipeline.passes.annotate import BATCH_ROWS, annotate
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
 from pipeline.quantities import duration, size
-from pipeline.queries.fit_costs import as_answer, fit_costs, in_words, measured_rate
+from pipeline.queries.fit_costs import as_answer, costs_in_words, fit_costs, measured_rate
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.kmeans.costs import Machines
 from pipeline.stages.precision import Distance
@@ -66,7 +66,7 @@ def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[FitCos
     schedule, why = chosen_schedule(plan, samples, d)
     machines = Machines(nodes, workers, measured_rate(d, settings.k), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     costs = fit_costs(schedule, (samples, d, settings.k), machines)
-    said = in_words(costs, why, plan)
+    said = costs_in_words(costs, why, plan)
     try:
         costs.check()
     except InputError as error:

@@ -35,7 +35,7 @@ def measured_rate(d: int, k: int) -> float:
     return 2.0 * len(rows) * len(centres) * d / min(seconds[1:])
 
 
-def in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
+def costs_in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
     """The costs for people."""
     per_node = f"{size(costs.node_memory)} on each of {costs.machines.nodes} node{'s' * (costs.machines.nodes > 1)}"
     wire = "nothing: one node" if costs.machines.nodes == 1 else size(costs.wire)

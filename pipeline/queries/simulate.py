@@ -12,12 +12,12 @@ from pipeline.curation import gathered
 from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe, validated
-from pipeline.recipe.rules import Threshold, Thresholds
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import open_root, readable
 from pipeline.select.columns import RuleColumns, shuffled_similarities, threshold_columns
 from pipeline.select.explain import explain
 from pipeline.select.ledger import Ledger
+from pipeline.select.stored import require_ledger, stored_thresholds
 from pipeline.select.thresholds import resolve
 from pipeline.select.verdicts import Selection, simulate
 from pipeline.store.tables import read_columns
@@ -25,13 +25,6 @@ from schemas.answers.samples import Explanation, Funnel, MovedSamples, SampleLab
 
 SHORT = 12
 """Values of a list that are shown."""
-
-
-def stored_thresholds(plan: Plan) -> Thresholds:
-    path = f"{plan.verdicts}/thresholds.json"
-    if not plan.root.exists(path):
-        raise RootError(f"{plan.root.url} has no verdicts yet: run its command again first")
-    return {name: Threshold(**threshold) for name, threshold in plan.root.read_json(path)["thresholds"].items()}
 
 
 def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -48,13 +41,14 @@ def simulated(url: str, overrides: Sequence[str]) -> Simulation:
     """Counts under the stored rules and under changed ones; the stored columns are all it reads."""
     plan = readable(open_root(url))
     recipe = changed_recipe(plan.recipe, overrides)
+    require_ledger(plan.root, plan.verdicts)
     run = gathered(plan)
     other = replace(plan, recipe=recipe)
     if other.run_columns != plan.run_columns and recipe.read_by_rules().get("derived"):
         raise RecipeError("a changed rule reads a column over the whole run that this root does not have: run it instead")
     null = shuffled_similarities(run, recipe.seed)
     new = Selection(recipe.filters, resolve(recipe.filters, threshold_columns(run, recipe), null))
-    old = Selection(plan.recipe.filters, stored_thresholds(plan))
+    old = Selection(plan.recipe.filters, stored_thresholds(plan.root, plan.verdicts))
     names = _both(plan.recipe.read_by_rules(), recipe.read_by_rules())
     source, total = RuleColumns(plan.columns, plan.run_columns), None
     for shard_id, first in zip(run.rows.shard_ids, run.rows.offsets, strict=False):
@@ -78,6 +72,7 @@ def _funnel(verdicts: Mapping[str, int]) -> Funnel:
 def explained(url: str, uid: str) -> tuple[Explanation, ...]:
     """For each row with this uid (or one that starts with it): its columns, every rule's value and bound, and its verdict."""
     plan = readable(open_root(url))
+    require_ledger(plan.root, plan.verdicts)
     run = gathered(plan)
     if not run.rows.total or len(uid) < 6:
         raise InputError(f"{uid!r}: give a uid of 32 hex digits, or at least its first 6")
@@ -95,7 +90,7 @@ def _rows(run: Run, uid: str) -> Iterator[tuple[str, int]]:
 
 
 def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
-    thresholds, rules = stored_thresholds(plan), plan.recipe.filters
+    thresholds, rules = stored_thresholds(plan.root, plan.verdicts), plan.recipe.filters
     store = plan.root
     columns: dict[str, Any] = {}
     for stage, folder in plan.columns.folders.items():

@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.curation import SUCCESS, identity
+from pipeline.export.stored import has_export, stored_meta
 from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
 from pipeline.root.lock import seen
-from pipeline.root.log import usages
+from pipeline.root.log import pass_usages
 from pipeline.root.quarantine import quarantined
-from pipeline.select.ledger import from_dict
+from pipeline.select.stored import has_ledger, stored_ledger
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts, stored_shards
 from schemas.answers.runs import (
@@ -33,8 +34,8 @@ def status(url: str) -> Status:
     plan = readable(whole)
     root = plan.root
     account: dict[str, Any] = {"read": 0, "kept": None, "rejected": {}, "failed": {}, "gaps": [], "ignored": {}}
-    if root.exists(f"{plan.verdicts}/ledger.json"):
-        ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
+    if has_ledger(root, plan.verdicts):
+        ledger = stored_ledger(root, plan.verdicts)
         account = {key: value for key, value in ledger.as_dict().items() if key in account}
     else:
         account = {**account, **read_so_far(plan)}
@@ -56,7 +57,7 @@ def time_spent(root: Store, *, running: bool) -> tuple[PassTime, ...]:
             shares={activity: round(share, 4) for activity, share in one.usage.shares.items()},
             beside=one.usage.as_dict()["beside"], gpu_busy=one.usage.device(one.means), means=PassMeans(**asdict(one.means)),
             advice=one.advice)
-        for name, one in usages(root).items()
+        for name, one in pass_usages(root).items()
     )
 
 
@@ -99,16 +100,15 @@ def passes(plan: Plan) -> dict[str, PassProgress]:
         name: PassProgress(done=len(ours & stored_shards(plan.root, paths)), of=len(ours)) for name, paths in folders.items()
     }
     written = [name for name in plan.root.names(plan.export) if name.endswith("_stats.json")]
-    meta = f"{plan.export}/meta.json"
-    total = plan.root.read_json(meta)["output_shard_count"] if plan.root.exists(meta) else None
+    total = stored_meta(plan.root, plan.export)["output_shard_count"] if has_export(plan.root, plan.export) else None
     return {**found, "export": PassProgress(done=len(written), of=total)}
 
 
 def balanced_export(plan: Plan) -> BalancedExport | None:
     """What a balanced export made of the kept samples, once it is done."""
-    if plan.balance is None or not plan.root.exists(f"{plan.export}/meta.json"):
+    if plan.balance is None or not has_export(plan.root, plan.export):
         return None
-    meta = plan.root.read_json(f"{plan.export}/meta.json")
+    meta = stored_meta(plan.root, plan.export)
     return BalancedExport(**{name: meta[name] for name in BalancedExport.model_fields})
 
 

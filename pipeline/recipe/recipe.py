@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.further_stages import asked_for
+from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.messages import problems
 from pipeline.recipe.rule_columns import ADDED, Column, columns_with
 from pipeline.recipe.rules import STRICT, Name, Rule, columns_read
@@ -123,7 +123,7 @@ def load(name_or_path: str, overrides: Sequence[str] = (), stages: Sequence[str]
     and line (or override) and what to write instead."""
     source = _read(name_or_path)
     apply(source, overrides)
-    return validated(source, asked_for(source, stages))
+    return validated(source, requested_stages(source, stages))
 
 
 def validated(source: Source, added: Sequence[Added]) -> Recipe:
@@ -135,8 +135,8 @@ def validated(source: Source, added: Sequence[Added]) -> Recipe:
 
 
 def _read(name_or_path: str) -> Source:
-    known = presets()
-    if name_or_path in known:
+    names = presets()
+    if name_or_path in names:
         return parse(f"{name_or_path}.yaml (preset)", (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8"))
     path = Path(name_or_path)
     try:
@@ -144,9 +144,9 @@ def _read(name_or_path: str) -> Source:
     except UnicodeDecodeError:
         raise RecipeError(f"{name_or_path} is not a text file in UTF-8") from None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        close = get_close_matches(path.name.removesuffix(".yaml"), known, n=1, cutoff=0.5)
+        close = get_close_matches(path.name.removesuffix(".yaml"), names, n=1, cutoff=0.5)
         guess = f"did you mean {close[0]}? " if close else ""
-        raise RecipeError(f"no preset and no file {name_or_path}; {guess}presets: {', '.join(known)}") from None
+        raise RecipeError(f"no preset and no file {name_or_path}; {guess}presets: {', '.join(names)}") from None
 
 
 def select_identity(recipe: Recipe) -> str:

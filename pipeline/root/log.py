@@ -28,14 +28,14 @@ class PassUsage:
         return advised(self.usage, self.means)
 
 
-def usages(root: Store) -> dict[str, PassUsage]:
+def pass_usages(root: Store) -> dict[str, PassUsage]:
     """By pass, in the order in which they ran. What is no line of ours counts nothing."""
     found: dict[str, PassUsage] = {}
-    for paths in _drivers(root):
+    for paths in driver_logs(root):
         for one in found.values():
             one.at_work = False
         for path in paths:
-            for event in _events(root, path):
+            for event in read_events(root, path):
                 if isinstance(event.get("pass"), str):
                     _use(found.setdefault(event["pass"], PassUsage()), event)
     return {name: one for name, one in found.items() if one.usage.total > 0 or one.at_work}
@@ -55,14 +55,14 @@ def _means(found: Any) -> Means:
     return Means(**{key: named[key] for key, value in asdict(Means()).items() if type(named.get(key)) is type(value)})
 
 
-def _drivers(root: Store) -> list[list[str]]:
+def driver_logs(root: Store) -> list[list[str]]:
     """The log files of each driver, in the order of time; only an object store has several of one."""
     names = [name for name in root.names("log") if name.endswith(".jsonl")]
     names.sort(key=lambda name: (name.partition(".")[0], name.count("."), name))
     return [[f"log/{name}" for name in group] for _, group in groupby(names, key=lambda name: name.partition(".")[0])]
 
 
-def _events(root: Store, path: str) -> Iterator[Event]:
+def read_events(root: Store, path: str) -> Iterator[Event]:
     with root.open(path) as file:
         for line in file:
             try:

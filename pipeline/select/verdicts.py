@@ -54,7 +54,7 @@ def meets(column: pa.ChunkedArray, bound: Bound) -> Bools:
     that a float32 0.26 is at least 0.26."""
     compare = {"min": pc.greater_equal, "max": pc.less_equal, "above": pc.greater, "below": pc.less, "equals": pc.equal}
     result: Bools = np.asarray(column.is_valid().to_numpy(), bool)
-    for name, value in bound.given.items():
+    for name, value in bound.conditions.items():
         if name in compare:
             result &= _truth(compare[name](column, _scalar(value, column.type)))
         elif name in ("any_of", "none_of") and isinstance(value, tuple):

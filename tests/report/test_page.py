@@ -412,7 +412,7 @@ def test_names_of_rules_break_after_underscores_only_and_stay_escaped():
 
 def test_what_was_not_measured_is_left_out(full):
     row = EntityRow("n1", "dog", 3, None)
-    card = replace(full.classes.shown[0], labelled=None)
+    card = replace(full.classes.items[0], labelled=None)
     page = Page(render(replace(full, run=replace(RUN, started=None), entities=Top((row,), 1), classes=Top((card,), 1))))
     assert "Started" not in page.text
     assert "a label · mean weight 0.20" in page.text
