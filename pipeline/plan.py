@@ -91,7 +91,7 @@ class Plan:
         return (self.entities, *self._made(self.linked))
 
     def _made(self, names: Sequence[str]) -> tuple[Stage, ...]:
-        return tuple(one.made(self.recipe.stages[one.name]) for one in self.recipe.added if one.name in names)
+        return tuple(one.stage(self.recipe.stages[one.name]) for one in self.recipe.added if one.name in names)
 
     @cached_property
     def clip(self) -> "ClipStage":

@@ -162,16 +162,16 @@ def contents(
             yield batch, [objects.popleft() for _ in range(batch.num_rows)]
 
 
-Pairs = Iterator[tuple[source.Sample, bytes | None]]
+SamplesAndJson = Iterator[tuple[source.Sample, bytes | None]]
 
 
-def _tar_samples(members: Iterable[source.Parts], caption_keys: tuple[str, ...], *, in_place: bool) -> Pairs:
+def _tar_samples(members: Iterable[source.Parts], caption_keys: tuple[str, ...], *, in_place: bool) -> SamplesAndJson:
     for ordinal, parts in enumerate(members):
         original = parts.json.content if parts.json is not None else None
         yield source.sample_of(parts, None if in_place else ordinal, caption_keys), original
 
 
-def _parquet_samples(shard: Shard, samples: Iterable[source.Sample], kept: NDArray[np.int32]) -> Pairs:
+def _parquet_samples(shard: Shard, samples: Iterable[source.Sample], kept: NDArray[np.int32]) -> SamplesAndJson:
     with open_url(shard.url, scattered=True) as file:
         objects, rows = rows_at(file, kept.astype(np.int64)), iter(kept.tolist())
         row = next(rows, None)
@@ -183,7 +183,7 @@ def _parquet_samples(shard: Shard, samples: Iterable[source.Sample], kept: NDArr
                 yield sample, None
 
 
-def _first(pairs: Pairs, objects: deque[bytes | None]) -> Iterator[source.Sample]:
+def _first(pairs: SamplesAndJson, objects: deque[bytes | None]) -> Iterator[source.Sample]:
     """The samples; their objects wait in the queue until the batch is made."""
     for sample, original in pairs:
         objects.append(original)
@@ -219,9 +219,9 @@ def carried(original: bytes | None, exported: bytes, added: Sequence[str] = ()) 
     displaced = {key: value for key, value in before.items() if key in added_names}
     kept = {key: value for key, value in before.items() if key not in added_names}
     if displaced:
-        source = kept.get("source", {})
-        mergeable = isinstance(source, dict) and not source.keys() & displaced.keys()
-        kept["source"] = {**(source if mergeable else {"source": source}), **displaced}
+        own_source = kept.get("source", {})
+        mergeable = isinstance(own_source, dict) and not own_source.keys() & displaced.keys()
+        kept["source"] = {**(own_source if mergeable else {"source": own_source}), **displaced}
     return _text(kept) == _text({key: value for key, value in after.items() if key not in added_names})
 
 

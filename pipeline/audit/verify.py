@@ -19,7 +19,7 @@ from pipeline.input.reader import read
 from pipeline.passes.balance import balance_faults
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
-from pipeline.root.manifest import MANIFEST, described, folders, read_manifest
+from pipeline.root.manifest import MANIFEST, file_record, folders, read_manifest
 from pipeline.root.manifest import faults as manifest_faults
 from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger
@@ -71,7 +71,7 @@ def marker_faults(plan: Plan) -> list[str]:
         marker = root.read_json(SUCCESS)
         if marker["plan"] != identity(plan):
             return [f"run.json and {SUCCESS} are of different recipes or inputs: one of them is not as it was written"]
-        if described(root, MANIFEST)["sha256"] != marker["manifest_sha256"]:
+        if file_record(root, MANIFEST)["sha256"] != marker["manifest_sha256"]:
             return [f"{MANIFEST}: its bytes are not those that were written"]
         return [*manifest_faults(root), *missing_files(plan)]
     except (ValueError, KeyError, TypeError) as error:

@@ -18,9 +18,10 @@ from pipeline.store.tables import read_columns, read_vectors
 from schemas.answers.classes import NumberEstimate, NumberOfClasses
 
 
-def suggested(url: str, range_of_k: str) -> NumberOfClasses:
-    """Judges numbers of classes ("32,64,128"); with `classes.reference_column` in the root's recipe also an estimate from the
-    samples that have a value there. Raises InputError for what is no list of numbers, RootError before there are verdicts."""
+def suggest_class_numbers(url: str, range_of_k: str) -> NumberOfClasses:
+    """Judges numbers of classes (`range_of_k`: "32,64,128") on a sample of the kept rows; with `classes.reference_column` in the
+    root's recipe also estimates the number from the samples that have a value there. Raises InputError for what is no list of
+    numbers, RootError before there are verdicts."""
     try:
         ks = [int(k) for k in range_of_k.split(",")]
     except ValueError:
@@ -37,11 +38,11 @@ def suggested(url: str, range_of_k: str) -> NumberOfClasses:
 def _estimated(rows: NDArray[np.float16], values: list[str | None], seed: int) -> NumberEstimate:
     """By rows of which some have a value: the name of their class."""
     _, labels = np.unique([value or "" for value in values], return_inverse=True)
-    given = np.where([value is not None for value in values], labels, -1).astype(np.int32)
-    guess = estimate(rows, given, seed)
+    known = np.where([value is not None for value in values], labels, -1).astype(np.int32)
+    estimated = estimate(rows, known, seed)
     return NumberEstimate(
-        k=guess.k, rows=len(guess.rows), known=int((guess.labels >= 0).sum()), new=int((guess.labels < 0).sum()),
-        starts=guess.starts, reason=guess.reason)
+        k=estimated.k, rows=len(estimated.rows), known=int((estimated.labels >= 0).sum()), new=int((estimated.labels < 0).sum()),
+        starts=estimated.starts, reason=estimated.reason)
 
 
 def _sampled(plan: Plan, column: str | None) -> tuple[NDArray[np.float16], list[str | None]]:
@@ -52,7 +53,7 @@ def _sampled(plan: Plan, column: str | None) -> tuple[NDArray[np.float16], list[
     for shard in plan.shards:
         rows = kept_rows(plan.root, plan.verdicts, shard.shard_id).astype(np.int64)
         uid = read_columns(plan.root, clip, shard.shard_id, ["uid"]).column("uid").take(pa.array(rows))
-        some = rows[np.asarray(pc.less(uid, bound))]
-        parts.append(np.asarray(read_vectors(plan.root, clip, shard.shard_id, "image_embedding")[some]))
-        values += [None] * len(some) if column is None else reference_values(plan, column, shard, some.tolist())
+        chosen = rows[np.asarray(pc.less(uid, bound))]
+        parts.append(np.asarray(read_vectors(plan.root, clip, shard.shard_id, "image_embedding")[chosen]))
+        values += [None] * len(chosen) if column is None else reference_values(plan, column, shard, chosen.tolist())
     return np.concatenate(parts), values

@@ -9,7 +9,7 @@ from pipeline.errors import InputError, RecipeError
 from pipeline.recipe.messages import problems
 from pipeline.recipe.rule_columns import COLUMNS, spelling_hint
 from pipeline.recipe.yaml_source import Source
-from pipeline.registry import GROUP, Added, Offer, added, imported, of_settings, offers, producers, settings_model
+from pipeline.registry import GROUP, Added, Offer, added_stage, import_stage, offers, producers, settings_model, stage_of_settings
 from pipeline.stage import Stage
 
 STAGES = "stages"
@@ -17,14 +17,14 @@ STAGES = "stages"
 
 def requested_stages(source: Source, targets: Sequence[str] = ()) -> tuple[Added, ...]:
     """The stages of the section `stages`, in its order, then those of `targets` (the operator's `package.module:Class`) that it
-    does not name, which are written into it. Raises RecipeError with the place of everything that is wrong."""
+    does not name; those are written into the section. Raises RecipeError with the place of everything that is wrong."""
     requested = source.data.get(STAGES) or {}
     if not isinstance(requested, dict) or not (requested or targets):
         return ()   # what is no mapping is told of with the rest of the recipe
     try:
         offered = offers(targets)
         for target in targets:
-            requested.setdefault(imported(target).contract.name, {})
+            requested.setdefault(import_stage(target).contract.name, {})
     except InputError as error:
         raise RecipeError(f"--stage: {error}") from None
     source.data[STAGES] = requested
@@ -46,20 +46,20 @@ def _requested(source: Source, name: str, offered: Mapping[str, Offer], settings
     if name not in offered:
         raise RecipeError(f"{place}: no stage is called {name}{_instead(name, offered)}")
     try:
-        return added(name, _stage(source, name, offered[name], settings), offered[name])
+        return added_stage(name, _stage(source, name, offered[name], settings), offered[name])
     except InputError as error:
         raise RecipeError(f"{place}: {error}") from None
 
 
 def _stage(source: Source, name: str, offer: Offer, settings: Any) -> Stage:
     """Raises InputError for a class that is no stage, RecipeError (one line for each) for wrong fields."""
-    kind = imported(offer.target)
+    kind = import_stage(offer.target)
     if kind.contract.name != name:
         raise InputError(f"{offer.target} is offered as {name}, and calls itself {kind.contract.name}: one of the two is wrong")
     if not isinstance(settings, Mapping):
         raise InputError(f"{STAGES}.{name}: expected a mapping of its fields, not {settings!r}")
     try:
-        return of_settings(kind, settings)
+        return stage_of_settings(kind, settings)
     except ValidationError as error:
         raise RecipeError("\n".join(problems(error, settings_model(kind), source, (STAGES, name)))) from None
 
@@ -72,7 +72,7 @@ def _instead(name: str, offered: Mapping[str, Offer]) -> str:
 
 
 def column_clashes(stages: Sequence[Added], source: Source) -> list[str]:
-    """Columns that two of them write, or that are read and written by none before: one line for each."""
+    """One line for each column that two stages write, and for each that is read and written by none before."""
     owners = {name: column.origin for name, column in COLUMNS.items()} | producers()
     readable, faults = set(producers()), []   # what is known over the run comes after every stage
     for stage in stages:

@@ -17,7 +17,7 @@ LIMITS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
 
 
 def expected(field: FieldInfo) -> str:
-    """What a value of this key must be: `auto, cpu or cuda`, `a whole number >= 1 or null`."""
+    """What a value of this key must be, in words: `auto, cpu or cuda`, `a whole number >= 1 or null`."""
     return _phrase(field.annotation, field.metadata)
 
 
@@ -85,8 +85,8 @@ def _at(model: type[BaseModel], path: Path) -> FieldInfo | type[BaseModel] | Non
 
 
 def problems(error: ValidationError, model: type[BaseModel], source: Source, at: Path = ()) -> list[str]:
-    """One line for each wrong key: where it is, what is wrong, what to write. In the order of the keys. `at`: where in the data
-    the model's keys are."""
+    """One line for each wrong key, in the order of the keys: where it is, what is wrong, what to write. `at` is where in the
+    data the model's keys are."""
     data: Any = source.data
     for part in at:
         data = data[part]

@@ -67,7 +67,7 @@ class Recipe(BaseModel):
 
     @property
     def columns(self) -> Mapping[str, Column]:
-        """What its rules may read, by name."""
+        """The columns that its rules may read, by name."""
         return columns_with(self._added)
 
     def read_by_rules(self) -> dict[str, tuple[str, ...]]:
@@ -109,7 +109,7 @@ class Recipe(BaseModel):
 
 
 def presets() -> list[str]:
-    """Names of the recipes in the package."""
+    """The names of the recipes in the package, sorted."""
     return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -150,8 +150,8 @@ def _read(name_or_path: str) -> Source:
 
 
 def select_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the verdicts of the same columns: the rules, their order and names, and the seed
-    where a rule is calibrated on shuffled pairs."""
+    """A digest that changes with whatever changes the verdicts of the same columns: the rules, their order and names, and the
+    seed where a rule is calibrated on shuffled pairs."""
     calibrated = any(rule.null_quantile is not None for rule in recipe.filters.values())
     return digest([[[name, _meaning(rule)] for name, rule in recipe.filters.items()], recipe.seed if calibrated else None])
 
@@ -169,7 +169,7 @@ def _meaning(rule: Rule) -> dict[str, Any]:
 
 
 def classes_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the centroids, levels and ids for the same embeddings and verdicts."""
+    """A digest that changes with whatever changes the centroids, levels and ids for the same embeddings and verdicts."""
     classes = recipe.classes
     if classes.fit_on not in FITTED_HERE:
         return digest(classes.fit_on)
@@ -178,13 +178,13 @@ def classes_identity(recipe: Recipe) -> str:
 
 
 def names_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the names of the same classes, and what is reported of them."""
+    """A digest that changes with whatever changes the names of the same classes, and what is reported of them."""
     classes = recipe.classes
     return digest([float(classes.text_weight), classes.reference_column, recipe.seed])
 
 
 def labels_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the labels for the same centroids."""
+    """A digest that changes with whatever changes the labels for the same centroids."""
     classes = recipe.classes
     searched = [classes.search, classes.search == "auto" and float(classes.recall)]
     weight = "auto" if classes.temperature == "auto" else float(classes.temperature)
@@ -193,12 +193,12 @@ def labels_identity(recipe: Recipe) -> str:
 
 
 def balance_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes how often each sample is exported, for the same labels."""
+    """A digest that changes with whatever changes the number of times that each sample is exported, for the same labels."""
     export = recipe.export
     return digest([export.balance, export.balance and [export.multiplier, export.balance_order, recipe.seed]])
 
 
 def export_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the output shards for the same verdicts, labels and copies."""
+    """A digest that changes with whatever changes the output shards for the same verdicts, labels and copies."""
     export = recipe.export
     return digest([export.shard_size, [export.group, recipe.seed] if export.shuffle else None])

@@ -40,7 +40,7 @@ def _rows(model: type[BaseModel]) -> Iterable[tuple[str, ...]]:
 
 
 def blocks() -> dict[str, str]:
-    """Markdown by the name of its marker."""
+    """The generated parts of the document in Markdown, by the name of their marker."""
     rule = [(name, kind, "the rule's name" if name == "`column`" else default, doc) for name, kind, default, doc in _rows(Rule)]
     columns = [(f"`{c.name}`", str(c.type), c.origin, c.doc) for c in COLUMNS.values()]
     return {
@@ -61,7 +61,7 @@ def _preset(name: str) -> str:
 
 
 def rewritten(text: str) -> str:
-    """The document with every generated part as it must be."""
+    """The document with every generated part as it must be. Raises ValueError where a marker is missing or there twice."""
     for name, block in blocks().items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = pattern.subn(lambda match, block=block: match[1] + block + "\n" + match[2], text)  # type: ignore[misc]

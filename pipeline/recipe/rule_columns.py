@@ -24,6 +24,7 @@ class Column:
 
     @property
     def kind(self) -> Literal["number", "truth", "text"]:
+        """Which conditions fit it: those of numbers, truth values or text."""
         if pa.types.is_boolean(self.type):
             return "truth"
         return "text" if pa.types.is_string(self.type) else "number"
@@ -84,7 +85,7 @@ def spelling_hint(name: str, valid: Iterable[str]) -> str:
 
 
 def column_named(name: str, columns: Mapping[str, Column] = COLUMNS) -> Column:
-    """Raises ValueError with the nearest valid column."""
+    """The column of this name. Raises ValueError, which suggests the nearest valid one, where there is none."""
     if name in columns:
         return columns[name]
     if name in CLASS_COLUMNS:

@@ -153,6 +153,7 @@ class Rule(Bound):
 
     @property
     def reads(self) -> tuple[str, ...]:
+        """The columns that the rule looks at, its own first."""
         return (self.column, *self.unless)
 
 

@@ -8,7 +8,8 @@ PHRASES = {"min": "at least {}", "max": "at most {}", "above": "above {}", "belo
 
 
 def bound_in_words(bound: Bound, threshold: Threshold | None = None) -> str:
-    """A bound for people: `at least 0.28`, `below 3, or caption_words at most 1`."""
+    """A bound for people: `at least 0.28`, `below 3, or caption_words at most 1`. A relative bound is followed by its threshold
+    of the run, where there is one."""
     parts = []
     for name, value in bound.conditions.items():
         parts.append(PHRASES[name].format(_value_text(value)))

@@ -39,7 +39,8 @@ class Source:
 
 
 def parse(name: str, text: str) -> Source:
-    """The YAML of a recipe. Raises RecipeError with the line for what is not YAML, not a mapping, or set twice."""
+    """A recipe from its YAML; `name` stands in messages. Raises RecipeError with the line for what is not YAML, not a mapping,
+    or set twice."""
     try:
         data = _plain(name, text)
         node = yaml.compose(text, yaml.SafeLoader)

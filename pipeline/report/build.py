@@ -16,9 +16,9 @@ from pipeline.quantities import size
 from pipeline.recipe.rules import Rule, Threshold
 from pipeline.recipe.wording import bound_in_words
 from pipeline.report.clocks import Clock, read_clock, spendings
-from pipeline.report.data import Gap, Quarantined, ReportData, Run, Step
+from pipeline.report.data import Gap, Quarantined, ReportData, RunFacts, Step
 from pipeline.report.page import render
-from pipeline.report.pairs import Pairs, find_classes, find_entities, find_pairs
+from pipeline.report.pairs import DuplicatePairs, find_classes, find_entities, find_pairs
 from pipeline.report.pictures import Pictures, evenly_spread, read_pictures
 from pipeline.report.survey import Survey, survey_samples
 from pipeline.select.ledger import Ledger
@@ -83,7 +83,7 @@ def null_shares(plan: Plan) -> tuple[float, ...]:
     return tuple(count / sum(counts) for count in counts) if sum(counts) else ()
 
 
-def steps(plan: Plan, ledger: Ledger, survey: Survey, pictures: Pictures, pairs: Pairs) -> Iterator[Step]:
+def steps(plan: Plan, ledger: Ledger, survey: Survey, pictures: Pictures, pairs: DuplicatePairs) -> Iterator[Step]:
     """The steps of the funnel in the order in which they decide: every fault that occurred, then every rule. A rule that rejected
     nothing stays on the list."""
     order = list(FAULTS)
@@ -106,7 +106,7 @@ def rule_words(rule: Rule, threshold: Threshold | None) -> str:
     return "passes if " + ", or ".join(f"{name} is {words.removeprefix('is ')}" for name, words in parts)
 
 
-def run_facts(plan: Plan, times: Clock) -> Run:
+def run_facts(plan: Plan, times: Clock) -> RunFacts:
     """The head of the report: recipe, root, inputs, model, start and seconds of the run, versions, and the size of its export."""
     root, recipe = plan.root, plan.recipe
     finished = has_export(root, plan.export)
@@ -116,7 +116,7 @@ def run_facts(plan: Plan, times: Clock) -> Run:
         shards = stored_shardlist(root, plan.export)
         written = sum(shard["filesize"] for shard in shards)
         facts.insert(0, ("export", f"{sum(s['nsamples'] for s in shards):,} samples in {len(shards):,} shards, {size(written)}"))
-    return Run(
+    return RunFacts(
         recipe.name, root.url, tuple(inputs(plan.shards)), len(plan.shards), recipe.model.label, times.started, times.seconds,
         tuple(facts), finished,
     )

@@ -167,7 +167,7 @@ class Spending:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFacts:
     """The facts of a run that stand at the head of its report."""
 
     recipe: str
@@ -186,7 +186,7 @@ class Run:
 class ReportData:
     """Everything the page shows. `steps` stand in the order in which they decide; the first histogram is drawn large."""
 
-    run: Run
+    run: RunFacts
     read: int
     kept: int
     steps: tuple[Step, ...] = ()

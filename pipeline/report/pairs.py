@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.class_table import class_names, has_class_table, stored_class_table, stored_quality
+from pipeline.export.class_table import class_names, has_class_table, stored_class_table, stored_quality
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
 from pipeline.report.class_facts import class_facts, confusable
@@ -25,7 +25,7 @@ BATCH = 65_536
 
 
 @dataclass(frozen=True)
-class Pairs:
+class DuplicatePairs:
     """The duplicate pairs that are shown (`rows` of the table of duplicates), how many there are in all, and in words how alike
     each requested row and its partner are."""
 
@@ -65,7 +65,7 @@ def measures(pair: Row) -> str:
     return words if pair["cosine"] is None else f"{words}, cosine {pair['cosine']:.2f}"
 
 
-def find_pairs(plan: Plan, rows: Iterable[RowId]) -> Pairs:
+def find_pairs(plan: Plan, rows: Iterable[RowId]) -> DuplicatePairs:
     """The pairs most worth a look: near ones that remove a sample, the least alike first, then a few exact ones.
 
     `rows`: removed samples whose measures are asked for. The table is read batch by batch.
@@ -86,7 +86,7 @@ def find_pairs(plan: Plan, rows: Iterable[RowId]) -> Pairs:
             measured.update({row_id(pair): measures(pair) for pair in requested_pairs.to_pylist() if row_id(pair) in requested})
     exact_count = max(EXACT_SHOWN, LIMITS["pairs"] - len(near))
     pairs = [*near[: LIMITS["pairs"] - min(exact_count, len(exact))], *exact[:exact_count]]
-    return Pairs(tuple(pairs), total, measured)
+    return DuplicatePairs(tuple(pairs), total, measured)
 
 
 def _doubt(pair: Row) -> tuple[Any, ...]:
@@ -94,7 +94,7 @@ def _doubt(pair: Row) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class Classes:
+class LargestClasses:
     """The largest classes as the table has them, and the labels counted over the scanned shards."""
 
     rows: tuple[Row, ...] = ()
@@ -129,11 +129,11 @@ class Classes:
         )
 
 
-def find_classes(plan: Plan, scanned: Sequence[Shard]) -> Classes:
+def find_classes(plan: Plan, scanned: Sequence[Shard]) -> LargestClasses:
     """The largest classes of the finest level with their labels counted over the scanned shards; an empty value where the root
     has no classes."""
     if not has_class_table(plan.root, plan.classes):
-        return Classes()
+        return LargestClasses()
     folder = plan.fitted.classes
     sizes = stored_class_table(plan.root, folder, ["class_id", "size", "level"], level=0)
     largest = sizes.sort_by([("size", "descending"), ("class_id", "ascending")]).slice(0, LIMITS["classes"])
@@ -145,7 +145,7 @@ def find_classes(plan: Plan, scanned: Sequence[Shard]) -> Classes:
         row["outliers"] = row["outliers"][: LIMITS["outliers"]]
     labels, weights = count_labels(plan, scanned, pc.max(sizes.column("class_id")).as_py() + 1 if sizes.num_rows else 0)
     complete = len(scanned) == len(plan.shards)
-    return Classes(
+    return LargestClasses(
         tuple(rows[number] for number in order), sizes.num_rows,
         {number: int(labels[number]) for number in order} if complete else None,
         {number: float(weights[number] / labels[number]) for number in order if labels[number]},
@@ -174,7 +174,7 @@ def count_labels(plan: Plan, scanned: Sequence[Shard], classes: int) -> tuple[An
 
 
 @dataclass(frozen=True)
-class Entities:
+class FrequentEntities:
     """The most frequent entities (id, name, count, mean_z), and where each has its highest z in the scanned shards."""
 
     rows: tuple[Row, ...] = ()
@@ -195,7 +195,7 @@ class Entities:
         ), self.total)
 
 
-def find_entities(plan: Plan, scanned: Sequence[Shard]) -> Entities:
+def find_entities(plan: Plan, scanned: Sequence[Shard]) -> FrequentEntities:
     """The most frequent entities of the run, and in the scanned shards the sample in which each has its highest z."""
     counts = read_table(plan.root, f"{plan.counts}/counts.parquet")
     counts = counts.filter(pc.greater_equal(counts.column("count"), plan.recipe.entities.min_count))
@@ -206,7 +206,7 @@ def find_entities(plan: Plan, scanned: Sequence[Shard]) -> Entities:
         for id, z, row in highest(column.combine_chunks(), top.column("id").combine_chunks()):
             if id not in best or z > best[id][0]:
                 best[id] = z, (shard.shard_id, row)
-    return Entities(tuple(top.to_pylist()), counts.num_rows, best)
+    return FrequentEntities(tuple(top.to_pylist()), counts.num_rows, best)
 
 
 def highest(entities: pa.ListArray, ids: pa.StringArray) -> Iterator[tuple[str, float, int]]:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from pipeline.api.progress import Silent
-from pipeline.cli import printing as shown
+from pipeline.cli import printing
 from pipeline.curation import curate
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
@@ -129,12 +129,12 @@ def test_every_picture_stands_under_its_own_verdict_with_its_own_pixels(plan, da
         for picture in pictures:
             assert verdicts[picture.shard, picture.key] == reason
             assert (picture.thumbnail is None) == reason.startswith("failed:image_")
-    shown = next(p for p in data.kept_pictures if p.shard == "00003.tar")
-    original = Image.open(io.BytesIO(member(sample_folder / "00003.tar", f"{shown.key}.jpg"))).convert("RGB")
-    small = np.asarray(Image.open(io.BytesIO(shown.thumbnail)), np.float32)
+    picture = next(p for p in data.kept_pictures if p.shard == "00003.tar")
+    original = Image.open(io.BytesIO(member(sample_folder / "00003.tar", f"{picture.key}.jpg"))).convert("RGB")
+    small = np.asarray(Image.open(io.BytesIO(picture.thumbnail)), np.float32)
     wanted = np.asarray(original.resize(small.shape[1::-1], Image.Resampling.LANCZOS), np.float32)
     assert np.abs(small - wanted).mean() < 10
-    assert shown.caption == member(sample_folder / "00003.tar", f"{shown.key}.txt").decode()
+    assert picture.caption == member(sample_folder / "00003.tar", f"{picture.key}.txt").decode()
 
 
 def member(path, name):
@@ -389,7 +389,7 @@ def test_the_page_and_status_say_where_the_time_went_and_no_promised_file_does(p
     assert {"image", "clip"} <= shares["annotate"].keys()
     assert {"read", "write"} <= shares["export"].keys()
     assert not any(one.at_work for one in found.time)
-    shown.status(found)
+    printing.status(found)
     printed = capsys.readouterr().out
     assert re.search(r"time annotate: decode +\d+\.\d %\n", printed)
     assert annotate.advice in printed
@@ -407,12 +407,12 @@ def test_status_of_a_run_at_work_shows_its_pass(plan, tmp_path, capsys):
         root.write("log/99999999T000000-1.jsonl", json.dumps(begun).encode())
         found = status(root.url)
         assert {one.name for one in found.time if one.at_work} == {"export"}
-        shown.status(found)
+        printing.status(found)
         printed = capsys.readouterr().out
         assert "time export: read" in printed
         assert "time annotate" not in printed
-        assert checked("status", shown.as_json(found))["time"]
+        assert checked("status", printing.as_json(found))["time"]
         root.write("log/99999999T000000-1.jsonl", json.dumps({**begun, "pass": "<b>\x1b[31m"}).encode())
-        shown.status(status(root.url))
+        printing.status(status(root.url))
         assert re.search(r"time <b> \[31m +at work; no shard is done yet\n", capsys.readouterr().out)
     assert not any(one.at_work for one in status(root.url).time)

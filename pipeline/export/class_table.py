@@ -1,4 +1,5 @@
-"""The classes of a root, read again: classes.parquet (schemas/tables.py has its columns) and quality.json beside it."""
+"""The classes of a root, read again by the export and by all who look at the root: classes.parquet (schemas/tables.py has its
+columns) and quality.json beside it. `passes/names.py` writes them."""
 
 from collections.abc import Sequence
 from typing import Any
