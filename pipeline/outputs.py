@@ -61,7 +61,7 @@ class Output:
     """One folder of a root."""
 
     name: str
-    """In run.json."""
+    """Its name in run.json."""
     folder_name: str
     """What stands before `@` in the folder's name."""
     version: int

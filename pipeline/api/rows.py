@@ -27,7 +27,7 @@ class StoredColumn:
     folder: str
     type: pa.DataType
     vector: bool = False
-    """As a matrix beside the parquet file."""
+    """Whether it is a matrix beside the parquet file."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RootColumns:
     """The samples of a root: row i of every column of a shard is the same sample."""
 
     plan: Plan
-    """Over the shards that can be read."""
+    """The plan over the shards that can be read."""
 
     @cached_property
     def stored(self) -> dict[str, StoredColumn]:

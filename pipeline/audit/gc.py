@@ -181,7 +181,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _is_empty(root: Store, folder: str) -> bool:
-    """Of everything, ours or not; an object store has no empty folders."""
+    """Whether a folder holds nothing at all, ours or not; an object store has no empty folders."""
     return root.local is not None and not any((root.local / folder).iterdir())
 
 

@@ -55,7 +55,7 @@ def _by_class(parts: Iterable[Ranked], chosen: NDArray[np.bool_], ends: NDArray[
 
 
 def _tied_rows(parts: Iterable[Ranked], rank: NDArray[np.uint64], tied: NDArray[np.int64]) -> Mapping[int, NDArray[np.int64]]:
-    """By class that is cut, the rows of its cut's rank: one, but for exact duplicates."""
+    """The rows that have the rank of the cut, for each class that is cut inside: one row, but for exact duplicates."""
     by_class: dict[int, list[int]] = {}
     for part in parts:
         members = part[(tied[part["place"]] > 0) & (part["rank"] == rank[part["place"]])]

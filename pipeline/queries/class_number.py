@@ -36,7 +36,7 @@ def suggest_class_numbers(url: str, range_of_k: str) -> NumberOfClasses:
 
 
 def _estimated(rows: NDArray[np.float16], values: list[str | None], seed: int) -> NumberEstimate:
-    """By rows of which some have a value: the name of their class."""
+    """The estimate from rows of which some have a value, the name of their class; None for the others."""
     _, labels = np.unique([value or "" for value in values], return_inverse=True)
     known = np.where([value is not None for value in values], labels, -1).astype(np.int32)
     estimated = estimate(rows, known, seed)

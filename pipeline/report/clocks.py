@@ -23,7 +23,7 @@ class Clock:
     seconds: float = 0.0
     passes: tuple[Timing, ...] = ()
     shards: Top[Timing] = field(default_factory=Top)
-    """Of the annotate pass: those tried more than once first, then the slowest."""
+    """The shards of the annotate pass: those tried more than once first, then the slowest."""
     retried: int = 0
 
 

@@ -210,7 +210,7 @@ class ReportData:
     """Name and value: how good the classes are."""
     confusable: tuple[Confusable, ...] = ()
     spendings: tuple[Spending, ...] = ()
-    """Of the passes that took longest."""
+    """Where the time of the longest passes went."""
 
     def removed(self, outcome: str) -> int:
         """How many samples an outcome (`rejected` or `failed`) removed."""

@@ -117,7 +117,7 @@ class Survey:
 
     histograms: tuple[Histogram, ...]
     examples: Mapping[str, list[Example]]
-    """By verdict."""
+    """The chosen examples of each verdict."""
 
 
 def survey_samples(plan: Plan, shards: Sequence[Shard], thresholds: Thresholds, null: tuple[float, ...]) -> Survey:

@@ -21,9 +21,9 @@ class Holder:
 
     host: str
     boot: str
-    """Of the kernel: another one after every start of the machine."""
+    """Boot id of the kernel: another one after every start of the machine."""
     namespace: str
-    """Of process ids: containers on one machine have their own."""
+    """Namespace of process ids: containers on one machine have their own."""
     pid: int
     started: int
     """Clock ticks from the start of the machine to that of the process: a process id comes back, the pair does not."""

@@ -118,7 +118,7 @@ def held(store: Store, pace: Pace = PACE) -> Iterator[Lock]:
     number = _acquired(store, pace)
     lock = Lock(store, number, pace)
     try:
-        lock.check()   # whoever looked before an even later holder tidied up may have created a number that is over
+        lock.check()   # this number may be below the newest: its file was free because a later holder has already tidied up
         _tidy(store, number)
         yield lock
     finally:
@@ -184,7 +184,7 @@ def _of(names: set[str], kind: str) -> list[int]:
 
 
 def _numbers(store: Store) -> list[int]:
-    """Of the lock files that are there, ascending."""
+    """The numbers of the lock files, ascending."""
     return _of(set(store.names(FOLDER)), "json")
 
 

@@ -30,7 +30,8 @@ def store(tmp_path):
 
 
 def test_before_there_are_verdicts_nothing_is_stored_and_the_error_says_what_to_do(store):
-    assert not has_ledger(store, FOLDER) and not has_thresholds(store, FOLDER)
+    assert not has_ledger(store, FOLDER)
+    assert not has_thresholds(store, FOLDER)
     with pytest.raises(RootError, match="has no verdicts yet: run its command again first"):
         require_ledger(store, FOLDER)
     for read in (ledger_record, stored_ledger, stored_thresholds, stored_null_distribution):
