@@ -19,6 +19,7 @@ class Columns:
     folders: Mapping[str, str]
 
     def done(self, shard_id: str, stages: Iterable[str]) -> bool:
+        """Whether every one of these stages has stored the columns of this shard."""
         return all(self.store.exists(f"{self.folders[name]}/{shard_id}.parquet") for name in stages)
 
 
@@ -31,20 +32,22 @@ class Rows:
 
     @property
     def total(self) -> int:
+        """How many rows the run has."""
         return sum(self.counts)
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        """int64 [shards + 1]: the first global row of each shard."""
+        """int64 [shards + 1]: the global number of the first row of each shard, and at the end the total."""
         return np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)]).astype(np.int64)
 
     def ids(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int32]]:
-        """shard_id and row in the shard of global rows."""
+        """The shard_id [n] and the row in its shard, int32 [n], of global row numbers, int64 [n]."""
         shard = np.searchsorted(self.offsets, rows, side="right") - 1
         return [self.shard_ids[i] for i in shard], (rows - self.offsets[shard]).astype(np.int32)
 
     def numbers(self, shard_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Global rows of row ids."""
+        """The global row numbers, int64 [n], of row ids: shard_ids [n] and the rows in their shards, [n]. Raises KeyError for a
+        shard that is not among these."""
         position = {shard_id: i for i, shard_id in enumerate(self.shard_ids)}
         shard = np.array([position[shard_id] for shard_id in shard_ids], np.int64)
         return self.offsets[shard] + rows
@@ -64,7 +67,7 @@ class Run:
         return pa.concat_tables(parts)
 
     def vectors(self, name: str, rows: NDArray[np.int64] | None = None, stage: str = "clip") -> NDArray[np.float16]:
-        """float16 [rows, d] of all rows, or of the given global rows (ascending)."""
+        """float16 [rows, d]: a stored matrix over all rows of the run, or over the given global rows (int64, ascending)."""
         store, folder = self.columns.store, self.columns.folders[stage]
         parts = []
         for shard_id, local in self._by_shard(rows):

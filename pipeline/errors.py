@@ -1,4 +1,18 @@
-"""Errors by consequence: what the run does about them."""
+"""Errors by consequence: what the run does about them.
+
+    ShardmillError             a message and an exit code, no traceback
+    ├── RecipeError            exit code 2: the recipe has to be changed
+    ├── InputError             exit code 2: an input cannot be used
+    │   └── RouteError         exit code 2: this machine cannot do it, another one may
+    ├── RootError              exit code 2: the output root cannot be used
+    │   └── OutputError        exit code 2: the root cannot be written or read; the same command continues the run
+    ├── ConservationError      exit code 1: samples were lost or counted twice, a defect of shardmill
+    └── ContractViolation      exit code 1: a defect of a stage
+    SampleFailure              data: one sample has an error code in its columns, and the run goes on
+
+Errors of foreign libraries that have one of these consequences are turned into it where the library is called (`store/`,
+`input/`, `models/`); others are defects, and end the run with a traceback.
+"""
 
 
 class ShardmillError(Exception):

@@ -25,7 +25,8 @@ Facts = list[Any]
 
 
 class Planned(Protocol):
-    """What outputs follow from (`plan.Plan`)."""
+    """What the folders of outputs follow from, as `plan.Plan` has it: the recipe, the inputs, fingerprints, and the folders of
+    outputs that others are made from."""
 
     @property
     def recipe(self) -> Recipe: ...
@@ -60,7 +61,7 @@ class Output:
     """One folder of a root."""
 
     name: str
-    """In run.json."""
+    """Its name in run.json."""
     folder_name: str
     """What stands before `@` in the folder's name."""
     version: int
@@ -77,7 +78,7 @@ class Output:
     """The pass that `status` counts by its files; None: it is made at once."""
 
     def folder(self, plan: Planned) -> str | None:
-        """Its path in the root."""
+        """The path of the folder in the root; None where the recipe asks for no such output."""
         facts = self.identity(plan)
         if facts is None:
             return None
@@ -86,9 +87,10 @@ class Output:
 
 @dataclass(frozen=True)
 class ExportFolder(Output):
-    """Follows from tables alone, whose names have the inputs in them."""
+    """The folder of an export: it follows from tables alone, whose names have the inputs in them."""
 
     def folder(self, plan: Planned) -> str:
+        """The path of the folder in the root."""
         return f"{self.place}{digest([self.folder_name, self.version, *(self.identity(plan) or ())])}"
 
 

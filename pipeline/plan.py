@@ -91,7 +91,7 @@ class Plan:
         return (self.entities, *self._made(self.linked))
 
     def _made(self, names: Sequence[str]) -> tuple[Stage, ...]:
-        return tuple(one.made(self.recipe.stages[one.name]) for one in self.recipe.added if one.name in names)
+        return tuple(one.stage(self.recipe.stages[one.name]) for one in self.recipe.added if one.name in names)
 
     @cached_property
     def clip(self) -> "ClipStage":
@@ -239,9 +239,8 @@ class Plan:
     @cached_property
     def exported(self) -> ExportColumns:
         """What an export reads of each sample."""
-        classes = self.classes and f"{self.classes}/classes.parquet"
         added = {one.name: one.schema for one in self.recipe.added}
-        return ExportColumns(self.columns, self.verdicts, self.labels, classes, self.frequent, added)
+        return ExportColumns(self.columns, self.verdicts, self.labels, self.classes, self.frequent, added)
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":
         """The same plan over the shards that could be read."""

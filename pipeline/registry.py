@@ -74,41 +74,42 @@ class Added:
     """(name, Arrow type, meaning) of the columns that rules may read and exports carry."""
 
     def record(self) -> dict[str, Any]:
-        """For run.json; `recorded` reads it."""
+        """The stage as run.json keeps it; `added_from_record` reads it back."""
         return {key: value for key, value in asdict(self).items() if key not in ("name", "target")}
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the scalars."""
+        """The schema of its scalars. Raises ValueError for a type that Arrow does not know."""
         return pa.schema([schemas.field(name, pa.type_for_alias(type), doc) for name, type, doc in self.scalars])
 
-    def made(self, settings: Mapping[str, Any]) -> Stage:
-        """The stage itself. Raises InputError where it is not installed."""
+    def stage(self, settings: Mapping[str, Any]) -> Stage:
+        """The stage itself, with these settings as fields. Raises InputError where it is not installed."""
         if not self.target:
             raise InputError(f"stage {self.name} ({self.distribution}) was not looked for: run the recipe again")
-        return of_settings(imported(self.target), settings)
+        return stage_of_settings(import_stage(self.target), settings)
 
 
-def recorded(name: str, stored: Mapping[str, Any]) -> Added:
-    """What `record` gave. Raises KeyError, TypeError or ValueError for anything else."""
+def added_from_record(name: str, stored: Mapping[str, Any]) -> Added:
+    """The stage that `Added.record` described. Raises KeyError, TypeError or ValueError for anything else."""
     scalars = tuple((str(column), str(type), str(doc)) for column, type, doc in stored["scalars"])
-    found = Added(
+    stage = Added(
         name, "", str(stored["distribution"]), str(stored["own"]), tuple(map(str, stored["reads"])),
         tuple(map(str, stored["gives"])), scalars,
     )
-    found.schema   # noqa: B018 (ValueError for a type that Arrow does not know)
-    return found
+    stage.schema   # noqa: B018 (ValueError for a type that Arrow does not know)
+    return stage
 
 
-def added(name: str, stage: Stage, offer: Offer) -> Added:
+def added_stage(name: str, stage: Stage, offer: Offer) -> Added:
+    """What a root keeps of a stage that a recipe asked for: its columns, and the fingerprint of its own parts."""
     contract = stage.contract
-    own = digest([name, contract.version, stage.identity, offer.distribution])
+    fingerprint = digest([name, contract.version, stage.identity, offer.distribution])
     scalars = tuple(
         (field.name, str(field.type), (field.metadata or {}).get(b"doc", b"").decode())
         for field in stage.writes if is_scalar(field) and field.name != "uid"
     )
     gives = (*stage.writes.names[1:], *contract.carries.names)
-    return Added(name, offer.target, offer.distribution, own, tuple(contract.reads), gives, scalars)
+    return Added(name, offer.target, offer.distribution, fingerprint, tuple(contract.reads), gives, scalars)
 
 
 SOURCE = "samples"
@@ -116,18 +117,18 @@ SOURCE = "samples"
 
 
 def producers(added: Sequence[Added] = ()) -> dict[str, str]:
-    """Column -> who brings it: the source, or a stage. Transient ones too."""
-    found = dict.fromkeys([*schemas.SAMPLES.names, "image"], SOURCE)
+    """The owner of each column, by the column's name: the source, or a stage. Transient columns are among them."""
+    owners = dict.fromkeys([*schemas.SAMPLES.names, "image"], SOURCE)
     for name, core in CORE.items():
-        found |= dict.fromkeys(core.schema.names[1:], name)
-    found |= dict.fromkeys(schemas.PIXELS.names, "image")
-    for one in added:
-        found |= dict.fromkeys(one.gives, one.name)
-    return found
+        owners |= dict.fromkeys(core.schema.names[1:], name)
+    owners |= dict.fromkeys(schemas.PIXELS.names, "image")
+    for stage in added:
+        owners |= dict.fromkeys(stage.gives, stage.name)
+    return owners
 
 
 def is_scalar(field: pa.Field) -> bool:
-    """Rules may read it: a number, text or truth value, and no error code."""
+    """Whether rules may read the column: it holds numbers, text or truth values, and is no error code."""
     scalar = pa.types.is_primitive(field.type) or pa.types.is_string(field.type)
     return scalar and not field.name.endswith("_error")
 
@@ -135,17 +136,17 @@ def is_scalar(field: pa.Field) -> bool:
 def offers(targets: Sequence[str] = ()) -> dict[str, Offer]:
     """Every stage that a recipe may name, by name; `targets` are the operator's `package.module:Class`, which are imported here
     and win. Raises InputError for a target that is no stage."""
-    found = {name: Offer(target, "shardmill") for name, target in BUNDLED.items()}
+    by_name = {name: Offer(target, "shardmill") for name, target in BUNDLED.items()}
     for entry in metadata.entry_points(group=GROUP):
         release = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
-        found[entry.name] = Offer(entry.value.replace(" ", ""), release)
+        by_name[entry.name] = Offer(entry.value.replace(" ", ""), release)
     for target in targets:
-        kind = imported(target)
-        found[kind.contract.name] = Offer(target, release_of(kind))
-    return found
+        kind = import_stage(target)
+        by_name[kind.contract.name] = Offer(target, release_of(kind))
+    return by_name
 
 
-def imported(target: str) -> type[Stage]:
+def import_stage(target: str) -> type[Stage]:
     """The class that `package.module:Class` names. Raises InputError, which says what is wrong with it."""
     module, _, name = target.partition(":")
     if not module or not name:
@@ -161,7 +162,7 @@ def imported(target: str) -> type[Stage]:
 
 
 def refuse_malformed(target: str, kind: type[Stage]) -> None:
-    """A contract that would break a run in its middle is told of before it. Raises InputError."""
+    """Raises InputError, before a run, for a stage whose contract would break the run in its middle."""
     contract = getattr(kind, "contract", None)
     if contract is None:
         raise InputError(f"{target} has no contract: give the class `contract = Contract(name, version, reads, writes)`")
@@ -172,19 +173,19 @@ def refuse_malformed(target: str, kind: type[Stage]) -> None:
         raise InputError(f"{target}: {name!r} is no name for a stage: small letters, digits and _")
     if len(names) < 2 or names[0] != "uid" or names[-1] != f"{name}_error":
         raise InputError(f"{target}: its columns must be uid first and {name}_error last, not {', '.join(names)}")
-    taken = sorted({*names[1:], *contract.carries.names} & TAKEN)
-    if taken:
-        raise InputError(f"{target}: {', '.join(taken)} is a column of every run; give its columns names of their own")
+    clashing = sorted({*names[1:], *contract.carries.names} & RESERVED)
+    if clashing:
+        raise InputError(f"{target}: {', '.join(clashing)} is a column of every run; give its columns names of their own")
 
 
-TAKEN = frozenset({
+RESERVED = frozenset({
     "image", "row", "shard_id", "verdict", *schemas.PIXELS.names, *schemas.SAMPLES.names, *schemas.LABELS.names,
     *EXPORT.names, *SAMPLE_JSON.names, *(name for core in CORE.values() for name in core.schema.names),
 })
 
 
 def release_of(kind: type[Stage]) -> str:
-    """`name version` of the distribution that a class is installed with; of a loose file, the hash of its source."""
+    """`name version` of the distribution that a class is installed with; for a loose file, the hash of its source."""
     package = kind.__module__.partition(".")[0]
     for name in metadata.packages_distributions().get(package, ()):
         return f"{name} {metadata.version(name)}"
@@ -201,13 +202,13 @@ def settings_model(kind: type[Stage]) -> type[BaseModel]:
 
 
 def default_of(field: Field[Any]) -> Any:
-    """A dataclass field's default; `...` where there is none."""
+    """The default of a dataclass field; `...` where there is none."""
     if field.default is not MISSING:
         return field.default
     return ... if field.default_factory is MISSING else field.default_factory()
 
 
-def of_settings(kind: type[Stage], settings: Mapping[str, Any]) -> Stage:
-    """The stage with these fields, as YAML or JSON gives them. Raises pydantic's ValidationError."""
+def stage_of_settings(kind: type[Stage], settings: Mapping[str, Any]) -> Stage:
+    """The stage with these fields, as YAML or JSON gives them. Raises pydantic's ValidationError for wrong ones."""
     model = settings_model(kind).model_validate_json(json.dumps(dict(settings), default=str), strict=True)   # a date is text
     return kind(**{name: getattr(model, name) for name in type(model).model_fields})

@@ -56,67 +56,70 @@ class Stage(ABC):
 
     @property
     def overlap(self) -> int:
-        """Batches that a worker should have in work at once, so that its processor has something to do while one of them waits for
-        another device."""
+        """How many batches a worker should have in work at once, so that its processor has something to do while one of them
+        waits for another device."""
         return 1
 
     @property
     def together(self) -> int:
-        """Rows that it computes at once, padded where fewer come; a batch should be a multiple of it."""
+        """How many rows it computes at once, padded where fewer come; a batch should be a multiple of it."""
         return 1
 
     def careful(self) -> "Stage":
-        """The same stage with every precaution against its input, whatever they cost. Same fingerprint, same columns, but for
-        samples that would end the process."""
+        """The same stage with every precaution against its input, whatever they cost. It has the same fingerprint and gives the
+        same columns, but for samples that would end the process."""
         return self
 
     @abstractmethod
     def open(self) -> AbstractContextManager[Transform]:
-        """Load what the worker needs, yield the transform (safe to call from several threads), release it on exit."""
+        """Loads what the worker needs, yields the transform (which is safe to call from several threads), and releases it on
+        exit."""
 
 
 def stage_schema(name: str, *fields: tuple[str, pa.DataType, str]) -> pa.Schema:
     """The schema of a stage's columns: uid, the fields as (name, type, meaning and unit), `<name>_error`."""
-    return pa.schema([UID, *(field(*one) for one in fields), error(name)])
+    return pa.schema([UID, *(field(*spec) for spec in fields), error(name)])
 
 
 def stage_columns(
     schema: pa.Schema, batch: pa.RecordBatch, values: Mapping[str, Sequence[Any]], errors: Sequence[str | None] | None = None
 ) -> pa.RecordBatch:
-    """A stage's answer to a batch: a value (or None) for each row of each column, and a short code where a sample failed."""
-    arrays = [pa.array(values[one.name], one.type) for one in list(schema)[1:-1]]
+    """A stage's answer to a batch of n samples: for each column n values (or None), and where a sample failed a short code in
+    `errors`. `schema` is what the stage writes; the answer has the batch's uids and n rows."""
+    arrays = [pa.array(values[column.name], column.type) for column in list(schema)[1:-1]]
     failed = pa.nulls(batch.num_rows, pa.string()) if errors is None else pa.array(errors, pa.string())
     return pa.RecordBatch.from_arrays([batch["uid"], *arrays, failed], schema=schema)
 
 
 def digest(value: Any, length: int = 12) -> str:
-    """The first hex digits of the SHA-256 of a JSON-able value, keys sorted."""
+    """The first `length` hex digits of the SHA-256 of a JSON-able value, keys sorted. Whatever JSON does not know counts as its
+    `str`."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def fingerprints(stages: Sequence[Stage], source: Mapping[str, str]) -> dict[str, str]:
-    """The fingerprint of each stage: its name, version, fields and the fingerprints of what it reads.
+    """The fingerprint of each stage, by its name: a digest of its name, version, fields and the fingerprints of what it reads.
 
-    `source` gives the fingerprint behind every column that no stage of `stages` writes. A changed upstream stage
-    therefore renames everything downstream of it, and nothing else.
-    """
+    `source` gives the fingerprint behind every column that no stage of `stages` writes. A changed upstream stage therefore renames
+    everything downstream of it, and nothing else. Raises ContractViolation for a stage that reads what nothing before it writes."""
     behind = dict(source)
-    found: dict[str, str] = {}
+    by_stage: dict[str, str] = {}
     for stage in stages:
         contract = stage.contract
         missing = [name for name in contract.reads if name not in behind]
         if missing:
             raise ContractViolation(f"stage {contract.name} reads {missing}, which nothing before it writes")
         upstream = sorted({behind[name] for name in contract.reads})
-        found[contract.name] = digest([contract.name, contract.version, stage.identity, upstream])
+        by_stage[contract.name] = digest([contract.name, contract.version, stage.identity, upstream])
         for name in [*stage.writes.names[1:], *contract.carries.names]:
-            behind[name] = found[contract.name]
-    return found
+            behind[name] = by_stage[contract.name]
+    return by_stage
 
 
 def checked(stage: Stage, before: pa.RecordBatch, after: pa.RecordBatch) -> pa.RecordBatch:
-    """`after`, or an error if it breaks the contract: same rows, same order, promised schema."""
+    """`after`, the answer of a stage to `before`. Raises ContractViolation if it breaks the contract: same rows, same order,
+    promised schema."""
     name = stage.contract.name
     promised = pa.schema([*stage.writes, *stage.contract.carries])
     if not after.schema.equals(promised, check_metadata=False):
@@ -127,7 +130,7 @@ def checked(stage: Stage, before: pa.RecordBatch, after: pa.RecordBatch) -> pa.R
 
 
 def joined(before: pa.RecordBatch, added: pa.RecordBatch) -> pa.RecordBatch:
-    """`before` with the added columns (uid aside) behind its own."""
+    """`before` with the columns of `added` (uid aside) behind its own; both have the same rows."""
     return pa.RecordBatch.from_arrays(
         [*before.columns, *added.columns[1:]], schema=pa.schema([*before.schema, *list(added.schema)[1:]])
     )

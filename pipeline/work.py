@@ -22,7 +22,7 @@ _beats = 0
 
 
 def beat() -> None:
-    """A work calls this whenever it got somewhere (a batch, a file), so that slow is not taken for hung. From any thread."""
+    """Says that the work got somewhere (a batch, a file), so that slow is not taken for hung. May be called from any thread."""
     global _beats
     _beats += 1   # two threads at once may count one: it moves all the same
 
@@ -45,19 +45,21 @@ class Place(StrEnum):
 
 @dataclass(frozen=True)
 class Work(ABC, Generic[Item]):
-    """Opened once per worker, then called with one item after another. Running an item again gives the same files."""
+    """What is done to each item: it is opened once per worker, then called with one item after another. Running an item again gives
+    the same files."""
 
     @property
     def place(self) -> Place:
-        """What of a cluster it needs."""
+        """The part of a cluster that it needs."""
         return Place.CPU
 
     @abstractmethod
-    def open(self) -> AbstractContextManager[Callable[[Item], Facts]]: ...
+    def open(self) -> AbstractContextManager[Callable[[Item], Facts]]:
+        """Loads what the work needs on its worker, and yields the function that does one item and returns an account of it."""
 
     @abstractmethod
     def name(self, item: Item) -> str:
-        """A name for people: progress, log, quarantine."""
+        """A name of the item for people: in progress, log and quarantine."""
 
     def careful(self) -> "Work[Item]":
         """The same work with every precaution, whatever they cost: what the last try of an item runs."""
@@ -95,7 +97,7 @@ class Accounted(Work[Item]):
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item]):
-    """One item is done (`error` is None), or was given up after `attempts` tries."""
+    """What became of an item: it is done (`error` is None), or was given up after `attempts` tries."""
 
     item: Item
     facts: Facts = field(default_factory=dict)

@@ -40,6 +40,7 @@ def published() -> dict[str, pa.Schema]:
 
 
 def json_type(type: pa.DataType) -> dict[str, Any]:
+    """The JSON Schema of one value of an Arrow type."""
     if pa.types.is_struct(type):
         return {"type": "object", "properties": {f.name: json_type(f.type) for f in type}}
     if pa.types.is_list(type) or pa.types.is_fixed_size_list(type):
@@ -58,6 +59,7 @@ def json_type(type: pa.DataType) -> dict[str, Any]:
 
 
 def json_schema(name: str, schema: pa.Schema) -> str:
+    """The JSON Schema of a row of a table, as text; the meaning of a column is its description."""
     properties = {}
     for field in schema:
         doc = (field.metadata or {}).get(b"doc", b"").decode()
@@ -94,6 +96,7 @@ def documents() -> dict[str, str]:
 
 
 def main() -> None:
+    """Writes every document."""
     for name, text in documents().items():
         path = FOLDER / name
         path.parent.mkdir(exist_ok=True)

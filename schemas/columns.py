@@ -20,6 +20,7 @@ UID = field(
 
 
 def error(stage: str) -> pa.Field:
+    """The last column of a stage: its error code."""
     return field(f"{stage}_error", pa.string(), f"why stage {stage} could not process the sample; null when it could")
 
 

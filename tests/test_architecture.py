@@ -127,6 +127,32 @@ def test_types_of_arrays_are_named_once_and_lines_are_left_blank_two_at_most(pat
     assert "\n\n\n\n" not in path.read_text()
 
 
+READERS = {
+    "ledger.json": "pipeline/select/stored.py",
+    "thresholds.json": "pipeline/select/stored.py",
+    "classes.parquet": "pipeline/export/class_table.py",
+    "quality.json": "pipeline/export/class_table.py",
+    "meta.json": "pipeline/export/stored.py",
+}
+"""The one module that reads a stored file; others call it."""
+WRITERS = ("pipeline/curation.py", "pipeline/passes/", "pipeline/export/")
+
+
+def texts(tree: ast.Module) -> set[str]:
+    """The pieces of text that a module makes values of: docstrings are none."""
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {node.value for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_stored_file_is_named_by_its_reader_and_by_what_writes_it_alone(path):
+    words = " ".join(texts(ast.parse(path.read_text())))
+    for file, reader in READERS.items():
+        if file in words:
+            assert name_of(path) == reader or name_of(path).startswith(WRITERS), f"{name_of(path)} names {file}: call {reader}"
+
+
 BESIDE_ROOMS = {"schemas", "security", "end_to_end"}
 
 

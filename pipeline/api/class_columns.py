@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.export.class_table import stored_class_table
 from pipeline.plan import Plan
-from pipeline.store.tables import read_table
 from pipeline.vectors import Ids
 
 CLASS_COLUMNS = {
@@ -23,7 +23,7 @@ CLASS_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Classes:
+class ClassHierarchy:
     """The k classes that label samples and the T levels above them. Memory O(k x T)."""
 
     ids: Ids
@@ -36,9 +36,9 @@ class Classes:
     """string[k * T]: their names"""
 
     @staticmethod
-    def of(plan: Plan) -> "Classes":
-        """From the table of classes of a root, which is read whole."""
-        table = read_table(plan.root, f"{plan.classes}/classes.parquet", ["class_id", "level", "parent", "name"])
+    def of(plan: Plan) -> "ClassHierarchy":
+        """The classes of a root, whose table of classes is read whole."""
+        table = stored_class_table(plan.root, plan.fitted.classes, ["class_id", "level", "parent", "name"])
         table = table.sort_by([("level", "ascending"), ("class_id", "ascending")])
         level = np.asarray(table.column("level"))
         levels = [table.filter(pa.array(level == number)) for number in range(int(level.max(initial=0)) + 1)]
@@ -50,7 +50,7 @@ class Classes:
             above_names.append(coarser.column("name").take(place))
             parents = coarser.column("parent").take(place)
         shape = (len(ids), len(above))
-        return Classes(
+        return ClassHierarchy(
             ids, _array(lowest.column("name")), np.asarray(np.stack(above, 1) if above else np.zeros(shape), np.int32),
             pa.array(np.stack(above_names, 1).reshape(-1) if above else [], pa.string()))
 
@@ -68,11 +68,11 @@ class Classes:
         if name == "class_name":
             return self.names.take(place)
         depth = self.above.shape[1]
-        whole = place.drop_null()
+        valid_places = place.drop_null()
         counts = np.where(np.asarray(place.is_valid()), depth, 0)
         if name == "class_levels":
-            return _lists(counts, pa.array(self.above[np.asarray(whole)].reshape(-1)), nearest)
-        flat = (np.asarray(whole)[:, None] * depth + np.arange(depth)).reshape(-1)
+            return _lists(counts, pa.array(self.above[np.asarray(valid_places)].reshape(-1)), nearest)
+        flat = (np.asarray(valid_places)[:, None] * depth + np.arange(depth)).reshape(-1)
         return _lists(counts, self.above_names.take(pa.array(flat, pa.int64())), nearest)
 
 
@@ -80,11 +80,11 @@ def _array(column: Any) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _places(ids: Ids, wanted: Any) -> pa.Array:
-    """Position of each wanted id (int32[n]) in `ids` (ascending), int64[n]; null for null."""
-    array = _array(wanted)
-    found = np.searchsorted(ids, np.asarray(array.fill_null(0), np.int32))
-    return pa.array(found.astype(np.int64), mask=np.asarray(array.is_null()))
+def _places(ids: Ids, class_ids: Any) -> pa.Array:
+    """The position of each class id (int32 [n]) in `ids` (ascending), int64 [n]; null for null."""
+    array = _array(class_ids)
+    places = np.searchsorted(ids, np.asarray(array.fill_null(0), np.int32))
+    return pa.array(places.astype(np.int64), mask=np.asarray(array.is_null()))
 
 
 def _lists(counts: NDArray[np.int64], values: pa.Array, like: pa.Array) -> pa.Array:

@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.api.pictures import READ, image_bytes
-from pipeline.api.rows import Rows
+from pipeline.api.rows import RootColumns
 from pipeline.api.samples import Samples
 from pipeline.api.where import Where, bounds
 from pipeline.errors import InputError, RootError
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
-from pipeline.select.ledger import Ledger, from_dict
+from pipeline.select.ledger import Ledger
+from pipeline.select.stored import require_ledger, stored_ledger
 from pipeline.store.tables import read_table
 from schemas.answers.classes import ClassRow
 from schemas.answers.runs import Status
@@ -44,28 +45,25 @@ class Root:
     """
 
     url: str
-    _whole: Plan
+    _full_plan: Plan
 
     def __repr__(self) -> str:
         return f"shardmill.open({self.url!r})"
 
     @cached_property
     def _plan(self) -> Plan:
-        return readable(self._whole)
+        return readable(self._full_plan)
 
     @cached_property
-    def _rows(self) -> Rows:
-        return Rows(self._plan)
+    def _columns(self) -> RootColumns:
+        return RootColumns(self._plan)
 
     @property
     def ledger(self) -> Ledger:
         """What became of every sample, in counts: `read`, `kept`, `rejected` and `failed` by reason, `gaps`, `quarantined`;
         read = kept + rejected + failed. Raises RootError before there are verdicts."""
-        path = f"{self._plan.verdicts}/ledger.json"
-        try:
-            return from_dict(self._plan.root.read_json(path))
-        except FileNotFoundError:
-            raise RootError(f"{self.url} has no verdicts yet: run its command again first") from None
+        require_ledger(self._plan.root, self._plan.verdicts)
+        return stored_ledger(self._plan.root, self._plan.verdicts)
 
     @property
     def schema(self) -> pa.Schema:
@@ -80,7 +78,7 @@ class Root:
 
         Columns of classes are null for samples that are not labelled, and not there without classes.
         """
-        return self._rows.schema
+        return self._columns.schema
 
     def status(self) -> Status:
         """How far the run is and what became of its samples, as `shardmill status --json` has it."""
@@ -98,12 +96,12 @@ class Root:
 
         Raises InputError for an unknown column (it names the nearest) and for a bound that does not fit its column.
         """
-        rows = self._rows
+        stored = self._columns
         if isinstance(columns, str):
             raise InputError(f"columns={columns!r}: give a list of names, [{columns!r}]")
-        names = tuple(columns) if columns is not None else tuple(name for name in USUAL if name in rows.schema.names)
-        rows.check([*names, *(where or {})])
-        return Samples(rows, tuple(dict.fromkeys(names)), bounds(where or {}, rows.schema))
+        names = tuple(columns) if columns is not None else tuple(name for name in USUAL if name in stored.schema.names)
+        stored.check([*names, *(where or {})])
+        return Samples(stored, tuple(dict.fromkeys(names)), bounds(where or {}, stored.schema))
 
     def classes(self, level: int = 0) -> tuple[ClassRow, ...]:
         """The classes of a level (0: those that label samples), the largest first: `class_id`, `parent`, `name`, `confidence`
@@ -124,9 +122,9 @@ class Root:
     def explain(self, uid: str) -> tuple[Explanation, ...]:
         """Why a sample has its verdict: every column, every rule with its value and bound; one entry for each row that has this uid
         or one that begins so (6 digits at least). Reads the uids of all shards. Raises InputError for a uid that is not there."""
-        from pipeline.queries.simulate import explained
+        from pipeline.queries.simulate import explain_sample
 
-        return explained(self.url, uid)
+        return explain_sample(self.url, uid)
 
     def image(self, sample: str | tuple[str, int]) -> bytes:
         """The image of a sample: the very bytes of the input shard, encoded as they were (they are not decoded, and may be
@@ -147,7 +145,7 @@ class Root:
     def _row_of_id(self, shard_id: str, row: int) -> Mapping[str, Any]:
         if not any(shard.shard_id == shard_id for shard in self._plan.shards):
             raise InputError(f"{self.url} has no shard {shard_id} that can be read")
-        columns = self._rows.read(shard_id, READ)
+        columns = self._columns.read(shard_id, READ)
         if not 0 <= row < len(columns["row"]):
             raise InputError(f"shard {shard_id} has {len(columns['row'])} samples, and no row {row}")
         return {name: column[row].as_py() for name, column in columns.items()}

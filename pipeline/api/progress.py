@@ -82,5 +82,5 @@ class Bar:
 
 
 def reporter() -> Reporter:
-    """A bar on a terminal, lines elsewhere."""
+    """A bar on a terminal, lines elsewhere; both on stderr."""
     return Bar() if sys.stderr.isatty() else Lines()

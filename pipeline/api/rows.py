@@ -10,51 +10,52 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.api.class_columns import CLASS_COLUMNS, Classes
+from pipeline.api.class_columns import CLASS_COLUMNS, ClassHierarchy
 from pipeline.errors import ConservationError, InputError, RootError
+from pipeline.export.class_table import has_class_table
 from pipeline.plan import Plan
-from pipeline.recipe.rule_columns import nearest
+from pipeline.recipe.rule_columns import spelling_hint
 from pipeline.store.tables import read_columns, read_footer, read_vectors, vector_length
 
 ROW_ID = {"shard_id": pa.string(), "row": pa.int32()}
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredColumn:
     """A column that the files of a folder hold."""
 
     folder: str
     type: pa.DataType
     vector: bool = False
-    """As a matrix beside the parquet file."""
+    """Whether it is a matrix beside the parquet file."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class RootColumns:
     """The samples of a root: row i of every column of a shard is the same sample."""
 
     plan: Plan
-    """Over the shards that can be read."""
+    """The plan over the shards that can be read."""
 
     @cached_property
-    def stored(self) -> dict[str, Stored]:
+    def stored(self) -> dict[str, StoredColumn]:
         """Every column that files hold, by name, as the first shard has them: stages of which this package knows nothing are in it,
         passes that did not run are not. Of a name that several folders have, that of the earliest pass."""
         if not self.plan.shards:
             raise InputError(f"{self.plan.root.url} has no shard that can be read")
         store, shard_id = self.plan.root, self.plan.shards[0].shard_id
-        columns: dict[str, Stored] = {}
+        columns: dict[str, StoredColumn] = {}
         for folder in self._folders():
             try:
                 schema, facts = read_footer(store, f"{folder}/{shard_id}.parquet")
             except FileNotFoundError:
                 continue
             for field in schema:
-                columns.setdefault(field.name, Stored(folder, field.type))
+                columns.setdefault(field.name, StoredColumn(folder, field.type))
             for file in facts.get("files", {}):
                 name = file.removeprefix(f"{shard_id}.").removesuffix(".npy")
                 length = vector_length(store, folder, shard_id, name)
-                columns.setdefault(name, Stored(folder, pa.list_(pa.float16(), length), vector=True))
+                columns.setdefault(name, StoredColumn(folder, pa.list_(pa.float16(), length), vector=True))
         return columns
 
     def _folders(self) -> Iterator[str]:
@@ -63,24 +64,24 @@ class Rows:
         yield from filter(None, (plan.run_columns, plan.verdicts, plan.labels, plan.balance))
 
     @cached_property
-    def classes(self) -> Classes | None:
+    def classes(self) -> ClassHierarchy | None:
         """None before there are names of classes, and where the recipe asks for none."""
         plan = self.plan
-        there = plan.classes is not None and "labels" in self.stored and plan.root.exists(f"{plan.classes}/classes.parquet")
-        return Classes.of(plan) if there else None
+        return ClassHierarchy.of(plan) if "labels" in self.stored and has_class_table(plan.root, plan.classes) else None
 
     @cached_property
     def schema(self) -> pa.Schema:
         """Every column that can be asked for."""
-        made = CLASS_COLUMNS if self.classes is not None else {}
-        return pa.schema({"uid": pa.string(), **ROW_ID, **{name: one.type for name, one in self.stored.items()}, **made})
+        class_columns = CLASS_COLUMNS if self.classes is not None else {}
+        stored = {name: column.type for name, column in self.stored.items()}
+        return pa.schema({"uid": pa.string(), **ROW_ID, **stored, **class_columns})
 
     def check(self, names: Sequence[str]) -> None:
         """Raises InputError for a name that is no column of this root."""
-        known = self.schema.names
+        columns = self.schema.names
         for name in names:
-            if name not in known:
-                hint = nearest(name, known) or f"; it has {', '.join(known)}"
+            if name not in columns:
+                hint = spelling_hint(name, columns) or f"; it has {', '.join(columns)}"
                 raise InputError(f"{self.plan.root.url} has no column {name}{hint}")
 
     def count(self, shard_id: str) -> int:
@@ -94,9 +95,9 @@ class Rows:
         for name in dict.fromkeys(self._file_column(name) for name in names if name not in ROW_ID):
             by_folder.setdefault(self.stored[name].folder, []).append(name)
         columns: dict[str, pa.Array] = {}
-        for folder, wanted in by_folder.items():
-            table = self._file(folder, shard_id, wanted)
-            columns.update({name: table.column(name).combine_chunks() for name in wanted})
+        for folder, stored_names in by_folder.items():
+            table = self._file(folder, shard_id, stored_names)
+            columns.update({name: table.column(name).combine_chunks() for name in stored_names})
         rows = {len(column) for column in columns.values()} or {self.count(shard_id)}
         if len(rows) > 1:
             raise ConservationError(f"shard {shard_id}: its columns have {sorted(rows)} rows: see `shardmill verify`")

@@ -12,7 +12,7 @@ from pipeline.driver import Driver, Reporter
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, discover
 from pipeline.plan import Plan
-from pipeline.recipe.further_stages import asked_for
+from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.recipe import Recipe, load, validated
 from pipeline.recipe.sections import BUNDLED
 from pipeline.recipe.yaml_source import Source
@@ -87,7 +87,7 @@ def label_by(request: Request, other: str, tell: Reporter) -> tuple[Result, floa
     found = open_root(request.output)
     classes = found.recipe.classes.model_dump(mode="json") | {"fit_on": absolute(other), "ids_from": None}
     source = Source(f"{request.output}/run.json", found.recipe.model_dump(mode="json") | {"classes": classes})
-    changed = validated(source, asked_for(source, request.stages))   # by name: a root names no code
+    changed = validated(source, requested_stages(source, request.stages))   # by name: a root names no code
     return _curated(request, changed, found.shards, tell)
 
 

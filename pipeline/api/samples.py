@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.api.rows import Rows
+from pipeline.api.rows import RootColumns
 from pipeline.api.where import chosen
 from pipeline.errors import InputError
 from pipeline.recipe.rules import Bound
@@ -26,15 +26,15 @@ class Samples:
     what they return. `where` needs the columns that it names of every shard, and of the others those of shards with a match.
     """
 
-    _rows: Rows
+    _columns: RootColumns
     _names: tuple[str, ...]
     _where: Mapping[str, Bound]
 
     @property
     def schema(self) -> pa.Schema:
         """Names and types of the columns."""
-        whole = self._rows.schema
-        return pa.schema([whole.field(name) for name in self._names])
+        schema = self._columns.schema
+        return pa.schema([schema.field(name) for name in self._names])
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self.to_batches()
@@ -44,7 +44,7 @@ class Samples:
         where the run is not as far as a column that was asked for."""
         schema = self.schema
         for shard_id, places in self._matches():
-            columns = self._rows.read(shard_id, self._names)
+            columns = self._columns.read(shard_id, self._names)
             batch = pa.RecordBatch.from_arrays([columns[name] for name in self._names], schema=schema)
             if places is not None:
                 batch = batch.take(pa.array(places))
@@ -61,11 +61,11 @@ class Samples:
 
     def head(self, count: int = 10) -> pa.Table:
         """The first `count` samples; reads no more shards than that takes."""
-        batches, left = [], count
+        batches, remaining = [], count
         for batch in self.to_batches() if count > 0 else ():
-            batches.append(batch.slice(0, left))
-            left -= batches[-1].num_rows
-            if not left:
+            batches.append(batch.slice(0, remaining))
+            remaining -= batches[-1].num_rows
+            if not remaining:
                 break
         return pa.Table.from_batches(batches, schema=self.schema)
 
@@ -75,7 +75,7 @@ class Samples:
 
     @cached_property
     def _sizes(self) -> tuple[int, ...]:
-        return tuple(self._rows.count(shard_id) if places is None else len(places) for shard_id, places in self._matches())
+        return tuple(self._columns.count(shard_id) if places is None else len(places) for shard_id, places in self._matches())
 
     def embeddings(self, of: Literal["image", "text"] = "image", *, out: str | PathLike[str] | None = None) -> Halves:
         """float16 [n, d]: row i belongs to row i of the table. Unit vectors; zeros where the sample has none
@@ -89,19 +89,19 @@ class Samples:
         name = f"{of}_embedding"
         if of not in ("image", "text"):
             raise InputError(f"embeddings: of={of!r} is not there: choose image or text")
-        self._rows.check([name])
+        self._columns.check([name])
         parts = self._vectors(name)
         if out is not None:
             return self._written(parts, name, out)
-        few = list(islice(parts, 1))
-        rest = list(parts)
-        if len(few) == 1 and not rest:
-            return few[0]
-        empty = np.zeros((0, self._rows.schema.field(name).type.list_size), np.float16)
-        return np.concatenate([empty, *few, *rest])
+        first = list(islice(parts, 1))
+        others = list(parts)
+        if len(first) == 1 and not others:
+            return first[0]
+        empty = np.zeros((0, self._columns.schema.field(name).type.list_size), np.float16)
+        return np.concatenate([empty, *first, *others])
 
     def _written(self, parts: Iterator[Halves], name: str, out: str | PathLike[str]) -> Halves:
-        shape = self.count_rows(), self._rows.schema.field(name).type.list_size
+        shape = self.count_rows(), self._columns.schema.field(name).type.list_size
         with open(out, "xb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
             for part in parts:
@@ -112,15 +112,15 @@ class Samples:
     def _vectors(self, name: str) -> Iterator[Halves]:
         """The matrix of each shard with a match."""
         for shard_id, places in self._matches():
-            matrix = self._rows.vectors(shard_id, name)
+            matrix = self._columns.vectors(shard_id, name)
             yield matrix if places is None else np.asarray(matrix[places])
 
     def _matches(self) -> Iterator[tuple[str, NDArray[np.int64] | None]]:
         """The shards, each with the rows that match: None for all of them, and no shard without any."""
-        for shard in self._rows.plan.shards:
+        for shard in self._columns.plan.shards:
             if not self._where:
                 yield shard.shard_id, None
                 continue
-            places = chosen(self._rows.read(shard.shard_id, list(self._where)), self._where)
+            places = chosen(self._columns.read(shard.shard_id, list(self._where)), self._where)
             if len(places):
                 yield shard.shard_id, places

@@ -19,13 +19,13 @@ def stop_on_sigterm() -> None:
 
 @contextmanager
 def handler_kept() -> Iterator[None]:
-    """The program that called gets its own handler of SIGTERM back when the block ends."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Gives the calling program its own handler of SIGTERM back when the block ends."""
+    previous = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        if previous is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

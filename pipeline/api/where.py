@@ -17,9 +17,9 @@ Where = Mapping[str, Any]
 
 
 def bounds(where: Where, schema: pa.Schema) -> dict[str, Bound]:
-    """The bounds by column. A value instead of a bound means `equals`, a list or tuple `any_of`. Raises InputError, which names the
-    column, for a bound that does not fit it."""
-    found = {}
+    """The bound of each column. A value instead of a bound means `equals`, a list or tuple `any_of`. Raises InputError, which
+    names the column, for a bound that does not fit it."""
+    by_column = {}
     for name, wish in where.items():
         type = schema.field(name).type
         if not (pa.types.is_primitive(type) or pa.types.is_string(type)):
@@ -36,8 +36,8 @@ def bounds(where: Where, schema: pa.Schema) -> dict[str, Bound]:
         misfit = bound.misfit(Column(name, type, "", ""))
         if misfit:
             raise InputError(f"where: {misfit}")
-        found[name] = bound
-    return found
+        by_column[name] = bound
+    return by_column
 
 
 def _bound(wish: Any) -> dict[str, Any]:
@@ -55,7 +55,8 @@ def _plain(value: Any) -> Any:
     return value.as_py() if isinstance(value, pa.Scalar) else value
 
 
-def chosen(columns: Mapping[str, pa.Array], wanted: Mapping[str, Bound]) -> NDArray[np.int64]:
-    """i64, ascending: the positions that meet all bounds. A null meets none."""
-    masks = [meets(pa.chunked_array([columns[name]]), bound) for name, bound in wanted.items()]
+def chosen(columns: Mapping[str, pa.Array], bounds: Mapping[str, Bound]) -> NDArray[np.int64]:
+    """int64 [matches], ascending: the positions of the samples that meet all bounds. `columns` are n values each; a null meets
+    no bound."""
+    masks = [meets(pa.chunked_array([columns[name]]), bound) for name, bound in bounds.items()]
     return np.flatnonzero(np.logical_and.reduce(masks))

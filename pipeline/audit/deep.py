@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.columns import Run
 from pipeline.export.samples import ExportColumns, Sample, sample_json
 from pipeline.export.shards import caption_bytes
+from pipeline.export.stored import stored_sizes
 from pipeline.input import samples as source
 from pipeline.input.discovery import Shard
 from pipeline.input.parquet import ParquetSamples, rows_at
@@ -45,7 +46,7 @@ MEMBERS = {"image": "its image is not", "caption": "its caption is not", "json":
 
 @dataclass
 class Deep:
-    """One deep verification; `faults` iterates once, `compared` counts as it does."""
+    """One deep verification. `faults` can be iterated once, and `compared` (output samples compared so far) grows while it is."""
 
     plan: Plan
     run: Run
@@ -64,33 +65,35 @@ class Deep:
         return self._columns.class_names()
 
     def faults(self) -> Iterator[str]:
+        """Every difference between the inputs, the stored columns and the output shards, in words: the first NAMED of each file,
+        and how many more."""
         rows = self.run.rows
         with tempfile.TemporaryFile() as file:
             digests = np.memmap(file, DIGEST, "w+", shape=(max(rows.total, 1),))
             offsets = dict(zip(rows.shard_ids, rows.offsets.tolist(), strict=False))
             for shard_id, count in zip(rows.shard_ids, rows.counts, strict=True):
                 start = offsets[shard_id]
-                yield from some(self._input_faults(self.shards[shard_id], digests[start : start + count]))
-            for tar in self.plan.root.read_json(f"{self.plan.export}/sizes.json"):
-                yield from some(self._output_faults(f"{self.plan.export}/{tar}", digests, offsets))
+                yield from first_faults(self._input_faults(self.shards[shard_id], digests[start : start + count]))
+            for tar in stored_sizes(self.plan.root, self.plan.export):
+                yield from first_faults(self._output_faults(f"{self.plan.export}/{tar}", digests, offsets))
 
     def _input_faults(self, shard: Shard, digests: NDArray[Any]) -> Iterator[str]:
         """What differs from the stored columns; fills `digests` where a sample is kept."""
         store, folders = self.plan.root, self.plan.columns.folders
         stored = read_columns(store, folders["samples"], shard.shard_id, SAMPLES.names)
         kept = kept_rows(store, self.plan.verdicts, shard.shard_id)
-        rows, wanted = self._rows(shard, kept), iter(kept.tolist())
-        want, start = next(wanted, None), 0
+        rows, kept_rest = self._rows(shard, kept), iter(kept.tolist())
+        row, start = next(kept_rest, None), 0
         try:
             for batch, originals in contents(shard, self.plan.recipe.caption.keys, kept):
                 yield from _differing(shard, stored.slice(start, batch.num_rows), batch, start)
                 for i, original in enumerate(originals):
-                    if want == start + i and want < len(digests):
+                    if row == start + i and row < len(digests):
                         image = batch.column("image")[i].as_py() or b""
-                        digests[want], fault = self._digest(Sample(next(rows), image, original))
+                        digests[row], fault = self._digest(Sample(next(rows), image, original))
                         if fault is not None:
-                            yield f"input {shard.url}: sample {batch.column('key')[i].as_py()!r} (row {want}): {fault}"
-                        want = next(wanted, None)
+                            yield f"input {shard.url}: sample {batch.column('key')[i].as_py()!r} (row {row}): {fault}"
+                        row = next(kept_rest, None)
                 start += batch.num_rows
         except FileNotFoundError:
             yield f"input {shard.url} is no longer there: its samples in the output cannot be compared"
@@ -111,39 +114,40 @@ class Deep:
         image, caption = sha256(sample.image), sha256(caption_bytes(sample))
         fault = None if image.hex() == sample.row["sha256"] else "its image is not the one that was read"
         try:
-            added = [each.name for each in self._columns.added_fields]
-            made = sample_json(sample, self._class_names, added)
-            if not carried(sample.json, made, added):
+            added = [column.name for column in self._columns.added_fields]
+            exported = sample_json(sample, self._class_names, added)
+            if not carried(sample.json, exported, added):
                 fault = fault or "its JSON object is not whole in the output"
         except (ValueError, RecursionError):
-            made, fault = b"", fault or "its JSON object can no longer be read"
-        return (True, extension.encode()[:8], *(np.frombuffer(one, np.uint8) for one in (image, caption, sha256(made)))), fault
+            exported, fault = b"", fault or "its JSON object can no longer be read"
+        digests = (np.frombuffer(digest, np.uint8) for digest in (image, caption, sha256(exported)))
+        return (True, extension.encode()[:8], *digests), fault
 
     def _output_faults(self, path: str, digests: NDArray[Any], offsets: dict[str, int]) -> Iterator[str]:
         columns = ["key", "source_shard_id", "source_row", "source_key"]
         sidecar = read_table(self.plan.root, f"{path.removesuffix('.tar')}.parquet", columns)
-        found = _output(f"{self.plan.root.url}/{path}")
-        for row, parts in zip(sidecar.to_pylist(), found, strict=False):   # how many there are, the sidecar's check has said
+        samples = _output(f"{self.plan.root.url}/{path}")
+        for row, parts in zip(sidecar.to_pylist(), samples, strict=False):   # how many there are, the sidecar's check has said
             self.compared += 1
             shard_id = row["source_shard_id"]
-            wanted = digests[offsets[shard_id] + row["source_row"]] if shard_id in offsets else np.zeros((), DIGEST)
+            digest = digests[offsets[shard_id] + row["source_row"]] if shard_id in offsets else np.zeros((), DIGEST)
             url = self.shards[shard_id].url if shard_id in self.shards else shard_id
-            of = f"sample {row['source_key']!r} (row {row['source_row']}) of input {url}"
-            if not wanted["kept"] or parts.key != row["key"]:
-                yield f"{path}: sample {parts.key}: no kept sample is behind it; its sidecar names {of}"
+            source_name = f"sample {row['source_key']!r} (row {row['source_row']}) of input {url}"
+            if not digest["kept"] or parts.key != row["key"]:
+                yield f"{path}: sample {parts.key}: no kept sample is behind it; its sidecar names {source_name}"
                 continue
             for name, member in (("image", parts.image), ("caption", parts.text), ("json", parts.json)):
-                if member is None or member.content is None or sha256(member.content) != wanted[name].tobytes():
-                    yield f"{path}: sample {parts.key}: {MEMBERS[name]} that of {of}"
-            if parts.image is not None and parts.image.extension.encode()[:8] != wanted["extension"]:
-                yield f"{path}: sample {parts.key}: the extension of its image is not that of {of}"
+                if member is None or member.content is None or sha256(member.content) != digest[name].tobytes():
+                    yield f"{path}: sample {parts.key}: {MEMBERS[name]} that of {source_name}"
+            if parts.image is not None and parts.image.extension.encode()[:8] != digest["extension"]:
+                yield f"{path}: sample {parts.key}: the extension of its image is not that of {source_name}"
 
 
 def contents(
-    shard: Shard, caption_keys: tuple[str, ...], wanted: NDArray[np.int32]
+    shard: Shard, caption_keys: tuple[str, ...], kept: NDArray[np.int32]
 ) -> Iterator[tuple[pa.RecordBatch, list[bytes | None]]]:
-    """The samples of a shard in batches of samples.BATCH, each with the metadata objects of its rows; of a parquet file only
-    those of the `wanted` rows (ascending)."""
+    """The samples of a shard in batches of at most BATCH_ROWS, each with the metadata objects of its rows; of a parquet file
+    only those of the kept rows (`kept`: int32, ascending). Raises FileNotFoundError where the shard is gone."""
     objects: deque[bytes | None] = deque()
     with open_url(shard.url, scattered=shard.kind == "parquet") as file:
         codec = codec_of(file) if shard.kind == "tar" else None
@@ -153,25 +157,25 @@ def contents(
             location = "tar_range" if codec is None else "stream_only"
             pairs = _tar_samples(source.group_members(tar_members(file, codec), Counter()), caption_keys, in_place=codec is None)
         else:
-            location, pairs = "parquet_row", _parquet_samples(shard, ParquetSamples(file, caption_keys), wanted)
+            location, pairs = "parquet_row", _parquet_samples(shard, ParquetSamples(file, caption_keys), kept)
         for batch in source.batches(_first(pairs, objects), location, BATCH_ROWS, BATCH_BYTES):
             yield batch, [objects.popleft() for _ in range(batch.num_rows)]
 
 
-Pairs = Iterator[tuple[source.Sample, bytes | None]]
+SamplesAndJson = Iterator[tuple[source.Sample, bytes | None]]
 
 
-def _tar_samples(found: Iterable[source.Parts], caption_keys: tuple[str, ...], *, in_place: bool) -> Pairs:
-    for ordinal, parts in enumerate(found):
+def _tar_samples(members: Iterable[source.Parts], caption_keys: tuple[str, ...], *, in_place: bool) -> SamplesAndJson:
+    for ordinal, parts in enumerate(members):
         original = parts.json.content if parts.json is not None else None
         yield source.sample_of(parts, None if in_place else ordinal, caption_keys), original
 
 
-def _parquet_samples(shard: Shard, found: Iterable[source.Sample], wanted: NDArray[np.int32]) -> Pairs:
+def _parquet_samples(shard: Shard, samples: Iterable[source.Sample], kept: NDArray[np.int32]) -> SamplesAndJson:
     with open_url(shard.url, scattered=True) as file:
-        objects, rows = rows_at(file, wanted.astype(np.int64)), iter(wanted.tolist())
+        objects, rows = rows_at(file, kept.astype(np.int64)), iter(kept.tolist())
         row = next(rows, None)
-        for sample in found:
+        for sample in samples:
             if sample.image_offset == row and row is not None:
                 yield sample, next(objects, (b"", None))[1]
                 row = next(rows, None)
@@ -179,7 +183,7 @@ def _parquet_samples(shard: Shard, found: Iterable[source.Sample], wanted: NDArr
                 yield sample, None
 
 
-def _first(pairs: Pairs, objects: deque[bytes | None]) -> Iterator[source.Sample]:
+def _first(pairs: SamplesAndJson, objects: deque[bytes | None]) -> Iterator[source.Sample]:
     """The samples; their objects wait in the queue until the batch is made."""
     for sample, original in pairs:
         objects.append(original)
@@ -193,10 +197,10 @@ def _output(url: str) -> Iterator[source.Parts]:
 
 def _differing(shard: Shard, stored: pa.Table, batch: pa.RecordBatch, start: int) -> Iterator[str]:
     """Rows whose columns are not the stored ones."""
-    now = pa.Table.from_batches([batch.select(SAMPLES.names)])
-    if now.slice(0, stored.num_rows).equals(stored):
+    columns = pa.Table.from_batches([batch.select(SAMPLES.names)])
+    if columns.slice(0, stored.num_rows).equals(stored):
         return
-    for i, (before, after) in enumerate(zip(stored.to_pylist(), now.to_pylist(), strict=False)):
+    for i, (before, after) in enumerate(zip(stored.to_pylist(), columns.to_pylist(), strict=False)):
         names = [name for name in SAMPLES.names if before[name] != after[name]]
         if names:
             yield (
@@ -205,20 +209,20 @@ def _differing(shard: Shard, stored: pa.Table, batch: pa.RecordBatch, start: int
             )
 
 
-def carried(original: bytes | None, made: bytes, added: Sequence[str] = ()) -> bool:
+def carried(original: bytes | None, exported: bytes, added: Sequence[str] = ()) -> bool:
     """Whether an exported JSON object has all of the original one: each key as it was, or, where ours has its name, in
     `source` beside what the original itself has there."""
     if not original:
         return True
-    before, after = json.loads(original), json.loads(made)
-    ours = {*SAMPLE_JSON.names, *added}
-    moved = {key: value for key, value in before.items() if key in ours}
-    kept = {key: value for key, value in before.items() if key not in ours}
-    if moved:
-        held = kept.get("source", {})
-        beside = held if isinstance(held, dict) and not held.keys() & moved.keys() else {"source": held}
-        kept["source"] = {**beside, **moved}
-    return _text(kept) == _text({key: value for key, value in after.items() if key not in ours})
+    before, after = json.loads(original), json.loads(exported)
+    added_names = {*SAMPLE_JSON.names, *added}
+    displaced = {key: value for key, value in before.items() if key in added_names}
+    kept = {key: value for key, value in before.items() if key not in added_names}
+    if displaced:
+        own_source = kept.get("source", {})
+        mergeable = isinstance(own_source, dict) and not own_source.keys() & displaced.keys()
+        kept["source"] = {**(own_source if mergeable else {"source": own_source}), **displaced}
+    return _text(kept) == _text({key: value for key, value in after.items() if key not in added_names})
 
 
 def _text(value: Any) -> str:
@@ -226,12 +230,13 @@ def _text(value: Any) -> str:
 
 
 def sha256(content: bytes) -> bytes:
+    """The 32 bytes of the hash."""
     return hashlib.sha256(content).digest()
 
 
-def some(faults: Iterator[str]) -> Iterator[str]:
-    """The first NAMED of one file, and how many more there are."""
+def first_faults(faults: Iterator[str]) -> Iterator[str]:
+    """The first NAMED faults of a file, and how many more it has."""
     yield from islice(faults, NAMED)
-    more = sum(1 for _ in faults)
-    if more:
-        yield f"... and {more} more of this file"
+    remaining = sum(1 for _ in faults)
+    if remaining:
+        yield f"... and {remaining} more of this file"

@@ -41,46 +41,46 @@ class Waste:
     """Bytes by file name."""
 
     def as_answer(self) -> UnusedFolder:
-        """How much it is."""
+        """The folder and its waste in numbers, for the command line."""
         return UnusedFolder(folder=self.folder, reason=self.reason, files=len(self.sizes), bytes=sum(self.sizes.values()))
 
 
 def collect(url: str, *, dry_run: bool = False, pace: Pace = PACE) -> Collected:
-    """What nothing names, and removes it; `dry_run` removes nothing.
-    Without it also `uploads`: of killed processes, which an object store keeps (and charges for) until they are aborted.
+    """Removes what nothing in a root names any more, and says what it was; `dry_run` removes nothing. Removing also aborts the
+    uploads of killed processes (`uploads`), which an object store keeps and charges for.
 
-    A kill at any moment leaves a root that verifies and continues. Raises RootError for what is no root, and when a run is
-    at work in it.
-    """
+    A kill at any moment leaves a root that verifies and continues. Raises RootError for what is no root, and when a run is at work
+    in it."""
     if dry_run:
-        return _account(list(waste(url)), Store(url), removed=False)
+        return _account(list(find_waste(url)), Store(url), removed=False)
     root = open_root(url).root   # what is no root gets no lock
     with held(root, pace) as lock:
-        found = list(waste(url))
-        for one in found:
+        unused = list(find_waste(url))
+        for waste in unused:
             lock.check()
-            _remove(root, one)
+            _remove(root, waste)
         lock.check()
         uploads = 0 if root.local is not None else root.clear_partial()
-    return _account(found, root, removed=True, uploads=uploads)
+    return _account(unused, root, removed=True, uploads=uploads)
 
 
-def waste(url: str) -> Iterator[Waste]:
-    """Raises RootError for what is no root, was written by another version, or when it cannot be told what is published."""
-    whole = open_root(url)
-    _refuse_unknown(whole)
-    plan, root = readable(whole), whole.root
-    named = {*folders(plan), *published(root)}
-    inputs = {shard.shard_id for shard in whole.shards}   # in quarantine or not: it may be tried again
+def find_waste(url: str) -> Iterator[Waste]:
+    """The files that nothing names, folder by folder. Raises RootError for what is no root, was written by another version, or
+    when it cannot be told what is published."""
+    plan = open_root(url)
+    _refuse_unknown(plan)
+    active, root = readable(plan), plan.root
+    current = {*folders(active), *published(root)}
+    inputs = {shard.shard_id for shard in plan.shards}   # in quarantine or not: it may be tried again
     for folder in outputs(root):
         sizes = plain_files(root, folder)
-        if folder not in named and (sizes or _is_empty(root, folder)):
+        if folder not in current and (sizes or _is_empty(root, folder)):
             yield Waste(folder, OTHER, sizes)
-        elif folder in plan.columns.folders.values():
-            theirs = {n: size for n, size in sizes.items() if is_shard_file(n) and shard_of(n) not in inputs}
-            if theirs:
-                yield Waste(folder, NO_INPUT, theirs)
-    yield from unfinished(plan)
+        elif folder in active.columns.folders.values():
+            orphans = {n: size for n, size in sizes.items() if is_shard_file(n) and shard_of(n) not in inputs}
+            if orphans:
+                yield Waste(folder, NO_INPUT, orphans)
+    yield from unfinished(active)
 
 
 def _refuse_unknown(plan: Plan) -> None:
@@ -96,13 +96,13 @@ def _refuse_unknown(plan: Plan) -> None:
 def published(root: Store) -> set[str]:
     """The folders of the published export, whose readers may be at work, and of everything that a finished run promises."""
     try:
-        found = {folder for folder in root.read_json("current.json").values() if folder is not None}
+        folders = {folder for folder in root.read_json("current.json").values() if folder is not None}
     except FileNotFoundError:
         return set()
     except (ValueError, AttributeError, TypeError) as error:
         raise _damaged(root, "current.json", error) from None
     try:
-        return found | {path.rpartition("/")[0] for path in (read_manifest(root) if root.exists(SUCCESS) else ())}
+        return folders | {path.rpartition("/")[0] for path in (read_manifest(root) if root.exists(SUCCESS) else ())}
     except (ValueError, FileNotFoundError) as error:
         raise _damaged(root, MANIFEST, error) from None
 
@@ -147,13 +147,13 @@ def shard_of(name: str) -> str:
 
 
 def links(root: Store) -> list[str]:
-    """Links where outputs would be."""
+    """Paths of links where outputs would be, sorted; the link to the published export aside."""
     if root.local is None:
         return []
     tops = [root.local / name for name in ("columns", "tables", "exports", PARTIAL)]
     places = [root.local, *(place for place in tops if place.is_dir() and not place.is_symlink())]
-    found = [path.relative_to(root.local) for place in places for path in place.iterdir() if path.is_symlink()]
-    return sorted(str(path) for path in found if str(path) != "shards")
+    paths = [path.relative_to(root.local) for place in places for path in place.iterdir() if path.is_symlink()]
+    return sorted(str(path) for path in paths if str(path) != "shards")
 
 
 def _remove(root: Store, waste: Waste) -> None:
@@ -181,7 +181,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _is_empty(root: Store, folder: str) -> bool:
-    """Of everything, ours or not; an object store has no empty folders."""
+    """Whether a folder holds nothing at all, ours or not; an object store has no empty folders."""
     return root.local is not None and not any((root.local / folder).iterdir())
 
 
@@ -189,8 +189,8 @@ def _is_link(root: Store, path: str) -> bool:
     return root.local is not None and (root.local / path).is_symlink()
 
 
-def _account(found: list[Waste], root: Store, *, removed: bool, **uploads: int) -> Collected:
-    unused = tuple(waste.as_answer() for waste in found)
+def _account(unused: list[Waste], root: Store, *, removed: bool, **uploads: int) -> Collected:
+    answers = tuple(waste.as_answer() for waste in unused)
     return Collected(
-        root=root.url, removed=removed, folders=unused, links=tuple(links(root)),
-        files=sum(one.files for one in unused), bytes=sum(one.bytes for one in unused), **uploads)
+        root=root.url, removed=removed, folders=answers, links=tuple(links(root)),
+        files=sum(answer.files for answer in answers), bytes=sum(answer.bytes for answer in answers), **uploads)

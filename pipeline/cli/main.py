@@ -12,18 +12,19 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from pipeline.api.signals import stop_on_sigterm
-from pipeline.cli import printing as shown
+from pipeline.cli import printing
 from pipeline.errors import InputError, RootError, ShardmillError
 from schemas.answers.base import Answer
 from schemas.answers.runs import RunResult
 
-Told = TypeVar("Told", bound=Answer | tuple[Answer, ...])
+AnyAnswer = TypeVar("AnyAnswer", bound=Answer | tuple[Answer, ...])
 
 
 class Commands(TyperGroup):
-    """Errors that a user can act on are one message and an exit code, not a traceback."""
+    """A group of commands that turns an error that a user can act on into one message and an exit code, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs a command. Raises typer.Exit with the exit code of the error."""
         try:
             return super().invoke(ctx)
         except ShardmillError as error:
@@ -91,7 +92,7 @@ def run(
     request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu,
                       stages or [], local)
     result, seconds = run_curation(request, Silent() if as_json else reporter())
-    _print(as_json, RunResult(root=output, seconds=seconds, **result.ledger.as_dict()), lambda done: shown.run(done, result))
+    _print(as_json, RunResult(root=output, seconds=seconds, **result.ledger.as_dict()), lambda answer: printing.run(answer, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
 
@@ -106,7 +107,7 @@ def plan(
     from pipeline.api.run import Request, planned
 
     request = Request(recipe, inputs or [], "", overrides or [], stages=stages or [])
-    _print(as_json, planned(request, workers, nodes), shown.plan)
+    _print(as_json, planned(request, workers, nodes), printing.plan)
 
 
 @app.command()
@@ -114,7 +115,7 @@ def status(root: Root, as_json: AsJson = False) -> None:
     """How far a run is, and its account: read, kept, rejected and failed by reason."""
     from pipeline.queries.status import status as read_status
 
-    _print(as_json, read_status(root), shown.status)
+    _print(as_json, read_status(root), printing.status)
 
 
 @app.command()
@@ -126,9 +127,9 @@ def verify(
     """Recompute conservation, hashes and counts from the files. Exits non-zero on any fault."""
     from pipeline.audit.verify import verify as check
 
-    found = check(root, deep=deep)
-    _print(as_json, found, shown.verify)
-    raise typer.Exit(1 if found.faults else 0)
+    answer = check(root, deep=deep)
+    _print(as_json, answer, printing.verify)
+    raise typer.Exit(1 if answer.faults else 0)
 
 
 @app.command()
@@ -140,7 +141,7 @@ def gc(
     """Remove what the last recipe and the published export do not need: outputs of other recipes, leftovers of stopped runs."""
     from pipeline.audit.gc import collect
 
-    _print(as_json, collect(root, dry_run=dry_run), shown.gc)
+    _print(as_json, collect(root, dry_run=dry_run), printing.gc)
 
 
 @app.command()
@@ -150,17 +151,17 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Every column of a sample, every rule's value and bound, and the verdict."""
-    from pipeline.queries.simulate import explained
+    from pipeline.queries.simulate import explain_sample
 
-    _print(as_json, explained(root, uid), shown.explanation)
+    _print(as_json, explain_sample(root, uid), printing.explanation)
 
 
 @app.command()
 def simulate(root: Root, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Count what other rules would keep, from stored columns: no pixels, nothing written."""
-    from pipeline.queries.simulate import simulated
+    from pipeline.queries.simulate import simulate_rules
 
-    _print(as_json, simulated(root, overrides or []), shown.simulation)
+    _print(as_json, simulate_rules(root, overrides or []), printing.simulation)
 
 
 @app.command()
@@ -173,17 +174,17 @@ def classes(
     as_json: AsJson = False,
 ) -> None:
     """The pseudo-classes of a run: list them, show one, compare them with another run's, or advise how many there should be."""
-    from pipeline.queries import class_number as class_advice
-    from pipeline.queries import classes as class_views
+    from pipeline.queries.class_number import suggest_class_numbers
+    from pipeline.queries.classes import class_details, class_rows, compare_roots
 
     if compare:
-        _print(as_json, class_views.compared(root, compare), shown.comparison)
+        _print(as_json, compare_roots(root, compare), printing.comparison)
     elif suggest:
-        _print(as_json, class_advice.suggested(root, suggest), shown.suggestion)
+        _print(as_json, suggest_class_numbers(root, suggest), printing.suggestion)
     elif class_id is not None:
-        _print(as_json, class_views.one_class(root, class_id, level), shown.one_class)
+        _print(as_json, class_details(root, class_id, level), printing.class_details)
     else:
-        _print(as_json, class_views.class_rows(root, level), shown.classes)
+        _print(as_json, class_rows(root, level), printing.classes)
 
 
 @app.command()
@@ -202,7 +203,7 @@ def label(
 
     request = Request("", [], root, workers=workers, address=address, stages=stages or [], local=local)
     result, seconds = label_by(request, other, Silent() if as_json else reporter())
-    _print(as_json, RunResult(root=root, seconds=seconds, **result.ledger.as_dict()), lambda done: shown.run(done, result))
+    _print(as_json, RunResult(root=root, seconds=seconds, **result.ledger.as_dict()), lambda answer: printing.run(answer, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
 
@@ -216,11 +217,11 @@ def report(root: Root) -> None:
     typer.echo(f"{root}/report.html")
 
 
-def _print(as_json: bool, found: Told, show: Callable[[Told], None]) -> None:
+def _print(as_json: bool, answer: AnyAnswer, show: Callable[[AnyAnswer], None]) -> None:
     if as_json:
-        typer.echo(shown.as_json(found))
+        typer.echo(printing.as_json(answer))
     else:
-        show(found)
+        show(answer)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

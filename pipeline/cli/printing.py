@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.curation import Result
+from pipeline.export.stored import stored_meta
 from pipeline.quantities import size
 from pipeline.queries.status import balanced_export
 from pipeline.timing.bottleneck import LEAST, word
@@ -19,26 +20,29 @@ PURPOSE = {"read": "waiting for the reader", "write": "committing", "wait": "for
 
 
 def clean(value: Any) -> str:
-    """Text of the open web, safe for a terminal: no escape sequences, one line."""
+    """The value as text that is safe for a terminal: one line without escape sequences, whatever the open web put there."""
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def as_json(answer: Answer | Sequence[Answer]) -> str:
-    """JSON in which every character that no terminal should get (C1, marks of direction) is escaped."""
-    value = answer.as_json() if isinstance(answer, Answer) else [one.as_json() for one in answer]
+    """The answer as JSON, in which every character that no terminal should get (C1, marks of direction) is escaped."""
+    value = answer.as_json() if isinstance(answer, Answer) else [part.as_json() for part in answer]
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def line(name: str, value: Any = "", note: str = "") -> None:
+    """Prints one line of a table: a name, a value on the right, and a note."""
     print(f"  {clean(name):<{COLUMN}} {clean(value):>12}  {clean(note)}".rstrip())
 
 
-def share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
+def share(part: int, total: int) -> str:
+    """A share in percent; nothing where there is no total."""
+    return f"{100 * part / total:.1f} %" if total else ""
 
 
 def account(answer: RunResult | Status | Verified, balance: BalancedExport | None = None) -> None:
+    """Prints what became of the samples: one line for each reason, gap and quarantined shard; `balance` is of a balanced export."""
     line("read", f"{answer.read:,}")
     if answer.kept is not None:
         line("kept", f"{answer.kept:,}", share(answer.kept, answer.read))
@@ -56,18 +60,21 @@ def account(answer: RunResult | Status | Verified, balance: BalancedExport | Non
 
 
 def balanced(export: BalancedExport) -> str:
+    """What the balance of an export left out and repeated, in words."""
     return f"balanced over the classes: {export.left_out:,} of the kept are left out, {export.repeats:,} are repeats"
 
 
 def run(answer: RunResult, result: Result) -> None:
+    """Prints the answer of `run` and `label`."""
     print(f"shardmill: {'finished before' if result.finished_before else 'finished'} in {answer.seconds:,.1f} s")
     account(answer, balanced_export(result.plan))
-    export = result.plan.root.read_json(f"{result.plan.export}/meta.json")
+    export = stored_meta(result.plan.root, result.plan.export)
     print(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {answer.root}/shards")
     print(f"  report: {answer.root}/report.html")
 
 
 def status(answer: Status) -> None:
+    """Prints the answer of `status`."""
     print(f"{clean(answer.root)}: {answer.state} (recipe {clean(answer.recipe)})")
     if answer.holder is not None:
         line("held by", answer.holder.pid or "?", f"process on {answer.holder.host}, since {answer.holder.since}")
@@ -83,32 +90,34 @@ def status(answer: Status) -> None:
 
 
 def time_spent(passes: Sequence[PassTime]) -> None:
-    """Of the pass at work; when none is, of the one that took most."""
-    chosen = [one for one in passes if one.at_work] or sorted(passes, key=lambda one: -one.thread_seconds)[:1]
-    for one in chosen:
-        if not one.shares:
-            line(f"time {one.name}", "", "at work; no shard is done yet")
-        for activity, part in one.shares.items():
+    """Prints where the time of a pass went: of the pass at work, or of the one that took most when none is."""
+    chosen = [spent for spent in passes if spent.at_work] or sorted(passes, key=lambda spent: -spent.thread_seconds)[:1]
+    for spent in chosen:
+        if not spent.shares:
+            line(f"time {spent.name}", "", "at work; no shard is done yet")
+        for activity, part in spent.shares.items():
             if part >= LEAST:
-                line(f"time {one.name}: {word(activity)}", f"{100 * part:.1f} %", PURPOSE.get(activity, ""))
-        if one.gpu_busy is not None:
-            line(f"time {one.name}: GPU busy", f"{100 * one.gpu_busy:.1f} %")
-        if one.advice:
-            print(f"  {clean(one.advice)}")
+                line(f"time {spent.name}: {word(activity)}", f"{100 * part:.1f} %", PURPOSE.get(activity, ""))
+        if spent.gpu_busy is not None:
+            line(f"time {spent.name}: GPU busy", f"{100 * spent.gpu_busy:.1f} %")
+        if spent.advice:
+            print(f"  {clean(spent.advice)}")
 
 
 def gc(answer: Collected) -> None:
+    """Prints the answer of `gc`."""
     for unused in answer.folders:
         line(unused.folder, f"{unused.files:,}", f"files, {size(unused.bytes)}, {unused.reason}")
     for path in answer.links:
         line(path, "", "a link: neither followed nor removed")
     if answer.uploads:
         line("unfinished uploads", f"{answer.uploads:,}", "aborted")
-    done = "removed" if answer.removed else "would be removed"
-    print(f"gc: {answer.files:,} files, {size(answer.bytes)} {done}")
+    outcome = "removed" if answer.removed else "would be removed"
+    print(f"gc: {answer.files:,} files, {size(answer.bytes)} {outcome}")
 
 
 def verify(answer: Verification) -> None:
+    """Prints the answer of `verify`, every fault first."""
     for fault in answer.faults:
         print(f"FAULT {clean(fault)}")
     if isinstance(answer, Verified):
@@ -121,6 +130,7 @@ def verify(answer: Verification) -> None:
 
 
 def explanation(answer: Sequence[Explanation]) -> None:
+    """Prints the answer of `explain`, one block for each row with the uid."""
     for sample in answer:
         print(f"{sample.uid}  {clean(sample.url)} row {sample.row}: {sample.verdict}")
         for check in sample.rules:
@@ -136,16 +146,19 @@ def explanation(answer: Sequence[Explanation]) -> None:
 
 
 def simulation(answer: Simulation) -> None:
+    """Prints the answer of `simulate`: counts under the stored rules beside those under the others."""
     old, new = answer.old, answer.new
     print(f"  {'':<{COLUMN}} {'now':>12} {'then':>12}")
     rows = [("kept", old.kept, new.kept)]
-    for kind, before, after in (("rejected", old.rejected, new.rejected), ("failed", old.failed, new.failed)):
-        rows += [(f"{kind}:{name}", before.get(name, 0), after.get(name, 0)) for name in dict.fromkeys([*before, *after])]
-    for name, now, then in rows:
-        print(f"  {clean(name):<{COLUMN}} {now:>12,} {then:>12,}")
+    for kind, old_counts, new_counts in (("rejected", old.rejected, new.rejected), ("failed", old.failed, new.failed)):
+        names = dict.fromkeys([*old_counts, *new_counts])
+        rows += [(f"{kind}:{name}", old_counts.get(name, 0), new_counts.get(name, 0)) for name in names]
+    for name, old_count, new_count in rows:
+        print(f"  {clean(name):<{COLUMN}} {old_count:>12,} {new_count:>12,}")
 
 
 def plan(answer: RunEstimate) -> None:
+    """Prints the answer of `plan`."""
     for name in ("recipe", "model", "route", "precision", "shards", "input", "samples", "rate", "start", "time", "columns",
                  "export", "classes", "work", "memory", "wire", "fit", "refused"):
         if name in answer.text:
@@ -155,12 +168,14 @@ def plan(answer: RunEstimate) -> None:
 
 
 def classes(answer: Sequence[ClassRow]) -> None:
+    """Prints the answer of `classes`, a line for each class."""
     for row in answer:
         entities = ", ".join(f"{entity.name} ×{entity.lift:.1f}" for entity in row.entities[:4])
         line(f"{row.class_id:>6} {row.name}", f"{row.size:,}", entities)
 
 
-def one_class(answer: ClassDetails) -> None:
+def class_details(answer: ClassDetails) -> None:
+    """Prints the answer of `classes ROOT CLASS`."""
     sure = "no entity stands out: the name is only a handle" if not answer.named else f"confidence {answer.confidence:.2f}"
     print(f"{answer.class_id} {clean(answer.name)} ({sure})")
     line("samples", f"{answer.size:,}")
@@ -181,16 +196,17 @@ def one_class(answer: ClassDetails) -> None:
 
 
 def comparison(answer: ClassComparison) -> None:
+    """Prints the answer of `classes --compare`."""
     line("classes matched", f"{answer.matched:,}")
     line("samples in both", f"{answer.common_samples:,}")
     for name, index in (("ARI", answer.ari), ("AMI", answer.ami)):
         if index is not None:
             line(f"{name} over them", f"{index:.3f}", "1: the same classes, 0: no more than chance")
     for row in answer.classes:
-        one, other = _side(row.class_id, row.size), _side(row.other_id, row.other_size)
+        class_text, other_text = _side(row.class_id, row.size), _side(row.other_id, row.other_size)
         measured = (("cosine", row.cosine), ("overlap", row.overlap))
         measures = [f"{name} {value:.3f}" for name, value in measured if value is not None]
-        line(f"{one:>16} = {other}", "", ", ".join(measures) or "no partner")
+        line(f"{class_text:>16} = {other_text}", "", ", ".join(measures) or "no partner")
 
 
 def _side(class_id: int | None, size: int | None) -> str:
@@ -198,15 +214,16 @@ def _side(class_id: int | None, size: int | None) -> str:
 
 
 def suggestion(answer: NumberOfClasses) -> None:
+    """Prints the answer of `classes --suggest`."""
     advice = answer.advice
     print(f"  {'k':>8} {'stability':>20} {'by chance':>10} {'evidence':>10} {'by chance':>10}   of {advice.rows:,} samples")
-    for one in advice.judged:
-        stability = f"{one.stability:.3f} ± {one.spread:.3f}"
-        print(f"  {one.k:>8,} {stability:>20} {one.stability_by_chance:>10.3f} {one.evidence:>10.3f} "
-              f"{one.evidence_by_chance:>10.3f}")
+    for judged in advice.judged:
+        stability = f"{judged.stability:.3f} ± {judged.spread:.3f}"
+        print(f"  {judged.k:>8,} {stability:>20} {judged.stability_by_chance:>10.3f} {judged.evidence:>10.3f} "
+              f"{judged.evidence_by_chance:>10.3f}")
     between = f", between {advice.between[0]} and {advice.between[1]}" if advice.between else ""
     print(f"advice: {advice.k or 'no number stands out'}{between}. {advice.reason}")
     if answer.estimate is not None:
-        guess = answer.estimate
-        print(f"estimate from {clean(answer.reference_column)}: {guess.k} classes, {guess.known} known and {guess.new} new, "
-              f"of {guess.rows:,} samples. {clean(guess.reason)}")
+        estimate = answer.estimate
+        print(f"estimate from {clean(answer.reference_column)}: {estimate.k} classes, {estimate.known} known and "
+              f"{estimate.new} new, of {estimate.rows:,} samples. {clean(estimate.reason)}")

@@ -17,28 +17,28 @@ Cuts = NDArray[Any]
 
 
 def cuts(parts: Callable[[], Iterable[Ranked]], ids: Ids, share: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Cuts:
-    """CUT of every class, by position. `parts` iterates the samples anew with each call, in pieces whose order changes nothing
-    but which rows tie; `share` says how many to take of each class, given its sizes. Held: 8 bytes per sample of a class that
-    is cut inside, and one piece."""
-    found = np.zeros(len(ids), CUT)
-    found["class_id"], found["row"] = ids, -1
+    """CUT [classes], by position. `parts` iterates the samples (RANKED) anew with each call, in pieces whose order changes
+    nothing but which rows tie; `share` says how many to take of each class, int64 [classes], given their sizes. It holds 8
+    bytes per sample of a class that is cut inside, and one piece."""
+    table = np.zeros(len(ids), CUT)
+    table["class_id"], table["row"] = ids, -1
     for part in parts():
-        np.add.at(found["samples"], part["place"], 1)
-    found["taken"] = share(found["samples"])
-    more = found["taken"] % np.maximum(found["samples"], 1)
-    ends = np.cumsum(np.where(more, found["samples"], 0))
-    ranks, start = _by_class(parts(), more > 0, ends), 0
+        np.add.at(table["samples"], part["place"], 1)
+    table["taken"] = share(table["samples"])
+    remainders = table["taken"] % np.maximum(table["samples"], 1)
+    ends = np.cumsum(np.where(remainders, table["samples"], 0))
+    ranks, start = _by_class(parts(), remainders > 0, ends), 0
     tied = np.zeros(len(ids), np.int64)   # rows of the cut's own rank that are taken
-    for place in np.flatnonzero(more).tolist():
-        mine, start = ranks[start : ends[place]], int(ends[place])
-        mine.partition(more[place] - 1)
-        rank = mine[more[place] - 1]
-        tied[place] = more[place] - np.count_nonzero(mine < rank)
-        found[place]["rank"] = rank
-    rows = _tied_rows(parts(), found["rank"], tied)
-    for place, some in rows.items():
-        found[place]["row"] = np.sort(some)[tied[place] - 1]
-    return found
+    for place in np.flatnonzero(remainders).tolist():
+        class_ranks, start = ranks[start : ends[place]], int(ends[place])
+        class_ranks.partition(remainders[place] - 1)
+        rank = class_ranks[remainders[place] - 1]
+        tied[place] = remainders[place] - np.count_nonzero(class_ranks < rank)
+        table[place]["rank"] = rank
+    rows = _tied_rows(parts(), table["rank"], tied)
+    for place, class_rows in rows.items():
+        table[place]["row"] = np.sort(class_rows)[tied[place] - 1]
+    return table
 
 
 def _by_class(parts: Iterable[Ranked], chosen: NDArray[np.bool_], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -46,37 +46,38 @@ def _by_class(parts: Iterable[Ranked], chosen: NDArray[np.bool_], ends: NDArray[
     ranks = np.empty(int(ends[-1]) if len(ends) else 0, np.uint64)
     free = ends.copy()
     for part in parts:
-        some = part[chosen[part["place"]]]
-        some = some[np.argsort(some["place"], kind="stable")]
-        places, first, counts = np.unique(some["place"], return_index=True, return_counts=True)
+        members = part[chosen[part["place"]]]
+        members = members[np.argsort(members["place"], kind="stable")]
+        places, first, counts = np.unique(members["place"], return_index=True, return_counts=True)
         free[places] -= counts
-        ranks[np.repeat(free[places] - first, counts) + np.arange(len(some))] = some["rank"]
+        ranks[np.repeat(free[places] - first, counts) + np.arange(len(members))] = members["rank"]
     return ranks
 
 
 def _tied_rows(parts: Iterable[Ranked], rank: NDArray[np.uint64], tied: NDArray[np.int64]) -> Mapping[int, NDArray[np.int64]]:
-    """By class that is cut, the rows of its cut's rank: one, but for exact duplicates."""
-    found: dict[int, list[int]] = {}
+    """The rows that have the rank of the cut, for each class that is cut inside: one row, but for exact duplicates."""
+    by_class: dict[int, list[int]] = {}
     for part in parts:
-        some = part[(tied[part["place"]] > 0) & (part["rank"] == rank[part["place"]])]
-        for place, row in zip(some["place"].tolist(), some["row"].tolist(), strict=True):
-            found.setdefault(place, []).append(row)
-    return {place: np.array(rows, np.int64) for place, rows in found.items()}
+        members = part[(tied[part["place"]] > 0) & (part["rank"] == rank[part["place"]])]
+        for place, row in zip(members["place"].tolist(), members["row"].tolist(), strict=True):
+            by_class.setdefault(place, []).append(row)
+    return {place: np.array(rows, np.int64) for place, rows in by_class.items()}
 
 
-def copies(found: Ranked, cut: Cuts) -> NDArray[np.int32]:
-    """How often each of these samples is taken."""
-    mine = cut[found["place"]]
-    more = (found["rank"] < mine["rank"]) | ((found["rank"] == mine["rank"]) & (found["row"] <= mine["row"]))
-    times: NDArray[np.int32] = (mine["taken"] // np.maximum(mine["samples"], 1) + more).astype(np.int32)
+def copies(members: Ranked, cut: Cuts) -> NDArray[np.int32]:
+    """int32 [n]: how often each of the n samples (RANKED) is taken; `cut` is CUT of every class."""
+    class_cuts = cut[members["place"]]
+    at_cut = (members["rank"] == class_cuts["rank"]) & (members["row"] <= class_cuts["row"])
+    once_more = (members["rank"] < class_cuts["rank"]) | at_cut
+    times: NDArray[np.int32] = (class_cuts["taken"] // np.maximum(class_cuts["samples"], 1) + once_more).astype(np.int32)
     return times
 
 
 def farther(cosine: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """u64 below 2**32 that rises as the cosine falls, in steps of 2**-30."""
+    """uint64 [n] below 2**32 that rises as the cosine (float64 [n]) falls, in steps of 2**-30."""
     return np.round((1 - np.clip(cosine, -1, 1)) * 2**30).astype(np.uint64)
 
 
 def content_keys(uids: list[str]) -> NDArray[np.uint64]:
-    """The first 64 bits of each uid."""
+    """uint64 [n]: the first 64 bits of each uid of 32 hex digits."""
     return np.frombuffer(bytes.fromhex("".join(uid[:16] for uid in uids)), ">u8").astype(np.uint64)

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 
 from pipeline.columns import Columns
 from pipeline.entities.counts import Frequent
+from pipeline.export.class_table import class_names
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import fetch
-from pipeline.store.tables import read_columns, read_table
+from pipeline.store.tables import read_columns
 from schemas.columns import ENTITY, LABELS, SAMPLES
 
 CHUNK = 256
@@ -37,6 +38,8 @@ READ = {
 
 @dataclass(frozen=True)
 class Sample:
+    """A sample on its way into an output shard."""
+
     row: Mapping[str, Any]
     """Its stored columns."""
     image: bytes
@@ -57,17 +60,17 @@ class ExportColumns:
 
     @property
     def added_fields(self) -> tuple[pa.Field, ...]:
-        return tuple(each for schema in self.added.values() for each in schema)
+        """The columns of stages that not every run has, in the order of the stages."""
+        return tuple(column for schema in self.added.values() for column in schema)
 
     def class_names(self) -> dict[int, str]:
         """Names by class id; empty without classes."""
         if self.classes is None:
             return {}
-        table = read_table(self.columns.store, self.classes, ["class_id", "name", "level"], pc.field("level") == 0)
-        return dict(zip(table.column("class_id").to_pylist(), table.column("name").to_pylist(), strict=True))
+        return class_names(self.columns.store, self.classes)
 
     def samples(self, rows: Sequence[tuple[str, int]], shards: Mapping[str, Shard]) -> pa.Table:
-        """The columns of these (shard_id, row) in this order."""
+        """A table of the stored columns of these (shard_id, row), in this order."""
         by_shard: dict[str, list[int]] = {}
         for position, (shard_id, _) in enumerate(rows):
             by_shard.setdefault(shard_id, []).append(position)
@@ -103,17 +106,17 @@ class ExportColumns:
         """The confirmed entities that the cut of rare ones leaves, each once, best z first."""
         rows = []
         for row in entities.to_pylist():
-            found = {e["id"]: e for e in reversed(row or ()) if e["confirmed"] and e["id"] in self._frequent}
-            rows.append(sorted(found.values(), key=lambda e: (-e["z"], e["id"])))
+            entities_by_id = {e["id"]: e for e in reversed(row or ()) if e["confirmed"] and e["id"] in self._frequent}
+            rows.append(sorted(entities_by_id.values(), key=lambda e: (-e["z"], e["id"])))
         return pa.array(rows, pa.list_(ENTITY))
 
     def bytes_of(self, table: pa.Table, shards: Mapping[str, Shard]) -> Iterator[Sample]:
-        """Each sample of `table` with its bytes, in order."""
+        """The samples of `table` with their bytes, in its order. Raises FileNotFoundError where an input shard is gone."""
         with tempfile.TemporaryFile() as spool:
             spooled = self._spool(table, shards, spool)
             for start in range(0, table.num_rows, CHUNK):
                 chunk = table.slice(start, CHUNK)
-                found = self._ranged(chunk, shards)
+                contents = self._ranged(chunk, shards)
                 for i, row in enumerate(chunk.to_pylist()):
                     if start + i in spooled:
                         offset, image_length, json_length = spooled[start + i]
@@ -121,7 +124,7 @@ class ExportColumns:
                         image = spool.read(image_length)
                         original = spool.read(json_length) if json_length is not None else None
                     else:
-                        image, original = found[i]
+                        image, original = contents[i]
                     yield Sample(row, image, original)
 
     def _spool(self, table: pa.Table, shards: Mapping[str, Shard], spool: Any) -> dict[int, tuple[int, int, int | None]]:
@@ -138,11 +141,11 @@ class ExportColumns:
         return places
 
     def _ranged(self, chunk: pa.Table, shards: Mapping[str, Shard]) -> dict[int, tuple[bytes, bytes | None]]:
-        found: dict[int, tuple[bytes, bytes | None]] = {}
+        contents: dict[int, tuple[bytes, bytes | None]] = {}
         for shard_id, positions in _positions(chunk, in_place=True):
             part = chunk.take(pa.array(positions))
-            found.update(zip(positions, fetch(shards[shard_id], part), strict=True))
-        return found
+            contents.update(zip(positions, fetch(shards[shard_id], part), strict=True))
+        return contents
 
 
 def _positions(table: pa.Table, *, in_place: bool) -> Iterator[tuple[str, list[int]]]:

@@ -144,9 +144,9 @@ class Export(Work[OutputShard]):
                         f"{sample.row['key']!r} has other bytes now; run again to read it anew"
                     )
                 extension = sample.row["image_extension"] or sample.row["image_format"]
-                made = key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names, added)
+                member = key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names, added)
             beat()
-            yield made
+            yield member
 
 
 def caption_bytes(sample: Sample) -> bytes:
@@ -173,9 +173,9 @@ def export_table(keys: list[str], table: pa.Table, shards: Mapping[str, Shard], 
     entity_ids = [[entity["id"] for entity in entities] for entities in table.column("entities").to_pylist()]
     shard_ids = table.column("shard_id").to_pylist()
     renamed = {"source_shard_id": "shard_id", "source_key": "key", "source_row": "row", "image_sha256": "sha256"}
-    made: dict[str, Any] = {"key": keys, "entity_ids": entity_ids, "source_url": [shards[s].url for s in shard_ids]}
+    computed: dict[str, Any] = {"key": keys, "entity_ids": entity_ids, "source_url": [shards[s].url for s in shard_ids]}
     columns = [
-        pa.array(made[f.name], f.type) if f.name in made else table.column(renamed.get(f.name, f.name)).cast(f.type)
+        pa.array(computed[f.name], f.type) if f.name in computed else table.column(renamed.get(f.name, f.name)).cast(f.type)
         for f in schema
     ]
     return pa.table(columns, schema=schema)

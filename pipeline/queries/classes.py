@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError, RootError
+from pipeline.export.class_table import has_class_table, stored_class_table, stored_quality
 from pipeline.passes.labelled import first_labels
 from pipeline.plan import Plan
 from pipeline.reduce.classes.identity import Sized, compare
 from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.classes.stored import known
 from pipeline.root.existing import open_root, readable
-from pipeline.store.tables import read_table
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassHandle, ClassRow, ConfusableClass, MatchedClass
 from schemas.tables import CLASSES
 
@@ -23,58 +23,61 @@ COMPARED = 200_000
 
 def class_rows(url: str, level: int = 0) -> tuple[ClassRow, ...]:
     """The classes of one level, the largest first. Raises RootError without classes, InputError for a level that is not there."""
-    plan = with_classes(url)
+    plan = plan_with_classes(url)
     rows = _rows(plan, pc.field("level") == level)
     if not rows and level:
         raise InputError(f"{url} has no classes of level {level}; its recipe has classes.levels={list(plan.recipe.classes.levels)}")
     return tuple(sorted(rows, key=_largest_first))
 
 
-def one_class(url: str, class_id: int, level: int = 0) -> ClassDetails:
-    """Everything known of a class: its row, its parent, the classes below it, and what it is easily taken for."""
-    plan = with_classes(url)
+def class_details(url: str, class_id: int, level: int = 0) -> ClassDetails:
+    """Everything known of a class: its row, its parent, the classes below it, and what it is easily taken for. Raises RootError
+    without classes, InputError for a class that is not there."""
+    plan = plan_with_classes(url)
     rows = _rows(plan, pc.field("level").isin([level - 1, level, level + 1]))
-    found = next((row for row in rows if (row.level, row.class_id) == (level, class_id)), None)
-    if found is None:
+    details = next((row for row in rows if (row.level, row.class_id) == (level, class_id)), None)
+    if details is None:
         raise InputError(f"{url} has no class {class_id} of level {level}; `shardmill classes {url}` lists them")
-    parent = next((row for row in rows if (row.level, row.class_id) == (level + 1, found.parent)), None)
+    parent = next((row for row in rows if (row.level, row.class_id) == (level + 1, details.parent)), None)
     children = [row for row in rows if (row.level, row.parent) == (level - 1, class_id)]
     names = {row.class_id: row.name for row in rows if row.level == level}
     confusable = () if level else tuple(
         ConfusableClass(class_id=other, name=names[other], cosine=pair["cosine"], share=pair["share"])
-        for pair in quality(plan)["confusable"]["pairs"] if class_id in pair["classes"]
+        for pair in stored_quality(plan.root, plan.fitted.classes)["confusable"]["pairs"] if class_id in pair["classes"]
         for other in pair["classes"] if other != class_id
     )
     return ClassDetails(
-        **dict(found), parent_name=None if parent is None else parent.name, confusable=confusable,
+        **dict(details), parent_name=None if parent is None else parent.name, confusable=confusable,
         children=tuple(ClassHandle(class_id=row.class_id, name=row.name, size=row.size)
                        for row in sorted(children, key=_largest_first)))
 
 
-def compared(url: str, other_url: str) -> ClassComparison:
-    """Which class of one root is which of another, by centroid and by the samples that both label; the agreement over those.
-    Raises RootError where the embeddings are not of one model and route."""
-    one, other = with_classes(url), with_classes(other_url)
-    if one.columns.folders["clip"] != other.columns.folders["clip"]:
+def compare_roots(url: str, other_url: str) -> ClassComparison:
+    """Which class of one root is which of another, matched by their centroids and by the samples that both label, and how far
+    the two agree on those. Raises RootError where a root has no classes, or where the embeddings are not of one model and
+    route."""
+    plans = plan_with_classes(url), plan_with_classes(other_url)
+    embeddings = [plan.columns.folders["clip"] for plan in plans]
+    if embeddings[0] != embeddings[1]:
         raise RootError(
             f"{url} and {other_url} have embeddings of different models or numeric routes "
-            f"({one.columns.folders['clip']}, {other.columns.folders['clip']}): their classes cannot be compared")
-    sides = [_sized(plan) for plan in (one, other)]
+            f"({embeddings[0]}, {embeddings[1]}): their classes cannot be compared")
+    sides = [_sized(plan) for plan in plans]
     share = min(1.0, COMPARED / max(1, *(int(side.sizes.sum()) for side in sides)))
-    labels = [_first_labels(plan, share) for plan in (one, other)]
-    both = labels[0].join(labels[1], "uid", right_suffix="_other", join_type="inner")
-    classes = [_positions(side, both.column(name)) for side, name in zip(sides, ("label", "label_other"), strict=True)]
-    overlap = Overlap.of(*classes) if both.num_rows else None
-    found = compare(sides[0], sides[1], overlap)
-    rows = tuple(MatchedClass.model_validate(row) for row in found.table.to_pylist())
+    labels = [_first_labels(plan, share) for plan in plans]
+    common = labels[0].join(labels[1], "uid", right_suffix="_other", join_type="inner")
+    classes = [_positions(side, common.column(name)) for side, name in zip(sides, ("label", "label_other"), strict=True)]
+    overlap = Overlap.of(*classes) if common.num_rows else None
+    comparison = compare(sides[0], sides[1], overlap)
+    rows = tuple(MatchedClass.model_validate(row) for row in comparison.table.to_pylist())
     return ClassComparison(
-        root=url, other=other_url, common_samples=both.num_rows, ari=found.ari, ami=found.ami,
+        root=url, other=other_url, common_samples=common.num_rows, ari=comparison.ari, ami=comparison.ami,
         matched=sum(None not in (row.class_id, row.other_id) for row in rows), classes=rows)
 
 
 def _sized(plan: Plan) -> Sized:
     identity = known(plan.root, plan.fitted.centroids)
-    table = read_table(plan.root, f"{plan.classes}/classes.parquet", ["class_id", "size", "level"], pc.field("level") == 0)
+    table = stored_class_table(plan.root, plan.fitted.classes, ["class_id", "size", "level"], level=0)
     sizes = dict(zip(table.column("class_id").to_pylist(), table.column("size").to_pylist(), strict=True))
     return Sized(identity, np.array([sizes[id] for id in identity.ids.tolist()], np.int64))
 
@@ -91,20 +94,17 @@ def _positions(side: Sized, ids: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np
     return np.asarray(place[np.asarray(ids)], np.int32)
 
 
-def with_classes(url: str) -> Plan:
+def plan_with_classes(url: str) -> Plan:
+    """The plan of a root, over its readable shards. Raises RootError for what is no root, and where its classes have no names
+    yet."""
     plan = readable(open_root(url))
-    if plan.classes is None or not plan.root.exists(f"{plan.classes}/classes.parquet"):
+    if not has_class_table(plan.root, plan.classes):
         raise RootError(f"{url} has no classes: its recipe has no classes.k, or its run is not finished")
     return plan
 
 
-def quality(plan: Plan) -> dict[str, Any]:
-    found: dict[str, Any] = plan.root.read_json(f"{plan.classes}/quality.json")
-    return found
-
-
 def _rows(plan: Plan, filters: Any) -> list[ClassRow]:
-    table = read_table(plan.root, f"{plan.classes}/classes.parquet", CLASSES.names, filters)
+    table = stored_class_table(plan.root, plan.fitted.classes, CLASSES.names, filters=filters)
     return [ClassRow.model_validate(row) for row in table.to_pylist()]
 
 

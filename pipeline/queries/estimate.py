@@ -12,7 +12,7 @@ from pipeline.passes.annotate import BATCH_ROWS, annotate
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
 from pipeline.quantities import duration, size
-from pipeline.queries.fit_costs import as_answer, fit_costs, in_words, measured_rate
+from pipeline.queries.fit_costs import as_answer, costs_in_words, fit_costs, measured_rate
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.kmeans.costs import Machines
 from pipeline.stages.precision import Distance
@@ -23,23 +23,24 @@ PROBED = 2 * BATCH_ROWS
 
 
 def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Distance] = ()) -> RunEstimate:
-    """Counts and estimates, each also as text for people. Times assume workers as fast as this process, on `nodes` machines like
-    this one."""
+    """What a run of this plan would read, write and take, by a probe of its first samples; each figure also as text for people.
+    Times assume workers as fast as this process, on `nodes` machines like this one."""
     opened = time.monotonic()
     with ExitStack() as stack:
         transforms = [stack.enter_context(stage.open()) for stage in plan.stages]
         start = time.monotonic() - opened
         probe = _probe(plan, transforms)
     total = sum(shard.size for shard in plan.shards)
-    guess = round(probe["rows"] * total / probe["bytes_read"]) if probe["bytes_read"] else 0
-    samples = probe["rows"] if probe["whole"] else max(guess, probe["rows"])
+    extrapolated = round(probe["rows"] * total / probe["bytes_read"]) if probe["bytes_read"] else 0
+    samples = probe["rows"] if probe["whole"] else max(extrapolated, probe["rows"])
     seconds = start + samples / probe["rate"] / workers if probe["rate"] else start
     columns = round(samples * probe["column_bytes"] / max(probe["rows"], 1))
-    classes, said = _classes(plan, samples, nodes, workers)
+    classes, words = _classes(plan, samples, nodes, workers)
     return RunEstimate(
         shards=len(plan.shards), bytes=total, samples=samples, rate=probe["rate"], start_seconds=start,
         seconds=seconds, column_bytes=columns, export_bytes_at_most=total, conditions=plan.recipe.conditions,
-        classes=classes, route=plan.route, precision=tuple(PrecisionDistance.model_validate(one.record()) for one in distances),
+        classes=classes, route=plan.route,
+        precision=tuple(PrecisionDistance.model_validate(distance.record()) for distance in distances),
         text={
             "recipe": plan.recipe.name,
             "model": plan.recipe.model.label,
@@ -53,7 +54,7 @@ def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Dista
             "time": f"about {duration(seconds)} with {workers} worker{'s' * (workers > 1)}",
             "columns": f"about {size(columns)}",
             "export": f"at most {size(total)}",
-            **said,
+            **words,
         })
 
 
@@ -66,17 +67,17 @@ def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[FitCos
     schedule, why = chosen_schedule(plan, samples, d)
     machines = Machines(nodes, workers, measured_rate(d, settings.k), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     costs = fit_costs(schedule, (samples, d, settings.k), machines)
-    said = in_words(costs, why, plan)
+    words = costs_in_words(costs, why, plan)
     try:
         costs.check()
     except InputError as error:
-        said["refused"] = str(error)
-    return as_answer(costs, why, said.get("refused")), said
+        words["refused"] = str(error)
+    return as_answer(costs, why, words.get("refused")), words
 
 
 def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
     rows = timed = column_bytes = bytes_read = 0
-    seconds, whole = 0.0, False
+    seconds, complete = 0.0, False
     for shard in plan.shards:
         reader = read(shard, batch_rows=BATCH_ROWS, caption_keys=plan.recipe.caption.keys)
         for batch in reader:
@@ -93,6 +94,6 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
         if rows >= PROBED:
             break
     else:
-        whole = True
+        complete = True
     rate = timed / seconds if seconds else 0.0
-    return {"rows": rows, "whole": whole, "rate": rate, "column_bytes": column_bytes, "bytes_read": bytes_read}
+    return {"rows": rows, "whole": complete, "rate": rate, "column_bytes": column_bytes, "bytes_read": bytes_read}

@@ -17,7 +17,8 @@ PROBED_CENTRES = 8192
 
 
 def fit_costs(schedule: Schedule, shape: tuple[int, int, int], machines: Machines) -> Costs:
-    """`shape`: rows, values of each, classes."""
+    """The costs of a fit by this schedule and of the labels after it. `shape` is the number of rows, of values of each, and of
+    classes."""
     rows, d, k = shape
     return Costs(passes(schedule, rows, k), k, d, rows, machines)
 
@@ -35,14 +36,14 @@ def measured_rate(d: int, k: int) -> float:
     return 2.0 * len(rows) * len(centres) * d / min(seconds[1:])
 
 
-def in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
-    """The costs for people."""
+def costs_in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
+    """The costs for people, by line of the answer; `why` says how the schedule was chosen."""
     per_node = f"{size(costs.node_memory)} on each of {costs.machines.nodes} node{'s' * (costs.machines.nodes > 1)}"
     wire = "nothing: one node" if costs.machines.nodes == 1 else size(costs.wire)
     return {
         "classes": f"{plan.recipe.classes.k:,}, {why}",
         "work": f"{costs.flops:.1e} FLOP at most: " + ", ".join(
-            f"{one.times} x {one.name} ({one.flops(costs.d) / one.times:.1e})" for one in costs.passes),
+            f"{kind.times} x {kind.name} ({kind.flops(costs.d) / kind.times:.1e})" for kind in costs.passes),
         "memory": f"{size(costs.actor_memory)} per worker, {per_node}, beside mapped embeddings",
         "wire": wire,
         "fit": f"about {duration(costs.seconds)} at {costs.machines.rate / 1e9:,.0f} GFLOP/s per worker, measured here",
@@ -50,8 +51,8 @@ def in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
 
 
 def as_answer(costs: Costs, why: str, refused: str | None) -> FitCosts:
-    """The costs for whoever asked."""
-    passes = tuple(FitPass(name=one.name, rows=one.rows, centres=one.centres, times=one.times) for one in costs.passes)
+    """The costs as `plan --json` gives them; `refused` says why such machines could not fit, None where they could."""
+    passes = tuple(FitPass(name=kind.name, rows=kind.rows, centres=kind.centres, times=kind.times) for kind in costs.passes)
     return FitCosts(
         rows=costs.rows, dimension=costs.d, k=costs.k, flops=costs.flops, seconds=costs.seconds, actor_bytes=costs.actor_memory,
         node_bytes=costs.node_memory, wire_bytes=costs.wire, rate=costs.machines.rate, nodes=costs.machines.nodes,

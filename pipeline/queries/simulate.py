@@ -12,12 +12,12 @@ from pipeline.curation import gathered
 from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe, validated
-from pipeline.recipe.rules import Threshold, Thresholds
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import open_root, readable
 from pipeline.select.columns import RuleColumns, shuffled_similarities, threshold_columns
 from pipeline.select.explain import explain
 from pipeline.select.ledger import Ledger
+from pipeline.select.stored import require_ledger, stored_thresholds
 from pipeline.select.thresholds import resolve
 from pipeline.select.verdicts import Selection, simulate
 from pipeline.store.tables import read_columns
@@ -27,15 +27,8 @@ SHORT = 12
 """Values of a list that are shown."""
 
 
-def stored_thresholds(plan: Plan) -> Thresholds:
-    path = f"{plan.verdicts}/thresholds.json"
-    if not plan.root.exists(path):
-        raise RootError(f"{plan.root.url} has no verdicts yet: run its command again first")
-    return {name: Threshold(**threshold) for name, threshold in plan.root.read_json(path)["thresholds"].items()}
-
-
 def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The stored recipe with other rules. Raises RecipeError for an override of anything else: that needs a run."""
+    """The stored recipe with other rules. Raises RecipeError for an override of anything else, which needs a run."""
     source = Source("run.json", recipe.model_dump(mode="json", exclude_none=True))
     apply(source, overrides)
     changed = validated(source, recipe.added)
@@ -44,21 +37,23 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     return changed
 
 
-def simulated(url: str, overrides: Sequence[str]) -> Simulation:
-    """Counts under the stored rules and under changed ones; the stored columns are all it reads."""
+def simulate_rules(url: str, overrides: Sequence[str]) -> Simulation:
+    """Counts samples by verdict under the stored rules and under changed ones (`overrides`, as `--set` takes them), from the
+    stored columns alone. Raises RecipeError for a change that needs a run, RootError before there are verdicts."""
     plan = readable(open_root(url))
     recipe = changed_recipe(plan.recipe, overrides)
+    require_ledger(plan.root, plan.verdicts)
     run = gathered(plan)
-    other = replace(plan, recipe=recipe)
-    if other.run_columns != plan.run_columns and recipe.read_by_rules().get("derived"):
+    changed = replace(plan, recipe=recipe)
+    if changed.run_columns != plan.run_columns and recipe.read_by_rules().get("derived"):
         raise RecipeError("a changed rule reads a column over the whole run that this root does not have: run it instead")
     null = shuffled_similarities(run, recipe.seed)
-    new = Selection(recipe.filters, resolve(recipe.filters, threshold_columns(run, recipe), null))
-    old = Selection(plan.recipe.filters, stored_thresholds(plan))
-    names = _both(plan.recipe.read_by_rules(), recipe.read_by_rules())
+    changed_rules = Selection(recipe.filters, resolve(recipe.filters, threshold_columns(run, recipe), null))
+    stored_rules = Selection(plan.recipe.filters, stored_thresholds(plan.root, plan.verdicts))
+    names = _united(plan.recipe.read_by_rules(), recipe.read_by_rules())
     source, total = RuleColumns(plan.columns, plan.run_columns), None
     for shard_id, first in zip(run.rows.shard_ids, run.rows.offsets, strict=False):
-        counts = simulate(source.table(shard_id, names), old, new, int(first))
+        counts = simulate(source.table(shard_id, names), stored_rules, changed_rules, int(first))
         total = counts if total is None else total + counts
     if total is None:
         raise RootError(f"{url} has no readable shard")
@@ -66,8 +61,8 @@ def simulated(url: str, overrides: Sequence[str]) -> Simulation:
     return Simulation(old=_funnel(total.old), new=_funnel(total.new), moved=moved)
 
 
-def _both(first: dict[str, tuple[str, ...]], second: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    return {origin: tuple(dict.fromkeys([*first.get(origin, ()), *second.get(origin, ())])) for origin in {**first, **second}}
+def _united(old: dict[str, tuple[str, ...]], new: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {origin: tuple(dict.fromkeys([*old.get(origin, ()), *new.get(origin, ())])) for origin in {**old, **new}}
 
 
 def _funnel(verdicts: Mapping[str, int]) -> Funnel:
@@ -75,16 +70,18 @@ def _funnel(verdicts: Mapping[str, int]) -> Funnel:
     return Funnel(read=ledger.read, kept=ledger.kept, rejected=ledger.rejected, failed=ledger.failed)
 
 
-def explained(url: str, uid: str) -> tuple[Explanation, ...]:
-    """For each row with this uid (or one that starts with it): its columns, every rule's value and bound, and its verdict."""
+def explain_sample(url: str, uid: str) -> tuple[Explanation, ...]:
+    """For each row with this uid, or with one that starts with it: its columns, every rule's value and bound, and its verdict.
+    Raises InputError for a uid that is too short or not there, RootError before there are verdicts."""
     plan = readable(open_root(url))
+    require_ledger(plan.root, plan.verdicts)
     run = gathered(plan)
     if not run.rows.total or len(uid) < 6:
         raise InputError(f"{uid!r}: give a uid of 32 hex digits, or at least its first 6")
-    found = tuple(_explained(plan, run, shard_id, row) for shard_id, row in _rows(run, uid))
-    if not found:
+    explanations = tuple(_explained(plan, run, shard_id, row) for shard_id, row in _rows(run, uid))
+    if not explanations:
         raise InputError(f"no sample of {url} has the uid {uid}; uids stand in columns/samples@… and in exported sidecars")
-    return found
+    return explanations
 
 
 def _rows(run: Run, uid: str) -> Iterator[tuple[str, int]]:
@@ -95,12 +92,12 @@ def _rows(run: Run, uid: str) -> Iterator[tuple[str, int]]:
 
 
 def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
-    thresholds, rules = stored_thresholds(plan), plan.recipe.filters
+    thresholds, rules = stored_thresholds(plan.root, plan.verdicts), plan.recipe.filters
     store = plan.root
     columns: dict[str, Any] = {}
     for stage, folder in plan.columns.folders.items():
         values = read_columns(store, folder, shard_id).slice(row, 1).to_pylist()[0]
-        columns[stage] = {name: _shown(value) for name, value in values.items() if name != "uid"}
+        columns[stage] = {name: _as_json(value) for name, value in values.items() if name != "uid"}
     position = int(run.rows.offsets[run.rows.shard_ids.index(shard_id)]) + row
     table = RuleColumns(plan.columns, plan.run_columns).table(shard_id, plan.recipe.read_by_rules()).slice(row, 1)
     checks = explain(table, rules, thresholds, position)
@@ -120,7 +117,7 @@ def _labels(plan: Plan, shard_id: str, row: int) -> dict[str, tuple[SampleLabel,
     return {"labels": tuple(SampleLabel(class_id=class_id, weight=float(weight)) for class_id, weight in pairs)}
 
 
-def _shown(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, bytes):
         return value[:SHORT].hex() + ("…" if len(value) > SHORT else "")
     return value

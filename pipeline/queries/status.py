@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.curation import SUCCESS, identity
+from pipeline.export.stored import has_export, stored_meta
 from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
-from pipeline.root.lock import seen
-from pipeline.root.log import usages
+from pipeline.root.lock import lock_state
+from pipeline.root.log import pass_usages
 from pipeline.root.quarantine import quarantined
-from pipeline.select.ledger import from_dict
+from pipeline.select.stored import has_ledger, stored_ledger
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts, stored_shards
 from schemas.answers.runs import (
@@ -28,95 +29,98 @@ from schemas.answers.runs import (
 
 
 def status(url: str) -> Status:
-    """The account of the last run; before the verdicts exist, of what is read so far. Raises RootError for what is no root."""
-    whole = open_root(url)
-    plan = readable(whole)
-    root = plan.root
+    """How far a run is, and its account: that of its verdicts, or before they exist of what is read so far. Raises RootError for
+    what is no root."""
+    plan = open_root(url)
+    active = readable(plan)
+    root = active.root
     account: dict[str, Any] = {"read": 0, "kept": None, "rejected": {}, "failed": {}, "gaps": [], "ignored": {}}
-    if root.exists(f"{plan.verdicts}/ledger.json"):
-        ledger = from_dict(root.read_json(f"{plan.verdicts}/ledger.json"))
+    if has_ledger(root, active.verdicts):
+        ledger = stored_ledger(root, active.verdicts)
         account = {key: value for key, value in ledger.as_dict().items() if key in account}
     else:
-        account = {**account, **read_so_far(plan)}
-    given_up = sorted(quarantined(root, whole.shards).items())
-    standing, holder = state(plan)
+        account = {**account, **read_so_far(active)}
+    errors = sorted(quarantined(root, plan.shards).items())
+    run_state, holder = state(active)
     return Status(
-        root=url, recipe=plan.recipe.name, state=standing, holder=holder, **account, balance=balanced_export(plan),
-        quarantined=tuple(QuarantinedShard(shard_id=shard_id, error=error) for shard_id, error in given_up),
-        passes=passes(plan), columns=column_sets(plan), outputs=dict(plan.describe()),
+        root=url, recipe=active.recipe.name, state=run_state, holder=holder, **account, balance=balanced_export(active),
+        quarantined=tuple(QuarantinedShard(shard_id=shard_id, error=error) for shard_id, error in errors),
+        passes=passes(active), columns=column_sets(active), outputs=dict(active.describe()),
         time=time_spent(root, running=holder is not None),
     )
 
 
 def time_spent(root: Store, *, running: bool) -> tuple[PassTime, ...]:
-    """By pass, in the order in which they ran. Of the shards that are done; an object store has the log of a minute ago."""
+    """Where the time of each pass went, over the shards that are done, in the order in which the passes ran; an object store has
+    the log of a minute ago. `running`: a process holds the root."""
     return tuple(
         PassTime(
-            name=name, at_work=running and one.at_work, thread_seconds=round(one.usage.total, 3),
-            shares={activity: round(share, 4) for activity, share in one.usage.shares.items()},
-            beside=one.usage.as_dict()["beside"], gpu_busy=one.usage.device(one.means), means=PassMeans(**asdict(one.means)),
-            advice=one.advice)
-        for name, one in usages(root).items()
+            name=name, at_work=running and spent.at_work, thread_seconds=round(spent.usage.total, 3),
+            shares={activity: round(share, 4) for activity, share in spent.usage.shares.items()},
+            beside=spent.usage.as_dict()["beside"], gpu_busy=spent.usage.device(spent.means),
+            means=PassMeans(**asdict(spent.means)), advice=spent.advice)
+        for name, spent in pass_usages(root).items()
     )
 
 
 def state(plan: Plan) -> tuple[RunState, RunHolder | None]:
     """The state of a run, and the holder of its root while it may be at work there. A holder on another machine is not waited for,
     so it may have been killed; the next run finds out."""
-    last = seen(plan.root)
-    standing = "dead" if last.released else last.holder.standing
+    lock = lock_state(plan.root)
+    standing = "dead" if lock.released else lock.holder.standing
     if standing != "dead":
-        holder = RunHolder(host=last.holder.host, pid=last.holder.pid, since=last.holder.since)
+        holder = RunHolder(host=lock.holder.host, pid=lock.holder.pid, since=lock.holder.since)
         return "running" if standing == "alive" else "running or killed", holder
     if plan.root.exists(SUCCESS) and plan.root.read_json(SUCCESS)["plan"] == identity(plan):
         return "finished", None
-    return "unfinished" if last.released else "stopped", None
+    return "unfinished" if lock.released else "stopped", None
 
 
 def column_sets(plan: Plan) -> tuple[ColumnSet, ...]:
     """Every set of columns in the root: those of this plan (`current`), in the order of its passes, then those of other recipes,
     models or input lists."""
-    ours = [*plan.columns.folders.values(), plan.run_columns]
-    there = [f"columns/{name}" for name in plan.root.folders("columns")]
-    found = []
-    for folder in [*(f for f in ours if f in there), *(f for f in there if f not in ours)]:
+    current = [*plan.columns.folders.values(), plan.run_columns]
+    present = [f"columns/{name}" for name in plan.root.folders("columns")]
+    sets = []
+    for folder in [*(f for f in current if f in present), *(f for f in present if f not in current)]:
         sizes = plan.root.sizes(folder)
         shards = sum(name.endswith(".parquet") for name in sizes)
-        found.append(ColumnSet(
-            name=folder.removeprefix("columns/"), current=folder in ours, shards=shards, bytes=sum(sizes.values())))
-    return tuple(found)
+        sets.append(ColumnSet(
+            name=folder.removeprefix("columns/"), current=folder in current, shards=shards, bytes=sum(sizes.values())))
+    return tuple(sets)
 
 
 def passes(plan: Plan) -> dict[str, PassProgress]:
-    """Shards done and in all, by pass; how many the export will have is known when it is done."""
+    """How many shards of each pass are done, and of how many; how many the export will have is known when it is done."""
     folders = {
         "annotate": [plan.columns.folders[name] for name in plan.annotated],
         "entities": [plan.columns.folders[name] for name in plan.linked],
         **{output.counts: [path] for output in OUTPUTS if output.counts and (path := plan.folders[output.name])},
     }
-    ours = {shard.shard_id for shard in plan.shards}
-    found = {
-        name: PassProgress(done=len(ours & stored_shards(plan.root, paths)), of=len(ours)) for name, paths in folders.items()
+    shard_ids = {shard.shard_id for shard in plan.shards}
+    progress = {
+        name: PassProgress(done=len(shard_ids & stored_shards(plan.root, paths)), of=len(shard_ids))
+        for name, paths in folders.items()
     }
     written = [name for name in plan.root.names(plan.export) if name.endswith("_stats.json")]
-    meta = f"{plan.export}/meta.json"
-    total = plan.root.read_json(meta)["output_shard_count"] if plan.root.exists(meta) else None
-    return {**found, "export": PassProgress(done=len(written), of=total)}
+    total = stored_meta(plan.root, plan.export)["output_shard_count"] if has_export(plan.root, plan.export) else None
+    return {**progress, "export": PassProgress(done=len(written), of=total)}
 
 
 def balanced_export(plan: Plan) -> BalancedExport | None:
-    """What a balanced export made of the kept samples, once it is done."""
-    if plan.balance is None or not plan.root.exists(f"{plan.export}/meta.json"):
+    """What a balanced export made of the kept samples; None where it is not balanced, or not done."""
+    if plan.balance is None or not has_export(plan.root, plan.export):
         return None
-    meta = plan.root.read_json(f"{plan.export}/meta.json")
+    meta = stored_meta(plan.root, plan.export)
     return BalancedExport(**{name: meta[name] for name in BalancedExport.model_fields})
 
 
 def read_so_far(plan: Plan) -> dict[str, Any]:
+    """The account of the shards that are annotated: samples read, gaps, failures and ignored members by reason."""
     folder = plan.columns.folders["samples"]
-    there = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
+    done = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
     read, gaps, failed, ignored = 0, [], Counter[str](), Counter[str]()
-    for shard_id in sorted(there & {shard.shard_id for shard in plan.shards}):
+    for shard_id in sorted(done & {shard.shard_id for shard in plan.shards}):
         for name in plan.annotated:
             facts = read_facts(plan.root, f"{plan.columns.folders[name]}/{shard_id}.parquet")
             failed.update(facts["failed"])

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from pipeline.recipe.rule_columns import nearest
+from pipeline.recipe.rule_columns import spelling_hint
 from pipeline.recipe.yaml_source import Path, Source
 
 NOT_IN_A_RECIPE = {"workers", "address", "output", "threads"}
@@ -17,7 +17,7 @@ LIMITS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
 
 
 def expected(field: FieldInfo) -> str:
-    """What a value of this key must be: `auto, cpu or cuda`, `a whole number >= 1 or null`."""
+    """What a value of this key must be, in words: `auto, cpu or cuda`, `a whole number >= 1 or null`."""
     return _phrase(field.annotation, field.metadata)
 
 
@@ -70,23 +70,23 @@ def keys(model: type[BaseModel], prefix: Path = ()) -> Iterator[tuple[Path, Fiel
 def _at(model: type[BaseModel], path: Path) -> FieldInfo | type[BaseModel] | None:
     """The field at a path of the data; a model where the path ends at a rule; None where nothing is known."""
     current: type[BaseModel] | None = model
-    found: FieldInfo | type[BaseModel] | None = model
+    node: FieldInfo | type[BaseModel] | None = model
     mapping = False
     for part in path:
         if mapping:
-            mapping, found = False, current
+            mapping, node = False, current
             continue
         if current is None or part not in current.model_fields:
             return None
-        found = current.model_fields[part]
-        mapping = get_origin(found.annotation) is dict
-        current = _inner(found.annotation)
-    return found
+        node = current.model_fields[part]
+        mapping = get_origin(node.annotation) is dict
+        current = _inner(node.annotation)
+    return node
 
 
 def problems(error: ValidationError, model: type[BaseModel], source: Source, at: Path = ()) -> list[str]:
-    """One line for each wrong key: where it is, what is wrong, what to write. In the order of the keys. `at`: where in the data
-    the model's keys are."""
+    """One line for each wrong key, in the order of the keys: where it is, what is wrong, what to write. `at` is where in the
+    data the model's keys are."""
     data: Any = source.data
     for part in at:
         data = data[part]
@@ -117,13 +117,13 @@ def _reason(item: dict[str, Any], path: Path, model: type[BaseModel], at: Path) 
     if kind == "value_error":
         return f"{dotted}: {item['ctx']['error']}" if dotted else str(item["ctx"]["error"])
     if kind == "string_pattern_mismatch" and "[key]" in item["loc"]:
-        what = "stage" if path[0] == "stages" else "rule"
-        return f"{dotted}: a {what}'s name has small letters, digits and _ and starts with a letter"
+        noun = "stage" if path[0] == "stages" else "rule"
+        return f"{dotted}: a {noun}'s name has small letters, digits and _ and starts with a letter"
     field = _at(model, path) or _at(model, path[:-1])
-    wanted = expected(field) if isinstance(field, FieldInfo) else "a mapping"
+    expectation = expected(field) if isinstance(field, FieldInfo) else "a mapping"
     if kind == "missing":
-        return f"{dotted}: missing; expected {wanted}"
-    return f"{dotted}: expected {wanted}, not {item['input']!r}{_hint(item['input'])}"
+        return f"{dotted}: missing; expected {expectation}"
+    return f"{dotted}: expected {expectation}, not {item['input']!r}{_hint(item['input'])}"
 
 
 def _hint(value: Any) -> str:
@@ -146,7 +146,7 @@ def _instead(path: Path, model: type[BaseModel]) -> str:
     owner = parent if isinstance(parent, type) else _inner(parent.annotation) if parent else model
     siblings = list(owner.model_fields) if owner else []
     elsewhere = {".".join(key): key[-1] for key, _ in keys(model)}
-    same = [dotted for dotted, last in elsewhere.items() if last == path[-1]]
-    if nearest(path[-1], siblings):
-        return nearest(path[-1], siblings)
-    return f"; did you mean {same[0]}?" if same else f"; valid here: {', '.join(siblings)}"
+    matches = [dotted for dotted, last in elsewhere.items() if last == path[-1]]
+    if spelling_hint(path[-1], siblings):
+        return spelling_hint(path[-1], siblings)
+    return f"; did you mean {matches[0]}?" if matches else f"; valid here: {', '.join(siblings)}"

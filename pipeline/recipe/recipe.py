@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.further_stages import asked_for
+from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.messages import problems
 from pipeline.recipe.rule_columns import ADDED, Column, columns_with
 from pipeline.recipe.rules import STRICT, Name, Rule, columns_read
@@ -67,7 +67,7 @@ class Recipe(BaseModel):
 
     @property
     def columns(self) -> Mapping[str, Column]:
-        """What its rules may read, by name."""
+        """The columns that its rules may read, by name."""
         return columns_with(self._added)
 
     def read_by_rules(self) -> dict[str, tuple[str, ...]]:
@@ -109,7 +109,7 @@ class Recipe(BaseModel):
 
 
 def presets() -> list[str]:
-    """Names of the recipes in the package."""
+    """The names of the recipes in the package, sorted."""
     return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -123,7 +123,7 @@ def load(name_or_path: str, overrides: Sequence[str] = (), stages: Sequence[str]
     and line (or override) and what to write instead."""
     source = _read(name_or_path)
     apply(source, overrides)
-    return validated(source, asked_for(source, stages))
+    return validated(source, requested_stages(source, stages))
 
 
 def validated(source: Source, added: Sequence[Added]) -> Recipe:
@@ -135,8 +135,8 @@ def validated(source: Source, added: Sequence[Added]) -> Recipe:
 
 
 def _read(name_or_path: str) -> Source:
-    known = presets()
-    if name_or_path in known:
+    names = presets()
+    if name_or_path in names:
         return parse(f"{name_or_path}.yaml (preset)", (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8"))
     path = Path(name_or_path)
     try:
@@ -144,14 +144,14 @@ def _read(name_or_path: str) -> Source:
     except UnicodeDecodeError:
         raise RecipeError(f"{name_or_path} is not a text file in UTF-8") from None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        close = get_close_matches(path.name.removesuffix(".yaml"), known, n=1, cutoff=0.5)
+        close = get_close_matches(path.name.removesuffix(".yaml"), names, n=1, cutoff=0.5)
         guess = f"did you mean {close[0]}? " if close else ""
-        raise RecipeError(f"no preset and no file {name_or_path}; {guess}presets: {', '.join(known)}") from None
+        raise RecipeError(f"no preset and no file {name_or_path}; {guess}presets: {', '.join(names)}") from None
 
 
 def select_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the verdicts of the same columns: the rules, their order and names, and the seed
-    where a rule is calibrated on shuffled pairs."""
+    """A digest that changes with whatever changes the verdicts of the same columns: the rules, their order and names, and the
+    seed where a rule is calibrated on shuffled pairs."""
     calibrated = any(rule.null_quantile is not None for rule in recipe.filters.values())
     return digest([[[name, _meaning(rule)] for name, rule in recipe.filters.items()], recipe.seed if calibrated else None])
 
@@ -169,7 +169,7 @@ def _meaning(rule: Rule) -> dict[str, Any]:
 
 
 def classes_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the centroids, levels and ids for the same embeddings and verdicts."""
+    """A digest that changes with whatever changes the centroids, levels and ids for the same embeddings and verdicts."""
     classes = recipe.classes
     if classes.fit_on not in FITTED_HERE:
         return digest(classes.fit_on)
@@ -178,13 +178,13 @@ def classes_identity(recipe: Recipe) -> str:
 
 
 def names_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the names of the same classes, and what is reported of them."""
+    """A digest that changes with whatever changes the names of the same classes, and what is reported of them."""
     classes = recipe.classes
     return digest([float(classes.text_weight), classes.reference_column, recipe.seed])
 
 
 def labels_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the labels for the same centroids."""
+    """A digest that changes with whatever changes the labels for the same centroids."""
     classes = recipe.classes
     searched = [classes.search, classes.search == "auto" and float(classes.recall)]
     weight = "auto" if classes.temperature == "auto" else float(classes.temperature)
@@ -193,12 +193,12 @@ def labels_identity(recipe: Recipe) -> str:
 
 
 def balance_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes how often each sample is exported, for the same labels."""
+    """A digest that changes with whatever changes the number of times that each sample is exported, for the same labels."""
     export = recipe.export
     return digest([export.balance, export.balance and [export.multiplier, export.balance_order, recipe.seed]])
 
 
 def export_identity(recipe: Recipe) -> str:
-    """Changes with whatever changes the output shards for the same verdicts, labels and copies."""
+    """A digest that changes with whatever changes the output shards for the same verdicts, labels and copies."""
     export = recipe.export
     return digest([export.shard_size, [export.group, recipe.seed] if export.shuffle else None])

@@ -13,7 +13,7 @@ from pipeline.recipe.messages import expected, keys
 from pipeline.recipe.recipe import Recipe, load, presets
 from pipeline.recipe.rule_columns import COLUMNS
 from pipeline.recipe.rules import Rule
-from pipeline.recipe.wording import in_words
+from pipeline.recipe.wording import bound_in_words
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -40,7 +40,7 @@ def _rows(model: type[BaseModel]) -> Iterable[tuple[str, ...]]:
 
 
 def blocks() -> dict[str, str]:
-    """Markdown by the name of its marker."""
+    """The generated parts of the document in Markdown, by the name of their marker."""
     rule = [(name, kind, "the rule's name" if name == "`column`" else default, doc) for name, kind, default, doc in _rows(Rule)]
     columns = [(f"`{c.name}`", str(c.type), c.origin, c.doc) for c in COLUMNS.values()]
     return {
@@ -54,19 +54,19 @@ def blocks() -> dict[str, str]:
 def _preset(name: str) -> str:
     recipe = load(name)
     rules = _table(("rule", "column", "kept when"),
-                   [(f"`{rule}`", f"`{r.column}`", in_words(r)) for rule, r in recipe.filters.items()])
+                   [(f"`{rule}`", f"`{r.column}`", bound_in_words(r)) for rule, r in recipe.filters.items()])
     conditions = "".join(f"\n- {condition}" for condition in recipe.conditions)
     parts = [f"### `{name}`", recipe.source, f"Model: `{recipe.model.label}`.", rules]
     return "\n\n".join([*parts, f"Not checked, or otherwise than in the source:\n{conditions}"] if conditions else parts)
 
 
 def rewritten(text: str) -> str:
-    """The document with every generated part as it must be."""
+    """The document with every generated part as it must be. Raises ValueError where a marker is missing or there twice."""
     for name, block in blocks().items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, found = pattern.subn(lambda match, block=block: match[1] + block + "\n" + match[2], text)  # type: ignore[misc]
-        if found != 1:
-            raise ValueError(f"the document has {found} parts marked {name}, not one")
+        text, count = pattern.subn(lambda match, block=block: match[1] + block + "\n" + match[2], text)  # type: ignore[misc]
+        if count != 1:
+            raise ValueError(f"the document has {count} parts marked {name}, not one")
     return text
 
 

@@ -24,6 +24,7 @@ class Column:
 
     @property
     def kind(self) -> Literal["number", "truth", "text"]:
+        """Which conditions fit it: those of numbers, truth values or text."""
         if pa.types.is_boolean(self.type):
             return "truth"
         return "text" if pa.types.is_string(self.type) else "number"
@@ -53,12 +54,12 @@ def _named(origin: str, fields: Iterable[pa.Field]) -> dict[str, Column]:
 
 
 def _columns() -> dict[str, Column]:
-    found: dict[str, Column] = {}
+    columns: dict[str, Column] = {}
     written = {"samples": schemas.SAMPLES, **{name: core.schema for name, core in CORE.items()}}
     for origin, fields in {**written, **OVER_THE_RUN}.items():
         for name, column in _named(origin, fields).items():
-            found.setdefault(name, column)   # uid is the source's
-    return found
+            columns.setdefault(name, column)   # uid is the source's
+    return columns
 
 
 COLUMNS: Mapping[str, Column] = _columns()
@@ -69,24 +70,24 @@ ADDED = "added"
 
 def columns_with(added: Iterable[Added]) -> Mapping[str, Column]:
     """The columns of a recipe that asks for these further stages."""
-    return {**COLUMNS} | {name: column for one in added for name, column in _named(one.name, one.schema).items()}
+    return {**COLUMNS} | {name: column for stage in added for name, column in _named(stage.name, stage.schema).items()}
 
 
-def known(context: Any) -> Mapping[str, Column]:
+def columns_in_context(context: Any) -> Mapping[str, Column]:
     """The columns of the recipe that is being validated: pydantic's context holds its further stages under `ADDED`."""
     return columns_with(context[ADDED]) if context else COLUMNS
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def spelling_hint(name: str, valid: Iterable[str]) -> str:
     """A half sentence that suggests the nearest valid name; empty when none is near."""
     close = get_close_matches(name, list(valid), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def column_named(name: str, columns: Mapping[str, Column] = COLUMNS) -> Column:
-    """Raises ValueError with the nearest valid column."""
+    """The column of this name. Raises ValueError, which suggests the nearest valid one, where there is none."""
     if name in columns:
         return columns[name]
     if name in CLASS_COLUMNS:
         raise ValueError(f"a rule cannot read {name}: classes are made from what the rules keep")
-    raise ValueError(f"no stage writes a column {name}" + (nearest(name, columns) or f": choose one of {', '.join(columns)}"))
+    raise ValueError(f"no stage writes a column {name}" + (spelling_hint(name, columns) or f": choose one of {', '.join(columns)}"))

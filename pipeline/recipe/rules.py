@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from pipeline.recipe.rule_columns import COLUMNS, Column, column_named, known
+from pipeline.recipe.rule_columns import COLUMNS, Column, column_named, columns_in_context
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,20 @@ class Bound(BaseModel):
     """the value is this; for true/false, text and whole numbers"""
 
     @property
-    def given(self) -> dict[str, object]:
+    def conditions(self) -> dict[str, object]:
         """The conditions that are set, by name."""
         conditions = {name: getattr(self, name) for name in _conditions(type(self))}
         return {name: value for name, value in conditions.items() if value is not None}
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        given = self.given
-        if not given:
+        conditions = self.conditions
+        if not conditions:
             raise ValueError("has no bound: give one of " + ", ".join(_conditions(type(self))))
         for side in (LOWER, UPPER):
-            both = [name for name in side if name in given]
-            if len(both) > 1:
-                raise ValueError(f"has both {both[0]} and {both[1]}: keep one")
+            conflicting = [name for name in side if name in conditions]
+            if len(conflicting) > 1:
+                raise ValueError(f"has both {conflicting[0]} and {conflicting[1]}: keep one")
         self._not_empty()
         return self
 
@@ -85,7 +85,7 @@ class Bound(BaseModel):
 
     def misfit(self, column: Column) -> str | None:
         """Why a condition does not fit the column's type; None when all do."""
-        for name, value in self.given.items():
+        for name, value in self.conditions.items():
             reason = _misfit(name, value, column)
             if reason:
                 return reason
@@ -107,9 +107,9 @@ def _misfit(condition: str, value: object, column: Column) -> str | None:
         return None if fits else f"{column.name} is true or false: use equals: true or equals: false"
     if column.kind == "number" and pa.types.is_floating(column.type):
         return f"{condition} does not fit {column.name}, which is a decimal number: use min, max, above or below"
-    wanted = int if column.kind == "number" else str
+    kind = int if column.kind == "number" else str
     values = value if isinstance(value, tuple) else (value,)
-    wrong = [item for item in values if not isinstance(item, wanted) or isinstance(item, bool)]
+    wrong = [item for item in values if not isinstance(item, kind) or isinstance(item, bool)]
     return f"{condition} of {column.name} must be {_words(column)}, not {wrong[0]!r}" if wrong else None
 
 
@@ -139,7 +139,7 @@ class Rule(Bound):
 
     @model_validator(mode="after")
     def _columns_fit(self, info: ValidationInfo) -> Self:
-        columns = known(info.context)
+        columns = columns_in_context(info.context)
         bounds: list[tuple[str, Bound, str]] = [(self.column, self, "")]
         bounds += [(name, bound, f"unless.{name}: ") for name, bound in self.unless.items()]
         for name, bound, prefix in bounds:
@@ -153,6 +153,7 @@ class Rule(Bound):
 
     @property
     def reads(self) -> tuple[str, ...]:
+        """The columns that the rule looks at, its own first."""
         return (self.column, *self.unless)
 
 
@@ -161,7 +162,7 @@ Rules = Mapping[str, Rule]
 
 def columns_read(rules: Rules, columns: Mapping[str, Column] = COLUMNS) -> dict[str, tuple[str, ...]]:
     """The columns that rules read, by who writes them; `columns` are those of their recipe (`Recipe.columns`)."""
-    found: dict[str, list[str]] = {}
+    by_origin: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for rule in rules.values() for name in rule.reads):
-        found.setdefault(columns[name].origin, []).append(name)
-    return {origin: tuple(names) for origin, names in found.items()}
+        by_origin.setdefault(columns[name].origin, []).append(name)
+    return {origin: tuple(names) for origin, names in by_origin.items()}

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
-from pipeline.recipe.rule_columns import column_named, known
+from pipeline.recipe.rule_columns import column_named, columns_in_context
 from pipeline.recipe.rules import STRICT
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -163,7 +163,7 @@ class Classes(BaseModel):
     @model_validator(mode="after")
     def _reference_is_known(self, info: ValidationInfo) -> Self:
         if self.reference_column and not self.reference_column.startswith(JSON):
-            column_named(self.reference_column, known(info.context))
+            column_named(self.reference_column, columns_in_context(info.context))
         return self
 
 

@@ -7,18 +7,19 @@ PHRASES = {"min": "at least {}", "max": "at most {}", "above": "above {}", "belo
            "null_quantile": "at least the {} quantile of shuffled pairs"}
 
 
-def in_words(bound: Bound, threshold: Threshold | None = None) -> str:
-    """A bound for people: `at least 0.28`, `below 3, or caption_words at most 1`."""
+def bound_in_words(bound: Bound, threshold: Threshold | None = None) -> str:
+    """A bound for people: `at least 0.28`, `below 3, or caption_words at most 1`. A relative bound is followed by its threshold
+    of the run, where there is one."""
     parts = []
-    for name, value in bound.given.items():
-        parts.append(PHRASES[name].format(_shown(value)))
+    for name, value in bound.conditions.items():
+        parts.append(PHRASES[name].format(_value_text(value)))
         if threshold is not None and name in ("fraction", "null_quantile"):
             parts[-1] += f" (here {threshold.value:.4g})"
-    alternatives = [f"{name} {in_words(other)}" for name, other in bound.unless.items()] if isinstance(bound, Rule) else []
+    alternatives = [f"{name} {bound_in_words(other)}" for name, other in bound.unless.items()] if isinstance(bound, Rule) else []
     return ", or ".join([" and ".join(parts), *alternatives])
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

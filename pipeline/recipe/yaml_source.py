@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.rule_columns import nearest
+from pipeline.recipe.rule_columns import spelling_hint
 from pipeline.recipe.rules import LOWER, UPPER
 
 Path = tuple[str, ...]
@@ -34,12 +34,13 @@ class Source:
         below = [text for key, text in self.overridden.items() if key[:len(path)] == path]
         if below:
             return f"--set {below[0]}"
-        known = [self.lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in self.lines]
-        return f"{self.name}:{known[0]}" if known else self.name
+        lines = [self.lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in self.lines]
+        return f"{self.name}:{lines[0]}" if lines else self.name
 
 
 def parse(name: str, text: str) -> Source:
-    """The YAML of a recipe. Raises RecipeError with the line for what is not YAML, not a mapping, or set twice."""
+    """A recipe from its YAML; `name` stands in messages. Raises RecipeError with the line for what is not YAML, not a mapping,
+    or set twice."""
     try:
         data = _plain(name, text)
         node = yaml.compose(text, yaml.SafeLoader)
@@ -70,9 +71,9 @@ def _keys(node: yaml.Node | None, path: Path) -> Iterator[tuple[Path, int]]:
     """Every key with its line, parents first."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = (*path, str(key.value))
-            yield here, key.start_mark.line + 1
-            yield from _keys(value, here)
+            key_path = (*path, str(key.value))
+            yield key_path, key.start_mark.line + 1
+            yield from _keys(value, key_path)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield (*path, str(index)), item.start_mark.line + 1
@@ -86,9 +87,9 @@ def apply(source: Source, overrides: Sequence[str]) -> None:
     the file's (and the model that the file's bound was made for).
     """
     for text in overrides:
-        key, found, value = text.partition("=")
+        key, equals, value = text.partition("=")
         path = tuple(part.strip() for part in key.split("."))
-        if not found or not all(path):
+        if not equals or not all(path):
             raise RecipeError(f"--set {text}: write key=value, the key with dots: filters.clip_similarity.min=0.25")
         try:
             parsed = _plain(f"--set {text}", value)
@@ -101,25 +102,25 @@ def apply(source: Source, overrides: Sequence[str]) -> None:
         if len(path) == 3 and path[0] == "filters":
             _replace_bounds(source, section, path)
         section[path[-1]] = parsed
-        source.overridden = {other: said for other, said in source.overridden.items() if other[:len(path)] != path}
+        source.overridden = {other: origin for other, origin in source.overridden.items() if other[:len(path)] != path}
         source.overridden[path] = text
 
 
 def _section(source: Source, path: Path, text: str) -> Data:
     """The mapping at a path, made where it is missing."""
-    here = source.data
+    section = source.data
     for length, part in enumerate(path, start=1):
-        if here.get(part) is None:
-            here[part] = {}
-        if not isinstance(here[part], dict):
-            raise RecipeError(f"--set {text}: {'.'.join(path[:length])} is not a section, it is set to {here[part]!r}")
-        here = here[part]
-    return here
+        if section.get(part) is None:
+            section[part] = {}
+        if not isinstance(section[part], dict):
+            raise RecipeError(f"--set {text}: {'.'.join(path[:length])} is not a section, it is set to {section[part]!r}")
+        section = section[part]
+    return section
 
 
 def _remove(rules: Data, name: str, text: str) -> None:
     if name not in rules:
-        raise RecipeError(f"--set {text}: there is no rule {name} to remove" + nearest(name, rules))
+        raise RecipeError(f"--set {text}: there is no rule {name} to remove" + spelling_hint(name, rules))
     del rules[name]
 
 

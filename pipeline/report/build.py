@@ -9,21 +9,20 @@ from typing import Any
 
 import yaml
 
-from pipeline.curation import ledger_of
-from pipeline.errors import RootError
+from pipeline.export.stored import has_export, stored_shardlist
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
 from pipeline.quantities import size
-from pipeline.queries.simulate import stored_thresholds
 from pipeline.recipe.rules import Rule, Threshold
-from pipeline.recipe.wording import in_words
-from pipeline.report.clocks import Clock, clock, spendings
-from pipeline.report.data import Gap, Quarantined, ReportData, Run, Step
+from pipeline.recipe.wording import bound_in_words
+from pipeline.report.clocks import Clock, read_clock, spendings
+from pipeline.report.data import Gap, Quarantined, ReportData, RunFacts, Step
 from pipeline.report.page import render
-from pipeline.report.pairs import Pairs, find_classes, find_entities, find_pairs
-from pipeline.report.pictures import Album, album, spread
-from pipeline.report.survey import Survey, survey
+from pipeline.report.pairs import DuplicatePairs, find_classes, find_entities, find_pairs
+from pipeline.report.pictures import Pictures, evenly_spread, read_pictures
+from pipeline.report.survey import Survey, survey_samples
 from pipeline.select.ledger import Ledger
+from pipeline.select.stored import require_ledger, stored_ledger, stored_null_distribution, stored_thresholds
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
 from schemas.reasons import ClipFault, ImageFault, SampleFault
 
@@ -55,20 +54,21 @@ def write_report(plan: Plan) -> None:
 
 
 def report_data(plan: Plan) -> ReportData:
-    if not plan.root.exists(f"{plan.verdicts}/ledger.json"):
-        raise RootError(f"{plan.root.url} has no verdicts yet: run its command again first")
-    ledger, times = ledger_of(plan), clock(plan.root)
-    scanned = spread(plan.shards, SCANNED)
-    seen = survey(plan, scanned, stored_thresholds(plan), null_shares(plan))
-    removed = [one.row for verdict, examples in seen.examples.items() if verdict.startswith(REJECTED) for one in examples]
+    """Everything the report of a run shows, read from its root and its input shards. Raises RootError before the verdicts exist."""
+    require_ledger(plan.root, plan.verdicts)
+    ledger, times = stored_ledger(plan.root, plan.verdicts), read_clock(plan.root)
+    scanned = evenly_spread(plan.shards, SCANNED)
+    survey = survey_samples(plan, scanned, stored_thresholds(plan.root, plan.verdicts), null_shares(plan))
+    rejected = [examples for verdict, examples in survey.examples.items() if verdict.startswith(REJECTED)]
+    removed = [example.row for examples in rejected for example in examples]
     pairs, classes, entities = find_pairs(plan, removed), find_classes(plan, scanned), find_entities(plan, scanned)
-    chosen = [one.row for examples in seen.examples.values() for one in examples]
-    pictures = album(plan, [*chosen, *pairs.wanted, *classes.wanted, *entities.wanted])
+    rows = [example.row for examples in survey.examples.values() for example in examples]
+    pictures = read_pictures(plan, [*rows, *pairs.row_ids, *classes.row_ids, *entities.row_ids])
     return ReportData(
         run_facts(plan, times), ledger.read, ledger.kept,
-        steps=tuple(steps(plan, ledger, seen, pictures, pairs)),
-        kept_pictures=tuple(pictures.picture(one.row, one.value) for one in seen.examples.get(KEPT, ())),
-        gaps=tuple(gaps(plan, ledger)), quarantined=tuple(quarantined(plan, ledger)), histograms=seen.histograms,
+        steps=tuple(steps(plan, ledger, survey, pictures, pairs)),
+        kept_pictures=tuple(pictures.picture(example.row, example.value) for example in survey.examples.get(KEPT, ())),
+        gaps=tuple(gaps(plan, ledger)), quarantined=tuple(quarantined(plan, ledger)), histograms=survey.histograms,
         duplicates=pairs.cards(pictures), classes=classes.cards(pictures), entities=entities.cards(pictures),
         class_facts=classes.facts, confusable=classes.confusable,
         stages=times.passes, shards=times.shards, retried=times.retried, recipe_yaml=recipe_yaml(plan),
@@ -77,41 +77,46 @@ def report_data(plan: Plan) -> ReportData:
 
 
 def null_shares(plan: Plan) -> tuple[float, ...]:
-    """Shares of the run's shuffled pairs by bin; empty where there were none."""
-    counts = plan.root.read_json(f"{plan.verdicts}/thresholds.json")["null"]["counts"]
+    """The null distribution of the run: the share of its shuffled pairs in each bin of `distributions.FINE`, which sum to 1; empty
+    where no pairs were shuffled."""
+    counts = stored_null_distribution(plan.root, plan.verdicts).counts
     return tuple(count / sum(counts) for count in counts) if sum(counts) else ()
 
 
-def steps(plan: Plan, ledger: Ledger, seen: Survey, pictures: Album, pairs: Pairs) -> Iterator[Step]:
-    """What failed, then every rule, in the order in which they decide; rules that took nothing stay on the list."""
-    known = list(FAULTS)
-    failed = sorted(ledger.failed, key=lambda code: (known.index(code) if code in known else len(known), code))
-    words = {FAILED + code: FAULTS.get(code, "") for code in failed}
-    thresholds = stored_thresholds(plan)
-    words |= {REJECTED + name: rule_words(rule, thresholds.get(name)) for name, rule in plan.recipe.filters.items()}
-    for verdict, explanation in words.items():
-        examples = seen.examples.get(verdict, ())
-        shots = tuple(pictures.picture(one.row, one.value or pairs.measures.get(one.row, "")) for one in examples)
-        yield Step(verdict, ledger.verdicts.get(verdict, 0), explanation, shots)
+def steps(plan: Plan, ledger: Ledger, survey: Survey, pictures: Pictures, pairs: DuplicatePairs) -> Iterator[Step]:
+    """The steps of the funnel in the order in which they decide: every fault that occurred, then every rule. A rule that rejected
+    nothing stays on the list."""
+    order = list(FAULTS)
+    failed = sorted(ledger.failed, key=lambda code: (order.index(code) if code in order else len(order), code))
+    explanations = {FAILED + code: FAULTS.get(code, "") for code in failed}
+    thresholds = stored_thresholds(plan.root, plan.verdicts)
+    explanations |= {REJECTED + name: rule_words(rule, thresholds.get(name)) for name, rule in plan.recipe.filters.items()}
+    for verdict, explanation in explanations.items():
+        examples = survey.examples.get(verdict, ())
+        thumbnails = tuple(
+            pictures.picture(example.row, example.value or pairs.measures.get(example.row, "")) for example in examples)
+        yield Step(verdict, ledger.verdicts.get(verdict, 0), explanation, thumbnails)
 
 
 def rule_words(rule: Rule, threshold: Threshold | None) -> str:
-    """`passes if language is one of en, or caption_words is below 2`."""
+    """A rule as a sentence: `passes if language is one of en, or caption_words is below 2`."""
     main = rule.model_copy(update={"unless": {}})
-    parts = [(rule.column, in_words(main, threshold)), *((name, in_words(bound)) for name, bound in rule.unless.items())]
+    alternatives = ((name, bound_in_words(bound)) for name, bound in rule.unless.items())
+    parts = [(rule.column, bound_in_words(main, threshold)), *alternatives]
     return "passes if " + ", or ".join(f"{name} is {words.removeprefix('is ')}" for name, words in parts)
 
 
-def run_facts(plan: Plan, times: Clock) -> Run:
+def run_facts(plan: Plan, times: Clock) -> RunFacts:
+    """The head of the report: recipe, root, inputs, model, start and seconds of the run, versions, and the size of its export."""
     root, recipe = plan.root, plan.recipe
-    finished = root.exists(f"{plan.export}/meta.json")
+    finished = has_export(root, plan.export)
     versions = root.read_json("run.json")["versions"]
     facts = [("numeric route", plan.route), ("seed", str(recipe.seed)), *sorted(versions.items())]
     if finished:
-        shards = root.read_json(f"{plan.export}/wids.json")["shardlist"]
+        shards = stored_shardlist(root, plan.export)
         written = sum(shard["filesize"] for shard in shards)
         facts.insert(0, ("export", f"{sum(s['nsamples'] for s in shards):,} samples in {len(shards):,} shards, {size(written)}"))
-    return Run(
+    return RunFacts(
         recipe.name, root.url, tuple(inputs(plan.shards)), len(plan.shards), recipe.model.label, times.started, times.seconds,
         tuple(facts), finished,
     )
@@ -122,13 +127,14 @@ def inputs(shards: Sequence[Shard]) -> Iterator[str]:
     folders: dict[str, list[Shard]] = {}
     for shard in shards:
         folders.setdefault(shard.url.rpartition("/")[0], []).append(shard)
-    for folder, inside in folders.items():
-        name = f"{folder}/" if len(inside) > 1 else inside[0].url
-        count = f"{len(inside):,} shards, " if len(inside) > 1 else ""
-        yield f"{name} ({count}{size(sum(shard.size for shard in inside))})"
+    for folder, members in folders.items():
+        name = f"{folder}/" if len(members) > 1 else members[0].url
+        count = f"{len(members):,} shards, " if len(members) > 1 else ""
+        yield f"{name} ({count}{size(sum(shard.size for shard in members))})"
 
 
 def gaps(plan: Plan, ledger: Ledger) -> Iterator[Gap]:
+    """The parts of input shards that could not be read, each under the name of its shard in the inputs."""
     names = {shard.shard_id: shard.relative for shard in plan.shards}
     for gap in ledger.gaps:
         missing = "" if gap["samples"] is None else f" ({gap['samples']:,} samples missing)"
@@ -136,20 +142,22 @@ def gaps(plan: Plan, ledger: Ledger) -> Iterator[Gap]:
 
 
 def quarantined(plan: Plan, ledger: Ledger) -> Iterator[Quarantined]:
+    """The input shards that were given up, each with its number of attempts and its last error."""
     for shard_id in ledger.quarantined:
         entry = plan.root.read_json(f"quarantine/{shard_id}.json")
         yield Quarantined(entry["url"], entry["attempts"], str(entry["error"]))
 
 
 def recipe_yaml(plan: Plan) -> str:
+    """The recipe with all its defaults, as YAML."""
     stored = plan.recipe.model_dump(mode="json", exclude_none=True)
     return str(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True, width=100))
 
 
-def notes(plan: Plan, scanned: Sequence[Shard], pictures: Album) -> Iterator[str]:
-    """How the numbers of the page were made, where it is not plain."""
+def notes(plan: Plan, scanned: Sequence[Shard], pictures: Pictures) -> Iterator[str]:
+    """Sentences on how the numbers of the page were made, where a reader could take them for something else."""
     recipe = plan.recipe
-    null = plan.root.read_json(f"{plan.verdicts}/thresholds.json")["null"]["pairs"]
+    null = stored_null_distribution(plan.root, plan.verdicts).pairs
     if null:
         yield (f"Shuffled pairs: {null:,} images of this run, each with the caption of another. Similarities are this "
                "model's own: a bound for one model means nothing for another.")
@@ -170,12 +178,13 @@ def notes(plan: Plan, scanned: Sequence[Shard], pictures: Album) -> Iterator[str
 
 
 def entity_note(calibration: dict[str, Any], min_count: int) -> str:
+    """One sentence on the calibrated bound of z; `calibration` is what calibration.json holds."""
     facts, threshold = calibration["facts"], calibration["threshold"]
     rate = f"{100 * facts['false_positive_rate']:.3g} %"
     if facts["null"] == "normal":
-        how = f"too few mentions for a null of this run's own, so z is taken as normal and {rate} are let through"
+        origin = f"too few mentions for a null of this run's own, so z is taken as normal and {rate} are let through"
     else:
-        how = f"{rate} of the {facts['null_mentions']:,} mentions of shuffled pairs reach it"
+        origin = f"{rate} of the {facts['null_mentions']:,} mentions of shuffled pairs reach it"
     share = "" if facts["confirmed_share"] is None else f" {100 * facts['confirmed_share']:.1f} % of the run's own mentions do."
-    cut = "" if min_count == 1 else f" Entities of fewer than {min_count} samples are dropped."
-    return f"Entities are confirmed from z = {threshold:.2f}: {how}.{share}{cut}"
+    rare = "" if min_count == 1 else f" Entities of fewer than {min_count} samples are dropped."
+    return f"Entities are confirmed from z = {threshold:.2f}: {origin}.{share}{rare}"

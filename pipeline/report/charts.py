@@ -49,7 +49,9 @@ def histogram(
     column: str, edges: Sequence[float], kept: NDArray[np.floating], removed: NDArray[np.floating],
     null: NDArray[np.floating] | None = None
 ) -> Histogram:
-    """Counts values into bins [edge, next edge). NaN counts as `without`."""
+    """Counts the values of kept and removed samples (floating point [n] and [m]) into bins [edge, next edge). NaN counts as
+    `without`; a value outside the edges counts in the outermost bin and as `beyond`. `null` [pairs] gives the shares of the null
+    distribution."""
     inner = np.asarray(edges[1:-1], dtype=np.float64)
     values = np.concatenate([kept, removed])
 
@@ -71,12 +73,12 @@ SEEN = 1e-4
 """Share of the null distribution below which a bin counts as empty."""
 
 
-def growing_edges(first: float, whole: bool, bounds: Sequence[float] = (), high: float = 1e12) -> list[float]:
+def growing_edges(first: float, integers: bool, bounds: Sequence[float] = (), high: float = 1e12) -> list[float]:
     """Edges for what has no upper end: each bin an eighth wider than the one before, at least 1 where values are whole.
     The edge nearest to each bound moves to it, so that no bin has values on both sides of a bound."""
     edges = [first]
     while edges[-1] < high:
-        edges.append(max(edges[-1] + 1, float(round(edges[-1] * 1.125))) if whole else edges[-1] * 1.05)
+        edges.append(max(edges[-1] + 1, float(round(edges[-1] * 1.125))) if integers else edges[-1] * 1.05)
     for bound in bounds:
         nearest = min(range(len(edges)), key=lambda i: abs(edges[i] - bound))
         if 0 < nearest < len(edges) - 1 and edges[nearest - 1] < bound < edges[nearest + 1]:
@@ -85,18 +87,19 @@ def growing_edges(first: float, whole: bool, bounds: Sequence[float] = (), high:
 
 
 def trimmed(data: Histogram) -> Histogram:
-    """The part of the axis where there is something (samples, null distribution or bounds), in at most MOST_BINS bins."""
+    """The same histogram over the part of the axis that has samples, null distribution or bounds, with neighbouring bins merged
+    into at most MOST_BINS."""
     count = len(data.kept)
-    held = np.add(data.kept, data.removed) > 0
+    filled = np.add(data.kept, data.removed) > 0
     if data.null:
-        held |= np.asarray(data.null) > SEEN
+        filled |= np.asarray(data.null) > SEEN
     for value, _ in data.bounds:
-        held[np.clip(np.searchsorted(data.edges, value, side="right") - 1, 0, count - 1)] = True
-    found = np.flatnonzero(held)
-    if not len(found):
+        filled[np.clip(np.searchsorted(data.edges, value, side="right") - 1, 0, count - 1)] = True
+    occupied = np.flatnonzero(filled)
+    if not len(occupied):
         return data
-    factor = -(-int(found[-1] - found[0] + 1) // MOST_BINS)
-    first, last = int(found[0]) // factor * factor, min(-(-int(found[-1] + 1) // factor) * factor, count)
+    factor = -(-int(occupied[-1] - occupied[0] + 1) // MOST_BINS)
+    first, last = int(occupied[0]) // factor * factor, min(-(-int(occupied[-1] + 1) // factor) * factor, count)
     starts = np.arange(first, last, factor)
 
     def merged(values: Sequence[float]) -> list[Any]:
@@ -110,7 +113,7 @@ def trimmed(data: Histogram) -> Histogram:
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round values between low and high, about as many as asked for."""
+    """Round values between low and high, `about` many, ascending."""
     if not high > low:
         return [low]
     rough = (high - low) / about
@@ -124,10 +127,10 @@ def growing_ticks(low: float, high: float) -> list[float]:
     """The values 1, 2 and 5 times a power of ten between low and high, or only the powers where that is many; `low` > 0."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1, 2, 5), (1,)):
-        found = [d * 10.0**power for power in powers for d in digits if low <= d * 10.0**power <= high]
-        if len(found) <= 8:
+        values = [d * 10.0**power for power in powers for d in digits if low <= d * 10.0**power <= high]
+        if len(values) <= 8:
             break
-    return found
+    return values
 
 
 class Bar(NamedTuple):
@@ -158,11 +161,11 @@ class Plot(NamedTuple):
     wording: str
 
 
-def apart(marks: Sequence[Mark], least: float = 5) -> list[Mark]:
-    """Those whose wordings do not run into the one before."""
+def apart(marks: Sequence[Mark], distance: float = 5) -> list[Mark]:
+    """The marks without those whose wording would run into the one before: nearer than `distance` percent of the plot."""
     kept: list[Mark] = []
     for mark in marks:
-        if not kept or mark.at - kept[-1].at >= least:
+        if not kept or mark.at - kept[-1].at >= distance:
             kept.append(mark)
     return kept
 

@@ -20,12 +20,12 @@ LIMITS = {
 class Top(Generic[T]):
     """The first items of a list that has `total`."""
 
-    shown: tuple[T, ...] = ()
+    items: tuple[T, ...] = ()
     total: int = 0
 
     def __post_init__(self) -> None:
-        if self.total < len(self.shown):
-            raise ValueError(f"{len(self.shown)} items are shown of a list of {self.total}")
+        if self.total < len(self.items):
+            raise ValueError(f"{len(self.items)} items are shown of a list of {self.total}")
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,12 @@ class Step:
 
     @property
     def outcome(self) -> str:
+        """`rejected` or `failed`."""
         return self.reason.partition(":")[0]
 
     @property
     def name(self) -> str:
+        """The rule, or the code of the fault."""
         return self.reason.partition(":")[2]
 
 
@@ -94,6 +96,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassEntity:
+    """An entity that stands out in a class, and by how much: its share in the class / its share in all."""
+
     name: str
     lift: float
 
@@ -163,7 +167,7 @@ class Spending:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFacts:
     """The facts of a run that stand at the head of its report."""
 
     recipe: str
@@ -182,7 +186,7 @@ class Run:
 class ReportData:
     """Everything the page shows. `steps` stand in the order in which they decide; the first histogram is drawn large."""
 
-    run: Run
+    run: RunFacts
     read: int
     kept: int
     steps: tuple[Step, ...] = ()
@@ -206,9 +210,10 @@ class ReportData:
     """Name and value: how good the classes are."""
     confusable: tuple[Confusable, ...] = ()
     spendings: tuple[Spending, ...] = ()
-    """Of the passes that took longest."""
+    """Where the time of the longest passes went."""
 
     def removed(self, outcome: str) -> int:
+        """How many samples an outcome (`rejected` or `failed`) removed."""
         return sum(step.count for step in self.steps if step.outcome == outcome)
 
     @property

@@ -33,8 +33,8 @@ class Limit(NamedTuple):
     words: str
 
 
-def charted(rules: Rules, columns: Known = COLUMNS) -> list[str]:
-    """Similarity first, then what the rules read, then the usual columns, as many as are drawn; numbers only."""
+def charted_columns(rules: Rules, columns: Known = COLUMNS) -> list[str]:
+    """The numeric columns that a report draws, MOST at most: similarity first, then what the rules read, then the usual ones."""
     direct = [rule.column for rule in rules.values()]
     besides = [name for rule in rules.values() for name in rule.unless]
     names = dict.fromkeys([SIMILARITY, *direct, *USUAL, *besides])
@@ -43,29 +43,30 @@ def charted(rules: Rules, columns: Known = COLUMNS) -> list[str]:
 
 def limits(column: str, bound: Bound, threshold: Threshold | None = None, columns: Known = COLUMNS) -> Iterator[Limit]:
     """The numbers at which a bound on this column decides."""
-    whole = pa.types.is_integer(columns[column].type)
-    for name, value in bound.given.items():
+    integers = pa.types.is_integer(columns[column].type)
+    for name, value in bound.conditions.items():
         if name in ("fraction", "null_quantile") and threshold is not None:
             yield Limit(threshold.value, threshold.value, f"at least {threshold.value:.3g}")
         elif name in ("min", "max", "above", "below") and isinstance(value, int | float):
-            step = 1 if whole and name in ("max", "above") else 0
+            step = 1 if integers and name in ("max", "above") else 0
             yield Limit(value, value + step, PHRASES[name].format(f"{value:,}"))
 
 
 def rule_limits(name: str, rule: Rule, thresholds: Thresholds, columns: Known = COLUMNS) -> list[Limit]:
+    """The numbers at which a rule decides on its own column, with its threshold of this run; `unless` aside."""
     return list(limits(rule.column, rule, thresholds.get(name), columns))
 
 
 def bounds_on(column: str, rules: Rules, thresholds: Thresholds, columns: Known = COLUMNS) -> list[tuple[float, str]]:
     """Where the rules decide on a column, each with the rule's name unless that is the column's."""
-    found = []
+    bounds = []
     for name, rule in rules.items():
         if rule.column == column:
             prefix = "" if name == column else f"{name}: "
-            found += [(limit.at, prefix + limit.words) for limit in rule_limits(name, rule, thresholds, columns)]
+            bounds += [(limit.at, prefix + limit.words) for limit in rule_limits(name, rule, thresholds, columns)]
         if column in rule.unless:
-            found += [(limit.at, f"{name}: unless {limit.words}") for limit in limits(column, rule.unless[column], None, columns)]
-    return found
+            bounds += [(limit.at, f"{name}: unless {limit.words}") for limit in limits(column, rule.unless[column], None, columns)]
+    return bounds
 
 
 def empty_chart(column: str, rules: Rules, thresholds: Thresholds, columns: Known = COLUMNS) -> Histogram:
@@ -87,12 +88,12 @@ def empty_chart(column: str, rules: Rules, thresholds: Thresholds, columns: Know
     return Histogram(column, tuple(edges), nothing, nothing, bounds=tuple(bounds))
 
 
-def counted(chart: Histogram, column: pa.ChunkedArray, kept: NDArray[np.bool_]) -> Histogram:
-    """The chart with these values on top."""
+def with_counts(chart: Histogram, column: pa.ChunkedArray, kept: NDArray[np.bool_]) -> Histogram:
+    """The chart with the n values of a column counted in; `kept` is bool [n]. Null counts as `without`."""
     values = numbers(column)
     return chart + histogram(chart.column, chart.edges, values[kept], values[~kept])
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """float64 [n], NaN for null."""
+    """The column as float64 [n], NaN for null."""
     return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy(), np.float64)

@@ -23,7 +23,8 @@ THUMBNAIL_BYTES = 6144
 
 
 def thumbnail(pixels: NDArray[np.uint8], side: int = 112) -> bytes:
-    """A JPEG of uint8 [rows, columns, 3] whose longest side is at most `side` pixels, at most THUMBNAIL_BYTES long."""
+    """A JPEG of pixels, uint8 [rows, columns, 3], whose longest side is at most `side` pixels, at most THUMBNAIL_BYTES long.
+    Raises ValueError where that side is too large for so few bytes."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     for quality in (80, 60, 40, 20):
@@ -53,11 +54,11 @@ def cut(text: str, length: int = 160) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def percent(part: float, whole: float) -> str:
+def percent(part: float, total: float) -> str:
     """A share in words that never rounds something to nothing nor a part to everything."""
-    if not whole:
+    if not total:
         return "\N{EN DASH}"
-    share = 100 * part / whole
+    share = 100 * part / total
     if 0 < share < 0.1:
         return "<0.1 %"
     if 99.9 < share < 100:
@@ -79,14 +80,14 @@ def breakable(name: str) -> Markup:
 
 
 def image_url(jpeg: bytes) -> str:
-    """A data URL; only for what `thumbnail` made."""
+    """A data URL of a JPEG that `thumbnail` made. Raises ValueError for other bytes."""
     if not jpeg.startswith(b"\xff\xd8\xff") or len(jpeg) > THUMBNAIL_BYTES:
         raise ValueError(f"{len(jpeg)} bytes that report.thumbnail did not make")
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def status(data: ReportData) -> tuple[str, str]:
-    """Did it work? One of good, warn, bad, and a sentence."""
+    """Whether the run went well: one of good, warn and bad, and a sentence."""
     parts = [
         f"{len(items):,} {noun}{'s' if len(items) > 1 else ''}"
         for items, noun in ((data.quarantined, "quarantined shard"), (data.gaps, "unreadable part")) if items
@@ -103,7 +104,7 @@ def status(data: ReportData) -> tuple[str, str]:
 
 
 def render(data: ReportData) -> str:
-    """The page. Raises ValueError for a picture that `thumbnail` did not make."""
+    """The page as HTML. Raises ValueError for a picture that `thumbnail` did not make."""
     loader = jinja2.PackageLoader("pipeline", "assets/report")
     env = jinja2.Environment(
         loader=loader, autoescape=True, finalize=showable, undefined=jinja2.StrictUndefined,
@@ -113,10 +114,10 @@ def render(data: ReportData) -> str:
     env.filters["rate"] = lambda r: f"{r:,.0f}" if r >= 10 else f"{r:.2g}"
     style = loader.get_source(env, "report.css")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    left, funnel = data.read, []
+    remaining, funnel = data.read, []
     for step in data.steps:
-        left -= step.count
-        funnel.append((step, left))
+        remaining -= step.count
+        funnel.append((step, remaining))
     return env.get_template("report.html.jinja").render(
         data=data, run=data.run, limits=LIMITS, percent=percent, style=Markup(style), style_hash=digest,
         status=status(data), funnel=funnel,

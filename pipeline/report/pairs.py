@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.export.class_table import class_names, has_class_table, stored_class_table, stored_quality
 from pipeline.input.discovery import Shard
-from pipeline.passes.names import QUALITY
 from pipeline.plan import Plan
-from pipeline.report.class_facts import confusable, facts
+from pipeline.report.class_facts import class_facts, confusable
 from pipeline.report.data import LIMITS, ClassCard, ClassEntity, Confusable, EntityRow, Pair, Top
-from pipeline.report.pictures import Album, RowId
+from pipeline.report.pictures import Pictures, RowId
 from pipeline.store.tables import read_columns, read_table
 
 Row = Mapping[str, Any]
@@ -25,47 +25,53 @@ BATCH = 65_536
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """`rows` of the table of duplicates that are shown, and how the partner of each asked-for row was found."""
+class DuplicatePairs:
+    """The duplicate pairs that are shown (`rows` of the table of duplicates), how many there are in all, and in words how alike
+    each requested row and its partner are."""
 
     rows: tuple[Row, ...]
     total: int
     measures: Mapping[RowId, str]
 
     @property
-    def wanted(self) -> list[RowId]:
-        return [row for pair in self.rows for row in (left(pair), right(pair))]
+    def row_ids(self) -> list[RowId]:
+        """The rows whose pictures the cards need."""
+        return [row for pair in self.rows for row in (row_id(pair), partner_id(pair))]
 
-    def cards(self, pictures: Album) -> Top[Pair]:
+    def cards(self, pictures: Pictures) -> Top[Pair]:
+        """The pairs with their pictures, in the order in which they are shown."""
         return Top(tuple(
-            Pair(pictures.picture(left(pair)), pictures.picture(right(pair)), "near" if pair["kind"] == "near" else "exact",
+            Pair(pictures.picture(row_id(pair)), pictures.picture(partner_id(pair)), "near" if pair["kind"] == "near" else "exact",
                  measures(pair), pair["removed"])
             for pair in self.rows
         ), self.total)
 
 
-def left(pair: Row) -> RowId:
+def row_id(pair: Row) -> RowId:
+    """The row id of a row of a table: of the sample that is the duplicate, or of a member of a class."""
     return pair["shard_id"], pair["row"]
 
 
-def right(pair: Row) -> RowId:
+def partner_id(pair: Row) -> RowId:
+    """The row id of the preferred sample of a pair."""
     return pair["of_shard_id"], pair["of_row"]
 
 
 def measures(pair: Row) -> str:
+    """How alike the samples of a pair are, in words."""
     if pair["kind"] in EXACT:
         return EXACT[pair["kind"]]
     words = f"hamming {pair['hamming']}, correlation {pair['correlation']:.3f}"
     return words if pair["cosine"] is None else f"{words}, cosine {pair['cosine']:.2f}"
 
 
-def find_pairs(plan: Plan, rows: Iterable[RowId]) -> Pairs:
+def find_pairs(plan: Plan, rows: Iterable[RowId]) -> DuplicatePairs:
     """The pairs most worth a look: near ones that remove a sample, the least alike first, then a few exact ones.
 
     `rows`: removed samples whose measures are asked for. The table is read batch by batch.
     """
-    asked, found = set(rows), dict[RowId, str]()
-    shards = pa.array(sorted({shard_id for shard_id, _ in asked}), pa.string())
+    requested, measured = set(rows), dict[RowId, str]()
+    shards = pa.array(sorted({shard_id for shard_id, _ in requested}), pa.string())
     near: list[Row] = []
     exact: list[Row] = []
     with plan.root.open(f"{plan.duplicates}/duplicates.parquet") as file:
@@ -76,19 +82,19 @@ def find_pairs(plan: Plan, rows: Iterable[RowId]) -> Pairs:
             doubtful = batch.filter(is_near).sort_by([("removed", "descending"), ("correlation", "ascending")])
             near = heapq.nsmallest(LIMITS["pairs"], [*near, *doubtful.slice(0, LIMITS["pairs"]).to_pylist()], key=_doubt)
             exact = [*exact, *batch.filter(pc.invert(is_near)).slice(0, LIMITS["pairs"]).to_pylist()][: LIMITS["pairs"]]
-            mine = batch.filter(pc.and_(batch.column("removed"), pc.is_in(batch.column("shard_id"), shards)))
-            found.update({left(pair): measures(pair) for pair in mine.to_pylist() if left(pair) in asked})
-    few = max(EXACT_SHOWN, LIMITS["pairs"] - len(near))
-    shown = [*near[: LIMITS["pairs"] - min(few, len(exact))], *exact[:few]]
-    return Pairs(tuple(shown), total, found)
+            requested_pairs = batch.filter(pc.and_(batch.column("removed"), pc.is_in(batch.column("shard_id"), shards)))
+            measured.update({row_id(pair): measures(pair) for pair in requested_pairs.to_pylist() if row_id(pair) in requested})
+    exact_count = max(EXACT_SHOWN, LIMITS["pairs"] - len(near))
+    pairs = [*near[: LIMITS["pairs"] - min(exact_count, len(exact))], *exact[:exact_count]]
+    return DuplicatePairs(tuple(pairs), total, measured)
 
 
 def _doubt(pair: Row) -> tuple[Any, ...]:
-    return not pair["removed"], pair["correlation"], left(pair), right(pair)
+    return not pair["removed"], pair["correlation"], row_id(pair), partner_id(pair)
 
 
 @dataclass(frozen=True)
-class Classes:
+class LargestClasses:
     """The largest classes as the table has them, and the labels counted over the scanned shards."""
 
     rows: tuple[Row, ...] = ()
@@ -102,56 +108,58 @@ class Classes:
     confusable: tuple[Confusable, ...] = ()
 
     @property
-    def wanted(self) -> list[RowId]:
-        return [left(one) for row in self.rows for one in (*row["exemplars"], *row["outliers"])]
+    def row_ids(self) -> list[RowId]:
+        """The rows whose pictures the cards need."""
+        return [row_id(member) for row in self.rows for member in (*row["exemplars"], *row["outliers"])]
 
-    def cards(self, pictures: Album) -> Top[ClassCard]:
+    def cards(self, pictures: Pictures) -> Top[ClassCard]:
+        """The classes with the pictures of their exemplars and outliers, the largest first."""
         return Top(tuple(self._card(row, pictures) for row in self.rows), self.total)
 
-    def _card(self, row: Row, pictures: Album) -> ClassCard:
-        number = row["class_id"]
+    def _card(self, row: Row, pictures: Pictures) -> ClassCard:
+        class_id = row["class_id"]
         return ClassCard(
-            number, row["name"], row["named"], row["size"], row["mean_similarity"],
+            class_id, row["name"], row["named"], row["size"], row["mean_similarity"],
             tuple(ClassEntity(entity["name"], entity["lift"]) for entity in row["entities"]),
-            tuple(pictures.picture(left(one)) for one in row["exemplars"]),
-            tuple(pictures.picture(left(one)) for one in row["outliers"]),
+            tuple(pictures.picture(row_id(member)) for member in row["exemplars"]),
+            tuple(pictures.picture(row_id(member)) for member in row["outliers"]),
             row["confidence"], self.parents.get(row["parent"]),
-            None if self.labelled is None else self.labelled[number], None if self.weights is None else self.weights.get(number),
+            None if self.labelled is None else self.labelled[class_id],
+            None if self.weights is None else self.weights.get(class_id),
         )
 
 
-def find_classes(plan: Plan, scanned: Sequence[Shard]) -> Classes:
-    path = f"{plan.classes}/classes.parquet"
-    if plan.classes is None or not plan.root.exists(path):
-        return Classes()
-    finest = pc.field("level") == 0
-    sizes = read_table(plan.root, path, ["class_id", "size", "level"], finest)
+def find_classes(plan: Plan, scanned: Sequence[Shard]) -> LargestClasses:
+    """The largest classes of the finest level with their labels counted over the scanned shards; an empty value where the root
+    has no classes."""
+    if not has_class_table(plan.root, plan.classes):
+        return LargestClasses()
+    folder = plan.fitted.classes
+    sizes = stored_class_table(plan.root, folder, ["class_id", "size", "level"], level=0)
     largest = sizes.sort_by([("size", "descending"), ("class_id", "ascending")]).slice(0, LIMITS["classes"])
     order = largest.column("class_id").to_pylist()
-    table = read_table(plan.root, path, filters=finest & pc.field("class_id").isin(order))
+    table = stored_class_table(plan.root, folder, level=0, filters=pc.field("class_id").isin(order))
     rows = {row["class_id"]: row for row in table.to_pylist()}
     for row in rows.values():
         row["exemplars"] = row["exemplars"][: LIMITS["exemplars"]]
         row["outliers"] = row["outliers"][: LIMITS["outliers"]]
-    above = read_table(plan.root, path, ["class_id", "name", "level"], pc.field("level") == 1)
     labels, weights = count_labels(plan, scanned, pc.max(sizes.column("class_id")).as_py() + 1 if sizes.num_rows else 0)
     complete = len(scanned) == len(plan.shards)
-    return Classes(
+    return LargestClasses(
         tuple(rows[number] for number in order), sizes.num_rows,
         {number: int(labels[number]) for number in order} if complete else None,
         {number: float(weights[number] / labels[number]) for number in order if labels[number]},
-        dict(zip(above.column("class_id").to_pylist(), above.column("name").to_pylist(), strict=True)),
-        *quality_of(plan, path),
+        class_names(plan.root, folder, level=1),
+        *quality_of(plan),
     )
 
 
-def quality_of(plan: Plan, path: str) -> tuple[tuple[tuple[str, str], ...], tuple[Confusable, ...]]:
-    """What is said of all classes, and the pairs easily taken for each other."""
-    quality = plan.root.read_json(f"{plan.classes}/{QUALITY}")
+def quality_of(plan: Plan) -> tuple[tuple[tuple[str, str], ...], tuple[Confusable, ...]]:
+    """The facts about all classes, and the pairs of classes that are easily taken for each other."""
+    quality = stored_quality(plan.root, plan.fitted.classes)
     ids = [id for pair in quality.get("confusable", {}).get("pairs", ()) for id in pair["classes"]]
-    table = read_table(plan.root, path, ["class_id", "name", "level"], (pc.field("level") == 0) & pc.field("class_id").isin(ids))
-    names = dict(zip(table.column("class_id").to_pylist(), table.column("name").to_pylist(), strict=True))
-    return tuple(facts(quality)), tuple(confusable(quality, names))
+    names = class_names(plan.root, plan.fitted.classes, filters=pc.field("class_id").isin(ids))
+    return tuple(class_facts(quality)), tuple(confusable(quality, names))
 
 
 def count_labels(plan: Plan, scanned: Sequence[Shard], classes: int) -> tuple[Any, Any]:
@@ -166,7 +174,7 @@ def count_labels(plan: Plan, scanned: Sequence[Shard], classes: int) -> tuple[An
 
 
 @dataclass(frozen=True)
-class Entities:
+class FrequentEntities:
     """The most frequent entities (id, name, count, mean_z), and where each has its highest z in the scanned shards."""
 
     rows: tuple[Row, ...] = ()
@@ -174,10 +182,12 @@ class Entities:
     best: Mapping[str, tuple[float, RowId]] = field(default_factory=dict)
 
     @property
-    def wanted(self) -> list[RowId]:
+    def row_ids(self) -> list[RowId]:
+        """The rows whose pictures the cards need."""
         return [row for _, row in self.best.values()]
 
-    def cards(self, pictures: Album) -> Top[EntityRow]:
+    def cards(self, pictures: Pictures) -> Top[EntityRow]:
+        """The entities with the picture of their best example, the most frequent first."""
         return Top(tuple(
             EntityRow(row["id"], row["name"], row["count"], row["mean_z"],
                       pictures.picture(self.best[row["id"]][1]) if row["id"] in self.best else None)
@@ -185,7 +195,8 @@ class Entities:
         ), self.total)
 
 
-def find_entities(plan: Plan, scanned: Sequence[Shard]) -> Entities:
+def find_entities(plan: Plan, scanned: Sequence[Shard]) -> FrequentEntities:
+    """The most frequent entities of the run, and in the scanned shards the sample in which each has its highest z."""
     counts = read_table(plan.root, f"{plan.counts}/counts.parquet")
     counts = counts.filter(pc.greater_equal(counts.column("count"), plan.recipe.entities.min_count))
     top = counts.sort_by([("count", "descending"), ("id", "ascending")]).slice(0, LIMITS["entities"])
@@ -195,16 +206,17 @@ def find_entities(plan: Plan, scanned: Sequence[Shard]) -> Entities:
         for id, z, row in highest(column.combine_chunks(), top.column("id").combine_chunks()):
             if id not in best or z > best[id][0]:
                 best[id] = z, (shard.shard_id, row)
-    return Entities(tuple(top.to_pylist()), counts.num_rows, best)
+    return FrequentEntities(tuple(top.to_pylist()), counts.num_rows, best)
 
 
 def highest(entities: pa.ListArray, ids: pa.StringArray) -> Iterator[tuple[str, float, int]]:
-    """id, z and row of each of these entities where it is confirmed with its highest z in a shard."""
+    """(id, z, row) of each of these entities that is confirmed in a shard: the row in which its z is highest, the first of equal
+    ones. `entities` is the column list<ENTITY> [rows], `ids` string [m]."""
     flat = pc.list_flatten(entities)
     named = {name: pc.struct_field(flat, name) for name in ("id", "z", "confirmed")}
     table = pa.table({"row": pc.list_parent_indices(entities), **named})
     table = table.filter(pc.and_(table.column("confirmed"), pc.is_in(table.column("id"), ids)))
-    found: dict[str, tuple[str, float, int]] = {}
-    for one in table.sort_by([("z", "descending"), ("row", "ascending")]).to_pylist():
-        found.setdefault(one["id"], (one["id"], one["z"], one["row"]))
-    yield from found.values()
+    best: dict[str, tuple[str, float, int]] = {}
+    for entity in table.sort_by([("z", "descending"), ("row", "ascending")]).to_pylist():
+        best.setdefault(entity["id"], (entity["id"], entity["z"], entity["row"]))
+    yield from best.values()

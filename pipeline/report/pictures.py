@@ -29,7 +29,7 @@ READ_THROUGH = 16
 
 
 @dataclass(frozen=True)
-class Album:
+class Pictures:
     """A picture for every row that was asked for, without a thumbnail where there is nothing to show."""
 
     pictures: Mapping[RowId, Picture]
@@ -37,29 +37,30 @@ class Album:
     """Shards whose bytes were not read again."""
 
     def picture(self, row: RowId, value: str = "") -> Picture:
+        """The picture of a row, with what decided about it. Raises KeyError for a row that was not read."""
         return replace(self.pictures[row], value=value)
 
 
-def album(plan: Plan, rows: Iterable[RowId]) -> Album:
+def read_pictures(plan: Plan, rows: Iterable[RowId]) -> Pictures:
     """Reads the input shards again, where the rows are. A shard that is gone or changed leaves its pictures empty."""
-    wanted: dict[str, list[int]] = {}
+    rows_by_shard: dict[str, list[int]] = {}
     for shard_id, row in sorted(set(rows)):
-        wanted.setdefault(shard_id, []).append(row)
+        rows_by_shard.setdefault(shard_id, []).append(row)
     pictures: dict[RowId, Picture] = {}
     unread, streamed = [], 0
     for shard in plan.shards:
-        if shard.shard_id not in wanted:
+        if shard.shard_id not in rows_by_shard:
             continue
-        local = wanted[shard.shard_id]
+        local = rows_by_shard[shard.shard_id]
         table = samples(plan, shard.shard_id, local)
         streamed += pc.any(pc.equal(table.column("location"), "stream_only")).as_py() or False
-        found = thumbnails(shard, table, plan.recipe) if streamed <= READ_THROUGH else None
-        if found is None:
+        jpegs = thumbnails(shard, table, plan.recipe) if streamed <= READ_THROUGH else None
+        if jpegs is None:
             unread.append(shard.relative)
         for row, entry in zip(local, table.select(["key", "caption"]).to_pylist(), strict=True):
             caption = cut(entry["caption"] or "", CAPTION)
-            pictures[shard.shard_id, row] = Picture(caption, entry["key"], shard.relative, (found or {}).get(row))
-    return Album(pictures, tuple(unread))
+            pictures[shard.shard_id, row] = Picture(caption, entry["key"], shard.relative, (jpegs or {}).get(row))
+    return Pictures(pictures, tuple(unread))
 
 
 def samples(plan: Plan, shard_id: str, rows: Sequence[int]) -> pa.Table:
@@ -75,23 +76,23 @@ def samples(plan: Plan, shard_id: str, rows: Sequence[int]) -> pa.Table:
 
 
 def thumbnails(shard: Shard, table: pa.Table, recipe: Recipe) -> dict[int, bytes] | None:
-    """JPEG by row, of the rows whose image was decoded before; None when the shard cannot be read as it was. The others are not
-    tried: a picture may have ended the process that decoded it."""
+    """JPEG bytes by row, of the rows whose image was decoded before; None when the shard cannot be read as it was. The other
+    rows are not tried: a picture may have ended the process that decoded it."""
     table = table.filter(pc.and_(table.column("readable"), pc.greater(pc.fill_null(table.column("image_length"), 0), 0)))
-    found = {}
+    jpegs = {}
     try:
         for row, (content, _) in zip(table.column("row").to_pylist(), fetch(shard, table), strict=True):
-            jpeg = small(content, recipe)
+            jpeg = thumbnail_of(content, recipe)
             if jpeg is not None:
-                found[row] = jpeg
+                jpegs[row] = jpeg
     except (InputError, OSError, pa.ArrowException) as error:
         log.warning("no pictures of %s in the report: %s", shard.url, error)
         return None
-    return found
+    return jpegs
 
 
-def small(content: bytes, recipe: Recipe) -> bytes | None:
-    """The thumbnail; None when the bytes are no picture that the recipe allows."""
+def thumbnail_of(content: bytes, recipe: Recipe) -> bytes | None:
+    """A thumbnail of encoded image bytes; None when they are no picture that the recipe allows."""
     try:
         decoded = decode(content, allowed_formats=recipe.image.allowed_formats, max_pixels=recipe.image.max_pixels, by_pillow=True)
     except SampleFailure:
@@ -99,7 +100,7 @@ def small(content: bytes, recipe: Recipe) -> bytes | None:
     return thumbnail(decoded.pixels)
 
 
-def spread(shards: Sequence[Shard], most: int) -> list[Shard]:
-    """At most so many shards, evenly spread over the list, the first and the last among them."""
-    places = np.unique(np.linspace(0, max(len(shards) - 1, 0), min(most, len(shards))).round().astype(int))
-    return [shards[i] for i in places]
+def evenly_spread(shards: Sequence[Shard], limit: int) -> list[Shard]:
+    """At most `limit` shards, evenly spread over the list, the first and the last among them."""
+    positions = np.unique(np.linspace(0, max(len(shards) - 1, 0), min(limit, len(shards))).round().astype(int))
+    return [shards[i] for i in positions]

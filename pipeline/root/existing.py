@@ -9,7 +9,7 @@ from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rule_columns import ADDED
-from pipeline.registry import recorded
+from pipeline.registry import added_from_record
 from pipeline.root.quarantine import quarantined
 from pipeline.store.store import Store
 
@@ -18,21 +18,22 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def open_root(url: str) -> Plan:
-    """The plan of a root, over all its inputs. Raises RootError when it is none, or was made by another version."""
+    """The plan of a root, over all its inputs. Raises RootError when it is none, is damaged, or was made by another version."""
     root = Store(url)
     if not root.exists("run.json"):
         raise RootError(f"{url} is not an output root of shardmill: it has no run.json")
     try:
         stored = root.read_json("run.json")
-        added = [recorded(name, one) for name, one in stored.get("stages", {}).items()]
+        added = [added_from_record(name, record) for name, record in stored.get("stages", {}).items()]
         recipe = Recipe.model_validate(stored["recipe"], context={ADDED: added})
         shards = tuple(Shard(**entry) for entry in stored["inputs"])
-        later = {"entities", *(one.name for one in added)}
-        columns = {name: folder.rpartition("@")[2] for name, folder in stored["outputs"]["columns"].items() if name not in later}
-        named = [*columns, *columns.values(), *later, *(s.shard_id for s in shards)]
-        strange = [name for name in named if not NAME.fullmatch(name)]
-        if strange:
-            raise ValueError(f"no shard or stage is named {strange[0]!r}")
+        linked_later = {"entities", *(stage.name for stage in added)}
+        folders = stored["outputs"]["columns"]
+        columns = {name: folder.rpartition("@")[2] for name, folder in folders.items() if name not in linked_later}
+        named = [*columns, *columns.values(), *linked_later, *(s.shard_id for s in shards)]
+        unsafe = [name for name in named if not NAME.fullmatch(name)]
+        if unsafe:
+            raise ValueError(f"no shard or stage is named {unsafe[0]!r}")
         plan = Plan(root, recipe, shards, stored["outputs"]["route"], columns, stored["outputs"].get("others", {}))
     except ValidationError as error:
         raise RootError(f"{url}: run.json is damaged or was written by another version of shardmill: {error}") from None
@@ -43,5 +44,5 @@ def open_root(url: str) -> Plan:
 
 def readable(plan: Plan) -> Plan:
     """The plan over the shards that are not in quarantine: its names are those of the tables that were written."""
-    given_up = quarantined(plan.root, plan.shards)
-    return plan.restricted([shard for shard in plan.shards if shard.shard_id not in given_up])
+    errors = quarantined(plan.root, plan.shards)
+    return plan.restricted([shard for shard in plan.shards if shard.shard_id not in errors])

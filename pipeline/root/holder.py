@@ -17,13 +17,13 @@ Standing = Literal["alive", "dead", "unknown"]
 
 @dataclass(frozen=True)
 class Holder:
-    """A process. Empty and 0 where this machine does not say; such a one is never taken for dead."""
+    """A process. Fields are empty or 0 where this machine does not say; such a process is never taken for dead."""
 
     host: str
     boot: str
-    """Of the kernel: another one after every start of the machine."""
+    """Boot id of the kernel: another one after every start of the machine."""
     namespace: str
-    """Of process ids: containers on one machine have their own."""
+    """Namespace of process ids: containers on one machine have their own."""
     pid: int
     started: int
     """Clock ticks from the start of the machine to that of the process: a process id comes back, the pair does not."""
@@ -31,25 +31,26 @@ class Holder:
     """UTC, for people; nothing is decided by it."""
 
     @classmethod
-    def here(cls) -> "Holder":
-        """This process."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        found = _process(os.getpid())
-        return cls(socket.gethostname(), _boot(), _namespace(), os.getpid(), found[1] if found else 0, now)
+    def this_process(cls) -> "Holder":
+        """The process that calls."""
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        process = _process(os.getpid())
+        return cls(socket.gethostname(), _boot(), _namespace(), os.getpid(), process[1] if process else 0, since)
 
     @classmethod
     def read(cls, content: bytes) -> "Holder":
-        """From a lock file. Whatever it lacks is unknown: an unreadable lock is a lock still."""
+        """The holder that a lock file names. Whatever the file lacks is unknown: an unreadable lock is a lock still."""
         try:
             stored = json.loads(content)
         except ValueError:
             stored = None
-        found = stored if isinstance(stored, dict) else {}
-        host, boot, namespace, since = (str(found.get(name) or "") for name in ("host", "boot", "namespace", "since"))
-        pid, started = (value if type(value := found.get(name)) is int else 0 for name in ("pid", "started"))
+        fields = stored if isinstance(stored, dict) else {}
+        host, boot, namespace, since = (str(fields.get(name) or "") for name in ("host", "boot", "namespace", "since"))
+        pid, started = (value if type(value := fields.get(name)) is int else 0 for name in ("pid", "started"))
         return cls(host, boot, namespace, pid, started, since)
 
     def as_bytes(self) -> bytes:
+        """The content of a lock file; `read` reads it."""
         return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
     def __str__(self) -> str:
@@ -58,8 +59,8 @@ class Holder:
     @property
     def standing(self) -> Standing:
         """Whether it lives, as far as this machine can know: only of processes that it can see, never by the age of a file."""
-        ours = (self.host, self.boot, self.namespace) == (socket.gethostname(), _boot(), _namespace())
-        if not (ours and self.boot and self.namespace and self.pid > 0 and self.started > 0):
+        visible = (self.host, self.boot, self.namespace) == (socket.gethostname(), _boot(), _namespace())
+        if not (visible and self.boot and self.namespace and self.pid > 0 and self.started > 0):
             return "unknown"
         try:
             os.kill(self.pid, 0)   # asks whether it is there: /proc may hide the processes of other users
@@ -67,10 +68,10 @@ class Holder:
             return "dead"
         except PermissionError:
             pass
-        found = _process(self.pid)
-        if found is None:
+        process = _process(self.pid)
+        if process is None:
             return "unknown"
-        return "dead" if found[0] in GONE or found[1] != self.started else "alive"
+        return "dead" if process[0] in GONE or process[1] != self.started else "alive"
 
 
 def _boot() -> str:

@@ -28,7 +28,7 @@ NUMBERED = re.compile(r"([0-9]+)\.(json|beat|released)")
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds."""
+    """How often the holder of a lock shows a sign of life, and when it counts as gone; in seconds."""
 
     beat: float = 5.0
     """Between two beats: one small write and one listing."""
@@ -39,15 +39,15 @@ class Pace:
 
     @property
     def looks(self) -> int:
-        """Looks in a row that must see the same beat. Counted, not timed: time in which this process itself was stopped, or
-        waited for the store, tells nothing of the other."""
+        """How many looks in a row must see the same beat. They are counted, not timed: time in which this process itself was
+        stopped, or waited for the store, tells nothing of the other."""
         return max(1, round(self.stale / self.look))
 
 
 PACE = Pace()
 
 
-class Seen(NamedTuple):
+class LockState(NamedTuple):
     """The lock as its files show it; number 0: nobody ever held it."""
 
     number: int
@@ -55,7 +55,7 @@ class Seen(NamedTuple):
     released: bool
 
 
-NOBODY = Seen(0, Holder.read(b""), True)
+NOBODY = LockState(0, Holder.read(b""), True)
 
 
 class Lock:
@@ -70,39 +70,39 @@ class Lock:
 
     def check(self) -> None:
         """Raises RootError when this process no longer holds the root."""
-        there = _numbers(self._store)
-        if there and there[-1] > self.number:
-            other = seen(self._store).holder
-            raise RootError(f"{self._store.url}: another run ({other}) has taken over, this one stops; what is done is kept")
-        if self.number not in there:
+        numbers = _numbers(self._store)
+        if numbers and numbers[-1] > self.number:
+            holder = lock_state(self._store).holder
+            raise RootError(f"{self._store.url}: another run ({holder}) has taken over, this one stops; what is done is kept")
+        if self.number not in numbers:
             raise RootError(f"{self._store.url}/{FOLDER}/{self.number}.json was removed: this run can no longer keep others out")
         if not self._thread.is_alive():   # whatever ended it is on stderr; others will soon think that nobody is here
             raise RootError(f"{self._store.url}: the heartbeat of this run's lock has ended; run the same command again")
 
     def _beat(self) -> None:
-        count, failing = 0, False
+        count, is_failing = 0, False
         while True:
             count += 1
             try:
-                there = _numbers(self._store)
-                if not there or there[-1] != self.number:
+                numbers = _numbers(self._store)
+                if not numbers or numbers[-1] != self.number:
                     return   # lost: `check` says it to who can act
                 self._store.write(f"{FOLDER}/{self.number}.beat", b"%d\n" % count)
-                failing = False
+                is_failing = False
             except (OSError, OutputError) as error:   # nobody may have taken over: the run goes on and so does this
-                if not failing:
+                if not is_failing:
                     log.warning("the lock's heartbeat cannot be written, trying again: %s", error)
-                failing = True
+                is_failing = True
             if self._end.wait(self._pace.beat):
                 return
 
     def release(self) -> None:
-        """The next holder need not wait."""
+        """Says that the root is free, so that the next holder need not wait."""
         self._end.set()
         self._thread.join(self._pace.stale)   # a store may take long; then the lock is stale at worst
         try:
-            there = _numbers(self._store)
-            if there and there[-1] == self.number:
+            numbers = _numbers(self._store)
+            if numbers and numbers[-1] == self.number:
                 self._store.write(f"{FOLDER}/{self.number}.released", b"")
         except (OSError, OutputError) as error:
             log.warning("the lock cannot be released, the next run may wait for %.0f s: %s", self._pace.stale, error)
@@ -118,50 +118,50 @@ def held(store: Store, pace: Pace = PACE) -> Iterator[Lock]:
     number = _acquired(store, pace)
     lock = Lock(store, number, pace)
     try:
-        lock.check()   # whoever looked before an even later holder tidied up may have created a number that is over
+        lock.check()   # this number may be below the newest: its file was free because a later holder has already tidied up
         _tidy(store, number)
         yield lock
     finally:
         lock.release()
 
 
-def seen(store: Store) -> Seen:
-    """Who holds the lock or held it last. One listing and one small read."""
+def lock_state(store: Store) -> LockState:
+    """Who holds the lock or held it last. Takes one listing and one small read."""
     while True:
         names = set(store.names(FOLDER))
         number = max(_of(names, "json"), default=0)
         if not number:
             return NOBODY
         try:
-            return Seen(number, Holder.read(store.read(f"{FOLDER}/{number}.json")), f"{number}.released" in names)
+            return LockState(number, Holder.read(store.read(f"{FOLDER}/{number}.json")), f"{number}.released" in names)
         except FileNotFoundError:   # a later holder has just tidied up
             continue
 
 
 def _acquired(store: Store, pace: Pace) -> int:
-    last = seen(store)
-    if not last.released and last.holder.standing != "dead":
-        log.warning("%s: looking whether another run (%s) is still at work, for up to %.0f s", store.url, last.holder, pace.stale)
-        _watch(store, last, pace)
-    number = last.number + 1
-    if not store.create_new(f"{FOLDER}/{number}.json", Holder.here().as_bytes()):
-        raise _in_use(store, seen(store).holder)
+    state = lock_state(store)
+    if not state.released and state.holder.standing != "dead":
+        log.warning("%s: looking whether another run (%s) is still at work, for up to %.0f s", store.url, state.holder, pace.stale)
+        _watch(store, state, pace)
+    number = state.number + 1
+    if not store.create_new(f"{FOLDER}/{number}.json", Holder.this_process().as_bytes()):
+        raise _in_use(store, lock_state(store).holder)
     return number
 
 
-def _watch(store: Store, last: Seen, pace: Pace) -> None:
+def _watch(store: Store, first: LockState, pace: Pace) -> None:
     """Returns when the holder has released the lock or counts as gone; raises RootError when it, or another, is at work."""
-    before = _count(store, last.number)
+    beat = _count(store, first.number)
     for _ in range(pace.looks):
         time.sleep(pace.look)
-        now = seen(store)
-        if now.number != last.number:
-            raise _in_use(store, now.holder)
-        if now.released:
+        state = lock_state(store)
+        if state.number != first.number:
+            raise _in_use(store, state.holder)
+        if state.released:
             return
-        if _count(store, last.number) != before:
-            raise _in_use(store, last.holder)
-    log.warning("%s: %s has shown no sign of life for %.0f s; taking over", store.url, last.holder, pace.stale)
+        if _count(store, first.number) != beat:
+            raise _in_use(store, first.holder)
+    log.warning("%s: %s has shown no sign of life for %.0f s; taking over", store.url, first.holder, pace.stale)
 
 
 def _in_use(store: Store, holder: Holder) -> RootError:
@@ -184,7 +184,7 @@ def _of(names: set[str], kind: str) -> list[int]:
 
 
 def _numbers(store: Store) -> list[int]:
-    """Of the lock files that are there, ascending."""
+    """The numbers of the lock files, ascending."""
     return _of(set(store.names(FOLDER)), "json")
 
 

@@ -25,44 +25,46 @@ class PassUsage:
 
     @property
     def advice(self) -> str:
+        """What holds the pass up and what to change, in one sentence; empty where there is nothing to say."""
         return advised(self.usage, self.means)
 
 
-def usages(root: Store) -> dict[str, PassUsage]:
-    """By pass, in the order in which they ran. What is no line of ours counts nothing."""
-    found: dict[str, PassUsage] = {}
-    for paths in _drivers(root):
-        for one in found.values():
-            one.at_work = False
+def pass_usages(root: Store) -> dict[str, PassUsage]:
+    """Where the time of each pass went, in the order in which the passes ran. Lines that are none of ours count nothing."""
+    by_pass: dict[str, PassUsage] = {}
+    for paths in driver_logs(root):
+        for spent in by_pass.values():
+            spent.at_work = False
         for path in paths:
-            for event in _events(root, path):
+            for event in read_events(root, path):
                 if isinstance(event.get("pass"), str):
-                    _use(found.setdefault(event["pass"], PassUsage()), event)
-    return {name: one for name, one in found.items() if one.usage.total > 0 or one.at_work}
+                    _add(by_pass.setdefault(event["pass"], PassUsage()), event)
+    return {name: spent for name, spent in by_pass.items() if spent.usage.total > 0 or spent.at_work}
 
 
-def _use(one: PassUsage, event: Event) -> None:
+def _add(spent: PassUsage, event: Event) -> None:
     if event.get("begun"):
-        one.at_work, one.means = True, _means(event.get("means"))
+        spent.at_work, spent.means = True, _means(event.get("means"))
     elif event.get("done"):
-        one.at_work = False   # its sums are those of its items, which were counted
+        spent.at_work = False   # its sums are those of its items, which were counted
     else:
-        one.usage.add(event)
+        spent.usage.add(event)
 
 
-def _means(found: Any) -> Means:
-    named = found if isinstance(found, dict) else {}
-    return Means(**{key: named[key] for key, value in asdict(Means()).items() if type(named.get(key)) is type(value)})
+def _means(stored: Any) -> Means:
+    fields = stored if isinstance(stored, dict) else {}
+    return Means(**{key: fields[key] for key, value in asdict(Means()).items() if type(fields.get(key)) is type(value)})
 
 
-def _drivers(root: Store) -> list[list[str]]:
-    """The log files of each driver, in the order of time; only an object store has several of one."""
+def driver_logs(root: Store) -> list[list[str]]:
+    """The paths of the log files of each driver, in the order of time; only an object store has several of one."""
     names = [name for name in root.names("log") if name.endswith(".jsonl")]
     names.sort(key=lambda name: (name.partition(".")[0], name.count("."), name))
     return [[f"log/{name}" for name in group] for _, group in groupby(names, key=lambda name: name.partition(".")[0])]
 
 
-def _events(root: Store, path: str) -> Iterator[Event]:
+def read_events(root: Store, path: str) -> Iterator[Event]:
+    """The events of a log file. Lines that are cut or no event are skipped."""
     with root.open(path) as file:
         for line in file:
             try:
@@ -86,7 +88,7 @@ writes more than that again."""
 
 
 class EventLog:
-    """`log/<start>.jsonl`, one file per driver; on an object store `log/<start>.0002.jsonl` and so on after it. Clocks, attempts
+    """The log of a driver: `log/<start>.jsonl`; on an object store `log/<start>.0002.jsonl` and so on after it. Clocks, attempts
     and throughput are in no other file."""
 
     def __init__(self, root: Store) -> None:
@@ -96,6 +98,8 @@ class EventLog:
         self._segment, self._unsaved, self._flushed = 1, False, time.monotonic()
 
     def add(self, event: Mapping[str, Any]) -> None:
+        """Appends an event with the time. An object store gets it with the next flush, at the latest FLUSHED seconds later if
+        events go on."""
         line = json.dumps({"time": round(time.time(), 3), **event})
         if self._root.local is not None:
             self._root.append_line(f"{self._name}.jsonl", line)
@@ -106,6 +110,7 @@ class EventLog:
             self.flush()
 
     def flush(self) -> None:
+        """Writes the lines that an object store has not got yet; a local file has them all."""
         self._flushed = time.monotonic()
         if not self._unsaved:
             return

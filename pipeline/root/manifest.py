@@ -25,27 +25,28 @@ def folders(plan: Plan) -> dict[str, bool]:
 
 def files(plan: Plan) -> Iterator[str]:
     """Paths of the promised files of this plan that are there. Other inputs' columns may share a folder: they are not ours."""
-    ours = tuple(f"{shard.shard_id}." for shard in plan.shards)
+    prefixes = tuple(f"{shard.shard_id}." for shard in plan.shards)
     for folder, per_shard in folders(plan).items():
         for name in plan.root.names(folder):
-            if not per_shard or name.startswith(ours) or not is_shard_file(name):
+            if not per_shard or name.startswith(prefixes) or not is_shard_file(name):
                 yield f"{folder}/{name}"
     yield from ("run.json", "current.json")
 
 
 def is_shard_file(name: str) -> bool:
-    """Of one input shard, in a folder that has files for each."""
+    """Whether a file, in a folder that has files for each input shard, is of one shard."""
     return name.endswith((".parquet", ".npy")) and name not in BESIDE_SHARDS
 
 
 def write_manifest(plan: Plan) -> str:
     """Writes the manifest and returns its SHA-256."""
-    entries = {path: described(plan.root, path) for path in files(plan)}
+    entries = {path: file_record(plan.root, path) for path in files(plan)}
     plan.root.write_json(MANIFEST, {"files": entries})
-    return str(described(plan.root, MANIFEST)["sha256"])
+    return str(file_record(plan.root, MANIFEST)["sha256"])
 
 
-def described(store: Store, path: str) -> dict[str, Any]:
+def file_record(store: Store, path: str) -> dict[str, Any]:
+    """Size in bytes and SHA-256 (hex) of a file. Raises FileNotFoundError."""
     digest, size = hashlib.sha256(), 0
     with store.open(path) as file:
         while piece := file.read(PIECE):
@@ -55,8 +56,9 @@ def described(store: Store, path: str) -> dict[str, Any]:
 
 
 def read_manifest(store: Store) -> dict[str, dict[str, Any]]:
-    """Path -> size and hash. Raises ValueError when the file is no manifest, FileNotFoundError when there is none, RootError
-    for a path that leaves the root: what a manifest names may be removed, and another's root may name anything."""
+    """Size and hash of each file, by its path. Raises ValueError when the file is no manifest, FileNotFoundError when there is
+    none, RootError for a path that leaves the root: what a manifest names may be removed, and another's root may name
+    anything."""
     stored = store.read_json(MANIFEST)
     if not isinstance(stored, dict) or not isinstance(stored.get("files"), dict):
         raise ValueError(f"{MANIFEST} is not a manifest")
@@ -78,11 +80,12 @@ def damaged_sizes(store: Store) -> list[str]:
 
 
 def faults(store: Store) -> Iterator[str]:
-    """Every file of the manifest that is missing or whose bytes are not those that were written."""
+    """One sentence for every file of the manifest that is missing or whose bytes are not those that were written. Raises as
+    `read_manifest` does."""
     for path, entry in read_manifest(store).items():
         if not store.exists(path):
             yield f"{path} is missing"
-        elif described(store, path) != entry:
+        elif file_record(store, path) != entry:
             yield f"{path}: its bytes are not those that were written"
 
 

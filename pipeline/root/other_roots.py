@@ -16,27 +16,27 @@ from pipeline.store.store import Store
 
 
 def named_folders(root: Store, recipe: Recipe, shards: Sequence[Shard]) -> dict[str, str]:
-    """Recipe key -> the folder of centroids in the root it names, and under `names` that root's table of classes. Raises
-    RecipeError for a root that has none."""
+    """The folder of centroids in each root that the recipe names, by recipe key, and under `names` that root's table of classes.
+    Raises RecipeError for a root that has none."""
     if root.exists("run.json"):
-        before = root.read_json("run.json")
-        if before["recipe"] == recipe.model_dump(mode="json") and before["inputs"] == [asdict(shard) for shard in shards]:
-            found: dict[str, str] = before["outputs"].get("others", {})
-            return found
+        stored = root.read_json("run.json")
+        if stored["recipe"] == recipe.model_dump(mode="json") and stored["inputs"] == [asdict(shard) for shard in shards]:
+            others: dict[str, str] = stored["outputs"].get("others", {})
+            return others
     settings, named = recipe.classes, {}
     if settings.fit_on not in FITTED_HERE:
         named["fit_on"] = _published(settings.fit_on, "fit_on")
         named["names"] = _current(Store(settings.fit_on))["classes"]
     elif settings.ids_from == SELF:
-        own = _current(root).get("centroids")
-        named.update({} if own is None else {"ids_from": own})
+        centroids = _current(root).get("centroids")
+        named.update({} if centroids is None else {"ids_from": centroids})
     elif settings.ids_from is not None:
         named["ids_from"] = _published(settings.ids_from, "ids_from")
     return named
 
 
 def place(root: Store, recipe: Recipe, key: str) -> Store:
-    """The root that a recipe key names."""
+    """The root that a recipe key (`fit_on`, `ids_from`) names."""
     url = getattr(recipe.classes, key)
     return root if url == SELF else Store(url)
 
@@ -49,5 +49,5 @@ def _published(url: str, key: str) -> str:
 
 
 def _current(root: Store) -> dict[str, Any]:
-    found: dict[str, Any] = root.read_json("current.json") if root.exists("current.json") else {}
-    return found
+    published: dict[str, Any] = root.read_json("current.json") if root.exists("current.json") else {}
+    return published

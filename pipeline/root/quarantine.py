@@ -9,6 +9,7 @@ from pipeline.work import Outcome
 
 
 def quarantine(store: Store, shard: Shard, outcome: Outcome[Any]) -> None:
+    """Writes down that a shard was given up, with its version, its last error and its number of attempts."""
     store.write_json(f"quarantine/{shard.shard_id}.json", {
         "shard_id": shard.shard_id, "url": shard.url, "version": shard.version,
         "error": outcome.error, "attempts": outcome.attempts,
@@ -21,11 +22,12 @@ def release(store: Store, shard_id: str) -> None:
 
 
 def quarantined(store: Store, shards: Sequence[Shard]) -> dict[str, str]:
-    """shard_id -> error of the shards given up earlier. A file that has changed since is tried again."""
+    """The error of each shard that was given up, by shard_id. A file that has changed since is not among them: it is tried
+    again."""
     versions = {shard.shard_id: shard.version for shard in shards}
-    found = {}
+    errors = {}
     for name in store.names("quarantine"):
         entry = store.read_json(f"quarantine/{name}")
         if versions.get(entry["shard_id"]) == entry["version"]:
-            found[entry["shard_id"]] = str(entry["error"])
-    return found
+            errors[entry["shard_id"]] = str(entry["error"])
+    return errors

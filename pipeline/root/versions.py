@@ -10,10 +10,11 @@ LIBRARIES = (
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the installed libraries, by name."""
+    by_name = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            by_name[name] = version(name)
         except PackageNotFoundError:
             continue   # faiss-cpu and faiss-gpu are alternatives; a source tree on the path has no distribution
-    return found
+    return by_name

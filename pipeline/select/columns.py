@@ -34,22 +34,23 @@ class RuleColumns:
     run_folder: str
 
     def table(self, shard_id: str, names: Mapping[str, tuple[str, ...]]) -> pa.Table:
-        """uid, every stage's error in order, and the named columns (by origin, as `rules.columns_read` gives them)."""
+        """A table of the n rows of a shard: uid, every stage's error in the order of the stages, and the named columns (by
+        origin, as `rules.columns_read` gives them)."""
         store, folders = self.columns.store, self.columns.folders
-        found: dict[str, Any] = {}
+        columns: dict[str, Any] = {}
         for stage in folders:
-            wanted = list(dict.fromkeys(["uid", *names.get(stage, ()), f"{stage}_error"]))
-            table = read_columns(store, folders[stage], shard_id, wanted)
-            found.update({name: table.column(name) for name in wanted})
+            stage_names = list(dict.fromkeys(["uid", *names.get(stage, ()), f"{stage}_error"]))
+            table = read_columns(store, folders[stage], shard_id, stage_names)
+            columns.update({name: table.column(name) for name in stage_names})
         for name in names.get("derived", ()):
             if name in RAW_CAPTION:
                 caption = read_columns(store, folders["samples"], shard_id, ["caption"]).column("caption")
-                found[name] = RAW_CAPTION[name](caption)
+                columns[name] = RAW_CAPTION[name](caption)
         over_run = [*names.get("duplicates", ()), *(name for name in names.get("derived", ()) if name not in RAW_CAPTION)]
         if over_run:
             table = read_columns(store, self.run_folder, shard_id, over_run)
-            found.update({name: table.column(name) for name in over_run})
-        return pa.table(found)
+            columns.update({name: table.column(name) for name in over_run})
+        return pa.table(columns)
 
 
 @dataclass(frozen=True)
@@ -84,33 +85,36 @@ class Select(Work[tuple[str, int]]):
         return {**facts, "seconds": time.monotonic() - started}
 
 
-def run_columns(run: Run, exact: NDArray[np.bool_], near: NDArray[np.bool_], wanted: Collection[str]) -> pa.Table:
-    """The columns that need the whole run, one row per row of the run: duplicates, and the `wanted` ones of `derived.py`."""
+def run_columns(run: Run, exact: NDArray[np.bool_], near: NDArray[np.bool_], derived: Collection[str]) -> pa.Table:
+    """The columns that need the whole run, one row per row of the run: `exact` and `near` duplicates (bool [n]), and those of
+    `derived.py` that `derived` names."""
     uid = run.table("samples", ["uid"]).column("uid")
-    found: dict[str, Any] = {"uid": uid, "exact_duplicate": pa.array(exact), "near_duplicate": pa.array(near)}
-    if "pair_duplicate" in wanted:
-        found["pair_duplicate"] = repeated(uid)
-    if {"caption_images", "image_captions"} & set(wanted):
+    columns: dict[str, Any] = {"uid": uid, "exact_duplicate": pa.array(exact), "near_duplicate": pa.array(near)}
+    if "pair_duplicate" in derived:
+        columns["pair_duplicate"] = repeated(uid)
+    if {"caption_images", "image_captions"} & set(derived):
         texts = run.table("caption", ["caption_text"]).column("caption_text")
         images = run.table("hashes", ["sha256"]).column("sha256")
-        found["caption_images"], found["image_captions"] = alt_text_counts(texts, images)
-    return pa.table(found)
+        columns["caption_images"], columns["image_captions"] = alt_text_counts(texts, images)
+    return pa.table(columns)
 
 
 def threshold_columns(run: Run, recipe: Recipe) -> pa.Table:
-    """What `thresholds.resolve` reads: the columns of relative rules and every stage's error, over the whole run."""
-    found: dict[str, Any] = {}
+    """The columns that `thresholds.resolve` reads, over the whole run in row-id order: those of relative rules and every stage's
+    error."""
+    columns: dict[str, Any] = {}
     names = {rule.column for rule in relative(recipe.filters).values()}
     for stage in run.columns.folders:
-        wanted = {name for name in names if recipe.columns[name].origin == stage}
-        table = run.table(stage, [*sorted(wanted), f"{stage}_error"])
-        found.update({name: table.column(name) for name in table.column_names})
-    return pa.table(found)
+        stage_names = {name for name in names if recipe.columns[name].origin == stage}
+        table = run.table(stage, [*sorted(stage_names), f"{stage}_error"])
+        columns.update({name: table.column(name) for name in table.column_names})
+    return pa.table(columns)
 
 
 def shuffled_similarities(run: Run, seed: int) -> NDArray[np.float32]:
-    """Cosines of the run's own pairs after their captions changed places (a seeded cyclic shift of a shuffle, so that no
-    caption stays): the null distribution of clip_similarity. Empty with fewer than two embedded samples."""
+    """float32 [pairs]: cosines of the run's own pairs after their captions changed places (a seeded cyclic shift of a shuffle,
+    so that no caption stays), the null distribution of clip_similarity. At most NULL_PAIRS; empty with fewer than two
+    embedded samples."""
     valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
     rows = np.flatnonzero(valid)
     rng = np.random.default_rng([seed, 2])

@@ -23,17 +23,21 @@ class Ledger:
 
     @property
     def kept(self) -> int:
+        """How many samples are kept."""
         return self.verdicts.get("kept", 0)
 
     @property
     def rejected(self) -> dict[str, int]:
+        """Samples by the first rule that rejects them, the most first."""
         return _by_prefix(self.verdicts, "rejected:")
 
     @property
     def failed(self) -> dict[str, int]:
+        """Samples that could not be processed, by reason code, the most first."""
         return _by_prefix(self.verdicts, "failed:")
 
     def as_dict(self) -> dict[str, Any]:
+        """The ledger as ledger.json has it; `from_dict` reads it back."""
         return {
             "read": self.read, "kept": self.kept, "rejected": self.rejected, "failed": self.failed,
             "gaps": list(self.gaps), "quarantined": list(self.quarantined), "ignored": dict(self.ignored), "shards": self.shards,
@@ -41,8 +45,8 @@ class Ledger:
 
 
 def _by_prefix(verdicts: Mapping[str, int], prefix: str) -> dict[str, int]:
-    found = {name.removeprefix(prefix): count for name, count in verdicts.items() if name.startswith(prefix)}
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    counts = {name.removeprefix(prefix): count for name, count in verdicts.items() if name.startswith(prefix)}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def balanced(
@@ -51,23 +55,22 @@ def balanced(
     unread: tuple[Iterable[Mapping[str, Any]], Mapping[str, int]],
     quarantined: Iterable[str],
 ) -> Ledger:
-    """The ledger of a run from the rows read and the verdicts given, by shard, and the gaps and ignored members (`unread`).
-
-    Raises ConservationError.
-    """
+    """The ledger of a run, from the rows read and the verdicts given, both by shard, and the gaps and ignored members
+    (`unread`). Raises ConservationError where the two differ."""
     if set(rows) != set(verdicts):
         raise ConservationError(f"shards without verdicts: {sorted(set(rows) ^ set(verdicts))}")
     total: Counter[str] = Counter()
-    for shard_id, given in verdicts.items():
-        if sum(given.values()) != rows[shard_id]:
-            raise ConservationError(f"shard {shard_id}: {rows[shard_id]} samples read, {sum(given.values())} verdicts given")
-        total.update(given)
+    for shard_id, counts in verdicts.items():
+        if sum(counts.values()) != rows[shard_id]:
+            raise ConservationError(f"shard {shard_id}: {rows[shard_id]} samples read, {sum(counts.values())} verdicts given")
+        total.update(counts)
     gaps, ignored = unread
-    counts, others = dict(sorted(total.items())), dict(sorted(ignored.items()))
-    return Ledger(sum(rows.values()), counts, tuple(gaps), tuple(sorted(quarantined)), dict(verdicts), others)
+    totals, ignored_counts = dict(sorted(total.items())), dict(sorted(ignored.items()))
+    return Ledger(sum(rows.values()), totals, tuple(gaps), tuple(sorted(quarantined)), dict(verdicts), ignored_counts)
 
 
 def from_dict(stored: Mapping[str, Any]) -> Ledger:
+    """The ledger that `as_dict` gave. Its sums are made anew from the counts of the shards. Raises KeyError for anything else."""
     total: Counter[str] = Counter()
     for counts in stored["shards"].values():
         total.update(counts)

@@ -12,34 +12,34 @@ from pipeline.recipe.rules import Rule, Rules, Threshold
 
 
 def relative(rules: Rules) -> dict[str, Rule]:
-    """The rules whose number depends on the run."""
+    """The rules whose bound depends on the run: a share or a quantile."""
     return {name: rule for name, rule in rules.items() if rule.fraction is not None or rule.null_quantile is not None}
 
 
 def resolve(rules: Rules, run: pa.Table, null_similarities: NDArray[np.float32] | None = None) -> dict[str, Threshold]:
-    """A threshold for each relative rule.
+    """A threshold for each relative rule, by the rule's name.
 
     `run` holds the columns that `fraction` rules read and every `<stage>_error`, of the whole run in row-id order;
-    `null_similarities` the cosines of the run's shuffled pairs, which `null_quantile` needs. A share counts readable
-    rows: no stage failed and the value is neither null nor NaN.
-    """
-    found = {}
+    `null_similarities` (float32 [pairs]) the cosines of the run's shuffled pairs, which `null_quantile` needs. A share counts
+    readable rows: no stage failed and the value is neither null nor NaN. Raises ContractViolation where the cosines are needed and
+    missing."""
+    thresholds = {}
     for name, rule in relative(rules).items():
         if rule.fraction is not None:
             values, readable = _values(run[rule.column]), _unfailed(run)
-            found[name] = top_share(values, readable & ~np.isnan(values), rule.fraction, rule.ties == "datacomp")
+            thresholds[name] = top_share(values, readable & ~np.isnan(values), rule.fraction, rule.ties == "datacomp")
         elif rule.null_quantile is not None:
-            found[name] = Threshold(null_threshold(null_similarities, rule.null_quantile))
-    return found
+            thresholds[name] = Threshold(null_threshold(null_similarities, rule.null_quantile))
+    return thresholds
 
 
 def top_share(values: NDArray[np.float64], readable: NDArray[np.bool_], share: float, as_datacomp: bool = False) -> Threshold:
-    """The threshold that keeps floor(n x share) of the n readable rows, the highest ones, ties by row.
+    """The threshold that keeps floor(n x share) of the n readable rows, the highest ones, ties by row. `values` are float64
+    [rows], `readable` is bool [rows].
 
-    The product is exact in decimals: 0.29 of 100 rows is 29, not 28. `as_datacomp` gives the value at rank
-    int(n x share) of the descending order and lets all its equals through, as the `get_threshold` of DataComp's
-    baselines does (one row more than asked for, and ties).
-    """
+    The product is exact in decimals: 0.29 of 100 rows is 29, not 28. `as_datacomp` gives the value at rank int(n x share) of the
+    descending order and lets all its equals through, as the `get_threshold` of DataComp's baselines does (one row more than asked
+    for, and ties)."""
     rows = np.flatnonzero(readable)
     if not len(rows):
         return Threshold(0.0, last_tie=-1)

@@ -54,7 +54,7 @@ def meets(column: pa.ChunkedArray, bound: Bound) -> Bools:
     that a float32 0.26 is at least 0.26."""
     compare = {"min": pc.greater_equal, "max": pc.less_equal, "above": pc.greater, "below": pc.less, "equals": pc.equal}
     result: Bools = np.asarray(column.is_valid().to_numpy(), bool)
-    for name, value in bound.given.items():
+    for name, value in bound.conditions.items():
         if name in compare:
             result &= _truth(compare[name](column, _scalar(value, column.type)))
         elif name in ("any_of", "none_of") and isinstance(value, tuple):
@@ -92,39 +92,41 @@ def counts(verdict: pa.Array | pa.ChunkedArray) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Selection:
-    """Rules with their resolved thresholds."""
+    """The rules of a recipe with their thresholds in a run."""
 
     rules: Rules
     thresholds: Thresholds
 
 
 @dataclass(frozen=True)
-class Simulation:
+class MovedCounts:
     """What other rules would do: verdict counts, and how many samples change from which verdict to which."""
 
     old: Mapping[str, int]
     new: Mapping[str, int]
     moved: Mapping[tuple[str, str], int]
 
-    def __add__(self, other: "Simulation") -> "Simulation":
-        return Simulation(Counter(self.old) + Counter(other.old), Counter(self.new) + Counter(other.new),
+    def __add__(self, other: "MovedCounts") -> "MovedCounts":
+        return MovedCounts(Counter(self.old) + Counter(other.old), Counter(self.new) + Counter(other.new),
                           Counter(self.moved) + Counter(other.moved))
 
 
-def simulate(table: pa.Table, old: Selection, new: Selection, first_row: int = 0) -> Simulation:
-    """Counts under both selections. Sums over shards, so a run of any size needs one shard's columns at a time."""
+def simulate(table: pa.Table, old: Selection, new: Selection, first_row: int = 0) -> MovedCounts:
+    """Counts under both selections over the samples of a table. Sums over shards, so a run of any size needs one shard's columns
+    at a time."""
     before = verdicts(table, old.rules, old.thresholds, first_row)
     after = verdicts(table, new.rules, new.thresholds, first_row)
     changed = pa.table({"before": before, "after": after}).filter(pc.not_equal(before, after))
     groups = changed.group_by(["before", "after"]).aggregate([([], "count_all")]).to_pylist()
     moved = {(group["before"], group["after"]): group["count_all"] for group in groups}
-    return Simulation(counts(before), counts(after), dict(sorted(moved.items())))
+    return MovedCounts(counts(before), counts(after), dict(sorted(moved.items())))
 
 
 def subset(uids: Sequence[str]) -> NDArray[np.void]:
-    """DataComp's subset file: dtype "u8,u8" (high and low 64 bits of each uid), sorted; a repeated uid stays repeated."""
+    """DataComp's subset file: dtype "u8,u8" [uids], the high and low 64 bits of each uid, sorted; a repeated uid stays repeated.
+    Raises ValueError for what is no hex."""
     halves = np.frombuffer(bytes.fromhex("".join(uids)), ">u8").reshape(-1, 2).astype(np.uint64)
-    found = np.empty(len(halves), np.dtype("u8,u8"))
+    ordered = np.empty(len(halves), np.dtype("u8,u8"))
     order = np.lexsort((halves[:, 1], halves[:, 0]))
-    found["f0"], found["f1"] = halves[order, 0], halves[order, 1]
-    return found
+    ordered["f0"], ordered["f1"] = halves[order, 0], halves[order, 1]
+    return ordered

@@ -7,8 +7,8 @@ from pydantic import BeforeValidator
 from schemas.answers.base import Answer
 
 
-def _known(value: Any) -> Any:
-    """The table has not-a-number for the mean of no samples."""
+def _null_for_nan(value: Any) -> Any:
+    """None for NaN, which the table has as the mean of no samples."""
     return None if isinstance(value, float) and value != value else value
 
 
@@ -57,7 +57,7 @@ class ClassRow(Answer):
     """chance that the name describes the class, 0..1; null without a name"""
     size: int
     """samples whose nearest class this is, or one below it"""
-    mean_similarity: Annotated[float | None, BeforeValidator(_known)]
+    mean_similarity: Annotated[float | None, BeforeValidator(_null_for_nan)]
     """mean cosine of those samples to the centroid; null above level 0 and for an empty class"""
     entities: tuple[ClassEntity, ...]
     """that stand out, best first"""

@@ -14,10 +14,10 @@ import pytest
 
 from pipeline.audit import deep
 from pipeline.audit.verify import verify
-from pipeline.cli import printing as shown
+from pipeline.cli import printing
 from pipeline.input.samples import uid_of
 from pipeline.input.tar import write_tar
-from pipeline.root.manifest import described, read_manifest
+from pipeline.root.manifest import file_record, read_manifest
 from pipeline.store.store import Store
 from pipeline.store.tables import FOOTER
 from tests.mixed import mixed
@@ -43,10 +43,10 @@ def moved(root, old, new):
 def repair(root, *paths):
     """Manifest and _SUCCESS of files that were changed: no hash tells any longer."""
     store = Store(str(root))
-    entries = {path: described(store, path) if path in paths else entry for path, entry in read_manifest(store).items()}
+    entries = {path: file_record(store, path) if path in paths else entry for path, entry in read_manifest(store).items()}
     store.write_json("manifest.json", {"files": entries})
     marker = store.read_json("_SUCCESS")
-    store.write_json("_SUCCESS", {**marker, "manifest_sha256": described(store, "manifest.json")["sha256"]})
+    store.write_json("_SUCCESS", {**marker, "manifest_sha256": file_record(store, "manifest.json")["sha256"]})
 
 
 def output_samples(root, path):
@@ -92,7 +92,7 @@ def test_a_root_as_it_was_written_has_no_faults_and_every_sample_was_compared(ro
     assert found.compared == found.kept > 12
     tables = [pq.read_table(path, columns=["source_url"]) for path in (root / "shards").glob("*.parquet")]
     assert {url.rpartition("/")[2] for table in tables for url in table.column(0).to_pylist()} == {"0.tar", "1.tar.gz", "2.parquet"}
-    shown.verify(found)
+    printing.verify(found)
     assert f"compared with the inputs {found.kept:>22}" in capsys.readouterr().out
     assert verify(str(root)).compared is None
 
@@ -210,8 +210,8 @@ def test_an_input_that_lost_samples_or_is_gone_is_named(root):
 
 
 def test_a_thousand_faults_of_one_file_are_ten_and_a_count():
-    assert list(deep.some(iter(map(str, range(12))))) == [*map(str, range(10)), "... and 2 more of this file"]
-    assert list(deep.some(iter(map(str, range(10))))) == [*map(str, range(10))]
+    assert list(deep.first_faults(iter(map(str, range(12))))) == [*map(str, range(10)), "... and 2 more of this file"]
+    assert list(deep.first_faults(iter(map(str, range(10))))) == [*map(str, range(10))]
 
 
 @pytest.mark.parametrize(("original", "made", "whole"), [

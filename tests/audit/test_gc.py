@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
-from pipeline.cli import printing as shown
+from pipeline.cli import printing
 from pipeline.errors import RootError
 from pipeline.outputs import BY_NAME
 from pipeline.quantities import size
@@ -59,7 +59,7 @@ def test_what_is_left_is_what_the_plan_promises_as_it_was(root, both, capsys):
     listed = collect(str(root), dry_run=True)
     assert hashes(root) == last
     done = collect(str(root))
-    shown.gc(done)
+    printing.gc(done)
     assert capsys.readouterr().out.endswith(f"gc: {done.files:,} files, {size(done.bytes)} removed\n")
     assert (done.folders, done.removed, listed.removed) == (listed.folders, True, False)
     assert {entry.reason for entry in done.folders} == {
@@ -232,17 +232,17 @@ def test_status_says_which_columns_are_whose(root, capsys):
     assert all(one.shards == len(list((root / "columns" / one.name).glob("*.parquet"))) for one in sets)
     clip = sets[-1]
     assert clip.bytes == sum(path.stat().st_size for path in (root / "columns" / clip.name).iterdir())
-    shown.status(found)
+    printing.status(found)
     assert f"shardmill gc {root} --dry-run" in capsys.readouterr().out
     collect(str(root))
-    shown.status(status(str(root)))
+    printing.status(status(str(root)))
     assert "shardmill gc" not in capsys.readouterr().out
 
 
 def test_status_says_whether_a_run_is_at_work(root, capsys):
     def told():
         found = status(str(root))
-        shown.status(found)
+        printing.status(found)
         return found.state, found.holder and found.holder.pid, capsys.readouterr().out
 
     assert told()[:2] == ("finished", None)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from jsonschema import ValidationError
 
-from pipeline.cli import printing as shown
+from pipeline.cli import printing
 from pipeline.cli.main import app
 from schemas.__main__ import FOLDER
 from schemas.answers.classes import ClassRow
@@ -119,7 +119,7 @@ def test_the_mean_of_no_samples_is_null():
            "mean_similarity": float("nan"), "entities": [], "exemplars": [], "outliers": []}
     answer = ClassRow.model_validate(row)
     assert answer.mean_similarity is None
-    assert checked("classes", shown.as_json([answer]))[0]["mean_similarity"] is None
+    assert checked("classes", printing.as_json([answer]))[0]["mean_similarity"] is None
 
 
 def test_a_root_whose_account_is_none_gets_a_message_and_no_traceback(places, capsys):

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
-from pipeline.cli import printing as shown
+from pipeline.cli import printing
 from pipeline.draws import draws
 from pipeline.errors import RecipeError
 from pipeline.export import cuts
@@ -153,8 +153,8 @@ def test_repeats_are_bounded_spread_over_the_class_and_written_under_keys_of_the
     assert meta["output_count"] == done.ledger.kept - meta["left_out"] + meta["repeats"]
     found = status(str(root))
     account = {name: meta[name] for name in ("output_count", "left_out", "repeats")}
-    assert checked("status", shown.as_json(found))["balance"] == account
-    shown.status(found)
+    assert checked("status", printing.as_json(found))["balance"] == account
+    printing.status(found)
     says = capsys.readouterr().out
     assert f"balanced over the classes: {meta['left_out']} of the kept are left out, {meta['repeats']} are repeats" in says
     assert "pass balance" in says

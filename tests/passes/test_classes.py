@@ -20,8 +20,8 @@ from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.passes import classes as clustering
-from pipeline.queries.class_number import suggested
-from pipeline.queries.classes import class_rows, compared, one_class
+from pipeline.queries.class_number import suggest_class_numbers
+from pipeline.queries.classes import class_details, class_rows, compare_roots
 from pipeline.reduce.classes import stored as taxonomy
 from pipeline.root.existing import open_root
 from pipeline.root.log import EventLog
@@ -123,14 +123,14 @@ def test_quality_agrees_with_what_the_labels_and_the_metadata_say(finished):
 
 def test_a_class_is_shown_with_its_family_and_members(finished):
     largest = class_rows(str(finished))[0]
-    found = one_class(str(finished), largest.class_id)
+    found = class_details(str(finished), largest.class_id)
     assert len(found.exemplars) == min(16, largest.size)
     assert found.exemplars[0].similarity >= found.outliers[0].similarity
-    above = one_class(str(finished), found.parent, level=1)
+    above = class_details(str(finished), found.parent, level=1)
     assert above.name == found.parent_name
     assert largest.class_id in [child.class_id for child in above.children]
     with pytest.raises(InputError, match="no class 99 of level 0"):
-        one_class(str(finished), 99)
+        class_details(str(finished), 99)
     with pytest.raises(InputError, match=r"no classes of level 3.*classes.levels=\[5, 2\]"):
         class_rows(str(finished), 3)
 
@@ -172,7 +172,7 @@ def test_the_classes_of_another_root_come_with_their_ids_and_names(root, finishe
     both = one.keys() & more.keys()
     assert len(both) > 80
     assert all(one[uid]["labels"] == more[uid]["labels"][:4] for uid in both)
-    found = compared(str(finished), str(other))
+    found = compare_roots(str(finished), str(other))
     assert (found.matched, found.common_samples, found.ari) == (12, len(both), 1.0)
     # What the other root publishes later does not change a run that is asked for again.
     again = curated(other, [shards[1]], ("classes.k=null", f"classes.fit_on={finished}"))
@@ -190,12 +190,12 @@ def test_what_names_no_classes_is_refused_by_name(finished, shards, tmp_path):
 
 
 def test_advice_looks_at_a_range_and_at_known_classes(finished):
-    found = suggested(str(finished), "2,4,5")
+    found = suggest_class_numbers(str(finished), "2,4,5")
     assert [one.k for one in found.advice.judged] == [2, 4, 5]
     assert found.estimate.k >= found.estimate.known > 1
     assert checked("classes_suggest", as_json(found))["estimate"]
     with pytest.raises(InputError, match="no list of numbers"):
-        suggested(str(finished), "many")
+        suggest_class_numbers(str(finished), "many")
 
 
 class Small(LocalExecutor):

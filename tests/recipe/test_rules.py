@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from pipeline.recipe.rule_columns import COLUMNS, column_named
 from pipeline.recipe.rules import Bound, Rule, Threshold, columns_read
-from pipeline.recipe.wording import in_words
+from pipeline.recipe.wording import bound_in_words
 from schemas import columns as schemas
 
 
@@ -45,7 +45,7 @@ def test_a_rule_that_cannot_work_is_refused_with_the_reason(rule, says):
 
 
 def test_an_exact_value_is_a_possible_interval():
-    assert Rule(column="width", min=3, max=3).given == {"min": 3, "max": 3}
+    assert Rule(column="width", min=3, max=3).conditions == {"min": 3, "max": 3}
 
 
 def test_every_scalar_of_the_stages_can_be_read_and_nothing_else():
@@ -80,4 +80,4 @@ def test_the_columns_to_read_are_grouped_by_who_writes_them():
      "at least the 0.5 quantile of shuffled pairs (here -0.004)"),
 ])
 def test_a_bound_reads_as_a_sentence(rule, threshold, words):
-    assert in_words(Rule.model_validate(rule), threshold) == words
+    assert bound_in_words(Rule.model_validate(rule), threshold) == words

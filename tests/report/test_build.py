@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from pipeline.api.progress import Silent
-from pipeline.cli import printing as shown
-from pipeline.curation import curate, ledger_of
+from pipeline.cli import printing
+from pipeline.curation import curate
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.errors import RootError
@@ -32,14 +32,15 @@ from pipeline.recipe.recipe import load
 from pipeline.recipe.rules import Rule, Threshold
 from pipeline.report.build import entity_note, report_data, rule_words, write_report
 from pipeline.report.charts import histogram
-from pipeline.report.clocks import REST, clock
+from pipeline.report.clocks import REST, read_clock
 from pipeline.report.data import LIMITS, Timing
-from pipeline.report.distributions import FINE, bounds_on, charted, empty_chart, limits
+from pipeline.report.distributions import FINE, bounds_on, charted_columns, empty_chart, limits
 from pipeline.report.pairs import find_pairs, highest
-from pipeline.report.pictures import spread, thumbnails
-from pipeline.report.survey import Example, Examples, in_words
+from pipeline.report.pictures import evenly_spread, thumbnails
+from pipeline.report.survey import Example, Examples, values_in_words
 from pipeline.root.lock import held
 from pipeline.root.log import EventLog
+from pipeline.select.stored import stored_ledger
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_table
 from pipeline.work import Outcome
@@ -95,7 +96,7 @@ def verdicts(plan):
 def test_the_page_is_written_and_says_what_the_ledger_says(plan, data):
     write_report(plan)
     page = Page(plan.root.read("report.html").decode())
-    ledger = ledger_of(plan)
+    ledger = stored_ledger(plan.root, plan.verdicts)
     assert (data.read, data.kept, data.unaccounted) == (ledger.read, ledger.kept, 0)
     assert {step.reason: step.count for step in data.steps if step.count} == {
         verdict: count for verdict, count in ledger.verdicts.items() if verdict != "kept"}
@@ -129,12 +130,12 @@ def test_every_picture_stands_under_its_own_verdict_with_its_own_pixels(plan, da
         for picture in pictures:
             assert verdicts[picture.shard, picture.key] == reason
             assert (picture.thumbnail is None) == reason.startswith("failed:image_")
-    shown = next(p for p in data.kept_pictures if p.shard == "00003.tar")
-    original = Image.open(io.BytesIO(member(sample_folder / "00003.tar", f"{shown.key}.jpg"))).convert("RGB")
-    small = np.asarray(Image.open(io.BytesIO(shown.thumbnail)), np.float32)
+    picture = next(p for p in data.kept_pictures if p.shard == "00003.tar")
+    original = Image.open(io.BytesIO(member(sample_folder / "00003.tar", f"{picture.key}.jpg"))).convert("RGB")
+    small = np.asarray(Image.open(io.BytesIO(picture.thumbnail)), np.float32)
     wanted = np.asarray(original.resize(small.shape[1::-1], Image.Resampling.LANCZOS), np.float32)
     assert np.abs(small - wanted).mean() < 10
-    assert shown.caption == member(sample_folder / "00003.tar", f"{shown.key}.txt").decode()
+    assert picture.caption == member(sample_folder / "00003.tar", f"{picture.key}.txt").decode()
 
 
 def member(path, name):
@@ -197,10 +198,10 @@ def test_what_nobody_could_read_is_named_with_its_error(plan, data):
 
 def test_duplicate_pairs_are_all_listed_and_their_numbers_are_the_tables(plan, data):
     table = read_table(plan.root, f"{plan.duplicates}/duplicates.parquet")
-    assert data.duplicates.total == table.num_rows == len(data.duplicates.shown) >= 3
-    assert Counter(pair.kind for pair in data.duplicates.shown) == Counter(
+    assert data.duplicates.total == table.num_rows == len(data.duplicates.items) >= 3
+    assert Counter(pair.kind for pair in data.duplicates.items) == Counter(
         "near" if kind == "near" else "exact" for kind in table.column("kind").to_pylist())
-    for pair in data.duplicates.shown:
+    for pair in data.duplicates.items:
         assert pair.duplicate.thumbnail
         assert pair.preferred.thumbnail
     asked = [(row["shard_id"], row["row"]) for row in table.filter(table.column("removed")).to_pylist()]
@@ -208,7 +209,7 @@ def test_duplicate_pairs_are_all_listed_and_their_numbers_are_the_tables(plan, d
 
 
 def test_classes_come_by_size_with_the_labels_that_samples_carry(plan, data):
-    cards = data.classes.shown
+    cards = data.classes.items
     assert data.classes.total == len(cards) == 6
     assert [card.size for card in cards] == sorted((card.size for card in cards), reverse=True)
     assert sum(card.size for card in cards) == data.kept
@@ -226,7 +227,7 @@ def test_classes_come_by_size_with_the_labels_that_samples_carry(plan, data):
 
 
 def test_entities_come_by_count_with_the_picture_that_confirms_them_best(plan, data):
-    rows = data.entities.shown
+    rows = data.entities.items
     assert [row.confirmed for row in rows] == sorted((row.confirmed for row in rows), reverse=True)
     found = Counter()
     for shard in plan.shards:
@@ -294,16 +295,16 @@ def test_the_clock_adds_up_drivers_and_survives_a_killed_one(tmp_path):
     ]
     root.write("log/1.jsonl", "\n".join(map(json.dumps, first)).encode() + b'\n{"time": 117.0, "pa')
     root.write("log/2.jsonl", "\n".join(map(json.dumps, second)).encode())
-    found = clock(root)
+    found = read_clock(root)
     assert found.started.timestamp() == 102
     assert found.seconds == 14 + 15
     assert found.passes == (Timing("annotate", 14 + 5, 150), Timing("select", 2.0, 0), Timing(REST, 8.0, 0))
-    assert found.shards.shown == (Timing("b", 0.0, 0, 3), Timing("a", 8.0, 100), Timing("b", 4.0, 50))
+    assert found.shards.items == (Timing("b", 0.0, 0, 3), Timing("a", 8.0, 100), Timing("b", 4.0, 50))
     assert found.retried == 1
 
 
 def test_a_root_without_a_log_has_no_times(tmp_path):
-    assert (clock(Store(str(tmp_path))).started, clock(Store(str(tmp_path))).passes) == (None, ())
+    assert (read_clock(Store(str(tmp_path))).started, read_clock(Store(str(tmp_path))).passes) == (None, ())
 
 
 def test_a_rule_is_put_in_words_with_its_number_of_this_run():
@@ -324,7 +325,7 @@ def test_bounds_stand_where_whole_values_part():
 
 def test_columns_that_rules_read_are_drawn_before_the_usual_ones_and_text_never():
     language = Rule(column="language", any_of=["en"], unless={"known_words": {"min": 0.5}})
-    assert charted({"a": Rule(column="image_bytes", min=5000), "b": language}) == [
+    assert charted_columns({"a": Rule(column="image_bytes", min=5000), "b": language}) == [
         "clip_similarity", "image_bytes", "caption_words", "longest_side", "aspect_ratio", "known_words"]
 
 
@@ -337,10 +338,10 @@ def test_the_edges_of_similarity_are_those_of_the_stored_null_distribution(plan)
 
 def test_values_are_worded_by_their_type_and_truths_are_left_to_the_rule_s_name():
     values = {"clip_similarity": 0.12345, "caption_words": 1200, "language": "de", "near_duplicate": True, "width": None}
-    assert in_words(values) == (
+    assert values_in_words(values) == (
         "clip_similarity 0.123, caption_words 1,200, language de, width none")
-    assert in_words({"image_length": 1234}) == "1,234 bytes"
-    assert in_words({"image_length": 0}) == in_words({"image_length": None}) == "no image bytes"
+    assert values_in_words({"image_length": 1234}) == "1,234 bytes"
+    assert values_in_words({"image_length": 0}) == values_in_words({"image_length": None}) == "no image bytes"
 
 
 def test_examples_are_half_nearest_half_drawn_and_no_content_twice():
@@ -359,11 +360,11 @@ def test_examples_are_half_nearest_half_drawn_and_no_content_twice():
 
 def test_a_run_of_many_shards_is_looked_at_in_evenly_spread_ones(plan):
     shards = [replace(plan.shards[0], shard_id=str(i)) for i in range(5000)]
-    some = [int(shard.shard_id) for shard in spread(shards, 1024)]
+    some = [int(shard.shard_id) for shard in evenly_spread(shards, 1024)]
     assert (len(some), some[0], some[-1]) == (1024, 0, 4999)
     assert max(np.diff(some)) <= 5
-    assert spread(shards[:3], 1024) == shards[:3]
-    assert spread([], 1024) == []
+    assert evenly_spread(shards[:3], 1024) == shards[:3]
+    assert evenly_spread([], 1024) == []
 
 
 def test_the_note_on_entities_says_which_null_was_used():
@@ -389,7 +390,7 @@ def test_the_page_and_status_say_where_the_time_went_and_no_promised_file_does(p
     assert {"image", "clip"} <= shares["annotate"].keys()
     assert {"read", "write"} <= shares["export"].keys()
     assert not any(one.at_work for one in found.time)
-    shown.status(found)
+    printing.status(found)
     printed = capsys.readouterr().out
     assert re.search(r"time annotate: decode +\d+\.\d %\n", printed)
     assert annotate.advice in printed
@@ -407,12 +408,12 @@ def test_status_of_a_run_at_work_shows_its_pass(plan, tmp_path, capsys):
         root.write("log/99999999T000000-1.jsonl", json.dumps(begun).encode())
         found = status(root.url)
         assert {one.name for one in found.time if one.at_work} == {"export"}
-        shown.status(found)
+        printing.status(found)
         printed = capsys.readouterr().out
         assert "time export: read" in printed
         assert "time annotate" not in printed
-        assert checked("status", shown.as_json(found))["time"]
+        assert checked("status", printing.as_json(found))["time"]
         root.write("log/99999999T000000-1.jsonl", json.dumps({**begun, "pass": "<b>\x1b[31m"}).encode())
-        shown.status(status(root.url))
+        printing.status(status(root.url))
         assert re.search(r"time <b> \[31m +at work; no shard is done yet\n", capsys.readouterr().out)
     assert not any(one.at_work for one in status(root.url).time)

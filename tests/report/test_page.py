@@ -39,7 +39,7 @@ from pipeline.report.data import (
     Picture,
     Quarantined,
     ReportData,
-    Run,
+    RunFacts,
     Spending,
     Step,
     Timing,
@@ -48,7 +48,7 @@ from pipeline.report.data import (
 from pipeline.report.page import THUMBNAIL_BYTES, breakable, cut, duration, image_url, percent, render, thumbnail
 
 ASSETS = files("pipeline") / "assets"
-RUN = Run("sample", "/out", ("in/00000.tar",), 1, "bundled", datetime(2026, 3, 4, 9, 41, tzinfo=UTC), 12.5)
+RUN = RunFacts("sample", "/out", ("in/00000.tar",), 1, "bundled", datetime(2026, 3, 4, 9, 41, tzinfo=UTC), 12.5)
 HOSTILE = [
     "<script>document.title='owned'</script>", "\"><img src=x onerror=\"document.title='owned'\">", "</style><script>1</script>",
     "javascript:alert(1)", "'); background: url(http://evil.example/a.png)", "{{ 7 * 7 }}{% for %}", "--><svg onload=alert(1)>",
@@ -412,7 +412,7 @@ def test_names_of_rules_break_after_underscores_only_and_stay_escaped():
 
 def test_what_was_not_measured_is_left_out(full):
     row = EntityRow("n1", "dog", 3, None)
-    card = replace(full.classes.shown[0], labelled=None)
+    card = replace(full.classes.items[0], labelled=None)
     page = Page(render(replace(full, run=replace(RUN, started=None), entities=Top((row,), 1), classes=Top((card,), 1))))
     assert "Started" not in page.text
     assert "a label · mean weight 0.20" in page.text

@@ -14,12 +14,12 @@ from pipeline.audit.verify import verify
 from pipeline.curation import curate, finished, succeed
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
-from pipeline.queries.simulate import changed_recipe, explained, simulated
+from pipeline.queries.simulate import changed_recipe, explain_sample, simulate_rules
 from pipeline.queries.status import status
 from pipeline.report.build import write_report
 from pipeline.root.existing import open_root
 from pipeline.root.log import EventLog
-from pipeline.root.manifest import described
+from pipeline.root.manifest import file_record
 
 PACKED = Path(__file__).parent / "root_of_46648e4.tar.xz"
 WHEN = 1_700_000_000
@@ -35,9 +35,9 @@ def root(tmp_path):
     run.write_text(run.read_text().replace("{in}", str(tmp_path / "in")))
     at = open_root(str(tmp_path / "root")).root
     manifest = at.read_json("manifest.json")
-    manifest["files"]["run.json"] = described(at, "run.json")
+    manifest["files"]["run.json"] = file_record(at, "run.json")
     at.write_json("manifest.json", manifest)
-    at.write_json("_SUCCESS", at.read_json("_SUCCESS") | {"manifest_sha256": described(at, "manifest.json")["sha256"]})
+    at.write_json("_SUCCESS", at.read_json("_SUCCESS") | {"manifest_sha256": file_record(at, "manifest.json")["sha256"]})
     return tmp_path / "root"
 
 
@@ -51,10 +51,10 @@ def test_it_is_finished_and_whole(root):
 def test_every_question_is_answered(root):
     assert status(str(root)).kept == 6
     uid = pq.read_table(next((root / "shards").glob("*.parquet"))).column("uid")[0].as_py()
-    (answer,) = explained(str(root), uid)
+    (answer,) = explain_sample(str(root), uid)
     assert answer.uid == uid
     assert list(answer.columns) == ["samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities"]
-    assert simulated(str(root), ["filters.clip_similarity.min=0.0"]).new.kept == 10
+    assert simulate_rules(str(root), ["filters.clip_similarity.min=0.0"]).new.kept == 10
     write_report(open_root(str(root)))
 
 

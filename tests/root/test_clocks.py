@@ -11,7 +11,7 @@ import pytest
 from pipeline.audit.verify import verify
 from pipeline.input.discovery import discover
 from pipeline.queries.status import status
-from pipeline.report.clocks import clock
+from pipeline.report.clocks import read_clock
 from pipeline.store.store import Store
 from tests.curations import curated
 from tests.mixed import OVERRIDES, TIMES, mixed
@@ -44,7 +44,7 @@ def test_a_root_continued_under_a_clock_that_goes_backwards_has_the_same_bytes(m
     assert hashes(root) == whole
     events = [json.loads(line) for path in (root / "log").glob("*.jsonl") for line in path.read_text().splitlines()]
     assert all(0 <= event["seconds"] < 600 for event in events if event.get("done"))
-    assert clock(Store(str(root))).seconds >= 0
+    assert read_clock(Store(str(root))).seconds >= 0
     assert status(str(root)).state == "finished"
 
 

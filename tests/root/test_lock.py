@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.errors import RootError
 from pipeline.root.holder import Holder
-from pipeline.root.lock import FOLDER, Pace, held, seen
+from pipeline.root.lock import FOLDER, Pace, held, lock_state
 from pipeline.store.store import Store
 
 QUICK = Pace(beat=0.1, look=0.1, stale=1.5)
@@ -85,8 +85,8 @@ def test_a_released_lock_is_free_at_once_and_numbers_only_grow(tmp_path):
         with held(store, PATIENT) as lock:
             lock.check()
             assert lock.number == number
-            assert seen(store)[::2] == (number, False)
-        assert seen(store).released
+            assert lock_state(store)[::2] == (number, False)
+        assert lock_state(store).released
     assert files(tmp_path) == ["3.beat", "3.json", "3.released"]
 
 
@@ -94,7 +94,7 @@ def test_a_holder_that_was_killed_is_passed_over_without_waiting(tmp_path):
     with holder(tmp_path) as other:
         other.kill()
         # Nobody has asked for its exit code: it is a zombie.
-        wait_for(lambda: seen(Store(str(tmp_path))).holder.standing == "dead")
+        wait_for(lambda: lock_state(Store(str(tmp_path))).holder.standing == "dead")
         began = time.monotonic()
         with held(Store(str(tmp_path)), PATIENT) as lock:
             assert lock.number == 2
@@ -150,7 +150,7 @@ def test_an_unreadable_lock_is_a_lock_until_it_is_stale(tmp_path):
 
 
 def test_only_this_machines_own_dead_processes_are_taken_for_dead():
-    here = Holder.here()
+    here = Holder.this_process()
     assert here.standing == "alive"
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -206,7 +206,7 @@ def test_who_creates_a_number_that_is_over_does_not_hold_the_root(tmp_path):
     with pytest.raises(RootError, match="has taken over"), held(Late(str(tmp_path)), QUICK):
         entered.append(True)
     assert entered == []
-    assert not seen(Store(str(tmp_path))).released
+    assert not lock_state(Store(str(tmp_path))).released
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def test_a_store_that_fails_for_a_while_costs_no_run_and_is_said_once(tmp_path, 
         time.sleep(0.5)
         assert store.read(f"{FOLDER}/1.beat") != stood
         lock.check()
-    assert seen(store).released
+    assert lock_state(store).released
     assert [record.message for record in caplog.records if "heartbeat" in record.message] == [
         "the lock's heartbeat cannot be written, trying again: [Errno 5] Input/output error"]
 
@@ -283,7 +283,7 @@ def test_a_lock_in_an_object_store_keeps_a_second_run_out_and_fences_the_first(r
         assert remote.create_new(f"{FOLDER}/2.json", json.dumps({"host": "far", "pid": 3}).encode())
         with pytest.raises(RootError, match=r"another run \(process 3 on far, since an unknown time\) has taken over"):
             first.check()
-    assert not seen(remote).released, "a fenced holder released the lock of the next"
+    assert not lock_state(remote).released, "a fenced holder released the lock of the next"
     with held(remote, QUICK) as third:
         assert third.number == 3
     assert [name for name in remote.names(FOLDER) if name.startswith(("1.", "2."))] == []

@@ -9,9 +9,9 @@ import unicodedata
 import pyarrow.parquet as pq
 
 from pipeline.audit.verify import verify
-from pipeline.cli import printing as shown
+from pipeline.cli import printing
 from pipeline.queries.classes import class_rows
-from pipeline.queries.simulate import explained
+from pipeline.queries.simulate import explain_sample
 from pipeline.queries.status import status
 from pipeline.report.page import render
 from tests.report.browser import chromium
@@ -95,12 +95,12 @@ def test_the_report_shows_hostile_text_as_text(attacked, full, tmp_path):   # no
 
 def test_no_control_or_direction_character_of_an_input_reaches_the_terminal(attacked, capsys):
     root = str(attacked.root)
-    shown.status(status(root))
-    shown.verify(verify(root))
-    shown.classes(class_rows(root))
+    printing.status(status(root))
+    printing.verify(verify(root))
+    printing.classes(class_rows(root))
     samples = pq.read_table(next(attacked.root.glob("columns/samples@*/_img*.parquet")), columns=["uid"]).column("uid").to_pylist()
-    shown.explanation(explained(root, samples[16]))
-    text = capsys.readouterr().out + shown.as_json([status(root), *class_rows(root), *explained(root, samples[16])])
+    printing.explanation(explain_sample(root, samples[16]))
+    text = capsys.readouterr().out + printing.as_json([status(root), *class_rows(root), *explain_sample(root, samples[16])])
     assert any(script in text for script in SCRIPTS), "the caption is shown"
     strange = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n"}
     assert strange == set()

@@ -10,7 +10,7 @@ import pytest
 from pipeline.api.progress import Silent
 from pipeline.api.run import Request, label_by
 from pipeline.errors import RecipeError, RootError, ShardmillError
-from pipeline.queries.simulate import simulated
+from pipeline.queries.simulate import simulate_rules
 from pipeline.report.build import write_report
 from pipeline.root.existing import open_root
 from pipeline.root.manifest import MANIFEST
@@ -89,7 +89,7 @@ def test_looking_at_a_root_unpickles_nothing_and_asks_no_network(root, tmp_path)
         (root / name).write_bytes(pickle.dumps(Payload(tmp_path / "canary")))
     with watched() as seen:
         write_report(open_root(str(root)))
-        simulated(str(root), [])
+        simulate_rules(str(root), [])
     assert seen == []
     assert not (tmp_path / "canary").exists()
 

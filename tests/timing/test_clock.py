@@ -21,7 +21,7 @@ from pipeline.passes import annotate as runner
 from pipeline.passes.annotate import Annotate
 from pipeline.report.clocks import spendings
 from pipeline.root import log
-from pipeline.root.log import EventLog, usages
+from pipeline.root.log import EventLog, pass_usages
 from pipeline.stage import Contract, Stage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts
@@ -234,9 +234,9 @@ class Notes(Silent):
 def test_the_log_of_a_pass_says_where_its_time_goes_while_it_is_at_work_and_after(tmp_path):
     store, notes, seen = Store(str(tmp_path)), Notes(), []
     driver = Driver(store, LocalExecutor(), notes, EventLog(store))
-    driver.run("nap", Naps(lambda: seen.append(usages(store)["nap"])), ["first", "second"])
+    driver.run("nap", Naps(lambda: seen.append(pass_usages(store)["nap"])), ["first", "second"])
     assert (seen[0].at_work, 0.6 <= seen[0].usage.total < 1.2) == (True, True)
-    found = usages(store)["nap"]
+    found = pass_usages(store)["nap"]
     assert (found.at_work, found.usage.total >= 1.2) == (False, True)
     assert found.usage.shares["read"] > 0.9
     assert found.advice.startswith("reading is the bottleneck: nearer")
@@ -255,7 +255,7 @@ def test_a_pass_says_what_it_computes_with(tmp_path, sample_folder):
     driver = Driver(store, LocalExecutor(), Silent(), EventLog(store))
     work = Annotate(Columns(store, FOLDERS), (Slow(),), ("txt",), threads=2)
     driver.run("annotate", work, work.of(discover([str(sample_folder / "00000.tar")])))
-    assert usages(store)["annotate"].means == Means("cuda", "bf16", 2, 1)
+    assert pass_usages(store)["annotate"].means == Means("cuda", "bf16", 2, 1)
     assert Accounted(work).means() == work.means()
     assert Accounted(Naps()).careful() == Accounted(Naps("careful"))
 
@@ -267,7 +267,7 @@ def test_a_log_that_somebody_else_wrote_gives_no_figures_and_no_error(tmp_path):
              b'{"time": 1, "pass": "q", "begun": true, "means": {"threads": "2", "device": "cuda", "x": 1}}', b'{"time": 1, "pa']
     store.write("log/1.jsonl", b"\n".join(lines))
     store.write("log/2.json", b'{"time": 1, "pass": "r", "begun": true}')
-    found = usages(store)
+    found = pass_usages(store)
     assert list(found) == ["q"]
     assert (found["q"].means, found["q"].usage.total, found["q"].advice) == (Means("cuda"), 0, "")
     assert spendings(store) == ()
@@ -281,17 +281,17 @@ def test_the_log_on_an_object_store_is_there_while_a_pass_is_at_work_and_in_piec
     events.add({"pass": "p", "begun": True})
     for number in range(12):
         events.add({"pass": "p", "item": f"{number}", "attempts": 1, "error": None, "threads": 1, "spent": {"read": 1.0}})
-        written.append(usages(store)["p"].usage.total)
+        written.append(pass_usages(store)["p"].usage.total)
     assert written == list(range(1, 13))
-    assert usages(store)["p"].at_work
+    assert pass_usages(store)["p"].at_work
     sizes = store.sizes("log")
     assert len(sizes) > 2
     assert max(sizes.values()) < 600
     monkeypatch.setattr(log, "FLUSHED", 60.0)
     events.add({"pass": "p", "done": True, "seconds": 1.0})
-    assert usages(store)["p"].at_work
+    assert pass_usages(store)["p"].at_work
     events.flush()
-    assert not usages(store)["p"].at_work
+    assert not pass_usages(store)["p"].at_work
     before = store.sizes("log")
     events.flush()
     assert store.sizes("log") == before
