@@ -23,7 +23,7 @@ from pipeline.reduce.classes.stored import FIT, Wish
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.costs import Costs, Machines
 from pipeline.reduce.kmeans.fit import Fit
-from pipeline.reduce.kmeans.partition import Block, Share
+from pipeline.reduce.kmeans.partition import Block, RowSample
 from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
 from pipeline.root.other_roots import place
 from pipeline.search.nearest import kernel, nearest
@@ -134,8 +134,8 @@ def _fitted(plan: Plan, rows: Sequence[Embeddings], driver: Driver, folder: str)
     return {
         "k": len(found.sizes), "rows": fleet.rows, "schedule": schedule.describe(), "why": why,
         "started_from_known": start is not None,
-        "objective": list(found.story.objective), "final_objective": found.objective, "passes": list(found.story.kinds),
-        "refilled": list(found.story.refilled), "dropped": found.dropped, "converged": found.converged, "reason": found.reason,
+        "objective": list(found.history.objective), "final_objective": found.objective, "passes": list(found.history.kinds),
+        "refilled": list(found.history.refilled), "dropped": found.dropped, "converged": found.converged, "reason": found.reason,
     }
 
 
@@ -224,7 +224,7 @@ def sample(rows: Sequence[Block], most: int, seed: int) -> Floats:
     """About so many unit rows, seeded by their numbers."""
     opened = [block.open() for block in rows]
     sizes = [len(matrix) if chosen is None else len(chosen) for matrix, chosen in opened]
-    share, start, parts = Share(seed, min(1.0, most / max(1, sum(sizes)))), 0, []
+    share, start, parts = RowSample(seed, min(1.0, most / max(1, sum(sizes)))), 0, []
     for (matrix, chosen), size in zip(opened, sizes, strict=True):
         some = share.chosen(np.arange(start, start + size)) - start
         parts.append(np.asarray(matrix[some if chosen is None else chosen[some]]))

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.plan import Plan
 from pipeline.quantities import duration, size
-from pipeline.reduce.kmeans.costs import Costs, Machines, passes
+from pipeline.reduce.kmeans.costs import Costs, Machines, pass_costs
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.search.nearest import assigned, kernel
 from pipeline.vectors import unit
@@ -19,7 +19,7 @@ PROBED_CENTRES = 8192
 def fit_costs(schedule: Schedule, shape: tuple[int, int, int], machines: Machines) -> Costs:
     """`shape`: rows, values of each, classes."""
     rows, d, k = shape
-    return Costs(passes(schedule, rows, k), k, d, rows, machines)
+    return Costs(pass_costs(schedule, rows, k), k, d, rows, machines)
 
 
 def measured_rate(d: int, k: int) -> float:

@@ -49,9 +49,9 @@ class PartitionActor:
         """How often this process got somewhere."""
         return beats()
 
-    def do(self, function: Callable[..., Any], *given: Any) -> Any:
-        """function(partition, *given): any of the fleet's own."""
-        return function(self._held, *given)
+    def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(partition, *arguments): any of the fleet's own."""
+        return function(self._held, *arguments)
 
 
 class OwnerActor:
@@ -64,16 +64,16 @@ class OwnerActor:
     def add(self, turn: int, partition: int, sums: Sums) -> None:
         self._held.add(turn, partition, sums)
 
-    def do(self, function: Callable[..., Any], *given: Any) -> Any:
-        """function(owner, *given)."""
-        return function(self._held, *given)
+    def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(owner, *arguments)."""
+        return function(self._held, *arguments)
 
 
-def size(one: Partition) -> tuple[int, int]:
+def size(partition: Partition) -> tuple[int, int]:
     """Rows, and values of each."""
-    return len(one), one.dimension
+    return len(partition), partition.dimension
 
 
-def number(one: Partition, first_row: int) -> None:
+def number(partition: Partition, first_row: int) -> None:
     """The global number of its first row."""
-    one.first_row = first_row
+    partition.first_row = first_row
