@@ -22,7 +22,7 @@ from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.owner import Owner
 from pipeline.reduce.kmeans.partition import ArrayBlock, Partition, RowSample, exact
 from pipeline.search.device_centres import DeviceCentres
-from pipeline.search.kernels import FlatCentres, GpuCentres, give, kernel
+from pipeline.search.kernels import FlatCentres, GpuCentres, kernel, use_device
 from pipeline.search.nearest import assigned, assigned_near, nearest
 from tests.reduce.hard_rows import CASES
 
@@ -250,9 +250,9 @@ def faiss_flat(device: str, n: int, d: int, k: int) -> dict[str, Any]:
 
 def given(device: str) -> str:
     try:
-        return f"{give(device)}: {kernel()}"
+        return f"{use_device(device)}: {kernel()}"
     finally:
-        give(None)
+        use_device(None)
 
 
 if __name__ == "__main__":

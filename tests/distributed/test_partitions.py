@@ -80,7 +80,7 @@ def told(fleet, checkpoint, plan, blocks):
     """Everything a fit says, and the files it leaves."""
     found = Fit(fleet, PLANS[plan], 60, 3, checkpoint=checkpoint).run()
     fleet.save(checkpoint, 99, FleetCentres(found.centres, len(found.sizes)))
-    said = [found.sizes.tolist(), found.objective, found.story, found.dropped, checkpoint.centres(99).tobytes()]
+    said = [found.sizes.tolist(), found.objective, found.history, found.dropped, checkpoint.centres(99).tobytes()]
     assignment = [checkpoint.read_assignment(99, block.name).tobytes() for block in blocks]
     checkpoint.clear()
     return [*said, *assignment]
@@ -91,11 +91,11 @@ class Losing(RayFleet):
 
     lost = 0
 
-    def moved(self, look, *how):
+    def updated(self, look, *how):
         if look.turn in (0, 2):
             ray.kill(self._owners[look.turn // 2])
             self.lost += 1
-        return super().moved(look, *how)
+        return super().updated(look, *how)
 
 
 def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path):
@@ -156,10 +156,10 @@ from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.fit import Fit
 from tests.distributed.test_partitions import PLANS, Mapped
 class Dying(RayFleet):
-    def moved(self, look, *how):
+    def updated(self, look, *how):
         if look.turn == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().moved(look, *how)
+        return super().updated(look, *how)
 ray.init(address={ray.get_runtime_context().gcs_address!r}, log_to_driver=False)
 store = Store({str(tmp_path)!r})
 Fit(Dying({blocks!r}, store, "scratch", Seats(2)), PLANS["two-level"], 60, 3, checkpoint=Checkpoint(store, "fit")).run()

@@ -15,7 +15,7 @@ from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import ArrayBlock, Partition, RowSample, exact, near, remaining
 from pipeline.search.device_centres import DeviceCentres
 from pipeline.search.fastest import FastestCentres
-from pipeline.search.kernels import FlatCentres, agrees, give, kernel
+from pipeline.search.kernels import FlatCentres, agrees, kernel, use_device
 from pipeline.search.nearest import assigned, assigned_near, nearest
 from tests.reduce.hard_rows import CASES, rows
 from tests.reduce.test_fitting import CELLS, blocks, everything
@@ -176,9 +176,9 @@ def test_a_doubtful_reciprocal_is_that_of_the_cpu(monkeypatch):
 
 @pytest.fixture
 def given():
-    assert give("cpu")
+    assert use_device("cpu")
     yield
-    assert not give(None)
+    assert not use_device(None)
 
 
 def test_a_whole_fit_on_a_device_gives_the_same_bits(given):
@@ -188,27 +188,27 @@ def test_a_whole_fit_on_a_device_gives_the_same_bits(given):
     for one in fleet.partitions:
         one.accelerator = Accelerator("cpu", 1 << 17, window_bytes=4 * 24 * 300)
     found = everything(fleet, Fit(fleet, schedule, 30, 7).run())
-    give(None)
+    use_device(None)
     plain = LocalFleet.of(blocks(x), partitions=2)
     assert found == everything(plain, Fit(plain, schedule, 30, 7).run())
-    give("cpu")
+    use_device("cpu")
 
 
 def test_a_process_searches_on_a_device_only_when_it_was_given_one(given):
     assert kernel().keywords == {"device": "cpu"}
     assert isinstance(kernel()(rows(3, 4)), DeviceCentres)
-    give(None)
+    use_device(None)
     assert kernel() is FastestCentres
-    assert not give("cuda:99"), "there is no such device"
-    give("cpu")
+    assert not use_device("cuda:99"), "there is no such device"
+    use_device("cpu")
 
 
 def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch):
     monkeypatch.setattr("pipeline.models.matrices.device_centres.ranked", lambda x, vectors, candidates, wanted, reach, l: (   # noqa: E741
         candidates[:, :l].int(), candidates[:, :l].float()))
-    assert not give("cpu")
+    assert not use_device("cpu")
     monkeypatch.undo()
-    give(None)
+    use_device(None)
 
 
 def test_rows_on_a_device_are_an_array_to_the_cpu():

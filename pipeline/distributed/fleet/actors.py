@@ -11,7 +11,7 @@ from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.owner import Owner
 from pipeline.reduce.kmeans.partition import Block, Partition
 from pipeline.reduce.kmeans.sums import Sums
-from pipeline.search.kernels import give
+from pipeline.search.kernels import use_device
 from pipeline.vectors import Floats
 from pipeline.work import beats
 
@@ -42,7 +42,7 @@ class PartitionActor:
 
         tune()
         limit_threads(threads)
-        self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and give(device) else None)
+        self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and use_device(device) else None)
 
     @ray.method(concurrency_group=WATCH)
     def beats(self) -> int:
