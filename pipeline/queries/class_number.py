@@ -10,7 +10,7 @@ from pipeline.errors import InputError, RootError
 from pipeline.passes.reference_values import reference_values
 from pipeline.plan import Plan
 from pipeline.reduce.class_number.advise import advise
-from pipeline.reduce.class_number.estimate import estimate
+from pipeline.reduce.class_number.estimate import estimate_class_number
 from pipeline.reduce.class_number.projection import MAX_ROWS
 from pipeline.root.existing import open_root, readable
 from pipeline.select.stored import kept_rows
@@ -39,7 +39,7 @@ def _estimated(rows: NDArray[np.float16], values: list[str | None], seed: int) -
     """By rows of which some have a value: the name of their class."""
     _, labels = np.unique([value or "" for value in values], return_inverse=True)
     given = np.where([value is not None for value in values], labels, -1).astype(np.int32)
-    guess = estimate(rows, given, seed)
+    guess = estimate_class_number(rows, given, seed)
     return NumberEstimate(
         k=guess.k, rows=len(guess.rows), known=int((guess.labels >= 0).sum()), new=int((guess.labels < 0).sum()),
         starts=guess.starts, reason=guess.reason)

@@ -88,6 +88,7 @@ class Costs:
 
     @property
     def flops(self) -> int:
+        """Floating-point operations of all passes."""
         return sum(cost.flops(self.d) for cost in self.passes)
 
     @property

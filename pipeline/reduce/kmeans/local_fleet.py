@@ -45,22 +45,27 @@ class LocalFleet(Fleet[Floats]):
         return cls(parts, owners, threads)
 
     def each_partition(self, function: Callable[..., Any], *arguments: Any, items: Sequence[Any] | None = None) -> list[Any]:
+        """See `Fleet`."""
         if items is None:
             return self._map(lambda partition: function(partition, *arguments), self.partitions)
         return self._map(lambda at: function(self.partitions[at % self.parts], items[at], *arguments), range(len(items)))
 
     def each_owner(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """See `Fleet`."""
         return [function(owner, *arguments) for owner in self._slices]
 
     def alone(self, function: Callable[..., Any], *arguments: Any, outputs: int = 1) -> Any:
+        """See `Fleet`."""
         return self._map(lambda _: function(*arguments), [None])[0]
 
     def value(self, handle: Any) -> Any:
+        """See `Fleet`."""
         return handle
 
     def reduced(
         self, step: AssignmentStep[Floats], bounds: Sequence[Slice], function: Callable[..., Any], *arguments: Any
     ) -> list[Any]:
+        """See `Fleet`."""
         self._slices = [Owner(*part) for part in bounds]
         for owner in self._slices:
             owner.begin(step.turn, step.centres)
@@ -71,6 +76,7 @@ class LocalFleet(Fleet[Floats]):
         return [fact for fact, *_ in answers]
 
     def packed(self, centres: Floats) -> Centres:
+        """See `Fleet`."""
         return kernel()(centres)
 
     def assignment(self) -> Ids:
