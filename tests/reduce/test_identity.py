@@ -197,7 +197,7 @@ def test_a_first_fit_and_an_empty_one():
     assert first_classes(x).ids.tolist() == [0, 1, 2, 3]
     gone = matched(first_classes(x), nothing)
     assert by_status(gone.table)["retired"] == [(0, None), (1, None), (2, None), (3, None)]
-    assert matched(gone.known, x).classes.ids.tolist() == [4, 5, 6, 7]
+    assert matched(gone.classes, x).classes.ids.tolist() == [4, 5, 6, 7]
 
 
 def test_centroids_of_another_dimension_are_refused():

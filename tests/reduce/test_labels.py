@@ -58,7 +58,7 @@ def test_fewer_classes_than_labels_give_fewer_labels():
     assert labelled(rows([1, 2, 3, 4]), AXES[:3], LabelRule(max_labels=8)).ids.tolist() == [[2, 1, 0]]
 
 
-@pytest.mark.parametrize("wrong", [{"most": 0}, {"temperature": 0.0}])
+@pytest.mark.parametrize("wrong", [{"max_labels": 0}, {"temperature": 0.0}])
 def test_a_rule_that_labels_nothing_is_refused(wrong):
     with pytest.raises(InputError, match="at least one class and a positive temperature"):
         LabelRule(**wrong)

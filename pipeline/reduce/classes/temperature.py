@@ -34,7 +34,7 @@ class Calibration:
     nll: float | None
     """Mean -ln weight of y, in nats; null where no row could be used, as all that follow."""
     nll_default: float | None
-    """The same at temperature 0.1."""
+    """The cross-entropy at temperature 0.1, the default."""
     calibration_error: float | None
     """Expected calibration error over 15 bins of weight (all l weights of each row), on the rows that chose T."""
     calibration_error_default: float | None

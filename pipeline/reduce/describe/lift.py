@@ -17,7 +17,8 @@ RIGHT_SHARE, RIGHT_LIFT = 0.2, 2.0
 """A name is right where at least this share of the class's pictures has the entity, and this many times the share among all."""
 PRIOR = 12.0
 """Samples that the prior weighs as much as. The best of many entities is luck in part; with 12 the first names of the bundled
-sample are on average as right on a held-out half as they say (k = 16, 32, 64: .44 said and .42 right, .50 and .49, .56 and .64)."""
+sample are on average as right on a held-out half as they say (k = 16, 32, 64: .44 predicted and .42 right, .50 and .49, .56 and
+.64)."""
 HIGHEST = 64   # levels of a hierarchy that are counted; WordNet's nouns have 19
 
 

@@ -24,13 +24,13 @@ class State:
     extra: int = 0
     """Passes after the schedule's last one, for clusters that were still empty."""
     objective: tuple[float, ...] = ()
-    """Mean similarity of the rows looked at to their centre, per pass."""
+    """Mean similarity of the compared rows to their centre, per pass."""
     changed: tuple[float, ...] = ()
-    """Share of the rows looked at that got another centre, per pass; 1 for the first one."""
+    """Share of the compared rows that got another centre, per pass; 1 for the first one."""
     refilled: tuple[int, ...] = ()
     """Empty clusters given a new centre, per pass that moved centres."""
     looked: tuple[int, ...] = ()
-    """Rows looked at, per pass."""
+    """Rows compared, per pass."""
     kinds: tuple[str, ...] = ()
     """The kind of each pass (`schedule`)."""
 

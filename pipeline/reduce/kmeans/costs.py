@@ -48,7 +48,7 @@ def pass_costs(schedule: Schedule, rows: int, k: int) -> tuple[PassCost, ...]:
 
 
 def _seeding(schedule: Schedule, rows: int, k: int) -> list[PassCost]:
-    """Greedy k-means++ compares every row that it looks at with 2 + ln k candidates per seed; a step multiplies rows and centres
+    """Greedy k-means++ compares every sampled row with 2 + ln k candidates per seed; a step multiplies rows and centres
     twice, to find the nearest and to add up."""
     if not schedule.cells:
         return [PassCost("seeds", min(rows, max(MIN_ROWS, ROWS_PER_SEED * k)), k * (2 + int(math.log(k))), spread=False)]
@@ -69,7 +69,7 @@ class Machines:
 
     nodes: int
     actors: int
-    """In all."""
+    """Actors on all nodes together."""
     rate: float
     """Floating-point operations a second of one actor, measured on centres of this shape."""
     memory: int | None = None
@@ -115,7 +115,7 @@ class Costs:
 
     @property
     def seconds(self) -> float:
-        """At the measured rate, with nodes that send and receive at once at BANDWIDTH."""
+        """The time that it takes at the measured rate, with nodes that send and receive at once at BANDWIDTH."""
         alone = sum(cost.flops(self.d) for cost in self.passes if not cost.spread) / self.machines.rate
         together = sum(cost.flops(self.d) for cost in self.passes if cost.spread) / (self.machines.rate * self.machines.actors)
         return alone + together + self.wire / self.machines.nodes / BANDWIDTH

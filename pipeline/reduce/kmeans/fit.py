@@ -127,7 +127,7 @@ class Fit(Generic[H]):
     def _recorded(self, state: State, step: AssignmentStep[H], result: StepResult) -> State:
         return replace(
             state, position=state.position + 1, turns=state.turns + 1, objective=(*state.objective, result.objective),
-            changed=(*state.changed, result.changed / max(1, result.looked)), looked=(*state.looked, result.looked),
+            changed=(*state.changed, result.changed / max(1, result.compared)), looked=(*state.looked, result.compared),
             kinds=(*state.kinds, step.kind),
         )
 

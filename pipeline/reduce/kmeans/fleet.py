@@ -70,13 +70,13 @@ class StepResult:
     """The cosines of the rows to their centres, summed, in units of 1 / OBJECTIVE_SCALE."""
     changed: int
     """Rows that got another centre."""
-    looked: int
+    compared: int
     """Rows compared."""
 
     @property
     def objective(self) -> float:
         """Mean cosine of the rows compared to their centre."""
-        return self.similarity / OBJECTIVE_SCALE / max(1, self.looked)
+        return self.similarity / OBJECTIVE_SCALE / max(1, self.compared)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Fleet(ABC, Generic[H]):
         facts = self.reduced(step, bounds, assign, step.with_handles(None, None), self.packed(step.centres), self._candidates(step))
         counted = [self.value(handle) for handle in self.each_owner(Owner.counted, self.parts)]
         return StepResult(np.concatenate([counts for counts, _ in counted]), sum(total for _, total in counted),
-                    sum(changed for changed, _ in facts), sum(looked for _, looked in facts))
+                    sum(changed for changed, _ in facts), sum(compared for _, compared in facts))
 
     def _candidates(self, step: AssignmentStep[H]) -> Any:
         """A handle to the `Candidates` of a pass that is not exact, found a slice by each partition; None for one that is."""
@@ -239,8 +239,8 @@ def assign(
     partition: Partition, step: AssignmentStep[None], centres: Centres | Floats, near: Candidates | None, bounds: Sequence[Slice]
 ) -> tuple[Any, ...]:
     """(rows that changed their centre, rows compared), and then the `Sums` of each slice of the centres."""
-    sums, changed, looked = partition.assign(_assigner(step, _ready(centres), near), step.k, step.sample)
-    return (changed, looked), *(sums.slice(*part) for part in bounds)
+    sums, changed, compared = partition.assign(_assigner(step, _ready(centres), near), step.k, step.sample)
+    return (changed, compared), *(sums.slice(*part) for part in bounds)
 
 
 def _assigner(step: AssignmentStep[None], centres: Centres, near: Candidates | None) -> Assigner:

@@ -132,7 +132,7 @@ class Partition:
     def assign(self, assigner: Assigner, k: int, sample: RowSample) -> tuple[Sums, int, int]:
         """Assigns each row of the sample to a centre: the sums of the rows, how many changed their centre, how many were
         compared."""
-        changed, looked = 0, 0
+        changed, compared = 0, 0
         if self.assignment is None:
             self.assignment = np.full(len(self), -1, np.int32)
         accelerator = self.accelerator
@@ -142,9 +142,9 @@ class Partition:
             assignment = assigner(rows, previous)
             self.assignment[where] = assignment
             changed += int((assignment != previous).sum())
-            looked += len(where)
+            compared += len(where)
             sums.add_rows(rows, assignment)
-        return sums.added(), changed, looked
+        return sums.added(), changed, compared
 
     def sums(self, k: int, sample: RowSample) -> Sums:
         """The sums of the last pass over the sample once more, for k centres."""
@@ -288,9 +288,9 @@ def remaining(centres: Centres, keep: Bools) -> Assigner:
 
     def assigner(rows: Window, previous: Ids) -> Ids:
         assignment = renumbered[previous]
-        homeless = np.flatnonzero(assignment < 0)
-        if len(homeless):
-            assignment[homeless] = assigned(rows[homeless], centres)
+        dropped = np.flatnonzero(assignment < 0)
+        if len(dropped):
+            assignment[dropped] = assigned(rows[dropped], centres)
         return assignment
 
     return assigner

@@ -1,4 +1,4 @@
-"""How much a k-means fit looks at: passes, samples and when it stops. Presets A, B, C, and which one suits."""
+"""How much a k-means fit compares: its passes, their samples and when it stops. Presets, and which one suits."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

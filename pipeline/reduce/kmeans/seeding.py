@@ -29,7 +29,8 @@ SAME = np.float32(2**22)
 ROWS_PER_SEED = 64    # enough for the far corners of a cluster; a larger x is sampled
 MIN_ROWS = 20_000
 CELL_ROWS_PER_SEED = 16
-"""k-means++ within a cell looks at every second or third row where there are more; the steps after it at all."""
+"""Rows per seed of k-means++ within a cell: where there are more, it takes every second or third row; the Lloyd steps after it take
+all."""
 CELL_STEPS = 4
 """Lloyd steps within a cell: its k-means++ seeds are rows, its centres means."""
 COARSE_STEPS = 5
@@ -128,7 +129,7 @@ class Cells:
     """Sampled rows, cell by cell."""
 
     rows: Matrix
-    """As stored, mapped or in memory; in the order of all rows within a cell."""
+    """f16 or f32 [n, d]: the rows as they are stored, mapped or in memory; in the order of all rows within a cell."""
     ends: NDArray[np.int64]
     """i64[cells]: the rows of cell c end here."""
 
@@ -168,7 +169,7 @@ def cell_seeds(parts: Sequence[Cells], cell: int, count: int | np.int64, *, seed
 
 @dataclass(frozen=True)
 class SampledPart:
-    """Some sampled rows, cell by cell."""
+    """A partition's sampled rows, or some of them, cell by cell."""
 
     sizes: Ints
     """i64[cells]: sampled rows of each cell."""
