@@ -8,22 +8,23 @@ from numpy.typing import NDArray
 from pipeline.vectors import Bools, Ints
 
 Draws = NDArray[np.uint64]
-"""u64 [n], uniform."""
+"""u64 [n]: uniform random numbers."""
 
 ROOT, SAMPLE, PAIRS = -1, -2, -3
 """Streams: rows of a balanced sample, of a sample to fit on, of pairs to count. Levels of a hierarchy are 0, 1, …"""
 
 
 def drawn(keys: NDArray[np.integer], seed: int, stream: int, part: float) -> Bools:
-    """Which keys belong to a part of them (0..1, expected); those of a smaller part are among those of a larger one."""
+    """bool[n]: which keys (integers [n]) belong to a part of them (expected share 0..1); the keys of a smaller part are among those
+    of a larger one."""
     return np.asarray((draws(keys, seed, stream) >> np.uint64(11)) < part * 2.0**53)
 
 
-def sampled(rows: Ints, most: int, seed: int | np.random.Generator) -> Ints:
-    """At most `most` of these row numbers i64[n], each as likely, in their order (ascending rows stay ascending)."""
-    if len(rows) <= most:
+def sampled(rows: Ints, count: int, seed: int | np.random.Generator) -> Ints:
+    """At most `count` of these row numbers i64[n], each as likely, in their order (ascending rows stay ascending)."""
+    if len(rows) <= count:
         return rows
-    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))]
 
 
 def uids_below(share: float) -> str:
@@ -32,8 +33,8 @@ def uids_below(share: float) -> str:
 
 
 def draws(keys: NDArray[np.integer], seed: int, stream: int) -> Draws:
-    """A uniform u64 for each key, seed and stream: one pass of SplitMix64's output function (Steele, Lea and Flood 2014) over each.
-    A bijection of the keys, so different keys never tie."""
+    """u64[n]: a uniform number for each key (integers [n]), seed and stream: one pass of SplitMix64's output function (Steele, Lea
+    and Flood 2014) over each. A bijection of the keys, so different keys never tie."""
     start = _mixed(_mixed(np.array([seed], np.int64).view(np.uint64)) + np.array([stream], np.int64).view(np.uint64))
     return _mixed(np.ascontiguousarray(keys).astype(np.uint64) ^ start)
 

@@ -19,7 +19,7 @@ Ids = NDArray[np.int32]
 Ints = NDArray[np.int64]
 """i64, any shape: row numbers, places, counts and sizes."""
 Bools = NDArray[np.bool_]
-"""bool, any shape: which of them."""
+"""bool, any shape: a mask."""
 Bytes = NDArray[np.uint8]
 """u8, any shape: pixels, packed bits and 8-bit scores."""
 
@@ -39,11 +39,12 @@ def unit(rows: NDArray[np.generic]) -> Floats:
 
 
 def places(groups: NDArray[np.integer]) -> Ints:
-    """The place of each of these, from 0, among those of its group: i64[n]. `groups` [n] is ascending."""
+    """i64[n]: the place of each element, from 0, among those of its group; `groups`, integers [n], is ascending."""
     return np.asarray(np.arange(len(groups)) - np.searchsorted(groups, groups, side="left"), np.int64)
 
 
 def ranked(groups: NDArray[np.integer], rank: NDArray[np.generic]) -> tuple[Ints, Ints]:
-    """Positions i64[n] by group, then by rank, then by position; and the place of each, from 0, in its group, i64[n]."""
+    """Positions i64[n] in the order of groups (integers [n]), then ranks ([n]), then positions; and the place of each, from 0, in
+    its group, i64[n]."""
     order = np.lexsort((rank, groups))
     return order, places(groups[order])

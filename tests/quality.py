@@ -18,8 +18,8 @@ from pipeline.entities.aliases import build
 from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.entities.linking import link, mentions_of
 from pipeline.passes.entities import mentioned_aliases
-from pipeline.reduce.describe.lift import RIGHT_LIFT, RIGHT_SHARE, NamingRule, Vocabulary, standing_out
-from pipeline.reduce.describe.presence import Presence, counted, presence
+from pipeline.reduce.describe.lift import RIGHT_LIFT, RIGHT_SHARE, NamingRule, Vocabulary, distinctive_entities
+from pipeline.reduce.describe.presence import Presence, class_counts, presence
 from pipeline.reduce.kmeans.in_memory import fit
 from pipeline.search.nearest import nearest
 from pipeline.stages.mentions import alias_mentions
@@ -87,7 +87,7 @@ def name_quality(
     centroids = fit(x[learn], k, seed=seed).centroids
     assignment = nearest(unit(x), centroids, 1)[0][:, 0]
     found = presence(found_entities, vocabulary.parents, rule.levels)
-    names = standing_out(counted(_part(found, learn), assignment[learn], k), centroids, rule, vocabulary)
+    names = distinctive_entities(class_counts(_part(found, learn), assignment[learn], k), centroids, rule, vocabulary)
     held_out = _part(found, judge)
     has = np.zeros((len(judge), len(found.ids)), bool)
     has[held_out.sample, held_out.entity] = True

@@ -76,9 +76,9 @@ class ShardActor:
 
     def _search_on(self, device: str | None) -> None:
         if device != self._searches_on:
-            from pipeline.search.kernels import give  # brings FAISS, which most works do without
+            from pipeline.search.kernels import use_device  # brings FAISS, which most works do without
 
-            give(device)
+            use_device(device)
             self._searches_on = device
 
     @ray.method(concurrency_group=WATCH)

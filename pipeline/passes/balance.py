@@ -59,7 +59,7 @@ def draw(plan: Plan, run: Run, driver: Driver) -> None:
 
 
 def _cuts(plan: Plan, parts: Callable[[], Iterable[Ranked]]) -> Cuts:
-    export, levels = plan.recipe.export, taxonomy.read(plan.root, plan.fitted.centroids)
+    export, levels = plan.recipe.export, taxonomy.read_levels(plan.root, plan.fitted.centroids)
     above = [positions(below.parents, level.ids) for below, level in pairwise(levels) if below.parents is not None]
     share = partial(allocate, parents=above, target=export.balance or 0, seed=plan.recipe.seed, multiplier=export.multiplier)
     return cuts(parts, levels[0].ids, share)
@@ -95,7 +95,7 @@ class Rank(Work[Item]):
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Item], Facts]]:
-        level = taxonomy.read(self.plan.root, self.plan.fitted.centroids)[0]
+        level = taxonomy.read_levels(self.plan.root, self.plan.fitted.centroids)[0]
         yield lambda item: self._run(item, level)
 
     def _run(self, item: Item, level: Level) -> Facts:
@@ -115,7 +115,7 @@ class Copy(Work[Item]):
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Item], Facts]]:
-        level = taxonomy.read(self.plan.root, self.plan.fitted.centroids)[0]
+        level = taxonomy.read_levels(self.plan.root, self.plan.fitted.centroids)[0]
         cut = read_npy(self.plan.root, f"{self.plan.balance}/{CUTS}")
         yield lambda item: self._run(item, level, cut)
 

@@ -17,13 +17,13 @@ from pipeline.errors import InputError, RecipeError
 from pipeline.plan import Plan
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.classes import stored as taxonomy
-from pipeline.reduce.classes.identity import Known
+from pipeline.reduce.classes.identity import StableClasses
 from pipeline.reduce.classes.overlap import Overlap
-from pipeline.reduce.classes.stored import FIT, Wish
+from pipeline.reduce.classes.stored import FIT, LevelSettings
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.costs import Costs, Machines
 from pipeline.reduce.kmeans.fit import Fit
-from pipeline.reduce.kmeans.partition import Block, Share
+from pipeline.reduce.kmeans.partition import Block, RowSample
 from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
 from pipeline.root.other_roots import place
 from pipeline.search.nearest import kernel, nearest
@@ -123,19 +123,19 @@ def _fitted(plan: Plan, rows: Sequence[Embeddings], driver: Driver, folder: str)
     read = plan.root.read_json(f"{plan.verdicts}/ledger.json")["read"]
     with driver.executor.fleet(rows, plan.root, f"{folder}/{FITTING}", alone=alone(read, settings.k)) as fleet:
         if not fleet.rows:   # an empty export is a result, not an error
-            plan.root.write(taxonomy.path(folder, 0), npy_bytes(np.zeros((0, 0), np.float32)))
+            plan.root.write(taxonomy.centroids_path(folder, 0), npy_bytes(np.zeros((0, 0), np.float32)))
             return {"k": 0, "rows": 0, "reason": "no sample was kept"}
         schedule, why = chosen_schedule(plan, fleet.rows, fleet.dimension)
         start = _known_start(plan, settings.k, fleet.dimension)
         checkpoint = Checkpoint(plan.root, f"{folder}/{FITTING}", {"folder": folder})
         found = Fit(fleet, schedule, settings.k, seed, checkpoint, start).run()
-        fleet.write(found.centres, plan.root, taxonomy.path(folder, 0))
+        fleet.write(found.centres, plan.root, taxonomy.centroids_path(folder, 0))
         checkpoint.clear()
     return {
         "k": len(found.sizes), "rows": fleet.rows, "schedule": schedule.describe(), "why": why,
         "started_from_known": start is not None,
-        "objective": list(found.story.objective), "final_objective": found.objective, "passes": list(found.story.kinds),
-        "refilled": list(found.story.refilled), "dropped": found.dropped, "converged": found.converged, "reason": found.reason,
+        "objective": list(found.history.objective), "final_objective": found.objective, "passes": list(found.history.kinds),
+        "refilled": list(found.history.refilled), "dropped": found.dropped, "converged": found.converged, "reason": found.reason,
     }
 
 
@@ -164,10 +164,10 @@ def _known_start(plan: Plan, k: int, dimension: int) -> Floats | None:
     return np.concatenate([old, np.repeat(old[-1:], k - len(old), axis=0)])
 
 
-def _before(plan: Plan) -> list[Known]:
+def _before(plan: Plan) -> list[StableClasses]:
     """The classes whose ids are kept, by level; empty where there are none."""
     folder = plan.others.get("ids_from")
-    return [] if folder is None else taxonomy.all_known(place(plan.root, plan.recipe, "ids_from"), folder)
+    return [] if folder is None else taxonomy.read_all_classes(place(plan.root, plan.recipe, "ids_from"), folder)
 
 
 def _borrow(plan: Plan, folder: str) -> None:
@@ -200,12 +200,12 @@ class Arrange(Work[str]):
     def _run(self, _: str) -> Facts:
         plan, folder = self.plan, self.plan.centroids
         assert folder is not None
-        centroids = np.asarray(read_npy(plan.root, taxonomy.path(folder, 0)))
+        centroids = np.asarray(read_npy(plan.root, taxonomy.centroids_path(folder, 0)))
         settings = plan.recipe.classes
         before = _before(plan)
         overlap = sampled_overlap(self.blocks, before[0].centroids, centroids, plan.recipe.seed) if before else None
-        wish = Wish(settings.levels, settings.resampling, plan.recipe.seed)
-        taxonomy.write(plan.root, folder, taxonomy.arranged(centroids, wish, before, overlap), self.facts)
+        levels = LevelSettings(settings.levels, settings.resampling, plan.recipe.seed)
+        taxonomy.write_levels(plan.root, folder, taxonomy.arranged(centroids, levels, before, overlap), self.facts)
         return {}
 
 
@@ -224,7 +224,7 @@ def sample(rows: Sequence[Block], most: int, seed: int) -> Floats:
     """About so many unit rows, seeded by their numbers."""
     opened = [block.open() for block in rows]
     sizes = [len(matrix) if chosen is None else len(chosen) for matrix, chosen in opened]
-    share, start, parts = Share(seed, min(1.0, most / max(1, sum(sizes)))), 0, []
+    share, start, parts = RowSample(seed, min(1.0, most / max(1, sum(sizes)))), 0, []
     for (matrix, chosen), size in zip(opened, sizes, strict=True):
         some = share.chosen(np.arange(start, start + size)) - start
         parts.append(np.asarray(matrix[some if chosen is None else chosen[some]]))

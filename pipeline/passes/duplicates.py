@@ -38,8 +38,8 @@ def find_duplicates(plan: Plan, run: Run) -> None:
         embedding=run.vectors("image_embedding"),
     )
     settings = plan.recipe.duplicates
-    found = duplicates.find(pictures, radius=settings.radius, correlation=settings.correlation)
-    write_table(store, path, duplicates.table(found, pictures, run.rows), {"rows": run.rows.total})
+    found = duplicates.find_duplicates(pictures, radius=settings.radius, correlation=settings.correlation)
+    write_table(store, path, duplicates.duplicate_table(found, pictures, run.rows), {"rows": run.rows.total})
 
 
 def write_run_columns(plan: Plan, run: Run) -> None:

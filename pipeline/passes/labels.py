@@ -17,12 +17,12 @@ from pipeline.passes.entities import hypernyms, linked_entities
 from pipeline.plan import Plan
 from pipeline.reduce.classes import labels
 from pipeline.reduce.classes import stored as taxonomy
-from pipeline.reduce.classes.label_tables import Naming, table
+from pipeline.reduce.classes.label_tables import Naming, label_table
 from pipeline.reduce.classes.labels import LabelRule
 from pipeline.reduce.classes.temperature import DEFAULT, calibrated
 from pipeline.reduce.describe import quality, tallies
 from pipeline.reduce.describe.lift import NamingRule
-from pipeline.reduce.describe.presence import counted, presence
+from pipeline.reduce.describe.presence import class_counts, presence
 from pipeline.search.inverted_file import EXACT, LEAST, Search, gated
 from pipeline.search.nearest import Centres, nearest
 from pipeline.select.stored import kept_rows
@@ -95,7 +95,7 @@ class Measure(Work[str]):
 
     def _run(self, _: str) -> Facts:
         plan, settings = self.plan, self.plan.recipe.classes
-        centroids = np.asarray(taxonomy.read(plan.root, plan.fitted.centroids)[0].centroids)
+        centroids = np.asarray(taxonomy.read_levels(plan.root, plan.fitted.centroids)[0].centroids)
         blocks = [Embeddings(plan.root, plan.columns.folders["clip"], shard_id, plan.verdicts) for shard_id in self.shard_ids]
         rows = sample(blocks, MEASURED_ON, plan.recipe.seed)
         search, weight = EXACT, {"temperature": settings.temperature}
@@ -138,7 +138,7 @@ class Label(Work[tuple[str, int]]):
     @contextmanager
     def open(self) -> Iterator[Callable[[tuple[str, int]], Facts]]:
         plan = self.plan
-        levels = taxonomy.read(plan.root, plan.fitted.centroids)
+        levels = taxonomy.read_levels(plan.root, plan.fitted.centroids)
         naming = Naming(levels[0].ids, taxonomy.ancestors(levels))
         centroids = levels[0].centroids
         ready = search_of(plan).centres(centroids) if len(centroids) else centroids   # without classes no sample was kept
@@ -160,7 +160,7 @@ class Label(Work[tuple[str, int]]):
             few = min(2, max(1, self.counting.k))
             self._tally((shard_id, first_row), kept, (np.zeros((0, few), np.int32), np.zeros((0, few), np.float32)), opened)
         facts = {"rows": len(uid), "labelled": len(kept)}
-        write_table(store, f"{plan.labels}/{shard_id}.parquet", table(uid, found, kept, opened.naming), facts)
+        write_table(store, f"{plan.labels}/{shard_id}.parquet", label_table(uid, found, kept, opened.naming), facts)
         return {"rows": len(uid), "seconds": time.monotonic() - started}
 
     def _two_nearest(self, rows: Floats, found: labels.Labels, opened: Opened) -> Nearest:
@@ -173,6 +173,6 @@ class Label(Work[tuple[str, int]]):
         """Of the kept rows: their nearest classes, and their linked entities."""
         plan, (shard_id, first_row), (ids, cosines) = self.plan, item, found
         entities = presence(linked_entities(plan, shard_id, kept), opened.parents, NamingRule().levels)
-        tallies.write(
+        tallies.write_tally(
             plan.root, f"{plan.tallies}/{shard_id}.parquet", quality.tally(self.counting, first_row + kept, ids, cosines),
-            counted(entities, ids[:, 0], self.counting.k))
+            class_counts(entities, ids[:, 0], self.counting.k))

@@ -21,7 +21,7 @@ from pipeline.reduce.describe import quality, tallies
 from pipeline.reduce.describe.agreement import MAX_ROWS, Agreement, Stability, agreement, reseeded
 from pipeline.reduce.describe.lift import NamingRule
 from pipeline.reduce.describe.members import Ranked
-from pipeline.reduce.describe.names import Level, Members, Names, named
+from pipeline.reduce.describe.names import Level, MemberColumns, Names, named
 from pipeline.reduce.describe.presence import Counts
 from pipeline.root.other_roots import place
 from pipeline.store.tables import read_table, write_table
@@ -34,17 +34,18 @@ def name(plan: Plan, run: Run) -> None:
     folder = plan.classes
     if folder is None or plan.tallies is None or plan.root.exists(f"{folder}/classes.parquet"):
         return
-    levels = taxonomy.read(plan.root, plan.fitted.centroids)
-    found, counts = tallies.merged(plan.root, plan.tallies, run.rows.shard_ids, counting(plan))
+    levels = taxonomy.read_levels(plan.root, plan.fitted.centroids)
+    found, counts = tallies.merged_tallies(plan.root, plan.tallies, run.rows.shard_ids, counting(plan))
     plan.root.write_json(f"{folder}/{QUALITY}", measured(plan, run, found, levels[0]))
     table = pa.concat_tables(_tables(plan, levels, counts, members(found, run.rows)))
     write_table(plan.root, f"{folder}/classes.parquet", table, {"k": len(levels[0].ids), "levels": len(levels)})
 
 
-def members(found: quality.Tally, ids: RowIds) -> Members:
+def members(found: quality.Tally, ids: RowIds) -> MemberColumns:
     """Nearest and farthest samples of each class, as rows of their shards."""
     means = np.nan_to_num(quality.class_means(found)).astype(np.float32)
-    return Members(means, _rows(found.members.nearest, found.counting.k, ids), _rows(found.members.farthest, found.counting.k, ids))
+    k = found.counting.k
+    return MemberColumns(means, _rows(found.members.nearest, k, ids), _rows(found.members.farthest, k, ids))
 
 
 def _rows(ranked: Ranked, k: int, ids: RowIds) -> list[list[dict[str, Any]]]:
@@ -53,10 +54,10 @@ def _rows(ranked: Ranked, k: int, ids: RowIds) -> list[list[dict[str, Any]]]:
         {"shard_id": shard_id, "row": row, "similarity": similarity}
         for shard_id, row, similarity in zip(shard_ids, local.tolist(), ranked.similarity.tolist(), strict=True)
     ]
-    return [rows[part] for part in tallies.cards(ranked, k)]
+    return [rows[part] for part in tallies.member_slices(ranked, k)]
 
 
-def _tables(plan: Plan, levels: Sequence[Level], counts: Counts, lowest: Members) -> list[pa.Table]:
+def _tables(plan: Plan, levels: Sequence[Level], counts: Counts, lowest: MemberColumns) -> list[pa.Table]:
     """The classes of every level. Names come from the run's own entities, or with the classes from another root."""
     borrowed = _borrowed_names(plan)
     rule = replace(NamingRule(), text_weight=plan.recipe.classes.text_weight)
@@ -64,7 +65,7 @@ def _tables(plan: Plan, levels: Sequence[Level], counts: Counts, lowest: Members
     found = []
     for level, above in zip(levels, [*levels[1:], None], strict=True):
         names = _same_names(level, borrowed) if words is None else named(counts, level, words, rule)
-        found.append(classes.table(level, names, counts.sizes, lowest if level.number == 0 else None))
+        found.append(classes.class_table(level, names, counts.sizes, lowest if level.number == 0 else None))
         if above is not None and level.parents is not None:
             counts = counts.grouped(classes.positions(level.parents, above.ids), len(above.ids))
     return found

@@ -10,7 +10,7 @@ from pipeline.errors import InputError
 from pipeline.passes.reference_values import reference_values
 from pipeline.plan import Plan
 from pipeline.reduce.class_number.advise import advise
-from pipeline.reduce.class_number.estimate import estimate
+from pipeline.reduce.class_number.estimate import estimate_class_number
 from pipeline.reduce.class_number.projection import MAX_ROWS
 from pipeline.root.existing import open_root, readable
 from pipeline.select.stored import kept_rows, require_ledger, stored_ledger
@@ -39,7 +39,7 @@ def _estimated(rows: NDArray[np.float16], values: list[str | None], seed: int) -
     """The estimate from rows of which some have a value, the name of their class; None for the others."""
     _, labels = np.unique([value or "" for value in values], return_inverse=True)
     known = np.where([value is not None for value in values], labels, -1).astype(np.int32)
-    estimated = estimate(rows, known, seed)
+    estimated = estimate_class_number(rows, known, seed)
     return NumberEstimate(
         k=estimated.k, rows=len(estimated.rows), known=int((estimated.labels >= 0).sum()), new=int((estimated.labels < 0).sum()),
         starts=estimated.starts, reason=estimated.reason)

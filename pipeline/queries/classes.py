@@ -10,9 +10,9 @@ from pipeline.errors import InputError, RootError
 from pipeline.export.class_table import has_class_table, stored_class_table, stored_quality
 from pipeline.passes.labelled import first_labels
 from pipeline.plan import Plan
-from pipeline.reduce.classes.identity import Sized, compare
+from pipeline.reduce.classes.identity import SizedClasses, compare
 from pipeline.reduce.classes.overlap import Overlap
-from pipeline.reduce.classes.stored import known
+from pipeline.reduce.classes.stored import read_classes
 from pipeline.root.existing import open_root, readable
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassHandle, ClassRow, ConfusableClass, MatchedClass
 from schemas.tables import CLASSES
@@ -75,11 +75,11 @@ def compare_roots(url: str, other_url: str) -> ClassComparison:
         matched=sum(None not in (row.class_id, row.other_id) for row in rows), classes=rows)
 
 
-def _sized(plan: Plan) -> Sized:
-    identity = known(plan.root, plan.fitted.centroids)
+def _sized(plan: Plan) -> SizedClasses:
+    identity = read_classes(plan.root, plan.fitted.centroids)
     table = stored_class_table(plan.root, plan.fitted.classes, ["class_id", "size", "level"], level=0)
     sizes = dict(zip(table.column("class_id").to_pylist(), table.column("size").to_pylist(), strict=True))
-    return Sized(identity, np.array([sizes[id] for id in identity.ids.tolist()], np.int64))
+    return SizedClasses(identity, np.array([sizes[id] for id in identity.ids.tolist()], np.int64))
 
 
 def _first_labels(plan: Plan, share: float) -> pa.Table:
@@ -88,9 +88,9 @@ def _first_labels(plan: Plan, share: float) -> pa.Table:
     return pa.concat_tables(parts).group_by("uid", use_threads=False).aggregate([("label", "min")]).rename_columns(["uid", "label"])
 
 
-def _positions(side: Sized, ids: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int32]]:
-    place = np.full(side.known.next_id, -1, np.int32)
-    place[side.known.ids] = np.arange(len(side.known.ids))
+def _positions(side: SizedClasses, ids: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int32]]:
+    place = np.full(side.classes.next_id, -1, np.int32)
+    place[side.classes.ids] = np.arange(len(side.classes.ids))
     return np.asarray(place[np.asarray(ids)], np.int32)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.plan import Plan
 from pipeline.quantities import duration, size
-from pipeline.reduce.kmeans.costs import Costs, Machines, passes
+from pipeline.reduce.kmeans.costs import Costs, Machines, pass_costs
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.search.nearest import assigned, kernel
 from pipeline.vectors import unit
@@ -20,7 +20,7 @@ def fit_costs(schedule: Schedule, shape: tuple[int, int, int], machines: Machine
     """The costs of a fit by this schedule and of the labels after it. `shape` is the number of rows, of values of each, and of
     classes."""
     rows, d, k = shape
-    return Costs(passes(schedule, rows, k), k, d, rows, machines)
+    return Costs(pass_costs(schedule, rows, k), k, d, rows, machines)
 
 
 def measured_rate(d: int, k: int) -> float:

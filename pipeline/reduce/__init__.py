@@ -1,4 +1,4 @@
-"""Reductions: columns of all shards in, tables out. Pure functions on arrays; the only faiss (with `pipeline/index.py`)."""
+"""Reductions: columns of all shards in, tables out. Pure functions on arrays."""
 
 from typing import Protocol
 
@@ -10,4 +10,4 @@ class RowIds(Protocol):
     """Turns global row numbers (counted through the shards in order) into row ids."""
 
     def ids(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int32]]:
-        """shard_id and row in that shard of each."""
+        """The shard_id and the row in that shard, i32[n], of each global row number i64[n]."""

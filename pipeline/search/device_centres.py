@@ -1,4 +1,4 @@
-"""Centres on a GPU: searches that give the bits of `nearest`'s, and leave the ranking there too."""
+"""Centres on a GPU: searches that give the bits of `nearest.py`, and leave the ranking to the device too."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,9 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Union
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.vectors import Floats, Ids
+from pipeline.vectors import Floats, Ids, Ints
 
 if TYPE_CHECKING:
     from pipeline.models.matrices.device_centres import DeviceMatrix
@@ -18,23 +17,25 @@ Window = Union[Floats, "DeviceRows"]
 """Rows f32[n, d]: an array, or some that are on a device already."""
 
 SENT_BYTES = 1 << 28
-"""Of rows that are sent to the device at a time."""
+"""Bytes of rows that are sent to the device at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceCentres:
-    """A kernel that needs no other to measure its winners. What it gives is exact, so its rounding is below any tolerance."""
+    """Centres f32[k, d] on a device, which ranks exactly: no other kernel has to measure its candidates again."""
 
     vectors: Floats
     device: str = "cuda"
 
     @cached_property
     def matrix(self) -> "DeviceMatrix":
+        """The centres as the device multiplies them, sent there once."""
         from pipeline.models.matrices.device_centres import DeviceMatrix  # torch takes seconds to import
 
         return DeviceMatrix.of(self.vectors, self.device)
 
-    def candidates(self, rows: Floats, m: int) -> tuple[NDArray[np.int64], Floats]:
+    def candidates(self, rows: Floats, m: int) -> tuple[Ints, Floats]:
+        """See `kernels.Centres`; here the ranking is exact."""
         ids, values = self.nearest(rows, m)
         return ids.astype(np.int64), values
 
@@ -43,24 +44,24 @@ class DeviceCentres:
         ids, values = np.empty((len(x), l), np.int32), np.empty((len(x), l), np.float32)
         for part, rows in self._sent(x):
             best = self.matrix.nearest(rows.x, l)
-            ids[part], values[part] = (found.cpu().numpy() for found in best)
+            ids[part], values[part] = (tensor.cpu().numpy() for tensor in best)
         return ids, values
 
     def assigned(self, x: Window) -> Ids:
         """See `nearest.assigned`."""
-        found = np.empty(len(x), np.int32)
+        ids = np.empty(len(x), np.int32)
         for part, rows in self._sent(x):
-            found[part] = self.matrix.assigned(rows.x).cpu().numpy()
-        return found
+            ids[part] = self.matrix.assigned(rows.x).cpu().numpy()
+        return ids
 
     def assigned_near(self, x: Window, neighbours: Ids, previous: Ids) -> Ids:
         """See `nearest.assigned_near`."""
         from pipeline.models.matrices.device_rows import on
 
-        found, lists = np.empty(len(x), np.int32), on(neighbours, self.matrix.vectors).long()
+        ids, lists = np.empty(len(x), np.int32), on(neighbours, self.matrix.vectors).long()
         for part, rows in self._sent(x):
-            found[part] = self.matrix.near(rows.x, lists, on(previous[part], rows.x).long()).cpu().numpy()
-        return found
+            ids[part] = self.matrix.near(rows.x, lists, on(previous[part], rows.x).long()).cpu().numpy()
+        return ids
 
     def _sent(self, x: Window) -> Iterator[tuple[slice, "DeviceRows"]]:
         """Parts of the rows, on the device. Raises ValueError where a row of the caller's is not finite."""

@@ -16,42 +16,43 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.search.kernels import LEADERS, TOP, Centres, FlatCentres, Found, Kernel, PackedCentres, agrees, leaders
+from pipeline.search.kernels import LEADERS, TOP, Centres, FlatCentres, Kernel, PackedCentres, SearchResult, agrees, leaders
 from pipeline.search.nearest import assigned, nearest
 from pipeline.search.products import BlasCentres
 from pipeline.search.quantised import QuantisedCentres
 from pipeline.search.threads import loaded_libraries, single_threaded
 from pipeline.vectors import Floats
 
-LABELS = 8
+LABELS = 8              # nearest centres that the trial of TOP asks for
 USES: Mapping[str, Callable[[Floats, Centres], Any]] = {
     LEADERS: assigned, TOP: lambda rows, centres: nearest(rows, centres, min(LABELS, len(centres.vectors))),
 }
 
 SMALL = 1 << 31         # multiplications below which a search is over before a trial
-ROWS = 1024
+ROWS = 1024             # of a trial
 PRODUCTS = 1 << 28      # multiplications of one kernel in a trial: some 10 ms
 ROUNDS = 3
-SECONDS = 0.3           # of a trial, at most, but for one round of each kernel that may be the fastest
+SECONDS = 0.3           # a trial takes at most, but for one round of each kernel that may be the fastest
 HOPELESS = 1.5          # times the fastest: no further round for such a kernel
 GAIN = 0.97             # of FAISS's time: what gains less is as good as noise
 SPREAD = 0.7            # length of a row's deviation from its centre, and of a centre's from its topic
-PER_TOPIC = 16
+PER_TOPIC = 16          # centres around one topic
 
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, eq=False)
 class FastestCentres:
-    """Centres that are ready for a kernel when its use comes."""
+    """Centres f32[k, d] that choose their kernel by what is asked of how many rows."""
 
     vectors: Floats
     _ready: dict[Kernel, Centres] = field(default_factory=dict)
 
-    def candidates(self, rows: Floats, m: int) -> Found:
+    def candidates(self, rows: Floats, m: int) -> SearchResult:
+        """See `kernels.Centres`."""
         return self.by(TOP, len(rows)).candidates(rows, m)
 
-    def leaders(self, rows: Floats) -> Found:
+    def leaders(self, rows: Floats) -> SearchResult:
         """See `kernels.leaders`."""
         return leaders(self.by(LEADERS, len(rows)), rows)
 
@@ -59,15 +60,15 @@ class FastestCentres:
         """See `kernels.Choosing`."""
         k, d = self.vectors.shape
         small = not self._ready and n * k * d < SMALL
-        chosen = FlatCentres if small else fastest(use, *shape(k, d))
-        return self._ready.setdefault(chosen, chosen(self.vectors)) if not small else chosen(self.vectors)
+        kernel = FlatCentres if small else fastest(use, *shape(k, d))
+        return self._ready.setdefault(kernel, kernel(self.vectors)) if not small else kernel(self.vectors)
 
 
 def shape(k: int, d: int) -> tuple[int, int]:
     """The shape that is tried for k centres of d values: powers of two, as large as a trial has time for."""
     width = min(1024, max(16, 1 << (d - 1).bit_length()))
-    most = max(64, PRODUCTS // (ROWS * width))
-    return min(most, max(16, 1 << (k - 1).bit_length())), width
+    largest_k = max(64, PRODUCTS // (ROWS * width))
+    return min(largest_k, max(16, 1 << (k - 1).bit_length())), width
 
 
 LOCK = Lock()
@@ -92,8 +93,8 @@ def trusted() -> tuple[Kernel, ...]:
     from pipeline.models.matrices.packed_matrix import can_multiply  # torch takes seconds to import
     from pipeline.models.matrices.quantised import can_quantise
 
-    there: dict[Kernel, bool] = {BlasCentres: True, PackedCentres: can_multiply(), QuantisedCentres: can_quantise()}
-    return (FlatCentres, *(kernel for kernel, has in there.items() if has and agrees(kernel)))
+    available: dict[Kernel, bool] = {BlasCentres: True, PackedCentres: can_multiply(), QuantisedCentres: can_quantise()}
+    return (FlatCentres, *(kernel for kernel, runs in available.items() if runs and agrees(kernel)))
 
 
 def trial(use: str, k: int, d: int, clock: Clock = time.thread_time) -> dict[Kernel, float]:
@@ -118,7 +119,7 @@ def trial(use: str, k: int, d: int, clock: Clock = time.thread_time) -> dict[Ker
 
 
 def rows_and_centres(k: int, d: int) -> tuple[Floats, Floats]:
-    """f32[ROWS, d] around f32[k, d], which lie around topics."""
+    """Unit rows f32[ROWS, d] around unit centres f32[k, d], which lie around topics, as embeddings do."""
     random = np.random.default_rng(0)
     topics = _unit(random.standard_normal((1 + k // PER_TOPIC, d), np.float32))
     deviations = _unit(random.standard_normal((k, d), np.float32))

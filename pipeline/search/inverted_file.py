@@ -11,16 +11,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.search.kernels import Centres, Found, Kernel, kernel
+from pipeline.search.kernels import Centres, Kernel, SearchResult, kernel
 from pipeline.search.nearest import assigned, nearest
-from pipeline.vectors import Floats, Ids, unit
+from pipeline.vectors import Doubles, Floats, Ids, Ints, unit
 
 LEAST = 16_384   # centres below which the exact search is chosen without a trial
 PROBES = (4, 8, 16, 32)
 ROUNDS = 5       # of the coarse centres' fit
-TRAINED = 64     # centres that it sees, for each list
+TRAINED = 64     # centres per list that this fit is made on
 BOUND = 0.95
 ERRORS = 3       # standard errors that a measured recall must lie above its bound
 
@@ -30,11 +29,11 @@ class Search:
     """How rows are compared with centres, in plain values: chosen once and handed to every process. JSON-able by `asdict`."""
 
     probes: int | None
-    """Lists looked into for each row; null: every centre is compared."""
+    """Lists that each row is compared with; null: every centre is compared."""
     lists: int | None = None
     seed: int = 0
     recall: float = 1.0
-    """Share of the l nearest centres found, over the sample."""
+    """Share of the l nearest centres that the search gives, over the sample."""
     sample: int = 0
     """Rows that the recall was measured on."""
     tried: tuple[tuple[int, float], ...] = ()
@@ -48,6 +47,7 @@ class Search:
         return ListedCentres(ready, InvertedFile(ready.vectors, self.lists, self.seed), self.probes)
 
     def record(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
         return asdict(self)
 
 
@@ -75,13 +75,14 @@ class InvertedFile:
         return kernel()(coarse)
 
     @cached_property
-    def _sorted(self) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """Ids by list, their vectors, and where each list begins and how long it is."""
+    def _sorted(self) -> tuple[Ints, Floats, Ints, Ints]:
+        """Ids i64[k] by list, their vectors f32[k, d], and where each list begins and how long it is, i64[lists] each."""
         order, starts, sizes = _grouped(assigned(self.vectors, self.coarse), self.count)
         return order, self.vectors[order], starts, sizes
 
-    def asked(self, probed: Ids) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
-        """For each list that some of these i32[n] name: where they do, the ids of its centres, and their vectors."""
+    def lists_of(self, probed: Ids) -> Iterator[tuple[Ints, Ints, Floats]]:
+        """For each list that `probed` (i32[n], a list each) names: its places in `probed`, the ids of its centres i64[c], and their
+        vectors f32[c, d]."""
         ids, vectors, starts, sizes = self._sorted
         order, first, named = _grouped(probed, self.count)
         for number in np.flatnonzero((named > 0) & (sizes > 0)):
@@ -89,15 +90,15 @@ class InvertedFile:
             yield order[first[number] : first[number] + named[number]], ids[inside], vectors[inside]
 
 
-def _grouped(groups: Ids, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Places ordered by group, equal ones as they come; where each group begins among them; its size."""
+def _grouped(groups: Ids, count: int) -> tuple[Ints, Ints, Ints]:
+    """Places i64[n] by group, equal ones as they come; where each group begins among them, and its size, i64[count] each."""
     sizes = np.bincount(groups, minlength=count)
     return np.argsort(groups, kind="stable"), np.cumsum(sizes) - sizes, sizes
 
 
 @dataclass(frozen=True, eq=False)
 class ListedCentres:
-    """Centres of which a row meets those in the lists nearest to it."""
+    """Centres of which a row is compared with those in the lists nearest to it."""
 
     exact: Centres
     file: InvertedFile
@@ -105,14 +106,16 @@ class ListedCentres:
 
     @property
     def vectors(self) -> Floats:
+        """The centres f32[k, d]."""
         return self.exact.vectors
 
-    def candidates(self, rows: Floats, m: int) -> Found:
-        """Of the probed lists: the m best of each, then of all. Rows whose lists hold fewer than m go to the exact search."""
+    def candidates(self, rows: Floats, m: int) -> SearchResult:
+        """See `kernels.Centres`: of the probed lists the m best of each, then the m best of these. Rows whose lists hold fewer than
+        m centres go to the exact search."""
         probed = nearest(rows, self.file.coarse, self.probes)[0]
         ids = np.full((probed.size, m), -1, np.int64)
         values = np.full((probed.size, m), -np.inf, np.float32)
-        for places, members, vectors in self.file.asked(probed.ravel()):
+        for places, members, vectors in self.file.lists_of(probed.ravel()):
             products = rows[places // self.probes] @ vectors.T
             columns = _largest(products, m)
             ids[places, : columns.shape[1]] = members[columns]
@@ -127,21 +130,21 @@ class ListedCentres:
         return ids, values
 
 
-def _largest(values: Floats, m: int) -> NDArray[np.int64]:
-    """Columns of the m largest values of each row (of all, where there are fewer), in no order."""
+def _largest(values: Floats, m: int) -> Ints:
+    """Columns i64[n, m] of the m largest values of each row (of all, where there are fewer), in no order."""
     width = values.shape[1]
     return np.argpartition(values, width - m, axis=1)[:, width - m :] if m < width else np.tile(np.arange(width), (len(values), 1))
 
 
-def recall(ids: Ids, exact_ids: Ids) -> NDArray[np.float64]:
+def recall(ids: Ids, exact_ids: Ids) -> Doubles:
     """Share of each row's exact ids i32[n, l] that are among its ids i32[n, l]: f64[n]."""
-    shares: NDArray[np.float64] = (ids[:, :, None] == exact_ids[:, None, :]).any(axis=1).mean(axis=1)
+    shares: Doubles = (ids[:, :, None] == exact_ids[:, None, :]).any(axis=1).mean(axis=1)
     return shares
 
 
 def gated(vectors: Floats, sample: Floats, l: int, *, bound: float = BOUND, seed: int = 0) -> Search:  # noqa: E741
-    """The search with the fewest probes whose recall@l on the sample rows lies above `bound` by three standard errors;
-    the exact one where none does, or where the centres are too few to gain by it.
+    """The search over centres f32[k, d] with the fewest probes whose recall@l on the sample rows f32[n, d] lies above `bound` by
+    three standard errors; the exact one where none does, or where the centres are too few to gain by it.
 
     Measures the exact search on the whole sample, so a few thousand rows are enough. The sample should be drawn by a seed
     from all rows; the result depends on nothing but the arguments.

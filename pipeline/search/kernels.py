@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.search.device_centres import DeviceCentres
 from pipeline.search.heaps import Heaps as Heaps
-from pipeline.vectors import Floats
+from pipeline.vectors import Floats, Ints
 
 if TYPE_CHECKING:
     from pipeline.models.matrices.packed_matrix import PackedMatrix
-    from pipeline.search.largest import Left
+    from pipeline.search.largest import Shortlist
 
-Found = tuple[NDArray[np.int64], Floats]
+SearchResult = tuple[Ints, Floats]
+"""Ids of centres i64, and a float32 for each: [n, m], or [n] where one is asked for."""
 
 ROUNDING = 2.0**-24   # unit roundoff of float32
 GPU_MOST = 2048       # candidates that FAISS can give on a GPU
@@ -29,9 +29,9 @@ class Centres(Protocol):
 
     @property
     def vectors(self) -> Floats:
-        """As given."""
+        """The centres as they were given, f32[k, d]."""
 
-    def candidates(self, rows: Floats, m: int) -> Found:
+    def candidates(self, rows: Floats, m: int) -> SearchResult:
         """The m <= k centres with the largest inner product for each row of f32[n, d], by the kernel's own rounding, best
         first: ids i64[n, m] and inner products f32[n, m]. Nothing of size n x k is held."""
 
@@ -40,21 +40,21 @@ class Centres(Protocol):
 class Leading(Protocol):
     """Centres whose kernel has a faster way to the first two than `candidates`."""
 
-    def leaders(self, rows: Floats) -> Found:
-        """See the function of this name."""
+    def leaders(self, rows: Floats) -> SearchResult:
+        """See `leaders`, the function."""
 
 
 @runtime_checkable
 class Listing(Protocol):
-    """Centres whose kernel is faster when it may name more of them than asked for, and can say which may be the best."""
+    """Centres whose kernel is faster when it may name more of them than asked for, so long as all that may be best are there."""
 
     @property
     def plain(self) -> Centres:
-        """For rows that were left open."""
+        """The same centres for the rows that `listed` leaves open."""
 
-    def listed(self, rows: Floats, sure: int, allowed: float) -> "Left":
-        """All centres that may be among the first `sure` of each row, or tie with these; for a row that is left open, none.
-        `allowed` is the tolerance: a product that float32 finds so much lower than another one is lower."""
+    def listed(self, rows: Floats, sure: int, allowed: float) -> "Shortlist":
+        """All centres that may be among the first `sure` of each row of f32[n, d], or tie with these; for a row that is left open,
+        none. `allowed` is the tolerance: a product that float32 finds so much lower than another one is lower."""
 
 
 @runtime_checkable
@@ -66,17 +66,20 @@ class Choosing(Protocol):
 
 
 LEADERS, TOP = "leaders", "top"
+"""Uses of a kernel: the nearest centre of each row and its lead; the m nearest of each row."""
 
 
-def chosen(centres: Centres, use: str, n: int) -> Centres:
+def kernel_for(centres: Centres, use: str, n: int) -> Centres:
+    """The centres, ready for the kernel that suits this use (LEADERS or TOP) of n rows."""
     return centres.by(use, n) if isinstance(centres, Choosing) else centres
 
 
 Kernel = Callable[[Floats], Centres]
 
 
-def leaders(centres: Centres, rows: Floats) -> Found:
-    """The nearest centre of each row and how far it leads the next, by the kernel's rounding: i64[n] and f32[n]."""
+def leaders(centres: Centres, rows: Floats) -> SearchResult:
+    """The nearest centre of each row of f32[n, d], i64[n], and by how much its inner product exceeds the next, f32[n], by the
+    kernel's rounding."""
     if isinstance(centres, Leading):
         return centres.leaders(rows)
     if len(centres.vectors) == 1:
@@ -87,17 +90,19 @@ def leaders(centres: Centres, rows: Floats) -> Found:
 
 @dataclass(frozen=True, eq=False)
 class FlatCentres:
-    """FAISS's exhaustive search: the reference, and what is left where nothing faster is."""
+    """FAISS's exhaustive search: the reference, and the kernel where no other is faster."""
 
     vectors: Floats
 
     @cached_property
     def index(self) -> Any:
+        """FAISS's index of the centres."""
         index = faiss.IndexFlatIP(self.vectors.shape[1])
         index.add(self.vectors)
         return index
 
-    def candidates(self, rows: Floats, m: int) -> Found:
+    def candidates(self, rows: Floats, m: int) -> SearchResult:
+        """See `Centres`."""
         values, ids = self.index.search(rows, m)
         return ids, values
 
@@ -110,11 +115,13 @@ class GpuCentres:
 
     @cached_property
     def index(self) -> Any:
+        """FAISS's index of the centres, on the GPU."""
         index = faiss.GpuIndexFlatIP(gpu_resources(), self.vectors.shape[1])
         index.add(self.vectors)
         return index
 
-    def candidates(self, rows: Floats, m: int) -> Found:
+    def candidates(self, rows: Floats, m: int) -> SearchResult:
+        """See `Centres`; more than GPU_MOST come from the CPU."""
         if m > GPU_MOST:
             return FlatCentres(self.vectors).candidates(rows, m)
         values, ids = self.index.search(rows, m)
@@ -135,11 +142,13 @@ class PackedCentres:
 
     @cached_property
     def matrix(self) -> "PackedMatrix":
+        """The centres in the layout that oneDNN multiplies."""
         from pipeline.models.matrices.packed_matrix import PackedMatrix  # torch takes seconds to import
 
         return PackedMatrix.of(self.vectors)
 
-    def candidates(self, rows: Floats, m: int) -> Found:
+    def candidates(self, rows: Floats, m: int) -> SearchResult:
+        """See `Centres`."""
         from pipeline.models.matrices.packed_matrix import ROWS, WIDTH
 
         heaps = Heaps.of(len(rows), m)
@@ -152,7 +161,7 @@ class PackedCentres:
                 heaps.add(products[:size], part * WIDTH, at)
         return heaps.best()
 
-    def leaders(self, rows: Floats) -> Found:
+    def leaders(self, rows: Floats) -> SearchResult:
         """See `leaders`. numpy finds a row's largest product ten times as fast as a heap, and its second as the largest without
         it."""
         from pipeline.models.matrices.packed_matrix import ROWS, WIDTH
@@ -169,22 +178,24 @@ class PackedCentres:
                 best = products.argmax(axis=1)
                 values = products[numbers, best]
                 products[numbers, best] = -np.inf
-                others = products.max(axis=1)
-                second[part] = np.maximum(np.minimum(first[part], values), np.maximum(second[part], others))
+                runner_up = products.max(axis=1)
+                second[part] = np.maximum(np.minimum(first[part], values), np.maximum(second[part], runner_up))
                 ids[part] = np.where(values > first[part], best + tile * WIDTH, ids[part])
                 first[part] = np.maximum(first[part], values)
         return ids, first - second
 
 
-GIVEN: list[str] = []
-"""The device that this process was given. Without one it leaves every GPU alone: others' GPUs may be visible to it."""
+DEVICES: list[str] = []
+"""The device that this process may use, if any. Without one it leaves every GPU alone: other processes' GPUs may be visible to
+it."""
 
 
-def give(device: str | None) -> bool:
-    """Searches of this process run on this device (torch's name of it) from now on. False where they stay on the CPU."""
+def use_device(device: str | None) -> bool:
+    """Lets the searches of this process run on this device (torch's name of it) from now on; None: on the CPU. False where they
+    stay on the CPU."""
     from pipeline.search.fastest import FastestCentres  # it knows all the kernels of this module
 
-    GIVEN[:] = [] if device is None else [device]
+    DEVICES[:] = [] if device is None else [device]
     kernel.cache_clear()
     return kernel() is not FastestCentres
 
@@ -199,7 +210,7 @@ def kernel() -> Kernel:
     """
     from pipeline.search.fastest import FastestCentres
 
-    for device in GIVEN:
+    for device in DEVICES:
         from pipeline.models.matrices.device_rows import can_compute_on  # torch takes seconds to import
 
         on_device = partial(DeviceCentres, device=device)
@@ -210,11 +221,12 @@ def kernel() -> Kernel:
     return FastestCentres
 
 
-def agrees(other: Kernel, n: int = 300, k: int = 700, d: int = 96) -> bool:
-    """Whether a kernel finds, up to float32's rounding, the inner products that FAISS finds, for the centres it names."""
+def agrees(candidate: Kernel, n: int = 300, k: int = 700, d: int = 96) -> bool:
+    """Whether a kernel gives, up to float32's rounding, the inner products that FAISS gives, for the centres it names: tried on n
+    random rows and k centres of d values."""
     random = np.random.default_rng(0)
     rows, vectors = random.standard_normal((n, d), np.float32), random.standard_normal((k, d), np.float32)
-    centres, allowed = other(vectors), tolerance(rows, vectors)
+    centres, allowed = candidate(vectors), tolerance(rows, vectors)
     ids, values = centres.candidates(rows, 8)
     first, lead = leaders(centres, rows)
     named = np.vecdot(vectors[np.column_stack([ids, first])].astype(np.float64), rows[:, None].astype(np.float64))
@@ -226,7 +238,8 @@ def agrees(other: Kernel, n: int = 300, k: int = 700, d: int = 96) -> bool:
 
 
 def tolerance(rows: Floats, vectors: Floats) -> float:
-    """How far apart two inner products in float32 may lie and yet be in the other order, for any order of summation.
+    """How far apart two inner products of rows f32[n, d] and centres f32[k, d], summed in float32 in any order, may lie and yet be
+    in the wrong order.
 
     Each is off by at most about d * u * |x| * |c|. Raises ValueError where a row or centre is not finite.
     """
@@ -237,6 +250,6 @@ def tolerance(rows: Floats, vectors: Floats) -> float:
 
 
 def longest(rows: Floats) -> float:
-    """The largest length of a row; not finite where a value is not."""
+    """The largest Euclidean length of a row of f32[n, d]; not finite where a value is not."""
     squares: Floats = np.vecdot(rows, rows)
     return math.sqrt(float(squares.max(initial=0)))

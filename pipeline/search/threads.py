@@ -11,23 +11,25 @@ from threadpoolctl import ThreadpoolController
 
 @cache
 def loaded_libraries() -> ThreadpoolController:
-    """numpy's and FAISS's, both loaded by now; to look for them takes milliseconds, as long as a small pass."""
+    """The thread pools of numpy's and FAISS's libraries, both loaded by now; to look for them takes milliseconds, as long as a
+    small pass, so it is done once."""
     return ThreadpoolController()
 
 
 @contextmanager
 def eager_switches() -> Iterator[None]:
-    """Threads of short numpy calls hand the interpreter over after half a millisecond instead of five: they wait less."""
-    before = sys.getswitchinterval()
+    """Within it, threads hand the interpreter over after half a millisecond instead of five: those with short numpy calls wait
+    less."""
+    interval = sys.getswitchinterval()
     sys.setswitchinterval(5e-4)
     try:
         yield
     finally:
-        sys.setswitchinterval(before)
+        sys.setswitchinterval(interval)
 
 
 def single_threaded() -> None:
-    """The kernels that this thread calls from now on use no others."""
+    """Lets the kernels that this thread calls from now on use no other threads."""
     from pipeline.models.process import limit_threads  # torch takes seconds to import
 
     limit_threads(1)

@@ -16,9 +16,9 @@ from pipeline.distributed.fleet.actors import PartitionActor, Seats
 from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.distributed.worker import WATCH
 from pipeline.reduce.kmeans.fit import Fit
-from pipeline.reduce.kmeans.fleet import Look, assign
+from pipeline.reduce.kmeans.fleet import AssignmentStep, assign
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
-from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact
+from pipeline.reduce.kmeans.partition import ArrayBlock, Partition, RowSample, exact
 from pipeline.reduce.kmeans.schedule import EXACT, PRESETS, Schedule
 from pipeline.reduce.kmeans.sums import Sums
 from pipeline.search.nearest import assigned, kernel, nearest
@@ -69,7 +69,7 @@ def fits(case: Case, rounds: int) -> list[Figure]:
     others: list[Floats] = []
 
     def fitted(schedule: Schedule, seed: int) -> Floats:
-        fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, THREADS)], partitions=THREADS, threads=THREADS)
+        fleet = LocalFleet.of([ArrayBlock(part) for part in np.array_split(x, THREADS)], partitions=THREADS, threads=THREADS)
         return Fit(fleet, schedule, case.k, seed).run().centres
 
     def fit() -> None:
@@ -95,12 +95,12 @@ def iteration(n: int, k: int, rounds: int) -> list[Figure]:
     first also measures the rows' lengths."""
     x = embeddings.planted(n, 256, 0)
     start = unit(x[np.random.default_rng(0).choice(n, k, replace=False)])
-    fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, THREADS)], partitions=THREADS, threads=THREADS)
+    fleet = LocalFleet.of([ArrayBlock(part) for part in np.array_split(x, THREADS)], partitions=THREADS, threads=THREADS)
 
     def ours() -> None:
-        look = Look(0, EXACT, start, k, Share(0))
-        fleet.look(look)
-        fleet.moved(look, np.empty(0, np.int64), None)
+        look = AssignmentStep(0, EXACT, start, k, RowSample(0))
+        fleet.run_step(look)
+        fleet.updated(look, np.empty(0, np.int64), None)
 
     ours()
     times = spent({"ours": ours, "faiss": lambda: theirs(x, k, 1, start)}, rounds)
@@ -130,9 +130,9 @@ def growth(rounds: int, sizes: tuple[tuple[int, int], ...]) -> list[Figure]:
     for n, k in sizes:
         x = embeddings.planted(n, 256, 0)
         centres = unit(x[:k])
-        one = Partition([Rows(x)])
+        one = Partition([ArrayBlock(x)])
         assigner = exact(kernel()(centres))
-        taken = median(interleaved({"pass": lambda: one.assign(assigner, k, Share(0))}, rounds)["pass"])   # noqa: B023
+        taken = median(interleaved({"pass": lambda: one.assign(assigner, k, RowSample(0))}, rounds)["pass"])   # noqa: B023
         work = 2.0 * n * k * 256
         rate = rate or work / taken
         figures.append(Figure(f"exact pass, {n:,} x 256, k = {k:,}: measured / predicted", taken * rate / work, "x"))
@@ -153,7 +153,7 @@ class Weighed(PartitionActor):
         now = self._process.memory_info()
         return int(now.rss - now.shared)
 
-    def most(self, look: Look[None], centres: Floats, bounds: list[tuple[int, int]]) -> int:
+    def most(self, look: AssignmentStep[None], centres: Floats, bounds: list[tuple[int, int]]) -> int:
         """Bytes above the level, at most, while it makes a pass; asked a hundred times a second."""
         import threading
 
@@ -179,7 +179,7 @@ def memory(n: int, k: int, d: int) -> list[Figure]:
         actor = ray.remote(num_cpus=1, concurrency_groups={WATCH: 1})(Weighed).remote([File(str(path))], 1)
         ray.get(actor.level.remote())
         centres = ray.put(unit(np.random.default_rng(0).standard_normal((k, d))))
-        most = ray.get(actor.most.remote(Look(0, EXACT, None, k, Share(0)), centres, [(0, k)]))
+        most = ray.get(actor.most.remote(AssignmentStep(0, EXACT, None, k, RowSample(0)), centres, [(0, k)]))
         ray.kill(actor)
     allowed = (3 * k * d * 4 + 300e6) / 1e6
     return [Figure(f"an actor's own memory, k = {k:,}, d = {d}", most / 1e6, "MB", allowed, at_most=True)]

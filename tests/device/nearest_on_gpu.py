@@ -20,16 +20,16 @@ from pipeline.models.matrices.device_centres import GROUP, PRODUCT_BYTES, Device
 from pipeline.models.matrices.device_ranking import ranked
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.owner import Owner
-from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact
+from pipeline.reduce.kmeans.partition import ArrayBlock, Partition, RowSample, exact
 from pipeline.search.device_centres import DeviceCentres
-from pipeline.search.kernels import FlatCentres, GpuCentres, give, kernel
+from pipeline.search.kernels import FlatCentres, GpuCentres, kernel, use_device
 from pipeline.search.nearest import assigned, assigned_near, nearest
 from tests.reduce.hard_rows import CASES
 
 ROUNDS = 3
 LABELS = 8
 KEPT = 3 << 30
-ALL = Share(0)
+ALL = RowSample(0)
 
 
 def measure(device: str = "cuda", *, tiny: bool = False) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def same(device: str, case: str, n: int, d: int, k: int) -> dict[str, Any]:
     lists = np.concatenate([lists] * 8)[:k]
     previous = np.random.default_rng(3).integers(0, len(lists), len(few)).astype(np.int32)
     stored = x.astype(np.float16)
-    here, away = Partition([Rows(stored)]), Partition([Rows(stored)], accelerator=Accelerator(device, KEPT))
+    here, away = Partition([ArrayBlock(stored)]), Partition([ArrayBlock(stored)], accelerator=Accelerator(device, KEPT))
     wanted = here.assign(exact(flat), k, ALL)
     passes = []
     for changed in (len(x), 0):
@@ -146,20 +146,20 @@ def iteration(device: str, n: int, d: int, k: int, noise: float) -> dict[str, An
     rows, placed = planted(n, d, k, device, noise)
     stored, centres = rows.cpu().numpy(), placed.cpu().numpy()
     del rows, placed
-    one = Partition([Rows(stored)], accelerator=Accelerator(device, KEPT))
+    one = Partition([ArrayBlock(stored)], accelerator=Accelerator(device, KEPT))
     started = clock(device)
     sums = one.assign(exact(DeviceCentres(centres, device)), k, ALL)[0]
     first = clock(device) - started
     found: dict[str, Any] = {"first pass, rows sent and measured, s": first}
     found["pass, s"] = seconds(device, lambda: one.assign(exact(DeviceCentres(centres, device)), k, ALL))
-    sent = Partition([Rows(stored)], accelerator=Accelerator(device, 0))
+    sent = Partition([ArrayBlock(stored)], accelerator=Accelerator(device, 0))
     found["pass, rows sent again, s"] = seconds(device, lambda: sent.assign(exact(DeviceCentres(centres, device)), k, ALL), 1)
     owner = Owner(0, k)
     owner.begin(0, centres)
     started = time.perf_counter()
     owner.add(0, 0, sums)
     owner.counted()
-    owner.moved(np.empty(0, np.int64), None)
+    owner.updated(np.empty(0, np.int64), None)
     found["owner's part, one CPU thread, s"] = time.perf_counter() - started
     found |= steps(device, stored, centres, sums.counts)
     found["TFLOP/s of the pass"] = 2 * n * d * k / found["pass, s"] / 1e12
@@ -169,7 +169,7 @@ def iteration(device: str, n: int, d: int, k: int, noise: float) -> dict[str, An
 def steps(device: str, stored: np.ndarray, centres: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
     """Of a pass, on one window of rows, for all rows."""
     accelerator = Accelerator(device, 0)
-    one = Partition([Rows(stored)], accelerator=accelerator)
+    one = Partition([ArrayBlock(stored)], accelerator=accelerator)
     windows = accelerator.windows(one, ALL)
     rows = next(windows)[1]
     windows.close()
@@ -250,9 +250,9 @@ def faiss_flat(device: str, n: int, d: int, k: int) -> dict[str, Any]:
 
 def given(device: str) -> str:
     try:
-        return f"{give(device)}: {kernel()}"
+        return f"{use_device(device)}: {kernel()}"
     finally:
-        give(None)
+        use_device(None)
 
 
 if __name__ == "__main__":

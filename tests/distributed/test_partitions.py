@@ -22,7 +22,7 @@ from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.errors import ShardmillError
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.fit import Fit
-from pipeline.reduce.kmeans.fleet import CentresLost, Seeded
+from pipeline.reduce.kmeans.fleet import CentresLost, FleetCentres
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.store.store import Store
@@ -79,8 +79,8 @@ def alone(blocks, tmp_path_factory):
 def told(fleet, checkpoint, plan, blocks):
     """Everything a fit says, and the files it leaves."""
     found = Fit(fleet, PLANS[plan], 60, 3, checkpoint=checkpoint).run()
-    fleet.save(checkpoint, 99, Seeded(found.centres, len(found.sizes)))
-    said = [found.sizes.tolist(), found.objective, found.story, found.dropped, checkpoint.centres(99).tobytes()]
+    fleet.save(checkpoint, 99, FleetCentres(found.centres, len(found.sizes)))
+    said = [found.sizes.tolist(), found.objective, found.history, found.dropped, checkpoint.centres(99).tobytes()]
     assignment = [checkpoint.read_assignment(99, block.name).tobytes() for block in blocks]
     checkpoint.clear()
     return [*said, *assignment]
@@ -91,11 +91,11 @@ class Losing(RayFleet):
 
     lost = 0
 
-    def moved(self, look, *how):
+    def updated(self, look, *how):
         if look.turn in (0, 2):
             ray.kill(self._owners[look.turn // 2])
             self.lost += 1
-        return super().moved(look, *how)
+        return super().updated(look, *how)
 
 
 def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path):
@@ -113,7 +113,7 @@ def test_partitions_on_a_device_of_their_own_change_no_bit(blocks, alone, tmp_pa
         assert told(fleet, Checkpoint(store, "fit"), "two-level", blocks) == alone["two-level"]
         actor: Any = fleet._crew.seats[0].actor
         start = np.random.default_rng(0).standard_normal((9, 32)).astype(np.float32)
-        assert np.array_equal(fleet.value(fleet.placed(start).centres), unit(start)), "as in one process"
+        assert np.array_equal(fleet.value(fleet.placed(start).handle), unit(start)), "as in one process"
         assert ray.get(actor.__ray_call__.remote(lambda one: one._held.accelerator.device)) == "cpu"
 
 
@@ -156,10 +156,10 @@ from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.fit import Fit
 from tests.distributed.test_partitions import PLANS, Mapped
 class Dying(RayFleet):
-    def moved(self, look, *how):
+    def updated(self, look, *how):
         if look.turn == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().moved(look, *how)
+        return super().updated(look, *how)
 ray.init(address={ray.get_runtime_context().gcs_address!r}, log_to_driver=False)
 store = Store({str(tmp_path)!r})
 Fit(Dying({blocks!r}, store, "scratch", Seats(2)), PLANS["two-level"], 60, 3, checkpoint=Checkpoint(store, "fit")).run()

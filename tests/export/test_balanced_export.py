@@ -78,7 +78,7 @@ def exported(root):
 def population(root):
     """The kept samples: their row ids, and the tree of classes over them."""
     plan = open_root(str(root))
-    levels = taxonomy.read(plan.root, plan.centroids)
+    levels = taxonomy.read_levels(plan.root, plan.centroids)
     rows, uids, first, cosine = [], [], [], []
     for shard in plan.shards:
         table = pq.read_table(root / plan.labels / f"{shard.shard_id}.parquet")
@@ -118,7 +118,7 @@ def divergence(counts, k):
 
 
 def test_classes_become_more_even_and_repeats_make_them_more_so(root, finished, inputs):
-    k = len(taxonomy.read(open_root(str(finished)).root, open_root(str(finished)).centroids)[0].ids)
+    k = len(taxonomy.read_levels(open_root(str(finished)).root, open_root(str(finished)).centroids)[0].ids)
     _, before = exported(finished)
     balanced(root, inputs, "export.balance=120", classes=CLASSES[:1])
     _, even = exported(root)
@@ -230,7 +230,7 @@ def test_a_balance_without_classes_is_refused_and_so_is_a_multiplier_without_a_b
 def test_a_balance_is_drawn_by_content_and_not_by_the_order_of_the_input(finished):
     """The same samples in other shards, in another order: the same ones are taken, as long as none is there twice."""
     plan = open_root(str(finished))
-    level = taxonomy.read(plan.root, plan.centroids)[0]
+    level = taxonomy.read_levels(plan.root, plan.centroids)[0]
     found, start = [], 0
     for shard in plan.shards:
         found.append(ranked(plan, (shard.shard_id, start), level))

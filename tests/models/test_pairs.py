@@ -6,8 +6,8 @@ import pytest
 from pipeline.models.matrices.pairs import can_pair, cell_products, pair_products
 from pipeline.search import nearest as module
 from pipeline.search.kernels import tolerance
-from pipeline.search.largest import Left
-from pipeline.search.nearest import Pairs
+from pipeline.search.largest import Shortlist
+from pipeline.search.nearest import ExactProducts
 from pipeline.vectors import unit
 
 ROWS, CENTRES, DIMENSION = 300, 70, 96
@@ -21,7 +21,7 @@ def pairs():
     """Some centres of each row, of some rows none."""
     mask = np.random.default_rng(2).random((ROWS, CENTRES)) < 0.2
     mask[::7] = False
-    return Left.where(mask)
+    return Shortlist.where(mask)
 
 
 def test_products_are_those_of_the_pairs_asked_for():
@@ -38,7 +38,7 @@ def test_a_measured_product_is_the_exact_one_rounded(by_torch, wide, monkeypatch
     monkeypatch.setattr(module, "CACHED_ROWS", 64)
     x, centres, left = rows(ROWS), rows(CENTRES, 1), pairs()
     x[3] = 0
-    made = Pairs(x, centres, tolerance(x, centres), centres.astype(np.float64) if wide else None)
+    made = ExactProducts(x, centres, tolerance(x, centres), centres.astype(np.float64) if wide else None)
     products = x[left.rows].astype(np.float64) * centres[left.columns]
     assert made.measured(left).tolist() == [float(np.float32(math.fsum(row))) for row in products]
 

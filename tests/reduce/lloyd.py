@@ -3,7 +3,7 @@
 from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.in_memory import clustering_of
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
-from pipeline.reduce.kmeans.partition import WINDOW_BYTES, Partition, Rows
+from pipeline.reduce.kmeans.partition import WINDOW_BYTES, ArrayBlock, Partition
 from pipeline.reduce.kmeans.schedule import Schedule
 
 
@@ -12,6 +12,6 @@ def iterate(x, start, *, iterations=25, tolerance=1e-4, block=None):
     itself.
     `block` rows are measured at a time, which must not show in the result."""
     window = WINDOW_BYTES if block is None else 4 * block * x.shape[1]
-    fleet = LocalFleet([Partition([Rows(x)], window_bytes=window)])
+    fleet = LocalFleet([Partition([ArrayBlock(x)], window_bytes=window)])
     fit = Fit(fleet, Schedule(exact=iterations, tolerance=tolerance), len(start), 0, start=start)
     return clustering_of(fleet, fit.run())

@@ -6,8 +6,8 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from pipeline.errors import InputError
 from pipeline.reduce.class_number.advise import advise
-from pipeline.reduce.class_number.estimate import LABELLED_ROWS, estimate
-from pipeline.reduce.class_number.mixture import Prior, fixed_point, log_marginal, log_weight, moments, split_ratio
+from pipeline.reduce.class_number.estimate import LABELLED_ROWS, estimate_class_number
+from pipeline.reduce.class_number.mixture import Prior, log_marginal, log_weight, moments, split_and_merge, split_ratio
 from pipeline.reduce.class_number.projection import GRID, MAX_ROWS, projected
 from pipeline.search.nearest import nearest
 from pipeline.vectors import unit
@@ -69,10 +69,10 @@ def test_the_marginal_likelihood_is_the_product_of_its_sequential_predictives():
 @pytest.mark.parametrize("seed", range(3))
 def test_planted_classes_are_counted_from_their_number_and_from_the_best_start(seed):   # AT-12b
     x, truth, labels = planted(seed)
-    same = fixed_point(projected(x, 16), labels, 20, seed=0)
+    same = split_and_merge(projected(x, 16), labels, 20, seed=0)
     assert abs(same.k - 20) <= 2
     assert normalized_mutual_info_score(truth, same.assignment) >= 0.96
-    found = estimate(x, labels, seed=0)
+    found = estimate_class_number(x, labels, seed=0)
     assert 20 <= found.k <= 26
     assert normalized_mutual_info_score(truth, found.assignment) >= 0.97
     assert [start.classes for start in found.starts] == [10, 12, 15, 20, 30, 40]
@@ -84,14 +84,14 @@ def test_the_planted_partition_scores_above_where_a_start_with_too_few_classes_e
     x, truth, labels = planted(0)
     rows = projected(x, 16)
     true = log_weight(moments(rows, truth.astype(np.int32), 20), Prior(rows.mean(axis=0))).sum()
-    low = fixed_point(rows, labels, 12, seed=0)
+    low = split_and_merge(rows, labels, 12, seed=0)
     assert low.k < 20
     assert low.score < true
 
 
 def test_too_many_classes_are_merged_and_labelled_rows_keep_their_class():
     x, _, labels = planted(1)
-    found = fixed_point(projected(x, 16), labels, 60, seed=0)
+    found = split_and_merge(projected(x, 16), labels, 60, seed=0)
     assert found.k <= 26
     assert (found.assignment[labels >= 0] == labels[labels >= 0]).all()
 
@@ -99,7 +99,7 @@ def test_too_many_classes_are_merged_and_labelled_rows_keep_their_class():
 def test_labels_may_be_any_numbers_and_new_classes_have_none():
     x, _, labels = planted(2)
     named = np.where(labels >= 0, 7 * labels + 100, -1).astype(np.int32)
-    plain, found = estimate(x, labels, seed=0), estimate(x, named, seed=0)
+    plain, found = estimate_class_number(x, labels, seed=0), estimate_class_number(x, named, seed=0)
     assert np.array_equal(plain.assignment, found.assignment)
     assert found.labels.tolist() == [*range(100, 170, 7), *[-1] * (found.k - 10)]
     assert "10 have labels" in found.reason
@@ -109,7 +109,7 @@ def test_a_large_run_is_sampled_with_rows_of_every_labelled_class():
     x = blobs(4, n=84_000, d=8)
     labels = np.full(len(x), -1, np.int32)
     labels[:9], labels[9:14] = 0, 1
-    found = estimate(x, labels, seed=3)
+    found = estimate_class_number(x, labels, seed=3)
     assert len(found.rows) == MAX_ROWS
     assert (np.diff(found.rows) > 0).all()
     assert (labels[found.rows] == 0).sum() >= LABELLED_ROWS
@@ -119,14 +119,14 @@ def test_a_large_run_is_sampled_with_rows_of_every_labelled_class():
 
 def test_only_labelled_rows_give_the_labelled_classes():
     x, truth, _ = planted(0, k=6, known=6)
-    found = estimate(x, truth.astype(np.int32), seed=0)
+    found = estimate_class_number(x, truth.astype(np.int32), seed=0)
     assert found.k == 6
     assert np.array_equal(found.assignment, truth)
 
 
 def test_an_estimate_without_a_label_is_refused():
     with pytest.raises(InputError, match="needs a label"):
-        estimate(blobs(3, n=100), np.full(100, -1, np.int32), seed=0)
+        estimate_class_number(blobs(3, n=100), np.full(100, -1, np.int32), seed=0)
 
 
 def test_sums_of_projected_rows_are_exact_so_their_order_changes_nothing():

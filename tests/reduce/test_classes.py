@@ -2,9 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.reduce.describe.lift import Candidate, Vocabulary
-from pipeline.reduce.describe.names import Level, Members, named, table, unique_names
-from pipeline.reduce.describe.presence import counted, merged_cells, presence
+from pipeline.reduce.describe.lift import NameCandidate, Vocabulary
+from pipeline.reduce.describe.names import Level, MemberColumns, class_table, named, unique_names
+from pipeline.reduce.describe.presence import class_counts, merged_cells, presence
 from pipeline.reduce.kmeans.in_memory import fit
 from pipeline.vectors import unit
 from schemas.tables import CLASSES
@@ -14,7 +14,7 @@ SEEDS = range(5)
 
 
 def candidate(name, score=1.0):
-    return Candidate(name, name, score, 2.0, 0.5, 3)
+    return NameCandidate(name, name, score, 2.0, 0.5, 3)
 
 
 def test_names_are_unique_and_the_strongest_class_gets_the_plain_name():
@@ -36,11 +36,11 @@ def level(centroids, *, ids=None, parents=None, number=0):
 
 def test_the_table_describes_every_class_by_its_stable_id():
     found = presence([["dog"]] * 10 + [[]] * 20, {}, 4)
-    counts = counted(found, np.repeat(np.array([0, 1], np.int32), [10, 20]), 3)
+    counts = class_counts(found, np.repeat(np.array([0, 1], np.int32), [10, 20]), 3)
     classes = level(np.eye(3, dtype=np.float32), ids=[7, 2, 9], parents=[1, 1, 0])
     nearest = [{"shard_id": "a", "row": 3, "similarity": 0.75}]
-    members = Members(np.array([0.5, 0.25, 0], np.float32), [nearest, [], []], [[], [], []])
-    made = table(classes, named(counts, classes, Vocabulary({}, {"dog": "domestic dog"})), counts.sizes, members)
+    members = MemberColumns(np.array([0.5, 0.25, 0], np.float32), [nearest, [], []], [[], [], []])
+    made = class_table(classes, named(counts, classes, Vocabulary({}, {"dog": "domestic dog"})), counts.sizes, members)
     assert made.schema.equals(CLASSES)
     first, second, third = made.to_pylist()
     assert (first["class_id"], first["name"], first["named"], first["size"]) == (7, "domestic dog", True, 10)
@@ -59,13 +59,13 @@ def test_counts_of_shards_add_up_to_those_of_the_run_and_those_of_classes_to_the
     entities = [[kinds[i] for i in np.flatnonzero(rng.random(3) < 0.4)] for _ in range(300)]
     assignment = rng.integers(6, size=300).astype(np.int32)
     parents = {"dog": ["pet"], "cat": ["pet"]}
-    whole = counted(presence(entities, parents, 4), assignment, 6)
+    whole = class_counts(presence(entities, parents, 4), assignment, 6)
     runs = (slice(200, None), slice(0, 7), slice(7, 200))
-    parts = [counted(presence(entities[run], parents, 4), assignment[run], 6).cells for run in runs]
+    parts = [class_counts(presence(entities[run], parents, 4), assignment[run], 6).cells for run in runs]
     assert merged_cells(pa.concat_tables(parts)).equals(whole.cells)
     above = np.array([0, 0, 1, 1, 1, 0], np.int32)
     coarse = whole.grouped(above, 2)
-    assert coarse.cells.equals(counted(presence(entities, parents, 4), above[assignment], 2).cells)
+    assert coarse.cells.equals(class_counts(presence(entities, parents, 4), above[assignment], 2).cells)
     assert coarse.sizes.tolist() == np.bincount(above[assignment]).tolist()
 
 
@@ -107,7 +107,7 @@ def test_names_of_shuffled_captions_do_not_hold(embeddings, vocabulary_and_entit
 def test_the_sample_gets_names_with_entities_and_unique_handles(embeddings, vocabulary_and_entities):
     vocabulary, entities = vocabulary_and_entities
     found = fit(unit(embeddings), 32, seed=0)
-    counts = counted(presence(entities, vocabulary.parents, 4), found.assignment, 32)
+    counts = class_counts(presence(entities, vocabulary.parents, 4), found.assignment, 32)
     names = named(counts, level(found.centroids), vocabulary)
     assert names == named(counts, level(found.centroids), vocabulary)
     assert len({name.casefold() for name in names.names}) == 32

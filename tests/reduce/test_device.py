@@ -12,10 +12,10 @@ from pipeline.models.matrices.device_rows import DeviceRows
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
-from pipeline.reduce.kmeans.partition import Partition, Rows, Share, exact, near, remaining
+from pipeline.reduce.kmeans.partition import ArrayBlock, Partition, RowSample, exact, near, remaining
 from pipeline.search.device_centres import DeviceCentres
 from pipeline.search.fastest import FastestCentres
-from pipeline.search.kernels import FlatCentres, agrees, give, kernel
+from pipeline.search.kernels import FlatCentres, agrees, kernel, use_device
 from pipeline.search.nearest import assigned, assigned_near, nearest
 from tests.reduce.hard_rows import CASES, rows
 from tests.reduce.test_fitting import CELLS, blocks, everything
@@ -93,7 +93,7 @@ def test_no_rows_give_no_ids():
 def stored(kind, n=900, d=40):
     """Blocks of both kinds of float, of which one has a choice of rows."""
     x = np.random.default_rng(5).standard_normal((n, d)) * 3
-    parts = [Rows(some.astype(kind if i != 1 else np.float32), f"part{i}") for i, some in enumerate(np.array_split(x, 5))]
+    parts = [ArrayBlock(some.astype(kind if i != 1 else np.float32), f"part{i}") for i, some in enumerate(np.array_split(x, 5))]
     return [*parts, Chosen(x[:200].astype(kind), np.arange(0, 200, 3))]
 
 
@@ -107,7 +107,7 @@ class Chosen:
         return self.matrix, self.chosen
 
 
-@pytest.mark.parametrize("share", [Share(0), Share(4, 0.3)], ids=["all", "some"])
+@pytest.mark.parametrize("share", [RowSample(0), RowSample(4, 0.3)], ids=["all", "some"])
 @pytest.mark.parametrize("kept_bytes", [0, 20_000, 1 << 30])
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share, kept_bytes, kind):
@@ -134,7 +134,7 @@ def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all():
     centres = on_cpu(rows(30, 40, seed=1))
     there = Partition(stored(np.float16), accelerator=Accelerator("cpu", 1 << 30, window_bytes=4 * 40 * 70))
     here = Partition(stored(np.float16))
-    for share in (Share(4, 0.3), Share(0), Share(5, 0.3), Share(0)):
+    for share in (RowSample(4, 0.3), RowSample(0), RowSample(5, 0.3), RowSample(0)):
         found, expected = there.assign(exact(centres), 30, share)[0], here.assign(exact(FlatCentres(centres.vectors)), 30, share)[0]
         assert np.array_equal(found.counts, expected.counts)
         assert np.array_equal(found.vectors, expected.vectors)
@@ -142,16 +142,16 @@ def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all():
 
 
 def test_kept_rows_are_not_read_again():
-    class Once(Rows):
+    class Once(ArrayBlock):
         def open(self):
             assert opened.append(1) is None
             return super().open()
 
     opened = []
     one = Partition([Once(rows(300, 16))], accelerator=Accelerator("cpu", 1 << 20, window_bytes=4 * 16 * 100))
-    first = one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, Share(0))[0]
+    first = one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, RowSample(0))[0]
     seen = len(opened)
-    again = one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, Share(0))[0]
+    again = one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, RowSample(0))[0]
     assert len(opened) == seen
     assert np.array_equal(first.vectors, again.vectors)
 
@@ -160,25 +160,25 @@ def test_kept_rows_are_not_read_again():
 def test_a_row_without_a_direction_is_named(bad):
     x = rows(300, 16)
     x[217] = bad
-    one = Partition([Rows(x[:200], "a"), Rows(x[200:], "b")], accelerator=Accelerator("cpu"))
+    one = Partition([ArrayBlock(x[:200], "a"), ArrayBlock(x[200:], "b")], accelerator=Accelerator("cpu"))
     with pytest.raises(InputError, match="row 17 of b"):
-        one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, Share(0))
+        one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, RowSample(0))
 
 
 def test_a_doubtful_reciprocal_is_that_of_the_cpu(monkeypatch):
     """With a bound so wide that every row is doubtful, all come from the CPU; without one they would be what the device says."""
     monkeypatch.setattr("pipeline.models.matrices.device_rows.ULP64", 1.0)
-    one = Partition([Rows(rows(300, 16))], accelerator=Accelerator("cpu"))
-    monkeypatch.setattr(one, "measured", lambda some, where: np.full(len(some), 0.5, np.float32))
-    list(one.accelerator.windows(one, Share(0)))
+    one = Partition([ArrayBlock(rows(300, 16))], accelerator=Accelerator("cpu"))
+    monkeypatch.setattr(one, "reciprocal_lengths", lambda some, where: np.full(len(some), 0.5, np.float32))
+    list(one.accelerator.windows(one, RowSample(0)))
     assert (one.reciprocal == 0.5).all()
 
 
 @pytest.fixture
 def given():
-    assert give("cpu")
+    assert use_device("cpu")
     yield
-    assert not give(None)
+    assert not use_device(None)
 
 
 def test_a_whole_fit_on_a_device_gives_the_same_bits(given):
@@ -188,27 +188,27 @@ def test_a_whole_fit_on_a_device_gives_the_same_bits(given):
     for one in fleet.partitions:
         one.accelerator = Accelerator("cpu", 1 << 17, window_bytes=4 * 24 * 300)
     found = everything(fleet, Fit(fleet, schedule, 30, 7).run())
-    give(None)
+    use_device(None)
     plain = LocalFleet.of(blocks(x), partitions=2)
     assert found == everything(plain, Fit(plain, schedule, 30, 7).run())
-    give("cpu")
+    use_device("cpu")
 
 
 def test_a_process_searches_on_a_device_only_when_it_was_given_one(given):
     assert kernel().keywords == {"device": "cpu"}
     assert isinstance(kernel()(rows(3, 4)), DeviceCentres)
-    give(None)
+    use_device(None)
     assert kernel() is FastestCentres
-    assert not give("cuda:99"), "there is no such device"
-    give("cpu")
+    assert not use_device("cuda:99"), "there is no such device"
+    use_device("cpu")
 
 
 def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch):
     monkeypatch.setattr("pipeline.models.matrices.device_centres.ranked", lambda x, vectors, candidates, wanted, reach, l: (   # noqa: E741
         candidates[:, :l].int(), candidates[:, :l].float()))
-    assert not give("cpu")
+    assert not use_device("cpu")
     monkeypatch.undo()
-    give(None)
+    use_device(None)
 
 
 def test_rows_on_a_device_are_an_array_to_the_cpu():

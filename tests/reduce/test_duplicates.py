@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.reduce.duplicates.find import Pictures, find, table
+from pipeline.reduce.duplicates.find import Pictures, duplicate_table, find_duplicates
 from pipeline.reduce.duplicates.lookalikes import correlations
 from schemas.tables import DUPLICATES
 from tests.reduce.conftest import looks
@@ -34,7 +34,7 @@ def unordered(pairs):
 
 @pytest.fixture(scope="module")
 def found(sample):
-    return find(sample.pictures)
+    return find_duplicates(sample.pictures)
 
 
 def test_planted_exact_duplicates_are_the_only_ones(sample, found):
@@ -68,23 +68,23 @@ def test_resized_and_recompressed_copies_are_found(sample):
         thumbnail=np.concatenate([sample.pictures.thumbnail[originals], thumbnail]),
         pixels=np.concatenate([sample.pictures.pixels[originals], sizes]),
     )
-    result = find(both)
+    result = find_duplicates(both)
     assert result.near[n:].mean() >= 0.94
 
 
 def test_the_row_with_more_pixels_survives_and_then_the_smaller_row_id():
     same = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 768), dtype=np.uint8), 3, axis=0)
     rows = pictures(3, phash=np.full(3, 7, np.uint64), thumbnail=same, pixels=np.array([10, 20, 20]))
-    assert listed(find(rows).near_pairs) == {(0, 1), (2, 1)}
+    assert listed(find_duplicates(rows).near_pairs) == {(0, 1), (2, 1)}
     twins = replace(rows, sha256=pa.array(["s", "s", "s"]))
-    assert listed(find(twins).exact_pairs) == {(0, 1), (2, 1)}
-    assert find(twins).exact.tolist() == [True, False, True]
+    assert listed(find_duplicates(twins).exact_pairs) == {(0, 1), (2, 1)}
+    assert find_duplicates(twins).exact.tolist() == [True, False, True]
 
 
 def test_a_chain_of_look_alikes_does_not_collapse():
     hashes = np.array([0b0, 0b111111, 0b111111111111], np.uint64)   # 6 bits from one to the next, 12 from end to end
     same = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 768), dtype=np.uint8), 3, axis=0)
-    result = find(pictures(3, phash=hashes, thumbnail=same, pixels=np.array([30, 20, 10])))
+    result = find_duplicates(pictures(3, phash=hashes, thumbnail=same, pixels=np.array([30, 20, 10])))
     assert result.near.tolist() == [False, True, False]
     pairs = result.near_pairs
     assert listed(pairs) == {(1, 0), (2, 1)}
@@ -98,29 +98,29 @@ def test_both_bounds_are_inclusive():
     measured = float(correlations(thumbnail[:1], thumbnail[1:])[0, 0])
     assert measured == pytest.approx(np.corrcoef(thumbnail)[0, 1], abs=1e-12)
     rows = pictures(2, phash=np.array([0, 0xFF], np.uint64), thumbnail=thumbnail)
-    assert find(rows, radius=8, correlation=measured).near.sum() == 1
-    assert find(rows, radius=7, correlation=measured).near.sum() == 0
-    assert find(rows, radius=8, correlation=np.nextafter(measured, 1)).near.sum() == 0
+    assert find_duplicates(rows, radius=8, correlation=measured).near.sum() == 1
+    assert find_duplicates(rows, radius=7, correlation=measured).near.sum() == 0
+    assert find_duplicates(rows, radius=8, correlation=np.nextafter(measured, 1)).near.sum() == 0
 
 
 def test_flat_thumbnails_have_no_correlation_and_match_nothing():
     rows = pictures(50, phash=np.zeros(50, np.uint64), thumbnail=np.full((50, 768), 255, np.uint8))
     with np.errstate(all="raise"):
-        result = find(rows)
+        result = find_duplicates(rows)
     assert not result.near.any()
     assert len(result.near_pairs) == 0
 
 
 def test_rows_without_hashes_are_nobodys_duplicate():
     rows = pictures(3, sha256=pa.array(["s", "s", "s"]), valid=np.array([False, True, False]))
-    assert len(find(rows).exact_pairs) == 0
-    assert len(find(replace(rows, valid=np.zeros(3, bool))).near_pairs) == 0
+    assert len(find_duplicates(rows).exact_pairs) == 0
+    assert len(find_duplicates(replace(rows, valid=np.zeros(3, bool))).near_pairs) == 0
 
 
 def test_equal_looks_of_a_removed_picture_are_listed_with_what_removed_it():
     thumbnail = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 768), dtype=np.uint8), 4, axis=0)
     rows = pictures(4, phash=np.array([3, 0, 0, 0], np.uint64), thumbnail=thumbnail, pixels=np.array([9, 5, 5, 5]))
-    pairs = find(rows).near_pairs
+    pairs = find_duplicates(rows).near_pairs
     assert listed(pairs) == {(1, 0), (2, 0), (3, 0)}
     assert pairs.removed.all()
     assert pairs.hamming.tolist() == [2, 2, 2]
@@ -132,7 +132,7 @@ def test_a_bucket_of_equal_looks_costs_memory_by_the_row_not_by_the_pair():
     white[:, 0] = 0
     rows = pictures(n, phash=np.zeros(n, np.uint64), thumbnail=white)
     tracemalloc.start()
-    result = find(rows)
+    result = find_duplicates(rows)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(result.near_pairs) == result.near.sum() == n - 1
@@ -143,7 +143,7 @@ def test_a_bucket_of_noisy_copies_lists_one_pair_per_row():
     rng = np.random.default_rng(0)
     base = rng.integers(20, 236, 768)
     noisy = (base + rng.integers(-3, 4, (5000, 768))).astype(np.uint8)
-    result = find(pictures(5000, phash=np.zeros(5000, np.uint64), thumbnail=noisy))
+    result = find_duplicates(pictures(5000, phash=np.zeros(5000, np.uint64), thumbnail=noisy))
     assert result.near.sum() == len(result.near_pairs) == 4999
 
 
@@ -164,7 +164,7 @@ def test_agrees_with_a_plain_greedy_search_whatever_the_blocks():
         staying = {pair for pair in partners if not gone[pair[1]]}
         gone[row] = bool(staying)
         expected |= staying or partners
-    result = find(rows)
+    result = find_duplicates(rows)
     assert 0 < gone.sum() < 900
     assert np.array_equal(result.near, gone)
     assert listed(result.near_pairs) == expected
@@ -177,9 +177,9 @@ def test_the_table_gives_row_ids_kinds_and_cosines(sample, found, ids):
     vectors[:, 0] = 1
     vectors[found.near_pairs.row[0]] = [0.6, 0.8, 0, 0]
     vectors[found.exact_pairs.row[0]] = 0
-    rows = table(found, replace(sample.pictures, embedding=vectors), ids)
+    rows = duplicate_table(found, replace(sample.pictures, embedding=vectors), ids)
     assert rows.schema.equals(DUPLICATES)
-    assert rows.equals(table(find(sample.pictures), replace(sample.pictures, embedding=vectors), ids))
+    assert rows.equals(duplicate_table(find_duplicates(sample.pictures), replace(sample.pictures, embedding=vectors), ids))
     place = [int(one["shard_id"][5:]) * 100 + one["row"] for one in rows.to_pylist()]
     assert place == sorted(place)
     assert rows.column("uid").to_pylist() == [sample.pictures.uid[row].as_py() for row in place]
@@ -193,4 +193,5 @@ def test_the_table_gives_row_ids_kinds_and_cosines(sample, found, ids):
 
 
 def test_without_embeddings_the_cosine_is_null(sample, found, ids):
-    assert table(found, sample.pictures, ids).column("cosine").null_count == len(found.exact_pairs) + len(found.near_pairs)
+    cosines = duplicate_table(found, sample.pictures, ids).column("cosine")
+    assert cosines.null_count == len(found.exact_pairs) + len(found.near_pairs)

@@ -14,10 +14,10 @@ from pipeline.reduce.kmeans.fleet import CentresLost
 from pipeline.reduce.kmeans.in_memory import fit, scheduled
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.owner import Owner, slices
-from pipeline.reduce.kmeans.partition import Rows, Share
+from pipeline.reduce.kmeans.partition import ArrayBlock, RowSample
 from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
-from pipeline.reduce.kmeans.seeding import allotted, seeds
-from pipeline.reduce.kmeans.sums import Sums, overshot
+from pipeline.reduce.kmeans.seeding import allotted_seeds, seeds
+from pipeline.reduce.kmeans.sums import Sums, over_relaxed
 from pipeline.search.nearest import nearest
 from pipeline.store.store import Store
 from tests.reduce.planted import planted
@@ -32,11 +32,11 @@ def x():
 
 
 def blocks(x, parts=24):
-    return [Rows(some, f"part{i:02d}") for i, some in enumerate(np.array_split(x, parts))]
+    return [ArrayBlock(some, f"part{i:02d}") for i, some in enumerate(np.array_split(x, parts))]
 
 
 def everything(fleet, found):
-    return (found.centres.tobytes(), found.sizes.tobytes(), found.objective, found.story, fleet.assignment().tobytes())
+    return (found.centres.tobytes(), found.sizes.tobytes(), found.objective, found.history, fleet.assignment().tobytes())
 
 
 @pytest.mark.parametrize("schedule", [FULL, CELLS], ids=["full", "cells"])
@@ -52,7 +52,7 @@ def test_partitions_owners_and_threads_change_no_bit(x, schedule):
 def test_rows_that_do_not_count_and_unequal_windows_change_no_bit(x):
     """Blocks with a choice of rows, and windows that end inside of them, give the bits of the same rows alone."""
     keep = np.flatnonzero(np.random.default_rng(0).random(len(x)) < 0.4)
-    alone, chosen = LocalFleet.of([Rows(x[keep])]), LocalFleet.of([Chosen(x, keep[:3000]), Chosen(x, keep[3000:])])
+    alone, chosen = LocalFleet.of([ArrayBlock(x[keep])]), LocalFleet.of([Chosen(x, keep[:3000]), Chosen(x, keep[3000:])])
     for one in chosen.partitions:
         one.window_bytes = 4 * 64 * 700
     assert everything(alone, Fit(alone, CELLS, 50, 7).run()) == everything(chosen, Fit(chosen, CELLS, 50, 7).run())
@@ -87,9 +87,9 @@ def test_the_objective_of_passes_over_all_centres_never_falls_without_repairs(x)
 
 
 def test_a_pass_that_changes_few_rows_is_the_last_of_its_kind(x):
-    story = Fit(LocalFleet.of([Rows(x)]), Schedule(exact=20, changed=0.005, tolerance=-1), 50, 1).run().story
-    assert len(story.changed) < 20
-    assert story.changed[-1] <= 0.005 < min(story.changed[:-1])
+    history = Fit(LocalFleet.of([ArrayBlock(x)]), Schedule(exact=20, changed=0.005, tolerance=-1), 50, 1).run().history
+    assert len(history.changed) < 20
+    assert history.changed[-1] <= 0.005 < min(history.changed[:-1])
 
 
 def test_small_clusters_are_dropped_and_their_rows_find_others(x):
@@ -106,11 +106,11 @@ def test_small_clusters_are_dropped_and_their_rows_find_others(x):
 
 def test_a_share_of_rows_is_seeded_and_grows():
     rows = np.arange(50_000)
-    some, more = Share(1, 0.1).chosen(rows), Share(1, 0.2).chosen(rows)
+    some, more = RowSample(1, 0.1).chosen(rows), RowSample(1, 0.2).chosen(rows)
     assert len(some) == pytest.approx(5000, rel=0.05)
     assert set(some) < set(more)
-    assert np.array_equal(np.concatenate([Share(1, 0.1).chosen(part) for part in np.array_split(rows, 7)]), some)
-    assert len(set(some) & set(Share(2, 0.1).chosen(rows))) == pytest.approx(500, rel=0.2)
+    assert np.array_equal(np.concatenate([RowSample(1, 0.1).chosen(part) for part in np.array_split(rows, 7)]), some)
+    assert len(set(some) & set(RowSample(2, 0.1).chosen(rows))) == pytest.approx(500, rel=0.2)
 
 
 def test_centres_that_overshoot_get_further_in_as_many_passes():
@@ -128,7 +128,7 @@ def test_centres_that_are_kept_are_means(x):
     schedule = Schedule(exact=3, near=2, neighbours=8, tolerance=-1, changed=-1, relaxation=1)
     assert [schedule.beyond(at, stop=False) for at in range(5)] == [1, 1, 1, 1, 0]
     assert schedule.beyond(1, stop=True) == 0
-    fleet = LocalFleet.of([Rows(x)])
+    fleet = LocalFleet.of([ArrayBlock(x)])
     found = Fit(fleet, replace(schedule, closing=False), 50, 1).run()
     wide = x.astype(np.float64)
     wide /= np.linalg.norm(wide, axis=1, keepdims=True)
@@ -138,15 +138,15 @@ def test_centres_that_are_kept_are_means(x):
 
 def test_overshooting_goes_on_in_the_same_direction():
     before, now = np.array([[1, 0], [0, 1]], np.float32), np.array([[0.8, 0.6], [0, 1]], np.float32)
-    assert np.allclose(overshot(now, before, 0.5), [[0.7 / np.hypot(0.7, 0.9), 0.9 / np.hypot(0.7, 0.9)], [0, 1]])
-    assert overshot(now, before, 0) is now
+    assert np.allclose(over_relaxed(now, before, 0.5), [[0.7 / np.hypot(0.7, 0.9), 0.9 / np.hypot(0.7, 0.9)], [0, 1]])
+    assert over_relaxed(now, before, 0) is now
 
 
 @pytest.mark.filterwarnings("error")
 def test_stored_as_float16_the_same_values_give_the_same_bits(x, tmp_path):
     np.save(tmp_path / "rows.npy", x)
-    stored = LocalFleet.of([Rows(np.load(tmp_path / "rows.npy", mmap_mode="r"))])
-    wide = LocalFleet.of([Rows(x.astype(np.float32))])
+    stored = LocalFleet.of([ArrayBlock(np.load(tmp_path / "rows.npy", mmap_mode="r"))])
+    wide = LocalFleet.of([ArrayBlock(x.astype(np.float32))])
     assert everything(stored, Fit(stored, CELLS, 50, 7).run()) == everything(wide, Fit(wide, CELLS, 50, 7).run())
 
 
@@ -161,10 +161,10 @@ def test_rows_too_close_for_the_draw_become_seeds_last():
 
 
 def test_seeds_are_allotted_in_proportion_and_never_more_than_rows():
-    assert allotted(np.array([10, 20, 0, 70]), 10).tolist() == [1, 2, 0, 7]
-    assert allotted(np.array([11, 19, 70]), 10).tolist() == [1, 2, 7]
-    assert allotted(np.array([1, 1, 1]), 2).tolist() == [1, 1, 0]
-    assert allotted(np.array([3, 1]), 9).tolist() == [3, 1]
+    assert allotted_seeds(np.array([10, 20, 0, 70]), 10).tolist() == [1, 2, 0, 7]
+    assert allotted_seeds(np.array([11, 19, 70]), 10).tolist() == [1, 2, 7]
+    assert allotted_seeds(np.array([1, 1, 1]), 2).tolist() == [1, 1, 0]
+    assert allotted_seeds(np.array([3, 1]), 9).tolist() == [3, 1]
 
 
 def test_an_owner_adds_each_partition_once_and_only_in_its_pass():
@@ -183,9 +183,9 @@ def test_a_row_without_direction_is_named_by_its_block(x):
     bad = x[:100].copy()
     bad[42] = 0
     with pytest.raises(InputError, match="row 42 of part1 is not"):
-        Fit(LocalFleet.of([Rows(x[:9], "part0"), Rows(bad, "part1")]), Schedule(), 3, 1).run()
+        Fit(LocalFleet.of([ArrayBlock(x[:9], "part0"), ArrayBlock(bad, "part1")]), Schedule(), 3, 1).run()
     with pytest.raises(InputError, match="part1 has rows of 8 values, the others have 64"):
-        LocalFleet.of([Rows(x[:9], "part0"), Rows(bad[:, :8], "part1")])
+        LocalFleet.of([ArrayBlock(x[:9], "part0"), ArrayBlock(bad[:, :8], "part1")])
 
 
 def test_an_interrupted_fit_goes_on_to_the_same_bits(x, tmp_path):
@@ -200,10 +200,10 @@ from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from tests.reduce.test_fitting import CELLS, blocks, planted
 class Dying(LocalFleet):
-    def moved(self, look, *how):
+    def updated(self, look, *how):
         if look.turn == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().moved(look, *how)
+        return super().updated(look, *how)
 fleet = Dying.of(blocks(planted(0, noise=1.2)[0].astype(np.float16)), partitions=3, owners=2)
 Fit(fleet, CELLS, 50, 7, checkpoint=Checkpoint(Store({str(tmp_path)!r}), "fit", {{"seed": 7}})).run()
 """
@@ -217,9 +217,9 @@ Fit(fleet, CELLS, 50, 7, checkpoint=Checkpoint(Store({str(tmp_path)!r}), "fit", 
 
 
 class Counting(LocalFleet):
-    def look(self, look):
+    def run_step(self, look):
         self.turns = [*getattr(self, "turns", []), look.turn]
-        return super().look(look)
+        return super().run_step(look)
 
 
 class Forgetful(LocalFleet):
@@ -227,11 +227,11 @@ class Forgetful(LocalFleet):
 
     losses = 1
 
-    def moved(self, look, *how):
+    def updated(self, look, *how):
         if look.turn == 2 and self.losses:
             self.losses -= 1
             raise CentresLost("a node was lost")
-        return super().moved(look, *how)
+        return super().updated(look, *how)
 
 
 def test_a_fit_whose_centres_are_lost_goes_on_from_its_checkpoint_to_the_same_bits(x, tmp_path):
@@ -248,9 +248,9 @@ def test_a_fit_whose_centres_are_lost_goes_on_from_its_checkpoint_to_the_same_bi
 
 def test_a_checkpoint_of_another_identity_is_not_continued(x, tmp_path):
     store = Store(str(tmp_path))
-    Fit(LocalFleet.of([Rows(x[:2000])]), FULL, 20, 7, checkpoint=Checkpoint(store, "fit", {"seed": 7})).run()
+    Fit(LocalFleet.of([ArrayBlock(x[:2000])]), FULL, 20, 7, checkpoint=Checkpoint(store, "fit", {"seed": 7})).run()
     assert Checkpoint(store, "fit", {"seed": 8}).latest() is None
-    fleet = Counting.of([Rows(x[:2000])])
+    fleet = Counting.of([ArrayBlock(x[:2000])])
     Fit(fleet, FULL, 20, 8, checkpoint=Checkpoint(store, "fit", {"seed": 8})).run()
     assert fleet.turns[0] == 0
 
@@ -276,6 +276,6 @@ def test_a_fit_without_its_closing_pass_ends_with_the_last_centres(x):
     closed = Fit(LocalFleet.of(blocks(x)), schedule, 50, 0).run()
     open_end = Fit(LocalFleet.of(blocks(x)), replace(schedule, closing=False), 50, 0).run()
     assert open_end.centres.tobytes() == closed.centres.tobytes()
-    assert open_end.story.kinds == closed.story.kinds[:-1] == ("exact", "exact", "near")
+    assert open_end.history.kinds == closed.history.kinds[:-1] == ("exact", "exact", "near")
     with pytest.raises(RecipeError, match="only after a closing pass"):
         Schedule(closing=False, min_size=2)

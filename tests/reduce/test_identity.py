@@ -4,7 +4,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from pipeline.errors import InputError
-from pipeline.reduce.classes.identity import OF_LEVEL, Known, Sized, compare, first, matched
+from pipeline.reduce.classes.identity import OF_LEVEL, SizedClasses, StableClasses, compare, first_classes, matched
 from pipeline.reduce.classes.matching import MatchRule
 from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.kmeans.in_memory import fit
@@ -37,10 +37,10 @@ def test_the_same_fit_in_another_order_keeps_every_id(counted):
     order = np.random.default_rng(2).permutation(40)
     assignment = np.argsort(order)[one.assignment]
     overlap = Overlap.of(one.assignment, assignment) if counted else None
-    found = matched(first(one.centroids), one.centroids[order], overlap)
-    assert np.array_equal(found.known.ids, order)
-    assert found.known.ids.dtype == np.int32
-    assert found.known.next_id == 40
+    found = matched(first_classes(one.centroids), one.centroids[order], overlap)
+    assert np.array_equal(found.classes.ids, order)
+    assert found.classes.ids.dtype == np.int32
+    assert found.classes.next_id == 40
     assert found.table.schema == OF_LEVEL
     assert found.table["status"].unique().to_pylist() == ["kept"]
     assert min(found.table["cosine"].to_pylist()) > 1 - 1e-6
@@ -70,8 +70,8 @@ def test_a_refit_from_nothing_keeps_nearly_all_labels_that_any_matching_could(gr
     x, old, one = grown
     other = fit(x, 100, seed=1)
     common = other.assignment[:old]
-    found = matched(first(one.centroids), other.centroids, Overlap.of(one.assignment, common))
-    stable = (found.known.ids[common] == one.assignment).mean()
+    found = matched(first_classes(one.centroids), other.centroids, Overlap.of(one.assignment, common))
+    stable = (found.classes.ids[common] == one.assignment).mean()
     assert stable >= 0.95 * attainable(one.assignment, common)
 
 
@@ -79,9 +79,9 @@ def test_a_refit_from_the_old_centroids_keeps_nearly_every_id_and_label(grown):
     x, old, one = grown
     other = iterate(x, one.centroids)
     common = other.assignment[:old]
-    found = matched(first(one.centroids), other.centroids, Overlap.of(one.assignment, common))
+    found = matched(first_classes(one.centroids), other.centroids, Overlap.of(one.assignment, common))
     assert len(by_status(found.table)["kept"]) >= 98
-    assert (found.known.ids[common] == one.assignment).mean() >= 0.95
+    assert (found.classes.ids[common] == one.assignment).mean() >= 0.95
 
 
 @pytest.mark.parametrize("counted", [True, False])
@@ -92,10 +92,10 @@ def test_classes_keep_their_ids_when_the_data_grow_by_a_third(counted):
     more, _ = clouds(centres, 30, seed=2)
     one, other = fit(x, 40, seed=0), fit(np.concatenate([x, more]), 45, seed=7)
     common = other.assignment[: len(x)]
-    found = matched(first(one.centroids), other.centroids, Overlap.of(one.assignment, common) if counted else None)
+    found = matched(first_classes(one.centroids), other.centroids, Overlap.of(one.assignment, common) if counted else None)
     assert len(by_status(found.table)["kept"]) >= 38
-    assert (found.known.ids[common] == one.assignment).mean() >= 0.9
-    assert found.known.next_id >= 45
+    assert (found.classes.ids[common] == one.assignment).mean() >= 0.9
+    assert found.classes.next_id >= 45
 
 
 def test_a_split_has_one_heir_and_one_new_class():
@@ -104,8 +104,8 @@ def test_a_split_has_one_heir_and_one_new_class():
     new = unit(np.concatenate([old[:5], old[5:] + aside, old[5:] - aside]))
     was = np.repeat(np.arange(6), 100)
     now = np.concatenate([np.repeat(np.arange(5), 100), np.full(40, 5), np.full(60, 6)])   # the larger part is the right one
-    found = matched(first(old), new, Overlap.of(was, now))
-    assert found.known.ids.tolist() == [0, 1, 2, 3, 4, 6, 5]
+    found = matched(first_classes(old), new, Overlap.of(was, now))
+    assert found.classes.ids.tolist() == [0, 1, 2, 3, 4, 6, 5]
     assert by_status(found.table) == {"kept": [(i, i) for i in range(6)], "new": [(5, 6)], "retired": []}
     assert found.table["overlap"].to_pylist()[-2:] == pytest.approx([0.6, 0.4])
 
@@ -117,21 +117,21 @@ def test_a_merge_retires_one_and_says_what_it_merged_into():
     new = np.concatenate([near[:4], unit(near[4:5] + near[5:])])
     was = np.repeat(np.arange(6), [100, 100, 100, 100, 30, 70])
     now = np.minimum(was, 4)
-    found = matched(first(near), new, Overlap.of(was, now))
-    assert found.known.ids.tolist() == [0, 1, 2, 3, 5]
+    found = matched(first_classes(near), new, Overlap.of(was, now))
+    assert found.classes.ids.tolist() == [0, 1, 2, 3, 5]
     assert by_status(found.table) == {"kept": [(i, i) for i in (0, 1, 2, 3, 5)], "new": [], "retired": [(4, 5)]}
 
 
 def test_a_class_that_came_from_nowhere_has_no_predecessor():
     old = np.eye(4, dtype=np.float32)[:3]
-    found = matched(first(old), np.eye(4, dtype=np.float32)[[3, 1, 0]])
-    assert found.known.ids.tolist() == [3, 1, 0]
+    found = matched(first_classes(old), np.eye(4, dtype=np.float32)[[3, 1, 0]])
+    assert found.classes.ids.tolist() == [3, 1, 0]
     assert by_status(found.table) == {"kept": [(0, 0), (1, 1)], "new": [(None, 3)], "retired": [(2, None)]}
 
 
 def test_retired_ids_never_come_back():
     pool = directions(12, d=64)
-    known = first(pool[:8])
+    known = first_classes(pool[:8])
     given, retired = set(known.ids.tolist()), set()
     for present in ([0, 1, 2, 3, 8, 9], [3, 2, 9, 4, 5, 10], [4, 6, 7, 0, 9, 3, 11]):
         found = matched(known, pool[present])
@@ -139,10 +139,10 @@ def test_retired_ids_never_come_back():
         retired |= {old for old, _ in status["retired"]}
         fresh = {new for _, new in status["new"]}
         assert not fresh & given
-        assert not set(found.known.ids.tolist()) & retired
+        assert not set(found.classes.ids.tolist()) & retired
         assert sorted([old for old, _ in status["kept"] + status["retired"]]) == sorted(known.ids.tolist())
         given |= fresh
-        known = found.known
+        known = found.classes
     assert retired | set(known.ids.tolist()) == given == set(range(known.next_id))
     assert len(retired) == 10   # of 17: group 0 came back as a new class
 
@@ -151,58 +151,58 @@ def test_members_decide_between_classes_whose_centroids_cannot():
     old = unit(np.array([[1, 0.1, 0], [1, -0.1, 0], [0, 0, 1]]))
     new = unit(np.array([[1, 0, 0.02], [1, 0, -0.02], [0, 0, 1]]))
     was, now = np.repeat([0, 1, 2], 50), np.repeat([1, 0, 2], 50)
-    assert matched(first(old), new, Overlap.of(was, now)).known.ids.tolist() == [1, 0, 2]
-    assert matched(first(old), new, Overlap.of(was, was)).known.ids.tolist() == [0, 1, 2]
+    assert matched(first_classes(old), new, Overlap.of(was, now)).classes.ids.tolist() == [1, 0, 2]
+    assert matched(first_classes(old), new, Overlap.of(was, was)).classes.ids.tolist() == [0, 1, 2]
 
 
 def test_members_find_their_class_even_where_others_are_nearer():
     old = np.eye(3, dtype=np.float32)
     new = unit(np.array([[1, 0.8, 0], [0.8, 1, 0], [0, 0, 1]]))   # each nearest to its own number
     was, now = np.repeat([0, 1, 2], 50), np.repeat([1, 0, 2], 50)
-    assert matched(first(old), new, Overlap.of(was, now), MatchRule(candidates=1)).known.ids.tolist() == [1, 0, 2]
+    assert matched(first_classes(old), new, Overlap.of(was, now), MatchRule(candidates=1)).classes.ids.tolist() == [1, 0, 2]
 
 
 def test_in_a_narrow_cone_a_high_cosine_does_not_make_the_same_class():
     """As encoders have it: every two classes have a cosine of 0.9, and so has the new one to all."""
     cone = unit(np.concatenate([np.full((5, 1), 3.0), np.eye(5)], axis=1))
     assert cone[4] @ cone[0] == pytest.approx(0.9)
-    found = matched(first(cone[:4]), cone[[4, 1, 2, 3]])
-    assert found.known.ids.tolist() == [4, 1, 2, 3]
+    found = matched(first_classes(cone[:4]), cone[[4, 1, 2, 3]])
+    assert found.classes.ids.tolist() == [4, 1, 2, 3]
     assert [old for old, _ in by_status(found.table)["retired"]] == [0]
 
 
 def test_a_class_without_samples_in_both_fits_is_judged_by_its_place_alone():
     x = np.eye(3, dtype=np.float32)
-    found = matched(first(x), x, Overlap.of(np.array([0, 0, 1]), np.array([0, 0, 1])))
-    assert found.known.ids.tolist() == [0, 1, 2]
+    found = matched(first_classes(x), x, Overlap.of(np.array([0, 0, 1]), np.array([0, 0, 1])))
+    assert found.classes.ids.tolist() == [0, 1, 2]
     assert found.table["overlap"].to_pylist() == [1, 1, None]
 
 
 def test_a_pair_below_the_floor_is_no_match():
     old, new = np.eye(2, dtype=np.float32), unit(np.array([[1, 0.2], [0, 1]]))
     score = 1 / np.sqrt(1.04)   # closeness = cosine here, the old ones being perpendicular
-    assert matched(first(old), new, rule=MatchRule(floor=score - 1e-3)).known.ids.tolist() == [0, 1]
-    assert matched(first(old), new, rule=MatchRule(floor=score + 1e-3)).known.ids.tolist() == [2, 1]
+    assert matched(first_classes(old), new, rule=MatchRule(floor=score - 1e-3)).classes.ids.tolist() == [0, 1]
+    assert matched(first_classes(old), new, rule=MatchRule(floor=score + 1e-3)).classes.ids.tolist() == [2, 1]
 
 
 def test_twin_centroids_are_told_apart_by_their_members():
     old = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-    found = matched(first(old), old, Overlap.of(np.repeat([0, 1, 2], 9), np.repeat([1, 0, 2], 9)))
-    assert found.known.ids.tolist() == [1, 0, 2]
+    found = matched(first_classes(old), old, Overlap.of(np.repeat([0, 1, 2], 9), np.repeat([1, 0, 2], 9)))
+    assert found.classes.ids.tolist() == [1, 0, 2]
 
 
 def test_a_first_fit_and_an_empty_one():
     nothing = np.zeros((0, 0), np.float32)
     x = np.eye(4, dtype=np.float32)
-    assert first(x).ids.tolist() == [0, 1, 2, 3]
-    gone = matched(first(x), nothing)
+    assert first_classes(x).ids.tolist() == [0, 1, 2, 3]
+    gone = matched(first_classes(x), nothing)
     assert by_status(gone.table)["retired"] == [(0, None), (1, None), (2, None), (3, None)]
-    assert matched(gone.known, x).known.ids.tolist() == [4, 5, 6, 7]
+    assert matched(gone.classes, x).classes.ids.tolist() == [4, 5, 6, 7]
 
 
 def test_centroids_of_another_dimension_are_refused():
     with pytest.raises(InputError, match="have 3 dimensions and the new ones 4"):
-        matched(first(np.eye(3, dtype=np.float32)), np.eye(4, dtype=np.float32))
+        matched(first_classes(np.eye(3, dtype=np.float32)), np.eye(4, dtype=np.float32))
 
 
 @pytest.mark.parametrize(("ids", "next_id", "message"), [
@@ -210,7 +210,7 @@ def test_centroids_of_another_dimension_are_refused():
 ])
 def test_ids_that_contradict_themselves_are_refused(ids, next_id, message):
     with pytest.raises(InputError, match=message):
-        Known(np.array(ids, np.int32), np.eye(2, dtype=np.float32), next_id)
+        StableClasses(np.array(ids, np.int32), np.eye(2, dtype=np.float32), next_id)
 
 
 @pytest.mark.timeout(60)   # 5 s on one core
@@ -221,18 +221,18 @@ def test_twenty_thousand_classes_are_matched_in_seconds():
     new = unit(np.concatenate([kept + 0.05 * rng.standard_normal(kept.shape) / 4, directions(1000, d=16, seed=9)]))[order]
     was = rng.integers(19_000, size=200_000)
     overlap = Overlap.of(was, np.argsort(order)[was])
-    found = matched(first(old), new, overlap)
+    found = matched(first_classes(old), new, overlap)
     there = order < 19_000
-    assert np.array_equal(found.known.ids[there], order[there])
-    assert (found.known.ids[~there] >= 19_000).all()
+    assert np.array_equal(found.classes.ids[there], order[there])
+    assert (found.classes.ids[~there] >= 19_000).all()
 
 
 def test_two_fits_side_by_side():
     x, truth = clouds(directions(12), 60, seed=3)
     one, other = fit(x, 12, seed=0), fit(x[:600], 10, seed=5)
     overlap = Overlap.of(one.assignment[:600], other.assignment)
-    sides = (Sized(first(one.centroids), one.sizes),
-             Sized(Known(np.arange(100, 100 + len(other.sizes), dtype=np.int32), other.centroids, 200), other.sizes))
+    sides = (SizedClasses(first_classes(one.centroids), one.sizes),
+             SizedClasses(StableClasses(np.arange(100, 100 + len(other.sizes), dtype=np.int32), other.centroids, 200), other.sizes))
     found = compare(*sides, overlap)
     rows = found.table.to_pylist()
     pairs = [row for row in rows if None not in (row["class_id"], row["other_id"])]
@@ -252,11 +252,11 @@ def test_two_fits_side_by_side():
 
 
 def test_without_common_samples_there_is_no_agreement_to_report():
-    side = Sized(first(np.eye(3, dtype=np.float32)), np.array([5, 6, 7]))
+    side = SizedClasses(first_classes(np.eye(3, dtype=np.float32)), np.array([5, 6, 7]))
     found = compare(side, side)
     assert (found.ari, found.ami) == (None, None)
     assert found.table.num_rows == 3
-    apart = compare(side, Sized(Known(np.array([9], np.int32), -np.eye(3, dtype=np.float32)[:1], 10), np.array([4])))
+    apart = compare(side, SizedClasses(StableClasses(np.array([9], np.int32), -np.eye(3, dtype=np.float32)[:1], 10), np.array([4])))
     assert apart.table.select(["class_id", "other_id", "size", "other_size"]).to_pylist()[-1] == {
         "class_id": None, "other_id": 9, "size": None, "other_size": 4}
     assert apart.table["class_id"].to_pylist() == [0, 1, 2, None]
@@ -265,7 +265,7 @@ def test_without_common_samples_there_is_no_agreement_to_report():
 
 
 def test_mutual_information_is_left_out_where_its_chance_level_would_take_minutes(monkeypatch):
-    side = Sized(first(np.eye(3, dtype=np.float32)), np.array([5, 6, 7]))
+    side = SizedClasses(first_classes(np.eye(3, dtype=np.float32)), np.array([5, 6, 7]))
     same = Overlap.of(np.arange(3).repeat(4), np.arange(3).repeat(4))
     assert compare(side, side, same).ami == pytest.approx(1.0)
     monkeypatch.setattr("pipeline.reduce.classes.overlap.AMI_CELLS", 8)

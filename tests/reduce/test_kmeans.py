@@ -6,9 +6,9 @@ from sklearn.metrics import normalized_mutual_info_score
 from pipeline.errors import InputError
 from pipeline.reduce.kmeans.in_memory import fit
 from pipeline.reduce.kmeans.owner import Owner
-from pipeline.reduce.kmeans.partition import Partition, Rows, Share
+from pipeline.reduce.kmeans.partition import ArrayBlock, Partition, RowSample
 from pipeline.reduce.kmeans.seeding import seeds
-from pipeline.reduce.kmeans.sums import SCALE, Sums, close
+from pipeline.reduce.kmeans.sums import SCALE, Sums, updated_centres
 from pipeline.search.nearest import nearest
 from pipeline.vectors import unit
 from tests.reduce.lloyd import iterate
@@ -143,22 +143,22 @@ def test_rows_that_cancel_out_leave_their_centroid_in_place():
     sums = Sums.zero(2, 2)
     sums.add_rows(np.array([[1, 0], [-1, 0], [0, 1]], np.float32), np.array([0, 0, 1], np.int32))
     previous = np.array([[0.6, 0.8], [0, 1]], np.float32)
-    assert np.array_equal(close(sums, previous), previous)
+    assert np.array_equal(updated_centres(sums, previous), previous)
 
 
 @pytest.mark.parametrize("window", [8, 1 << 20])
 def test_empty_clusters_move_to_different_rows_far_from_their_centroid(window):
     x = unit(np.array([[1, 0], [0, 1], [0, 1], [-1, 0.1], [1, 1]]))
-    one = Partition([Rows(x)], first_row=10, window_bytes=window)
-    one.assign(lambda rows, before: np.zeros(len(rows), np.int32), 3, Share(0))
+    one = Partition([ArrayBlock(x)], first_row=10, window_bytes=window)
+    one.assign(lambda rows, before: np.zeros(len(rows), np.int32), 3, RowSample(0))
     centres = np.repeat(x[:1], 3, axis=0)
-    far = one.farthest(centres, 3, Share(0))
+    far = one.farthest(centres, 3, RowSample(0))
     assert far.rows.tolist() == [13, 11, 14]
     assert np.array_equal(far.vectors, x[[3, 1, 4]])
-    assert far.rows.tolist() == one.farthest(centres, 9, Share(0)).rows.tolist()   # the first is on its centre: no help
+    assert far.rows.tolist() == one.farthest(centres, 9, RowSample(0)).rows.tolist()   # the first is on its centre: no help
     owner = Owner(1, 3)
     owner.begin(0, centres)
-    assert np.array_equal(owner.moved(np.array([0, 2]), far.vectors[:2]), x[[0, 1]])
+    assert np.array_equal(owner.updated(np.array([0, 2]), far.vectors[:2]), x[[0, 1]])
 
 
 def test_labels_recover_several_planted_concepts_that_one_label_cannot():

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline.reduce.classes.label_tables import Naming, above, table
+from pipeline.reduce.classes.label_tables import Naming, above, label_table
 from pipeline.reduce.classes.labels import Labels
 from schemas.columns import LABELS
 
@@ -15,7 +15,7 @@ FOUND = labels([[0, 1, 2], [3, 0, 1]], [[0.5, 0.25, 0.25], [1, 0, 0]], [3, 1])
 
 def test_labels_carry_stable_ids_and_rows_that_are_not_labelled_are_null():
     naming = Naming(np.array([40, 7, 12, 9], np.int32), np.empty((4, 0), np.int32))
-    made = table(pa.array(["a", "b", "c", "d"]), FOUND, np.array([1, 3]), naming)
+    made = label_table(pa.array(["a", "b", "c", "d"]), FOUND, np.array([1, 3]), naming)
     assert made.schema.equals(LABELS)
     assert made.column("labels").to_pylist() == [None, [40, 7, 12], None, [9]]
     assert made.column("label_weights").to_pylist() == [None, [0.5, 0.25, 0.25], None, [1]]
@@ -25,7 +25,7 @@ def test_labels_carry_stable_ids_and_rows_that_are_not_labelled_are_null():
 def test_coarse_labels_are_the_parents_of_the_labels_each_once_by_their_summed_weight():
     ancestors = np.array([[5, 90], [6, 90], [6, 91], [8, 91]], np.int32)
     naming = Naming(np.arange(4, dtype=np.int32), ancestors)
-    made = table(pa.array(["a", "b", "c", "d"]), FOUND, np.array([1, 3]), naming)
+    made = label_table(pa.array(["a", "b", "c", "d"]), FOUND, np.array([1, 3]), naming)
     assert made.column("label_levels").to_pylist() == [None, [[5, 6], [90, 91]], None, [[8], [91]]]
 
 
@@ -41,5 +41,5 @@ def test_the_heavier_sum_leads_whatever_the_order_of_the_labels():
 def test_tables_of_no_samples_are_empty():
     nothing = labels(np.zeros((0, 1)), np.zeros((0, 1)), [])
     naming = Naming(np.zeros(0, np.int32), np.empty((0, 2), np.int32))
-    made = table(pa.array(["a"]), nothing, np.zeros(0, np.int64), naming)
+    made = label_table(pa.array(["a"]), nothing, np.zeros(0, np.int64), naming)
     assert made.to_pylist() == [{"uid": "a", "labels": None, "label_weights": None, "label_levels": None}]

@@ -14,7 +14,7 @@ def rows(*vectors):
 
 
 def test_labels_are_the_nearest_classes_best_first_and_ties_by_the_lower_id():
-    found = labelled(rows([3, 2, 1, 0], [1, 1, 1, 1]), AXES, LabelRule(most=3))
+    found = labelled(rows([3, 2, 1, 0], [1, 1, 1, 1]), AXES, LabelRule(max_labels=3))
     assert found.ids.tolist() == [[0, 1, 2], [0, 1, 2]]
     assert found.count.tolist() == [3, 3]
     assert (np.diff(found.similarity) <= 0).all()
@@ -31,7 +31,7 @@ def test_weights_are_a_softmax_of_the_cosines_and_sum_to_one(embeddings):
 
 
 def test_rounding_of_many_like_weights_does_not_add_up(embeddings):
-    found = labelled(embeddings, fit(embeddings, 32, seed=0).centroids, LabelRule(most=32, temperature=10))
+    found = labelled(embeddings, fit(embeddings, 32, seed=0).centroids, LabelRule(max_labels=32, temperature=10))
     assert np.abs(found.weights.sum(axis=1, dtype=np.float64) - 1).max() <= 2**-16
 
 
@@ -55,10 +55,10 @@ def test_the_floor_itself_passes():
 
 
 def test_fewer_classes_than_labels_give_fewer_labels():
-    assert labelled(rows([1, 2, 3, 4]), AXES[:3], LabelRule(most=8)).ids.tolist() == [[2, 1, 0]]
+    assert labelled(rows([1, 2, 3, 4]), AXES[:3], LabelRule(max_labels=8)).ids.tolist() == [[2, 1, 0]]
 
 
-@pytest.mark.parametrize("wrong", [{"most": 0}, {"temperature": 0.0}])
+@pytest.mark.parametrize("wrong", [{"max_labels": 0}, {"temperature": 0.0}])
 def test_a_rule_that_labels_nothing_is_refused(wrong):
     with pytest.raises(InputError, match="at least one class and a positive temperature"):
         LabelRule(**wrong)

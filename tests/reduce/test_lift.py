@@ -2,22 +2,30 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from pipeline.reduce.describe.lift import NamingRule, Vocabulary, confidence, depth, log_likelihood_ratio, standing_out
-from pipeline.reduce.describe.presence import ancestry, counted, presence
+from pipeline.reduce.describe.lift import (
+    NamingRule,
+    Vocabulary,
+    confidence,
+    distinctive_entities,
+    hypernym_depth,
+    log_likelihood_ratio,
+)
+from pipeline.reduce.describe.presence import ancestry, class_counts, presence
 
 PARENTS = {
     "poodle": ["dog"], "dog": ["canine", "pet"], "canine": ["carnivore"], "carnivore": ["mammal"], "mammal": ["animal"],
     "pet": ["animal"], "cat": ["pet"], "animal": ["thing"], "car": ["machine"], "machine": ["thing"], "thing": [],
 }
 NAMES = {id: id.upper() for id in PARENTS}
-ANY = NamingRule(least_depth=0)
+ANY = NamingRule(min_depth=0)
 
 
 def standing(entities, assignment, rule=ANY, texts=None, parents=PARENTS):
     assignment = np.array(assignment, np.int32)
     centroids = np.eye(assignment.max() + 1, dtype=np.float32)
     found = presence(entities, parents, rule.levels)
-    return standing_out(counted(found, assignment, len(centroids)), centroids, rule, Vocabulary(parents, NAMES, texts or {}))
+    counts = class_counts(found, assignment, len(centroids))
+    return distinctive_entities(counts, centroids, rule, Vocabulary(parents, NAMES, texts or {}))
 
 
 def test_an_entity_counts_for_everything_up_to_four_levels_above_it():
@@ -33,9 +41,9 @@ def test_an_entity_counts_for_everything_up_to_four_levels_above_it():
 def test_a_circle_of_hypernyms_ends():
     circle = {"a": ["b"], "b": ["a"]}
     assert ancestry("a", circle, 4) == ["a", "b"]
-    assert depth("a", circle) == 64
-    assert depth("poodle", PARENTS) == 6
-    assert depth("thing", PARENTS) == 0
+    assert hypernym_depth("a", circle) == 64
+    assert hypernym_depth("poodle", PARENTS) == 6
+    assert hypernym_depth("thing", PARENTS) == 0
 
 
 def test_the_ratio_is_the_signed_g_of_the_contingency_table():
@@ -71,18 +79,18 @@ def test_a_class_abstains_when_nothing_is_significant():
     assert standing([[]] * 6, [0, 1] * 3) == [[], []]
 
 
-@pytest.mark.parametrize("field", ["least_members", "least_share", "least_lift", "significance"])
+@pytest.mark.parametrize("field", ["min_members", "min_share", "min_lift", "significance"])
 def test_each_bound_can_silence_a_name(field):
     entities, assignment = [["dog"]] * 4 + [[]] * 36, [0] * 10 + [1] * 30
-    measured = {"least_members": 4, "least_share": 0.4, "least_lift": 4.0, "significance": 12.1}
-    assert [one.id for one in standing(entities, assignment, NamingRule(least_depth=0, **measured))[0]] == ["dog"]
+    measured = {"min_members": 4, "min_share": 0.4, "min_lift": 4.0, "significance": 12.1}
+    assert [one.id for one in standing(entities, assignment, NamingRule(min_depth=0, **measured))[0]] == ["dog"]
     stricter = measured | {field: measured[field] * 1.1}
-    assert standing(entities, assignment, NamingRule(least_depth=0, **stricter))[0] == []
+    assert standing(entities, assignment, NamingRule(min_depth=0, **stricter))[0] == []
 
 
 def test_words_at_the_top_of_the_hierarchy_name_nothing():
     entities = [["car"]] * 5 + [["dog"]] * 5 + [[]] * 30
-    ids = [one.id for one in standing(entities, [0] * 10 + [1] * 30, NamingRule(least_depth=1))[0]]
+    ids = [one.id for one in standing(entities, [0] * 10 + [1] * 30, NamingRule(min_depth=1))[0]]
     assert "thing" not in ids
     assert {"car", "dog"} <= set(ids)
 
@@ -98,8 +106,8 @@ def test_text_breaks_ties_and_its_weight_can_decide():
     assignment = [0] * 6 + [1] * 21
     assert standing(entities, assignment)[0][0].id == "car"
     swapped = {"car": texts["cat"], "cat": texts["car"]}
-    assert standing(entities, assignment, NamingRule(least_depth=0), swapped)[0][0].id == "car"
-    assert standing(entities, assignment, NamingRule(least_depth=0, text_weight=5), swapped)[0][0].id == "cat"
+    assert standing(entities, assignment, NamingRule(min_depth=0), swapped)[0][0].id == "car"
+    assert standing(entities, assignment, NamingRule(min_depth=0, text_weight=5), swapped)[0][0].id == "cat"
     flat = {"one": [], "two": []}
     tied = [["one", "two"]] * 6 + [[]] * 20
     near = {"one": texts["cat"], "two": texts["car"]}

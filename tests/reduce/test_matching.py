@@ -3,13 +3,13 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.reduce.classes import matching
-from pipeline.reduce.classes.matching import MatchRule, Pairs
+from pipeline.reduce.classes.matching import ClassPairs, MatchRule
 from pipeline.reduce.classes.overlap import Overlap
 
 
 def pairs(*triples):
     old, new, score = (np.array(column) for column in zip(*sorted(triples), strict=True))
-    return Pairs(old, new, score.astype(float), score.astype(float), np.full(len(old), np.nan))
+    return ClassPairs(old, new, score.astype(float), score.astype(float), np.full(len(old), np.nan))
 
 
 def test_the_matching_is_globally_best_where_the_best_pair_first_is_not():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.reduce.describe.agreement import agreement, purity, reseeded
-from pipeline.reduce.describe.members import MOST, members
+from pipeline.reduce.describe.members import MOST, extreme_members
 from pipeline.reduce.describe.quality import Counting, Measured, class_means, record, sizes, tally
 from pipeline.search.nearest import nearest
 from pipeline.vectors import unit
@@ -91,7 +91,7 @@ def test_nearest_and_farthest_members_are_the_ends_of_the_ranking_and_ties_go_to
     classes = random.integers(0, 5, 1000).astype(np.int32)
     similarity = (random.integers(0, 20, 1000) / 20).astype(np.float32)   # many ties
     rows = random.permutation(1000)
-    found = members(rows, classes, similarity)
+    found = extreme_members(rows, classes, similarity)
     for c in range(5):
         own = sorted((-float(s), int(r)) for s, r, k in zip(similarity, rows, classes, strict=True) if k == c)
         assert listed(found.nearest.of(c)) == [(row, -s) for s, row in own[:MOST]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.reduce.describe import tallies
-from pipeline.reduce.describe.presence import counted, presence
+from pipeline.reduce.describe.presence import class_counts, presence
 from pipeline.reduce.describe.quality import Counting, tally
 from pipeline.search.nearest import nearest
 from pipeline.store.store import Store
@@ -32,8 +32,8 @@ def written(store, rows, cuts):
     for number, (start, stop) in enumerate(pairwise(cuts)):
         ids, cosines = nearest(x[start:stop], centroids, 2)
         found = tally(counting, np.arange(start, stop), ids, cosines)
-        counts = counted(presence(entities[start:stop], PARENTS, 4), ids[:, 0], len(centroids))
-        tallies.write(store, f"tallies/{number}.parquet", found, counts)
+        counts = class_counts(presence(entities[start:stop], PARENTS, 4), ids[:, 0], len(centroids))
+        tallies.write_tally(store, f"tallies/{number}.parquet", found, counts)
         names.append(str(number))
     return names, counting
 
@@ -42,7 +42,7 @@ def written(store, rows, cuts):
 def test_files_of_any_parts_merge_to_the_same_account(rows, tmp_path, cuts):
     store = Store(str(tmp_path))
     names, counting = written(store, rows, cuts)
-    merged, counts = tallies.merged(store, "tallies", names[::-1], counting)
+    merged, counts = tallies.merged_tallies(store, "tallies", names[::-1], counting)
     x, centroids, entities = rows
     ids, cosines = nearest(x, centroids, 2)
     whole = tally(counting, np.arange(700), ids, cosines)
@@ -51,7 +51,7 @@ def test_files_of_any_parts_merge_to_the_same_account(rows, tmp_path, cuts):
     for kind in ("nearest", "farthest"):
         for name in ("classes", "rows", "similarity"):
             assert np.array_equal(getattr(getattr(merged.members, kind), name), getattr(getattr(whole.members, kind), name))
-    assert counts.cells.equals(counted(presence(entities, PARENTS, 4), ids[:, 0], len(centroids)).cells)
+    assert counts.cells.equals(class_counts(presence(entities, PARENTS, 4), ids[:, 0], len(centroids)).cells)
     assert len(merged.pairs) > 10
     assert sum(merged.sizes) == 700
 
@@ -59,15 +59,15 @@ def test_files_of_any_parts_merge_to_the_same_account(rows, tmp_path, cuts):
 def test_a_shard_without_kept_samples_adds_nothing(rows, tmp_path):
     store = Store(str(tmp_path))
     names, counting = written(store, rows, (0, 0, 700))
-    assert tallies.merged(store, "tallies", names, counting)[0].sizes.sum() == 700
-    assert tallies.merged(store, "tallies", [], counting)[1].samples == 0
+    assert tallies.merged_tallies(store, "tallies", names, counting)[0].sizes.sum() == 700
+    assert tallies.merged_tallies(store, "tallies", [], counting)[1].samples == 0
 
 
 def test_the_members_of_each_class_stand_where_cards_says(rows, tmp_path):
     store = Store(str(tmp_path))
     names, counting = written(store, rows, (0, 700))
-    nearest_ones = tallies.merged(store, "tallies", names, counting)[0].members.nearest
-    places = tallies.cards(nearest_ones, counting.k)
+    nearest_ones = tallies.merged_tallies(store, "tallies", names, counting)[0].members.nearest
+    places = tallies.member_slices(nearest_ones, counting.k)
     assert len(places) == counting.k
     for c, place in enumerate(places):
         assert set(nearest_ones.classes[place]) <= {c}

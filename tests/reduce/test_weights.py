@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.reduce.classes.temperature import DEFAULT, SHARPEST, calibrated, calibration_error, loss, neighbours, weights
+from pipeline.reduce.classes.temperature import DEFAULT, SHARPEST, calibrated, calibration_error, loss, neighbour_classes, weights
 from pipeline.reduce.kmeans.in_memory import fit
 from pipeline.vectors import unit
 
@@ -22,7 +22,7 @@ def test_tight_classes_give_sharp_weights_and_overlapping_ones_soft_weights():
 def test_a_weight_is_the_share_of_held_out_rows_whose_neighbour_is_of_that_class(noise):
     centres, x = mixture(noise)
     found = calibrated(x[:4000], centres, 8, seed=0)
-    held_out = neighbours(x[4000:], centres, 8)
+    held_out = neighbour_classes(x[4000:], centres, 8)
     assert held_out.coverage > 0.8
     assert calibration_error(held_out, found.temperature) < 0.01
     assert calibration_error(held_out, found.temperature) < calibration_error(held_out, DEFAULT)
@@ -38,7 +38,7 @@ def test_a_weight_is_the_share_of_held_out_rows_whose_neighbour_is_of_that_class
 def test_no_other_temperature_predicts_the_rows_better():
     centres, x = mixture(1.5, n=2000)
     found = calibrated(x, centres, 8, seed=0)
-    seen = neighbours(x, centres, 8)
+    seen = neighbour_classes(x, centres, 8)
     assert found.nll == pytest.approx(min(loss(seen, t) for t in np.geomspace(0.01, 1, 400)), rel=1e-5)
     assert found.nll == loss(seen, found.temperature)
     assert found.nll_default == loss(seen, 0.1) >= found.nll
@@ -48,8 +48,8 @@ def test_no_other_temperature_predicts_the_rows_better():
 
 def test_copies_of_a_picture_predict_nothing():
     centres, x = mixture(2.0, n=1000)
-    alone = neighbours(x, centres, 8)
-    doubled = neighbours(np.repeat(x, 2, axis=0), centres, 8)
+    alone = neighbour_classes(x, centres, 8)
+    doubled = neighbour_classes(np.repeat(x, 2, axis=0), centres, 8)
     assert doubled.rows == 2000
     assert np.array_equal(doubled.position[::2], alone.position)
     assert np.array_equal(doubled.cosines[::2], alone.cosines)
@@ -61,7 +61,7 @@ def test_the_neighbour_is_the_nearest_other_row():
     np.fill_diagonal(cosines, -2)
     own = (x.astype(np.float64) @ centres.T.astype(np.float64)).argsort(axis=1)[:, ::-1]
     expected = [np.flatnonzero(own[row, :8] == own[other, 0]) for row, other in enumerate(cosines.argmax(axis=1))]
-    assert neighbours(x, centres, 8).position.tolist() == [int(one[0]) for one in expected if len(one)]
+    assert neighbour_classes(x, centres, 8).position.tolist() == [int(one[0]) for one in expected if len(one)]
 
 
 def test_the_real_sample_is_predicted_no_worse_than_by_the_default(embeddings):

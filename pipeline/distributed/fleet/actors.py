@@ -12,7 +12,7 @@ from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.owner import Owner
 from pipeline.reduce.kmeans.partition import Block, Partition
 from pipeline.reduce.kmeans.sums import Sums
-from pipeline.search.kernels import give
+from pipeline.search.kernels import use_device
 from pipeline.vectors import Floats
 from pipeline.work import beats
 
@@ -41,16 +41,16 @@ class PartitionActor:
         actors without GPUs only until `RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO` says otherwise."""
         tune()
         limit_process(threads)
-        self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and give(device) else None)
+        self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and use_device(device) else None)
 
     @ray.method(concurrency_group=WATCH)
     def beats(self) -> int:
         """How often this process got somewhere."""
         return beats()
 
-    def do(self, function: Callable[..., Any], *given: Any) -> Any:
-        """function(partition, *given): any of the fleet's own."""
-        return function(self._held, *given)
+    def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(partition, *arguments): any of the fleet's own."""
+        return function(self._held, *arguments)
 
 
 class OwnerActor:
@@ -63,16 +63,16 @@ class OwnerActor:
     def add(self, turn: int, partition: int, sums: Sums) -> None:
         self._held.add(turn, partition, sums)
 
-    def do(self, function: Callable[..., Any], *given: Any) -> Any:
-        """function(owner, *given)."""
-        return function(self._held, *given)
+    def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(owner, *arguments)."""
+        return function(self._held, *arguments)
 
 
-def size(one: Partition) -> tuple[int, int]:
+def size(partition: Partition) -> tuple[int, int]:
     """Rows, and values of each."""
-    return len(one), one.dimension
+    return len(partition), partition.dimension
 
 
-def number(one: Partition, first_row: int) -> None:
+def number(partition: Partition, first_row: int) -> None:
     """The global number of its first row."""
-    one.first_row = first_row
+    partition.first_row = first_row

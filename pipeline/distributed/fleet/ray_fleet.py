@@ -20,7 +20,7 @@ from pipeline.distributed.ray_cluster import nodes
 from pipeline.distributed.worker import WATCH, reason
 from pipeline.errors import ShardmillError
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
-from pipeline.reduce.kmeans.fleet import Fleet, Look, Seeded, restore_assignment, sums_again
+from pipeline.reduce.kmeans.fleet import AssignmentStep, Fleet, FleetCentres, restore_assignment, sums_again
 from pipeline.reduce.kmeans.local_fleet import runs
 from pipeline.reduce.kmeans.partition import Block
 from pipeline.reduce.kmeans.seeding import Slice
@@ -51,7 +51,7 @@ class RayFleet(Fleet[Ref]):
         self._owner: Any = ray.remote(num_cpus=NO_CPU, max_restarts=0, scheduling_strategy="SPREAD")(OwnerActor)
         self._owners: list[Any] = []
         self._bounds: Sequence[Slice] = ()
-        self._look: Look[Ref] | None = None
+        self._step: AssignmentStep[Ref] | None = None
         self._since: list[tuple[Any, ...]] = []
         """Calls that give a fresh partition the assignment of the one before: that of the checkpoint, and the passes since."""
         self._first_rows: list[int] = []
@@ -79,49 +79,51 @@ class RayFleet(Fleet[Ref]):
 
     # --- the primitives
 
-    def each(self, function: Callable[..., Any], *given: Any, items: Sequence[Any] | None = None) -> list[Ref]:
+    def each_partition(self, function: Callable[..., Any], *arguments: Any, items: Sequence[Any] | None = None) -> list[Ref]:
         if items is None:
-            return self._crew.each(range(self.parts), lambda actor, _: actor.do.remote(function, *given))
-        return self._crew.each(items, lambda actor, item: actor.do.remote(function, item, *given))
+            return self._crew.each(range(self.parts), lambda actor, _: actor.do.remote(function, *arguments))
+        return self._crew.each(items, lambda actor, item: actor.do.remote(function, item, *arguments))
 
-    def owned(self, function: Callable[..., Any], *given: Any) -> list[Ref]:
-        return [self._of_owner(i, function, *given) for i in range(len(self._bounds))]
+    def each_owner(self, function: Callable[..., Any], *arguments: Any) -> list[Ref]:
+        return [self._of_owner(i, function, *arguments) for i in range(len(self._bounds))]
 
-    def alone(self, function: Callable[..., Any], *given: Any, outputs: int = 1) -> Any:
+    def alone(self, function: Callable[..., Any], *arguments: Any, outputs: int = 1) -> Any:
         """By a task, which Ray runs again where its process dies."""
-        return ray.remote(function).options(num_cpus=NO_CPU, num_returns=outputs).remote(*given)
+        return ray.remote(function).options(num_cpus=NO_CPU, num_returns=outputs).remote(*arguments)
 
     def value(self, handle: Ref) -> Any:
         return answer(handle)
 
-    def reduced(self, look: Look[Ref], bounds: Sequence[Slice], function: Callable[..., Any], *given: Any) -> list[Any]:
+    def reduced(
+        self, step: AssignmentStep[Ref], bounds: Sequence[Slice], function: Callable[..., Any], *arguments: Any
+    ) -> list[Any]:
         """Sums go from the partitions to the owners as each partition is through; the driver sees the facts alone."""
-        self._look, self._bounds = look, bounds
+        self._step, self._bounds = step, bounds
         while len(self._owners) < len(bounds):
             self._owners.append(self._owner.remote())
         for owner, part in zip(self._owners, bounds, strict=False):
-            owner.begin.remote(part, look.turn, look.centres)
+            owner.begin.remote(part, step.turn, step.centres)
         facts: list[Any] = [None] * self.parts
 
         def send(number: int, answers: Ref | list[Ref]) -> None:
             fact, *sums = answers if isinstance(answers, list) else [answers]
             facts[number] = answer(fact)
             self._crew.seats[number].deaths = 0
-            for owner, some in zip(self._owners, sums, strict=False):
-                owner.add.remote(look.turn, number, some)
+            for owner, part_sums in zip(self._owners, sums, strict=False):
+                owner.add.remote(step.turn, number, part_sums)
 
         self._crew.each(range(self.parts), lambda actor, _: actor.do.options(num_returns=1 + len(bounds)).remote(
-            function, *given, bounds), done=send)
-        self._since.append((function, *given, ()))   # made again, its sums are no news
+            function, *arguments, bounds), done=send)
+        self._since.append((function, *arguments, ()))   # made again, its sums are no news
         return facts
 
     # --- what dies
 
-    def save(self, checkpoint: Checkpoint, turn: int, now: Seeded[Ref]) -> None:
-        super().save(checkpoint, turn, now)
+    def save(self, checkpoint: Checkpoint, turn: int, centres: FleetCentres[Ref]) -> None:
+        super().save(checkpoint, turn, centres)
         self._since = [(restore_assignment, checkpoint, turn)]
 
-    def restore(self, checkpoint: Checkpoint, turn: int) -> Seeded[Ref]:
+    def restore(self, checkpoint: Checkpoint, turn: int) -> FleetCentres[Ref]:
         self._since = [(restore_assignment, checkpoint, turn)]   # first: the centres of later passes may be lost
         return super().restore(checkpoint, turn)
 
@@ -133,10 +135,10 @@ class RayFleet(Fleet[Ref]):
         first = [(actors.number, self._first_rows[number])] if self._first_rows else []
         return [actor.do.remote(*call) for call in [*first, *self._since]]
 
-    def _of_owner(self, i: int, function: Callable[..., Any], *given: Any) -> Ref:
+    def _of_owner(self, i: int, function: Callable[..., Any], *arguments: Any) -> Ref:
         """What the owner of slice i answers; where it, or what was sent to it, is lost, everything is sent again."""
         for attempt in count():
-            handle = self._owners[i].do.remote(function, *given)
+            handle = self._owners[i].do.remote(function, *arguments)
             try:
                 ray.get(handle)
             except RayError as error:
@@ -148,10 +150,10 @@ class RayFleet(Fleet[Ref]):
                 return handle
 
     def _resend(self, i: int) -> None:
-        look = self._look
-        assert look is not None   # an owner is asked only after a pass
+        step = self._step
+        assert step is not None   # an owner is asked only after a pass
         ray.kill(self._owners[i])
         owner = self._owners[i] = self._owner.remote()
-        owner.begin.remote(self._bounds[i], look.turn, look.centres)
-        for number, sums in enumerate(self.each(sums_again, look.k, look.share, self._bounds[i])):
-            owner.add.remote(look.turn, number, sums)
+        owner.begin.remote(self._bounds[i], step.turn, step.centres)
+        for number, sums in enumerate(self.each_partition(sums_again, step.k, step.sample, self._bounds[i])):
+            owner.add.remote(step.turn, number, sums)

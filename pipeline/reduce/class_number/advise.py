@@ -22,7 +22,7 @@ from pipeline.search.nearest import nearest
 from pipeline.vectors import Floats, unit
 from schemas.answers.classes import JudgedNumber, NumberAdvice
 
-ROWS_PER_CLASS = 20     # in the sample; a k that leaves fewer is not judged
+ROWS_PER_CLASS = 20     # in the sample; a k that gives fewer is not judged
 HALVINGS = 3            # pairs of halves: their spread is the uncertainty
 ITERATIONS = 10
 STABLE = 0.1            # of the adjusted Rand index above chance, at least
@@ -36,20 +36,20 @@ def advise(x: NDArray[np.floating], ks: Sequence[int], seed: int) -> NumberAdvic
     left out, and `reason` says so; raises InputError when none is left.
     """
     rows = sampled(np.arange(len(x)), MAX_ROWS, seed)
-    wanted = sorted(set(ks))
-    usable = [k for k in wanted if 2 <= k <= len(rows) // ROWS_PER_CLASS]
+    numbers = sorted(set(ks))
+    usable = [k for k in numbers if 2 <= k <= len(rows) // ROWS_PER_CLASS]
     if not usable:
-        raise InputError(f"no number of classes in {wanted} can be judged on {len(rows)} rows: give some between 2 and "
+        raise InputError(f"no number of classes in {numbers} can be judged on {len(rows)} rows: give some between 2 and "
                          f"{len(rows) // ROWS_PER_CLASS}")
     real = unit(x[rows])
     null = gaussian_like(real, seed)
-    most = dimensions(len(rows), max(usable))
-    evidence = zip(_evidence(real, usable, seed, most), _evidence(null, usable, seed, most), strict=True)
-    judged = tuple(_judged(k, _stability(real, k, seed), _stability(null, k, seed)[0], both)
-                   for k, both in zip(usable, evidence, strict=True))
+    components = dimensions(len(rows), max(usable))
+    evidence = zip(_evidence(real, usable, seed, components), _evidence(null, usable, seed, components), strict=True)
+    judged = tuple(_judged(k, _stability(real, k, seed), _stability(null, k, seed)[0], gains)
+                   for k, gains in zip(usable, evidence, strict=True))
     best, between, reason = _verdict(judged)
-    if len(usable) < len(wanted):
-        reason += f"; not judged: {sorted(set(wanted) - set(usable))} ({len(rows)} rows are too few, or k is below 2)"
+    if len(usable) < len(numbers):
+        reason += f"; not judged: {sorted(set(numbers) - set(usable))} ({len(rows)} rows are too few, or k is below 2)"
     return NumberAdvice(k=best, between=between, judged=judged, rows=len(rows), reason=reason)
 
 
@@ -59,12 +59,12 @@ def _judged(k: int, stability: tuple[float, float], by_chance: float, evidence: 
 
 
 def _verdict(judged: tuple[JudgedNumber, ...]) -> tuple[int | None, tuple[int, int] | None, str]:
-    good = [one for one in judged if _stands_out(one)]
+    good = [judgement for judgement in judged if _stands_out(judgement)]
     if not good:
         return None, None, "no k stands out: fits of two halves agree no more, or the rows are no likelier, than without classes"
-    best = max(good, key=lambda one: (one.stability - one.stability_by_chance, -one.k))
+    best = max(good, key=lambda judgement: (judgement.stability - judgement.stability_by_chance, -judgement.k))
     lead = best.stability - best.stability_by_chance - max(NEAR, best.spread)
-    near = [one.k for one in good if one.stability - one.stability_by_chance >= lead]
+    near = [judgement.k for judgement in good if judgement.stability - judgement.stability_by_chance >= lead]
     text = (f"k = {best.k}: fits of two halves agree at {best.stability:.2f} +- {best.spread:.2f} "
             f"({best.stability_by_chance:.2f} without classes)")
     if len(near) > 1:
@@ -74,38 +74,39 @@ def _verdict(judged: tuple[JudgedNumber, ...]) -> tuple[int | None, tuple[int, i
     return best.k, (near[0], near[-1]), text
 
 
-def _stands_out(one: JudgedNumber) -> bool:
-    margin = max(STABLE, 2 * one.spread)
-    return one.stability - one.stability_by_chance >= margin and one.evidence > max(0.0, one.evidence_by_chance)
+def _stands_out(judgement: JudgedNumber) -> bool:
+    stable = judgement.stability - judgement.stability_by_chance >= max(STABLE, 2 * judgement.spread)
+    return stable and judgement.evidence > max(0.0, judgement.evidence_by_chance)
 
 
 def _stability(rows: Floats, k: int, seed: int) -> tuple[float, float]:
-    """Mean and standard deviation over the halvings."""
-    found = []
+    """Mean and standard deviation, over the halvings, of the adjusted Rand index of fits of the two halves."""
+    indices = []
     for turn in range(HALVINGS):
         order = np.random.default_rng([seed, turn]).permutation(len(rows))
         halves = [np.sort(half) for half in np.array_split(order, 2)]
-        one, other = (nearest(rows, kmeans.fit(rows[half], k, seed=seed + at, iterations=ITERATIONS).centroids, 1)[0][:, 0]
+        first, second = (nearest(rows, kmeans.fit(rows[half], k, seed=seed + at, iterations=ITERATIONS).centroids, 1)[0][:, 0]
                       for at, half in enumerate(halves))
-        found.append(rand_index(Overlap.of(one, other)))
-    return float(np.mean(found)), float(np.std(found))
+        indices.append(rand_index(Overlap.of(first, second)))
+    return float(np.mean(indices)), float(np.std(indices))
 
 
-def _evidence(rows: Floats, ks: Sequence[int], seed: int, most: int) -> list[float]:
-    """Gain over one class, per row, for each k."""
-    coordinates = projected(rows, most)
+def _evidence(rows: Floats, ks: Sequence[int], seed: int, components: int) -> list[float]:
+    """For each k the log weight of a mixture of k classes beyond that of one class, in nats per row."""
+    coordinates = projected(rows, components)
     prior = Prior(coordinates.sum(axis=0) / len(rows))
-    one = float(log_weight(moments(coordinates, np.zeros(len(rows), np.int32), 1), prior).sum())
+    single_class = float(log_weight(moments(coordinates, np.zeros(len(rows), np.int32), 1), prior).sum())
     gains = []
     for k in ks:
         fit = kmeans.fit(rows, k, seed=seed, iterations=ITERATIONS)
         score = float(log_weight(moments(coordinates, fit.assignment, len(fit.sizes)), prior).sum())
-        gains.append((score - one) / len(rows))
+        gains.append((score - single_class) / len(rows))
     return gains
 
 
 def gaussian_like(rows: Floats, seed: int) -> Floats:
-    """As many unit rows without classes: drawn from a Gaussian of the same mean and covariance."""
+    """As many unit rows f32[n, d] without classes: drawn from a Gaussian of the same mean and covariance, and brought to length
+    1."""
     wide = on_grid(rows)
     mean = on_grid(wide.sum(axis=0) / len(wide))
     values, vectors = np.linalg.eigh((wide - mean).T @ (wide - mean) / len(wide))

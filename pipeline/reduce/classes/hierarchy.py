@@ -28,9 +28,9 @@ class Resampling:
 
     steps: int = 10
     points: int = 3
-    """of each cluster; a smaller cluster gives all it has"""
+    """Points of each cluster; a smaller cluster gives all it has."""
     order: Order = "closest"
-    """the points nearest to the centroid, or random ones"""
+    """Which points: those nearest to the centroid, or random ones."""
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.points < 1:
@@ -49,8 +49,8 @@ class Lloyd:
 
 
 @dataclass(frozen=True)
-class Level:
-    """One level of classes. No class is empty: each is the parent of at least one of the level below."""
+class ClusterLevel:
+    """One level of clusters, before they have ids. None is empty: each is the parent of at least one of the level below."""
 
     centroids: Floats
     """f32[k, d], unit length"""
@@ -61,7 +61,7 @@ class Level:
 def hierarchical(
     points: NDArray[np.floating], sizes: Sequence[int], *, seed: int,
     resampling: Sequence[Resampling] | None = None, lloyd: Lloyd = Lloyd(),
-) -> tuple[Level, ...]:
+) -> tuple[ClusterLevel, ...]:
     """Levels of `sizes` classes, the finest first, over points [n, d] of any float dtype, none zero: rows, or the centroids of
     classes that exist already, which then get parents. One `resampling` per level; None for none.
 
@@ -72,7 +72,7 @@ def hierarchical(
     if len(steps) != len(sizes):
         raise InputError(f"{len(sizes)} levels need {len(sizes)} settings for resampling, not {len(steps)}")
     _check(len(points), sizes)
-    levels: list[Level] = []
+    levels: list[ClusterLevel] = []
     below = unit(points)
     for number, (k, resample) in enumerate(zip(sizes, steps, strict=True)):
         levels.append(_level(below, k, [seed, number], resample, lloyd))
@@ -91,16 +91,16 @@ def _check(n: int, sizes: Sequence[int]) -> None:
         below = k
 
 
-def _level(points: Floats, k: int, keys: list[int], resample: Resampling, lloyd: Lloyd) -> Level:
+def _level(points: Floats, k: int, keys: list[int], resample: Resampling, lloyd: Lloyd) -> ClusterLevel:
     """Fit, then fit again on points of each cluster; every fit is followed by the nearest centroid of every point."""
-    found = _fit(points, k, [*keys, 0], lloyd)
-    level, similarity = Level(found.centroids, found.assignment), found.similarity
+    clustering = _fit(points, k, [*keys, 0], lloyd)
+    level, similarity = ClusterLevel(clustering.centroids, clustering.assignment), clustering.similarity
     for step in range(1, resample.steps + 1):
         closeness = similarity if resample.order == "closest" else np.random.default_rng([*keys, step, 1]).random(len(points))
         chosen = foremost(level.parent_of_below, closeness, resample.points)
         centroids = _fit(points[chosen], k, [*keys, step], lloyd).centroids
         ids, values = nearest(points, centroids, 1)
-        level, similarity = Level(centroids, ids[:, 0]), values[:, 0]
+        level, similarity = ClusterLevel(centroids, ids[:, 0]), values[:, 0]
     return level
 
 
@@ -109,7 +109,8 @@ def _fit(points: Floats, k: int, keys: list[int], lloyd: Lloyd) -> kmeans.Cluste
     return kmeans.fit(points, k, seed=seed, iterations=lloyd.iterations, tolerance=lloyd.tolerance)
 
 
-def foremost(cluster: NDArray[np.int32], score: NDArray[np.floating], most: int) -> NDArray[np.int64]:
-    """The `most` positions of each cluster with the highest score, ascending; equal scores by the lower position."""
+def foremost(cluster: NDArray[np.int32], score: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Positions i64[m], ascending, of the `count` rows of each cluster (i32[n]) with the highest score [n]; equal scores by the
+    lower position."""
     order, place = ranked(cluster, -score)
-    return np.sort(order[place < most])
+    return np.sort(order[place < count])

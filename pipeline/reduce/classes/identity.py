@@ -5,7 +5,7 @@ id; an old class without a new one is retired, and its id is never used again. O
 is the heir; of classes that merge, the one most like the result lives on.
 
 No matching can make up for a fit that falls out otherwise from another start: a refit should start from the known centroids
-(`Fleet.fit` with `start`): with 30 % more rows that kept 93-99 % of the labels, a fresh fit 40-81 % (sample; planted groups).
+(`Fit` with `start`): with 30 % more rows that kept 93-99 % of the labels, a fresh fit 40-81 % (sample; planted groups).
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.reduce.classes.matching import MatchRule, Pairs, matching, scored
-from pipeline.reduce.classes.overlap import Overlap, agreement
+from pipeline.reduce.classes.matching import ClassPairs, MatchRule, matching, scored
+from pipeline.reduce.classes.overlap import Overlap, adjusted_agreement
 from pipeline.vectors import Floats, Ints
 from schemas.columns import field
 from schemas.tables import CLASS_IDS
 
-OF_LEVEL = pa.schema([one for one in CLASS_IDS if one.name != "level"])
+OF_LEVEL = pa.schema([column for column in CLASS_IDS if column.name != "level"])
 """CLASS_IDS of one level."""
 
 
 @dataclass(frozen=True)
-class Known:
+class StableClasses:
     """The classes of a fit, by their stable ids."""
 
     ids: NDArray[np.int32]
@@ -43,32 +43,33 @@ class Known:
             raise InputError(f"the next class id {self.next_id} has been given already: {int(self.ids.max())} is the highest")
 
 
-def first(centroids: Floats) -> Known:
-    """Of a fit without a predecessor: ids are row numbers."""
-    return Known(np.arange(len(centroids), dtype=np.int32), centroids, len(centroids))
+def first_classes(centroids: Floats) -> StableClasses:
+    """The classes of a fit without a predecessor: ids are row numbers of the centroids f32[k, d]."""
+    return StableClasses(np.arange(len(centroids), dtype=np.int32), centroids, len(centroids))
 
 
 @dataclass(frozen=True)
 class Matched:
-    """The new fit under stable ids."""
+    """A new fit under stable ids."""
 
-    known: Known
+    classes: StableClasses
     """Ids of the new centroids, in their order; what the next refit starts from."""
     table: pa.Table
     """CLASS_IDS: the kept classes and then the new ones by class_id, then the retired by old_id."""
 
 
-def matched(known: Known, centroids: Floats, overlap: Overlap | None = None, rule: MatchRule = MatchRule()) -> Matched:  # noqa: B008
-    """Stable ids for new centroids f32[k, d]. Memory O((k_old + k_new) x (d + candidates) + pairs of the overlap)."""
-    check_dimensions(known.centroids, centroids)
-    pairs = scored(known.centroids, centroids, overlap, rule)
+def matched(classes: StableClasses, centroids: Floats, overlap: Overlap | None = None, rule: MatchRule = MatchRule()) -> Matched:  # noqa: B008
+    """Gives new centroids f32[k, d] the ids of the classes that they match, and fresh ids to the others. Raises InputError where
+    the dimensions differ. Memory O((k_old + k_new) x (d + candidates) + pairs of the overlap)."""
+    check_dimensions(classes.centroids, centroids)
+    pairs = scored(classes.centroids, centroids, overlap, rule)
     chosen = matching(pairs.where(pairs.score >= rule.floor))
     ids = np.full(len(centroids), -1, np.int32)
-    ids[chosen.new] = known.ids[chosen.old]
+    ids[chosen.new] = classes.ids[chosen.old]
     fresh = np.flatnonzero(ids < 0)
-    ids[fresh] = known.next_id + np.arange(len(fresh))
-    table = _table(known.ids, ids, pairs, chosen)
-    return Matched(Known(ids, centroids, known.next_id + len(fresh)), table)
+    ids[fresh] = classes.next_id + np.arange(len(fresh))
+    table = _table(classes.ids, ids, pairs, chosen)
+    return Matched(StableClasses(ids, centroids, classes.next_id + len(fresh)), table)
 
 
 def check_dimensions(old: Floats, new: Floats) -> None:
@@ -80,7 +81,7 @@ def check_dimensions(old: Floats, new: Floats) -> None:
         )
 
 
-def _table(old_ids: NDArray[np.int32], ids: NDArray[np.int32], pairs: Pairs, chosen: Pairs) -> pa.Table:
+def _table(old_ids: NDArray[np.int32], ids: NDArray[np.int32], pairs: ClassPairs, chosen: ClassPairs) -> pa.Table:
     kept = chosen.where(np.argsort(ids[chosen.new], kind="stable"))
     fresh = np.setdiff1d(np.arange(len(ids)), chosen.new)
     retired = np.setdiff1d(np.arange(len(old_ids)), chosen.old)
@@ -94,11 +95,11 @@ def _table(old_ids: NDArray[np.int32], ids: NDArray[np.int32], pairs: Pairs, cho
 
 
 def _at(values: NDArray[np.integer], positions: Ints) -> pa.Array:
-    """Values at these positions, null at -1."""
+    """The values [k] at these positions i64[n], null at -1."""
     return pa.array(np.append(values, np.zeros(1, values.dtype))[positions], mask=positions < 0)
 
 
-def _rows(status: str, pairs: Pairs, old_id: pa.Array | NDArray[np.int32], class_id: pa.Array | NDArray[np.int32]) -> pa.Table:
+def _rows(status: str, pairs: ClassPairs, old_id: pa.Array | NDArray[np.int32], class_id: pa.Array | NDArray[np.int32]) -> pa.Table:
     return pa.Table.from_arrays([
         pa.array(old_id, pa.int32()), pa.array(class_id, pa.int32()),
         _floats(pairs.cosine), _floats(pairs.overlap), pa.array([status] * len(pairs), pa.string()),
@@ -128,30 +129,33 @@ class Comparison:
     ari: float | None
     """Adjusted Rand index over the samples in both; null without any."""
     ami: float | None
-    """Adjusted mutual information; null without such samples and where it would cost too much (see `agreement`)."""
+    """Adjusted mutual information; null without such samples and where it would cost too much (see `adjusted_agreement`)."""
 
 
 @dataclass(frozen=True)
-class Sized:
-    """Classes and how many samples each has, i64[k]."""
+class SizedClasses:
+    """Classes and how many samples each has."""
 
-    known: Known
+    classes: StableClasses
     sizes: Ints
+    """i64[k], in the order of the centroids."""
 
 
-def compare(one: Sized, other: Sized, overlap: Overlap | None = None, rule: MatchRule = MatchRule()) -> Comparison:  # noqa: B008
-    """Which class of one fit is which of the other. `overlap`: old = positions in `one`, new = positions in `other`."""
-    check_dimensions(one.known.centroids, other.known.centroids)
-    pairs = scored(one.known.centroids, other.known.centroids, overlap, rule)
+def compare(first: SizedClasses, second: SizedClasses, overlap: Overlap | None = None, rule: MatchRule = MatchRule()) -> Comparison:  # noqa: B008
+    """Which class of the first fit is which of the second. `overlap` counts their common samples: old are positions in `first`, new
+    are positions in `second`. Raises InputError where the dimensions differ."""
+    check_dimensions(first.classes.centroids, second.classes.centroids)
+    pairs = scored(first.classes.centroids, second.classes.centroids, overlap, rule)
     chosen = matching(pairs.where(pairs.score >= rule.floor))
-    left, right = (np.setdiff1d(np.arange(len(side.sizes)), used) for side, used in ((one, chosen.old), (other, chosen.new)))
-    a = np.concatenate([chosen.old, left, np.full(len(right), -1)])
-    b = np.concatenate([chosen.new, np.full(len(left), -1), right])
-    unknown = np.full(len(left) + len(right), np.nan)
-    id_a, id_b = _at(one.known.ids, a), _at(other.known.ids, b)
+    only_first = np.setdiff1d(np.arange(len(first.sizes)), chosen.old)
+    only_second = np.setdiff1d(np.arange(len(second.sizes)), chosen.new)
+    a = np.concatenate([chosen.old, only_first, np.full(len(only_second), -1)])
+    b = np.concatenate([chosen.new, np.full(len(only_first), -1), only_second])
+    unknown = np.full(len(only_first) + len(only_second), np.nan)
+    id_a, id_b = _at(first.classes.ids, a), _at(second.classes.ids, b)
     order = np.lexsort((id_b.fill_null(0), id_a.fill_null(0), b < 0, a < 0))
     table = pa.Table.from_arrays([
         id_a, id_b, _floats(np.concatenate([chosen.cosine, unknown])), _floats(np.concatenate([chosen.overlap, unknown])),
-        _at(one.sizes, a), _at(other.sizes, b),
+        _at(first.sizes, a), _at(second.sizes, b),
     ], schema=COMPARISON)
-    return Comparison(table.take(pa.array(order)), *agreement(overlap))
+    return Comparison(table.take(pa.array(order)), *adjusted_agreement(overlap))

@@ -13,7 +13,7 @@ from schemas.columns import LABELS
 
 @dataclass(frozen=True)
 class Naming:
-    """What the centroids are called."""
+    """The ids of the centroids and of their ancestors."""
 
     ids: Ids
     """i32[k]: the stable id of each."""
@@ -21,8 +21,9 @@ class Naming:
     """i32[k, T]: its ancestor's id in each level above."""
 
 
-def table(uid: pa.Array, labels: Labels, at: NDArray[np.int64], naming: Naming) -> pa.Table:
-    """schemas.columns.LABELS for all rows of `uid`: `labels` belong to the rows `at` (ascending), the others are null."""
+def label_table(uid: pa.Array, labels: Labels, at: NDArray[np.int64], naming: Naming) -> pa.Table:
+    """schemas.columns.LABELS for all rows of `uid` string[n]: `labels` are those of the rows `at` (i64[m], ascending), the others
+    are null."""
     inside = np.arange(labels.ids.shape[1])[None] < labels.count[:, None]
     labelled = np.zeros(len(uid), bool)
     labelled[at] = True
@@ -44,12 +45,12 @@ def _of_rows(labelled: NDArray[np.bool_], count: NDArray[np.integer], values: pa
 
 def _levels(labelled: NDArray[np.bool_], labels: Labels, inside: NDArray[np.bool_], ancestors: Ids) -> pa.Array:
     rows, levels = len(labels.count), ancestors.shape[1]
-    found, counts = [], np.zeros((rows, levels), np.int64)
+    ancestor_ids, counts = [], np.zeros((rows, levels), np.int64)
     for level in range(levels):
         ids, count = above(ancestors[:, level][labels.ids], labels.weights, inside)
         counts[:, level] = count
-        found.append(ids)
-    stacked = np.stack(found, axis=1) if found else np.zeros((rows, 0, inside.shape[1]), np.int32)
+        ancestor_ids.append(ids)
+    stacked = np.stack(ancestor_ids, axis=1) if ancestor_ids else np.zeros((rows, 0, inside.shape[1]), np.int32)
     chosen = np.arange(inside.shape[1]) < counts[:, :, None]
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts.ravel())]), pa.int32())
     inner = pa.ListArray.from_arrays(offsets, pa.array(stacked[chosen], pa.int32()))
@@ -57,11 +58,12 @@ def _levels(labelled: NDArray[np.bool_], labels: Labels, inside: NDArray[np.bool
 
 
 def above(ids: Ids, weights: NDArray[np.float16], inside: NDArray[np.bool_]) -> tuple[Ids, NDArray[np.int64]]:
-    """Ancestors i32[n, l] of labels with their weights, `inside` where there is a label -> each row's different ones by the sum
-    of their weights, largest first (equal ones by the lower id), and how many those are."""
-    same = (ids[:, :, None] == ids[:, None, :]) & inside[:, None, :]
-    total = (same * weights.astype(np.float64)[:, None, :]).sum(axis=2)
-    earlier = np.tril(np.ones(same.shape[1:], bool), -1)
-    first = inside & ~(same & earlier).any(axis=2)
+    """Merges the ancestors i32[n, l] of labels with weights f16[n, l]; `inside`, bool[n, l], is set where there is a label. Given
+    are each row's different ancestors by the sum of their weights, largest first (equal sums by the lower id), i32[n, l], and how
+    many they are, i64[n]; beyond that number the ids mean nothing."""
+    equal_ids = (ids[:, :, None] == ids[:, None, :]) & inside[:, None, :]
+    total = (equal_ids * weights.astype(np.float64)[:, None, :]).sum(axis=2)
+    earlier = np.tril(np.ones(equal_ids.shape[1:], bool), -1)
+    first = inside & ~(equal_ids & earlier).any(axis=2)
     order = np.lexsort((ids, np.where(first, -total, np.inf)), axis=1)
     return np.take_along_axis(ids, order, 1), first.sum(axis=1)

@@ -17,7 +17,7 @@ from pipeline.vectors import Floats
 class LabelRule:
     """Which classes label a sample. The nearest one always does, so every labelled sample has at least one label."""
 
-    most: int = 8
+    max_labels: int = 8
     """l: labels per sample, at most (fewer where there are fewer classes)."""
     floor: float | None = None
     """Classes below this cosine are left out; null keeps all l."""
@@ -26,7 +26,7 @@ class LabelRule:
     weigh e times more."""
 
     def __post_init__(self) -> None:
-        if self.most < 1 or self.temperature <= 0:
+        if self.max_labels < 1 or self.temperature <= 0:
             raise InputError(f"labels need at least one class and a positive temperature, not {self}")
 
 
@@ -35,23 +35,24 @@ class Labels:
     """Labels of n samples, ragged: those of sample i are the first `count[i]` of row i."""
 
     ids: NDArray[np.int32]
-    """[n, l], best first, equal cosines by the lower id."""
+    """i32[n, l]: positions of centroids, best first, equal cosines by the lower one."""
     similarity: Floats
-    """[n, l]"""
+    """f32[n, l]: the cosine to each."""
     weights: NDArray[np.float16]
-    """[n, l], zero beyond `count`; each row sums to 1 within 2^-12 (float16 rounds)."""
+    """f16[n, l], zero beyond `count`; each row sums to 1 within 2^-12 (float16 rounds)."""
     count: NDArray[np.int32]
+    """i32[n]"""
 
 
 NONE = Labels(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float16), np.zeros(0, np.int32))
-"""Of no samples."""
+"""The labels of no samples."""
 
 
 def labelled(x: Floats, centroids: Centres | Floats, rule: LabelRule) -> Labels:
     """Labels of unit rows x, f32[n, d]: of the nearest centroids f32[k, d], or of those that a search made ready
-    (`approximate.Search.centres`) finds; worth making ready once for several x."""
+    (`inverted_file.Search.centres`) finds; worth making ready once for several x."""
     k = len(centroids) if isinstance(centroids, np.ndarray) else len(centroids.vectors)
-    ids, similarity = nearest(x, centroids, min(rule.most, k))
+    ids, similarity = nearest(x, centroids, min(rule.max_labels, k))
     chosen = np.ones(ids.shape, bool) if rule.floor is None else similarity >= np.float32(rule.floor)
     chosen[:, 0] = True
     return Labels(ids, similarity, _weights(similarity, chosen, rule.temperature), chosen.sum(axis=1, dtype=np.int32))

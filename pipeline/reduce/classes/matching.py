@@ -32,7 +32,7 @@ class MatchRule:
     floor: float = 0.25
     """Pairs with a lower score are different classes."""
     candidates: int = 8
-    """Partners looked at for each class: so many nearest, and so many with the most common samples."""
+    """Partners scored for each class: so many nearest, and so many with the most common samples."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.overlap_weight <= 1 and 0 < self.floor <= 1 and self.candidates >= 1):
@@ -40,106 +40,111 @@ class MatchRule:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ClassPairs:
     """Pairs of an old and a new class (positions), by old then new, each once: parallel arrays."""
 
     old: Ints
+    """i64[p]"""
     new: Ints
+    """i64[p]"""
     score: Doubles
+    """f64[p], 0..1."""
     cosine: Doubles
+    """f64[p], of the two centroids."""
     overlap: Doubles
-    """NaN: not known"""
+    """f64[p]: the Jaccard index of their samples; NaN where it is not known."""
 
     def __len__(self) -> int:
         return len(self.old)
 
-    def where(self, chosen: NDArray[Any]) -> "Pairs":
+    def where(self, chosen: NDArray[Any]) -> "ClassPairs":
         """The pairs at a mask or at positions."""
-        return Pairs(*(getattr(self, f.name)[chosen] for f in fields(self)))
+        return ClassPairs(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
-    def best(self, side: Ints, positions: Ints) -> "Pairs":
-        """For each of these positions of a side (`self.old` or `self.new`), its pair with the highest score above 0, equal ones
-        by the lower partner; without one, positions of -1 and NaN."""
+    def best(self, side: Ints, positions: Ints) -> "ClassPairs":
+        """For each of these positions i64[m] of a side (`self.old` or `self.new`), its pair with the highest score above 0, equal
+        ones by the lower partner; without one, positions of -1 and NaN."""
         order, place = ranked(side.astype(np.int32), -self.score)
         lead = order[(place == 0) & (self.score[order] > 0)]
-        found = np.searchsorted(side[lead], positions)
-        has = found < len(lead)
-        has[has] = side[lead][found[has]] == positions[has]
-        result = Pairs(*(np.full(len(positions), empty) for empty in (-1, -1, np.nan, np.nan, np.nan)))
+        place_of = np.searchsorted(side[lead], positions)
+        has = place_of < len(lead)
+        has[has] = side[lead][place_of[has]] == positions[has]
+        result = ClassPairs(*(np.full(len(positions), empty) for empty in (-1, -1, np.nan, np.nan, np.nan)))
         for f in fields(self):
-            getattr(result, f.name)[has] = getattr(self, f.name)[lead[found[has]]]
+            getattr(result, f.name)[has] = getattr(self, f.name)[lead[place_of[has]]]
         return result
 
 
-def scored(old: Floats, new: Floats, overlap: Overlap | None, rule: MatchRule) -> Pairs:
-    """The candidate pairs of two sets of centroids, f32[k, d] each. Memory O(k x (d + candidates) + pairs of the overlap)."""
+def scored(old: Floats, new: Floats, overlap: Overlap | None, rule: MatchRule) -> ClassPairs:
+    """The candidate pairs of two sets of centroids, f32[k, d] each, with their scores. Memory O(k x (d + candidates) + pairs of the
+    overlap)."""
     if not (len(old) and len(new)):
         nothing = np.zeros(0)
-        return Pairs(nothing.astype(np.int64), nothing.astype(np.int64), nothing, nothing, nothing)
+        return ClassPairs(nothing.astype(np.int64), nothing.astype(np.int64), nothing, nothing, nothing)
     a, b = unit(old), unit(new)
     pair = np.unique(np.concatenate([_nearby(a, b, rule.candidates), _sharing(overlap, len(b), rule.candidates)]))
-    one, other = pair // len(b), pair % len(b)
-    cosine = _cosines(a, b, one, other)
-    jaccard = np.full(len(pair), np.nan) if overlap is None else _jaccard(overlap, one, other, (len(a), len(b)))
+    old_ids, new_ids = pair // len(b), pair % len(b)
+    cosine = _cosines(a, b, old_ids, new_ids)
+    jaccard = np.full(len(pair), np.nan) if overlap is None else _jaccard(overlap, old_ids, new_ids, (len(a), len(b)))
     weight = np.where(np.isnan(jaccard), 0, rule.overlap_weight)
-    score = (1 - weight) * _closeness(a, cosine, one) + weight * np.nan_to_num(jaccard)
-    return Pairs(one, other, score, cosine, jaccard)
+    score = (1 - weight) * _closeness(a, cosine, old_ids) + weight * np.nan_to_num(jaccard)
+    return ClassPairs(old_ids, new_ids, score, cosine, jaccard)
 
 
-def _nearby(a: Floats, b: Floats, most: int) -> Ints:
-    """Pairs, as old x len(b) + new, of each centroid with the nearest ones of the other side."""
-    forth = nearest(a, b, min(most, len(b)))[0].astype(np.int64)
-    back = nearest(b, a, min(most, len(a)))[0].astype(np.int64)
+def _nearby(a: Floats, b: Floats, count: int) -> Ints:
+    """Pairs i64[p], as old x len(b) + new, of each centroid with the `count` nearest ones of the other side."""
+    forth = nearest(a, b, min(count, len(b)))[0].astype(np.int64)
+    back = nearest(b, a, min(count, len(a)))[0].astype(np.int64)
     from_old = np.arange(len(a))[:, None] * len(b) + forth
     from_new = back * len(b) + np.arange(len(b))[:, None]
     return np.concatenate([from_old.ravel(), from_new.ravel()])
 
 
-def _sharing(overlap: Overlap | None, width: int, most: int) -> Ints:
-    """Pairs of each class with those that share the most samples with it."""
+def _sharing(overlap: Overlap | None, width: int, count: int) -> Ints:
+    """Pairs i64[p], as old x width + new, of each class with the `count` that share the most samples with it."""
     if overlap is None:
         return np.zeros(0, np.int64)
     chosen = []
     for side in (overlap.old, overlap.new):
         order, place = ranked(side.astype(np.int32), -overlap.rows)
-        chosen.append(order[place < most])
+        chosen.append(order[place < count])
     at = np.concatenate(chosen)
     return overlap.old[at] * width + overlap.new[at]
 
 
-def _cosines(a: Floats, b: Floats, one: Ints, other: Ints) -> Doubles:
-    result = np.empty(len(one))
+def _cosines(a: Floats, b: Floats, old: Ints, new: Ints) -> Doubles:
+    result = np.empty(len(old))
     step = max(1, PAIR_VALUES // a.shape[1])
-    for at in range(0, len(one), step):
+    for at in range(0, len(old), step):
         part = slice(at, at + step)
-        result[part] = (a[one[part]].astype(np.float64) * b[other[part]]).sum(axis=1)
+        result[part] = (a[old[part]].astype(np.float64) * b[new[part]]).sum(axis=1)
     return np.clip(result, -1, 1)
 
 
-def _closeness(a: Floats, cosine: Doubles, one: Ints) -> Doubles:
+def _closeness(a: Floats, cosine: Doubles, old: Ints) -> Doubles:
     if len(a) == 1:
         return np.maximum(cosine, 0)
     ids, values = nearest(a, a, 2)
     beside = np.where(ids[:, 0] == np.arange(len(a)), values[:, 1], values[:, 0]).astype(np.float64)   # a twin may rank first
-    room = np.maximum(1 - beside, 1e-6)[one]
+    room = np.maximum(1 - beside, 1e-6)[old]
     return np.clip(1 - (1 - cosine) / room, 0, 1)
 
 
-def _jaccard(overlap: Overlap, one: Ints, other: Ints, k: tuple[int, int]) -> Doubles:
-    """Of each pair; NaN where neither class has a sample in both fits."""
+def _jaccard(overlap: Overlap, old: Ints, new: Ints, k: tuple[int, int]) -> Doubles:
+    """The Jaccard index f64[p] of each pair's samples; NaN where neither class has a sample in both fits."""
     counted = overlap.old * k[1] + overlap.new   # ascending, each once
-    pair = one * k[1] + other
+    pair = old * k[1] + new
     place = np.searchsorted(counted, pair)
-    found = place < len(counted)
-    found[found] = counted[place[found]] == pair[found]
-    both = np.zeros(len(pair), np.int64)
-    both[found] = overlap.rows[place[found]]
-    either = overlap.totals(overlap.old, k[0])[one] + overlap.totals(overlap.new, k[1])[other] - both
-    return np.where(either > 0, both / np.maximum(either, 1), np.nan)
+    has = place < len(counted)
+    has[has] = counted[place[has]] == pair[has]
+    shared = np.zeros(len(pair), np.int64)
+    shared[has] = overlap.rows[place[has]]
+    either = overlap.totals(overlap.old, k[0])[old] + overlap.totals(overlap.new, k[1])[new] - shared
+    return np.where(either > 0, shared / np.maximum(either, 1), np.nan)
 
 
-def matching(pairs: Pairs) -> Pairs:
-    """The one-to-one choice with the greatest sum of scores (all > 0), by old position.
+def matching(pairs: ClassPairs) -> ClassPairs:
+    """The one-to-one choice of pairs with the greatest sum of scores (all > 0), by old position: a linear sum assignment.
 
     Pairs fall into groups that share no class. Each is solved on its own: optimally up to EXACT classes on a side; beyond it, best
     pair first, which gives the same wherever each class's best partner is beyond doubt.
@@ -153,7 +158,7 @@ def matching(pairs: Pairs) -> Pairs:
     return pairs.where(np.sort(np.concatenate(chosen)))
 
 
-def _groups(pairs: Pairs) -> NDArray[np.int32]:
+def _groups(pairs: ClassPairs) -> NDArray[np.int32]:
     """A number per pair, the same for pairs that are linked by common classes."""
     from scipy.sparse import coo_array  # importing scipy takes a fifth of a second
     from scipy.sparse.csgraph import connected_components
@@ -165,7 +170,7 @@ def _groups(pairs: Pairs) -> NDArray[np.int32]:
     return label[pairs.old]
 
 
-def _solved(pairs: Pairs, part: Ints) -> Ints:
+def _solved(pairs: ClassPairs, part: Ints) -> Ints:
     """Those of the pairs at `part` (one group, ascending) that are chosen."""
     from scipy.optimize import linear_sum_assignment
 
@@ -181,8 +186,9 @@ def _solved(pairs: Pairs, part: Ints) -> Ints:
     return np.asarray(part[chosen[chosen >= 0]])
 
 
-def greedily(pairs: Pairs, part: Ints) -> Ints:
-    """Best pair first, equal scores by old then new position, without classes that are taken."""
+def greedily(pairs: ClassPairs, part: Ints) -> Ints:
+    """Those of the pairs at `part` (i64[m]) that a greedy choice takes: best pair first, equal scores by old then new position,
+    without classes that are matched already."""
     best_first = part[np.argsort(-pairs.score[part], kind="stable")]
     taken_old, taken_new, chosen = set(), set(), []
     for at, old, new in zip(best_first.tolist(), pairs.old[best_first].tolist(), pairs.new[best_first].tolist(), strict=True):

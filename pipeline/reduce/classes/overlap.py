@@ -17,25 +17,26 @@ class Overlap:
     """Samples present in both fits, counted by their two classes: parallel arrays, each pair of positions once."""
 
     old: Ints
-    """positions (not ids) among the old centroids"""
+    """i64[p]: positions (not ids) among the old centroids."""
     new: Ints
+    """i64[p]: positions among the new centroids."""
     rows: Ints
-    """how many samples have these two classes; at least 1"""
+    """i64[p]: how many samples have these two classes; at least 1."""
 
     @staticmethod
     def of(old: NDArray[np.integer], new: NDArray[np.integer]) -> "Overlap":
-        """From the classes of the same samples in both fits, parallel arrays; samples without a class (< 0) do not count."""
-        both = (old >= 0) & (new >= 0)
-        return _tallied(old[both].astype(np.int64), new[both].astype(np.int64), np.ones(int(both.sum()), np.int64))
+        """The overlap by the classes of the same samples in both fits, [n] each; samples without a class (< 0) do not count."""
+        common = (old >= 0) & (new >= 0)
+        return _tallied(old[common].astype(np.int64), new[common].astype(np.int64), np.ones(int(common.sum()), np.int64))
 
     @staticmethod
     def joined(parts: "Sequence[Overlap]") -> "Overlap":
-        """Of disjoint sets of samples together; the order of the parts makes no difference."""
+        """The overlap over disjoint sets of samples together; the order of the parts makes no difference."""
         nothing = np.zeros(0, np.int64)
         return _tallied(*(np.concatenate([nothing, *(getattr(part, f.name) for part in parts)]) for f in fields(Overlap)))
 
     def totals(self, side: Ints, k: int) -> Ints:
-        """Samples of each of the k classes of one side, `self.old` or `self.new`."""
+        """i64[k]: common samples of each of the k classes of one side, `self.old` or `self.new`."""
         result = np.zeros(k, np.int64)
         np.add.at(result, side, self.rows)
         return result
@@ -49,7 +50,7 @@ def _tallied(old: Ints, new: Ints, rows: Ints) -> Overlap:
     return result
 
 
-def agreement(overlap: Overlap | None) -> tuple[float | None, float | None]:
+def adjusted_agreement(overlap: Overlap | None) -> tuple[float | None, float | None]:
     """Adjusted Rand index and adjusted mutual information of two fits over their common samples; (None, None) without any.
 
     The first is exact for any size. The second is None beyond AMI_CELLS pairs of classes or AMI_SAMPLES samples.
@@ -67,14 +68,14 @@ def agreement(overlap: Overlap | None) -> tuple[float | None, float | None]:
 
 
 def rand_index(overlap: Overlap) -> float:
-    """Adjusted for chance (Hubert and Arabie 1985), in whole numbers."""
-    def twos(counts: Ints) -> int:
-        return sum(one * (one - 1) // 2 for one in counts.tolist())
+    """The adjusted Rand index (Hubert and Arabie 1985): 0 by chance, 1 for the same division; exact, in whole numbers."""
+    def pairs_within(counts: Ints) -> int:
+        return sum(size * (size - 1) // 2 for size in counts.tolist())
 
-    together = twos(overlap.rows)
-    old, new = (twos(overlap.totals(side, int(side.max()) + 1)) for side in (overlap.old, overlap.new))
-    count = int(overlap.rows.sum())
-    pairs = count * (count - 1) // 2
+    shared_pairs = pairs_within(overlap.rows)
+    old, new = (pairs_within(overlap.totals(side, int(side.max()) + 1)) for side in (overlap.old, overlap.new))
+    n = int(overlap.rows.sum())
+    pairs = n * (n - 1) // 2
     chance = old * new
-    most = (old + new) * pairs
-    return 1.0 if most == 2 * chance else 2 * (together * pairs - chance) / (most - 2 * chance)
+    maximum = (old + new) * pairs
+    return 1.0 if maximum == 2 * chance else 2 * (shared_pairs * pairs - chance) / (maximum - 2 * chance)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.reduce.classes.hierarchy import NO_RESAMPLING, Resampling, hierarchical
-from pipeline.reduce.classes.identity import Known, first, matched
+from pipeline.reduce.classes.identity import StableClasses, first_classes, matched
 from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.describe.names import Level, positions
 from pipeline.store.store import Store
@@ -31,46 +31,50 @@ HIERARCHY = pa.schema([
 
 
 @dataclass(frozen=True)
-class Wish:
-    """Coarser levels: their sizes, and how often each is fitted again on the centroids nearest to its own."""
+class LevelSettings:
+    """The coarser levels that a recipe asks for."""
 
     sizes: tuple[int, ...]
+    """Classes of each level, the finest first."""
     resampling: int
+    """How often each level is fitted again on the points nearest to its own centroids."""
     seed: int
 
 
-def path(folder: str, level: int) -> str:
+def centroids_path(folder: str, level: int) -> str:
+    """The .npy file of a level's centroids, f32[k, d]."""
     return f"{folder}/centroids.npy" if level == 0 else f"{folder}/centroids.{level}.npy"
 
 
 def arranged(
-    centroids: Floats, wish: Wish, before: Sequence[Known], overlap: Overlap | None
-) -> tuple[list[Known], list[Level], pa.Table]:
-    """Levels over these centroids, ids that keep to those of `before` (by level; empty: numbered from 0), and CLASS_IDS.
+    centroids: Floats, settings: LevelSettings, previous: Sequence[StableClasses], overlap: Overlap | None
+) -> tuple[list[StableClasses], list[Level], pa.Table]:
+    """Levels over these centroids f32[k, d], ids that keep to those of `previous` (by level; empty: numbered from 0), and the table
+    CLASS_IDS.
 
     Levels that would not be smaller than the one below (fewer classes were found than asked for) are left out.
     """
-    sizes = [size for size in wish.sizes if size < len(centroids)]
-    steps = [_resampling(below, k, wish.resampling) for below, k in zip([len(centroids), *sizes], sizes, strict=False)]
-    found = hierarchical(centroids, sizes, seed=wish.seed, resampling=steps) if sizes else ()
+    sizes = [size for size in settings.sizes if size < len(centroids)]
+    steps = [_resampling(below, k, settings.resampling) for below, k in zip([len(centroids), *sizes], sizes, strict=False)]
+    above = hierarchical(centroids, sizes, seed=settings.seed, resampling=steps) if sizes else ()
     identities, tables = [], []
-    for number, points in enumerate([centroids, *(level.centroids for level in found)]):
-        if number < len(before):
-            match = matched(before[number], points, overlap if number == 0 else None)
-            identities.append(match.known)
+    for number, points in enumerate([centroids, *(level.centroids for level in above)]):
+        if number < len(previous):
+            match = matched(previous[number], points, overlap if number == 0 else None)
+            identities.append(match.classes)
             tables.append(_at_level(match.table, number))
         else:
-            identities.append(first(points))
-    parents = [identities[number + 1].ids[level.parent_of_below] for number, level in enumerate(found)]
+            identities.append(first_classes(points))
+    parents = [identities[number + 1].ids[level.parent_of_below] for number, level in enumerate(above)]
     levels = [
-        Level(number, one.ids, one.centroids, parents[number] if number < len(parents) else None)
-        for number, one in enumerate(identities)
+        Level(number, classes.ids, classes.centroids, parents[number] if number < len(parents) else None)
+        for number, classes in enumerate(identities)
     ]
     return identities, levels, pa.concat_tables([CLASS_IDS.empty_table(), *tables])
 
 
 def _resampling(below: int, k: int, steps: int) -> Resampling:
-    """Half of the mean number of classes below, as the published runs have it."""
+    """Half of the mean number of classes below, as the published runs have it (Vo et al. 2024)."""
     return replace(NO_RESAMPLING, steps=steps, points=max(1, round(below / k / 2)))
 
 
@@ -78,15 +82,18 @@ def _at_level(ids: pa.Table, level: int) -> pa.Table:
     return ids.append_column("level", pa.array([level] * ids.num_rows, pa.int32())).select(CLASS_IDS.names).cast(CLASS_IDS)
 
 
-def write(store: Store, folder: str, found: tuple[list[Known], list[Level], pa.Table], facts: dict[str, Any]) -> None:
-    """Everything but the centroids of level 0, which the fit has written."""
-    identities, levels, ids = found
+def write_levels(
+    store: Store, folder: str, fitted: tuple[list[StableClasses], list[Level], pa.Table], facts: dict[str, Any]
+) -> None:
+    """Writes what `arranged` gives, and the facts into `fit.json`: everything but the centroids of level 0, which the fit has
+    written."""
+    identities, levels, ids = fitted
     for level in levels[1:]:
-        store.write(path(folder, level.number), npy_bytes(level.centroids))
+        store.write(centroids_path(folder, level.number), npy_bytes(level.centroids))
     rows = [_rows(level) for level in levels]
     write_table(store, f"{folder}/hierarchy.parquet", pa.concat_tables(rows), {"levels": len(levels)})
     write_table(store, f"{folder}/ids.parquet", ids, {"rows": ids.num_rows})
-    store.write_json(f"{folder}/{FIT}", {**facts, "next_ids": [one.next_id for one in identities]})
+    store.write_json(f"{folder}/{FIT}", {**facts, "next_ids": [classes.next_id for classes in identities]})
 
 
 def _rows(level: Level) -> pa.Table:
@@ -95,39 +102,40 @@ def _rows(level: Level) -> pa.Table:
                                 schema=HIERARCHY)
 
 
-def read(store: Store, folder: str) -> list[Level]:
+def read_levels(store: Store, folder: str) -> list[Level]:
     """The levels of a fit, the classes that label samples first."""
     table = read_table(store, f"{folder}/hierarchy.parquet")
     number = np.asarray(table.column("level"))
     levels = []
     for level in range(int(number.max(initial=0)) + 1):
-        some = table.filter(pa.array(number == level))
-        parents = some.column("parent")
+        rows = table.filter(pa.array(number == level))
+        parents = rows.column("parent")
         levels.append(Level(
-            level, np.asarray(some.column("class_id"), np.int32), np.asarray(read_npy(store, path(folder, level))),
+            level, np.asarray(rows.column("class_id"), np.int32), np.asarray(read_npy(store, centroids_path(folder, level))),
             None if parents.null_count else np.asarray(parents, np.int32),
         ))
     return levels
 
 
-def known(store: Store, folder: str, level: int = 0) -> Known:
-    """The ids of one level, as the next refit needs them."""
-    found = read(store, folder)[level]
-    return Known(found.ids, found.centroids, store.read_json(f"{folder}/{FIT}")["next_ids"][level])
+def read_classes(store: Store, folder: str, level: int = 0) -> StableClasses:
+    """The classes of one level, as the next refit needs them."""
+    classes = read_levels(store, folder)[level]
+    return StableClasses(classes.ids, classes.centroids, store.read_json(f"{folder}/{FIT}")["next_ids"][level])
 
 
-def all_known(store: Store, folder: str) -> list[Known]:
-    """`known` of every level."""
+def read_all_classes(store: Store, folder: str) -> list[StableClasses]:
+    """The classes of every level, the finest first."""
     next_ids = store.read_json(f"{folder}/{FIT}")["next_ids"]
-    return [Known(one.ids, one.centroids, id) for one, id in zip(read(store, folder), next_ids, strict=True)]
+    levels = read_levels(store, folder)
+    return [StableClasses(level.ids, level.centroids, next_id) for level, next_id in zip(levels, next_ids, strict=True)]
 
 
 def ancestors(levels: Sequence[Level]) -> NDArray[np.int32]:
     """i32[k, T]: per class of level 0 (by position) the id of its ancestor in each level above."""
-    found = np.empty((len(levels[0].ids), len(levels) - 1), np.int32)
+    ids = np.empty((len(levels[0].ids), len(levels) - 1), np.int32)
     place = np.arange(len(levels[0].ids), dtype=np.int32)
     for column, (level, above) in enumerate(pairwise(levels)):
         assert level.parents is not None
         place = positions(level.parents[place], above.ids)
-        found[:, column] = above.ids[place]
-    return found
+        ids[:, column] = above.ids[place]
+    return ids

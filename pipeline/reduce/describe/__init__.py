@@ -1,1 +1,1 @@
-"""What is said of classes: members, names, quality."""
+"""Descriptions of classes: members, names, quality."""

@@ -12,7 +12,7 @@ from pipeline.reduce.classes.overlap import Overlap, rand_index
 from pipeline.reduce.kmeans import in_memory as kmeans
 from pipeline.vectors import Ids
 
-MAX_ROWS = 20_000      # of any sample here
+MAX_ROWS = 20_000      # rows of any sample in this module
 SHUFFLES = 5
 ROWS_PER_CLASS = 10    # a refit on fewer rows per class says nothing about the fit on all rows
 ITERATIONS = 15
@@ -20,7 +20,7 @@ ITERATIONS = 15
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of the classes of a sample with a reference column."""
+    """How far the classes of a sample agree with a reference column."""
 
     rows: int
     """Rows of the sample that have a reference value."""
@@ -48,29 +48,30 @@ class Stability:
 
 
 def agreement(assignment: Ids, reference: Sequence[str | None], seed: int) -> Agreement | None:
-    """Of the classes of some rows with a reference value of each (null: none). None where no row has a value.
+    """The agreement of the classes i32[n] of some rows with a reference value of each (None: not known). None where no row has a
+    value.
 
     More than 20,000 rows with a value are sampled by seed.
     """
-    has = np.array([row for row, value in enumerate(reference) if value is not None], np.int64)
-    has = sampled(has, MAX_ROWS, seed)
-    if not len(has):
+    rows = np.array([row for row, value in enumerate(reference) if value is not None], np.int64)
+    rows = sampled(rows, MAX_ROWS, seed)
+    if not len(rows):
         return None
     from sklearn.metrics import adjusted_mutual_info_score  # more than a second
 
-    values, codes = np.unique([str(reference[row]) for row in has], return_inverse=True)
-    classes = np.unique(assignment[has], return_inverse=True)[1]
+    values, codes = np.unique([str(reference[row]) for row in rows], return_inverse=True)
+    classes = np.unique(assignment[rows], return_inverse=True)[1]
     rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(codes) for _ in range(SHUFFLES)]
     return Agreement(
-        len(has), len(values), purity(classes, codes), float(np.mean([purity(classes, one) for one in shuffled])),
+        len(rows), len(values), purity(classes, codes), float(np.mean([purity(classes, permuted) for permuted in shuffled])),
         float(adjusted_mutual_info_score(codes, classes)),
-        float(np.mean([adjusted_mutual_info_score(one, classes) for one in shuffled])),
+        float(np.mean([adjusted_mutual_info_score(permuted, classes) for permuted in shuffled])),
     )
 
 
 def purity(classes: NDArray[np.int64], values: NDArray[np.int64]) -> float:
-    """Share of the rows whose value is the commonest of their class (both numbered from 0)."""
+    """Share of the rows (0..1) whose value is the commonest of their class; classes and values i64[n], numbered from 0."""
     kinds = int(values.max()) + 1
     cells, count = np.unique(classes * kinds + values, return_counts=True)
     best = np.zeros(int(classes.max()) + 1, np.int64)
@@ -79,12 +80,12 @@ def purity(classes: NDArray[np.int64], values: NDArray[np.int64]) -> float:
 
 
 def reseeded(x: NDArray[np.floating], k: int, seed: int) -> Stability:
-    """The agreement of two fits of k classes on a seeded sample of at most 20,000 rows of x (read by row number, so it may be
-    a memory map)."""
+    """The agreement of two fits of k classes on a seeded sample of at most 20,000 rows of x ([n, d], any float dtype; read by row
+    number, so it may be a memory map)."""
     rows = sampled(np.arange(len(x)), MAX_ROWS, seed)
     if len(rows) < ROWS_PER_CLASS * k:
         reason = f"{len(rows)} rows are too few to refit {k} classes; at least {ROWS_PER_CLASS} per class are needed"
         return Stability(None, len(rows), k, reason)
     drawn = np.asarray(x[rows])
-    one, other = (kmeans.fit(drawn, k, seed=s, iterations=ITERATIONS).assignment for s in (seed, seed + 1))
-    return Stability(rand_index(Overlap.of(one, other)), len(rows), k, None)
+    first, second = (kmeans.fit(drawn, k, seed=s, iterations=ITERATIONS).assignment for s in (seed, seed + 1))
+    return Stability(rand_index(Overlap.of(first, second)), len(rows), k, None)

@@ -14,10 +14,11 @@ from pipeline.reduce.describe.presence import Counts, ancestry
 from pipeline.vectors import Doubles, Floats, Ints
 
 RIGHT_SHARE, RIGHT_LIFT = 0.2, 2.0
-"""What a name must hold for: this share of the class's pictures, and this many times the share among all."""
+"""A name is right where at least this share of the class's pictures has the entity, and this many times the share among all."""
 PRIOR = 12.0
-"""Samples. The best of many entities is luck in part; with 12 the first names of the bundled sample are on average as right on a
-held-out half as they say (k = 16, 32, 64: .44 said and .42 right, .50 and .49, .56 and .64)."""
+"""Samples that the prior weighs as much as. The best of many entities is luck in part; with 12 the first names of the bundled
+sample are on average as right on a held-out half as they say (k = 16, 32, 64: .44 predicted and .42 right, .50 and .49, .56 and
+.64)."""
 HIGHEST = 64   # levels of a hierarchy that are counted; WordNet's nouns have 19
 
 
@@ -26,18 +27,18 @@ class NamingRule:
     """When an entity may name a class."""
 
     levels: int = 4
-    """Hypernyms this far up count as present."""
+    """Hypernyms up to so many levels above an entity count as present."""
     significance: float = 5.02
     """Least G2: 5.02 is p = 0.025 for one comparison (chi squared, one degree of freedom)."""
-    least_members: int = 3
+    min_members: int = 3
     """Samples of the class that must have it: G2 overrates coincidences of two."""
-    least_share: float = 0.1
-    """Of the class's samples that must have it."""
-    least_lift: float = 2.0
-    """Share in the class over share in all."""
-    most: int = 8
+    min_share: float = 0.1
+    """Share of the class's samples (0..1) that must have it."""
+    min_lift: float = 2.0
+    """Least share in the class over share in all."""
+    max_entities: int = 8
     """Entities listed per class."""
-    least_depth: int = 4
+    min_depth: int = 4
     """Levels below the top of the hierarchy: "abstraction" or "whole" says nothing. Applies to hypernyms, so an entity of a
     knowledge base without a hierarchy always counts."""
     text_weight: float = 0.0
@@ -54,11 +55,11 @@ class Vocabulary:
     names: Mapping[str, str]
     """id -> preferred name"""
     texts: Mapping[str, Floats] = field(default_factory=dict)
-    """id -> unit text embedding; may be empty"""
+    """id -> text embedding, f32[d], unit length; may be empty"""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class NameCandidate:
     """An entity that stands out in a class."""
 
     id: str
@@ -74,9 +75,10 @@ class Candidate:
     """Cosine of the centroid and the entity's text; 0 without texts."""
 
 
-def log_likelihood_ratio(both: Ints, entity: Ints, members: Ints, total: int) -> Doubles:
-    """G2 of the table [[both, entity - both], [members - both, rest]]; negative where the entity is rarer than expected."""
-    cells = np.stack([both, entity - both, members - both, total - entity - members + both]).astype(np.float64)
+def log_likelihood_ratio(joint: Ints, entity: Ints, members: Ints, total: int) -> Doubles:
+    """G2 (Dunning 1993) of the tables [[joint, entity - joint], [members - joint, rest]] of `total` samples each: f64[p] from
+    counts i64[p]; negative where the entity is rarer than expected."""
+    cells = np.stack([joint, entity - joint, members - joint, total - entity - members + joint]).astype(np.float64)
     rows = np.stack([entity, entity, total - entity, total - entity]).astype(np.float64)
     columns = np.stack([members, total - members, members, total - members]).astype(np.float64)
     expected = rows * columns / total
@@ -85,75 +87,77 @@ def log_likelihood_ratio(both: Ints, entity: Ints, members: Ints, total: int) ->
     return np.asarray(sign * 2 * np.maximum(terms.sum(axis=0), 0))
 
 
-def depth(id: str, parents: Mapping[str, Sequence[str]]) -> int:
-    """Most steps up to an entity without hypernyms (so an entity is deeper than all its hypernyms); circles end at a cap."""
+def hypernym_depth(id: str, parents: Mapping[str, Sequence[str]]) -> int:
+    """The most levels up to an entity without hypernyms (so an entity is deeper than all its hypernyms); circles end at HIGHEST."""
     steps, edge = 0, set(parents.get(id, ()))
     while edge and steps < HIGHEST:
-        edge = {up for one in edge for up in parents.get(one, ())}
+        edge = {hypernym for entity in edge for hypernym in parents.get(entity, ())}
         steps += 1
     return steps
 
 
-def standing_out(counts: Counts, centroids: Floats, rule: NamingRule, vocabulary: Vocabulary) -> list[list[Candidate]]:
-    """For each class its entities, best first (equal scores by id); an empty list where none is significant."""
+def distinctive_entities(counts: Counts, centroids: Floats, rule: NamingRule, vocabulary: Vocabulary) -> list[list[NameCandidate]]:
+    """For each class (centroids f32[k, d]) the entities that stand out in it, best first (equal scores by id); an empty list where
+    none is significant."""
     cells = counts.cells
-    cls, both = np.asarray(cells.column("class")), np.asarray(cells.column("both"))
+    cls, joint = np.asarray(cells.column("class")), np.asarray(cells.column("both"))
     coded = cells.column("entity").combine_chunks().dictionary_encode()
     ids, entity = coded.dictionary.to_pylist(), np.asarray(coded.indices)
-    overall = np.bincount(entity, both, len(ids)).astype(np.int64)
+    overall = np.bincount(entity, joint, len(ids)).astype(np.int64)
     hypernyms = set(pc.unique(cells.filter(cells.column("above")).column("entity")).to_pylist())
-    ratio = log_likelihood_ratio(both, overall[entity], counts.sizes[cls], counts.samples)
-    share = both / counts.sizes[cls]
+    ratio = log_likelihood_ratio(joint, overall[entity], counts.sizes[cls], counts.samples)
+    share = joint / counts.sizes[cls]
     base = overall[entity] / max(counts.samples, 1)
-    lift, sure = share / base, confidence(both, counts.sizes[cls], base)
-    good = (ratio >= rule.significance) & (both >= rule.least_members)
-    good &= (share >= rule.least_share) & (lift >= rule.least_lift)
-    result: list[list[Candidate]] = [[] for _ in range(len(centroids))]
-    for i in np.flatnonzero(good):
+    lift, certainty = share / base, confidence(joint, counts.sizes[cls], base)
+    significant = (ratio >= rule.significance) & (joint >= rule.min_members)
+    significant &= (share >= rule.min_share) & (lift >= rule.min_lift)
+    result: list[list[NameCandidate]] = [[] for _ in range(len(centroids))]
+    for i in np.flatnonzero(significant):
         id = ids[entity[i]]
-        level = depth(id, vocabulary.parents)
-        if level >= rule.least_depth or id not in hypernyms:
-            measures = (float(np.sqrt(ratio[i])), float(lift[i]), float(share[i]), level, float(sure[i]))
-            result[cls[i]].append(Candidate(id, vocabulary.names.get(id, id), *measures))
+        level = hypernym_depth(id, vocabulary.parents)
+        if level >= rule.min_depth or id not in hypernyms:
+            measures = (float(np.sqrt(ratio[i])), float(lift[i]), float(share[i]), level, float(certainty[i]))
+            result[cls[i]].append(NameCandidate(id, vocabulary.names.get(id, id), *measures))
     return [_ordered(candidates, centroids[c], rule, vocabulary) for c, candidates in enumerate(result)]
 
 
-def confidence(both: Ints, members: Ints, base: Doubles) -> Doubles:
+def confidence(joint: Ints, members: Ints, base: Doubles) -> Doubles:
     """The chance that an entity describes its class: that of all pictures that would fall into the class at least 20 %, and at
     least twice its base rate, have it. Posterior of the share under a Beta prior at the base rate that weighs as much as
-    PRIOR samples."""
+    PRIOR samples: f64[p], 0..1, from counts i64[p] and base rates f64[p]."""
     from scipy.special import betaincc  # a quarter of a second that only naming pays
 
     bound = np.clip(np.maximum(RIGHT_SHARE, RIGHT_LIFT * base), 0, 1)
-    return np.asarray(betaincc(both + PRIOR * base, np.maximum(members - both + PRIOR * (1 - base), 1e-9), bound))
+    return np.asarray(betaincc(joint + PRIOR * base, np.maximum(members - joint + PRIOR * (1 - base), 1e-9), bound))
 
 
-def _ordered(candidates: list[Candidate], centroid: Floats, rule: NamingRule, vocabulary: Vocabulary) -> list[Candidate]:
+def _ordered(candidates: list[NameCandidate], centroid: Floats, rule: NamingRule, vocabulary: Vocabulary) -> list[NameCandidate]:
     """Best first, without hypernyms that only repeat an entity before them. Of equals first the more specific, then the one
     whose text is closer to the centroid."""
     if vocabulary.texts:
         candidates = _with_text(candidates, centroid, rule, vocabulary)
-    chosen: list[Candidate] = []
-    said: dict[str, set[float]] = {}
-    for one in sorted(candidates, key=lambda one: (-one.score, -one.depth, -one.closeness, one.id)):
-        if one.share in said.get(one.id, ()):
+    chosen: list[NameCandidate] = []
+    repeated: dict[str, set[float]] = {}
+    for candidate in sorted(candidates, key=lambda entity: (-entity.score, -entity.depth, -entity.closeness, entity.id)):
+        if candidate.share in repeated.get(candidate.id, ()):
             continue
-        chosen.append(one)
-        for above in ancestry(one.id, vocabulary.parents, rule.levels):
-            said.setdefault(above, set()).add(one.share)
-    return chosen[: rule.most]
+        chosen.append(candidate)
+        for above in ancestry(candidate.id, vocabulary.parents, rule.levels):
+            repeated.setdefault(above, set()).add(candidate.share)
+    return chosen[: rule.max_entities]
 
 
 def _with_text(
-    candidates: list[Candidate], centroid: Floats, rule: NamingRule, vocabulary: Vocabulary
-) -> list[Candidate]:
-    """With closeness, and its standardised value weighed into the score; entities without a text count as average."""
-    known = {one.id: float(vocabulary.texts[one.id] @ centroid) for one in candidates if one.id in vocabulary.texts}
-    if not known:
+    candidates: list[NameCandidate], centroid: Floats, rule: NamingRule, vocabulary: Vocabulary
+) -> list[NameCandidate]:
+    """The candidates with their closeness, whose standardised value is weighed into the score; those without a text count as
+    average."""
+    texts = vocabulary.texts
+    cosines = {entity.id: float(texts[entity.id] @ centroid) for entity in candidates if entity.id in texts}
+    if not cosines:
         return candidates
-    middle, spread = float(np.mean(list(known.values()))), float(np.std(list(known.values())))
+    middle, spread = float(np.mean(list(cosines.values()))), float(np.std(list(cosines.values())))
     weight = rule.text_weight / spread if spread else 0.0
-    return [
-        replace(one, score=one.score + weight * (known.get(one.id, middle) - middle), closeness=known.get(one.id, middle))
-        for one in candidates
-    ]
+    closeness = [cosines.get(entity.id, middle) for entity in candidates]
+    return [replace(entity, score=entity.score + weight * (cosine - middle), closeness=cosine)
+            for entity, cosine in zip(candidates, closeness, strict=True)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.vectors import Floats, Ids, Ints, places
 
-MOST = 16   # of each kind, per class
+MOST = 16   # members of each kind, per class
 
 
 @dataclass(frozen=True)
@@ -14,18 +14,22 @@ class Ranked:
     """Up to `MOST` members of each class, parallel arrays by class and then best first; equal similarities by the lower row."""
 
     classes: Ids
+    """i32[m]"""
     rows: Ints
+    """i64[m]: row numbers in the run."""
     similarity: Floats
+    """f32[m]: the cosine to the centroid."""
 
     def of(self, c: int) -> "Ranked":
-        """Those of one class."""
+        """The members of one class."""
         part = slice(*np.searchsorted(self.classes, [c, c + 1]))
         return Ranked(self.classes[part], self.rows[part], self.similarity[part])
 
 
 @dataclass(frozen=True)
 class Members:
-    """At most 32 rows per class of k, however many were seen."""
+    """The nearest and the farthest members of each class: at most 32 rows a class, however many rows were ranked. Those of disjoint
+    sets of rows add up."""
 
     nearest: Ranked
     farthest: Ranked
@@ -34,14 +38,15 @@ class Members:
         return Members(_joined(self.nearest, other.nearest, farthest=False), _joined(self.farthest, other.farthest, farthest=True))
 
 
-def members(rows: Ints, classes: Ids, similarity: Floats) -> Members:
-    """Of some rows (their numbers in the run), the class of each and the cosine to its centroid."""
+def extreme_members(rows: Ints, classes: Ids, similarity: Floats) -> Members:
+    """The nearest and farthest among rows (their numbers in the run i64[n]), by the class i32[n] of each and the cosine f32[n] to
+    its centroid."""
     return Members(_best(classes, rows, similarity, farthest=False), _best(classes, rows, similarity, farthest=True))
 
 
-def _joined(one: Ranked, other: Ranked, *, farthest: bool) -> Ranked:
-    classes, rows = np.concatenate([one.classes, other.classes]), np.concatenate([one.rows, other.rows])
-    return _best(classes, rows, np.concatenate([one.similarity, other.similarity]), farthest=farthest)
+def _joined(first: Ranked, second: Ranked, *, farthest: bool) -> Ranked:
+    classes, rows = np.concatenate([first.classes, second.classes]), np.concatenate([first.rows, second.rows])
+    return _best(classes, rows, np.concatenate([first.similarity, second.similarity]), farthest=farthest)
 
 
 def _best(classes: Ids, rows: Ints, similarity: Floats, *, farthest: bool) -> Ranked:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.reduce.describe.lift import Candidate, NamingRule, Vocabulary, standing_out
+from pipeline.reduce.describe.lift import NameCandidate, NamingRule, Vocabulary, distinctive_entities
 from pipeline.reduce.describe.presence import Counts
 from pipeline.vectors import Floats, Ids
 from schemas.tables import CLASSES
@@ -21,14 +21,16 @@ class Level:
     number: int
     """0: the classes that label samples."""
     ids: Ids
+    """i32[k]"""
     centroids: Floats
+    """f32[k, d], unit length."""
     parents: Ids | None
-    """Class id one level up; None at the top."""
+    """i32[k]: class id one level up; None at the top."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """Parallel to the classes of a level."""
+    """The names of a level's classes, in the order of their centroids."""
 
     names: list[str]
     named: list[bool]
@@ -37,11 +39,11 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Members:
-    """What the samples of level 0's classes say, by position of the class."""
+class MemberColumns:
+    """The columns of the class table that come from samples, by position of the class; for level 0 alone."""
 
     similarity: Floats
-    """Mean cosine to the centroid."""
+    """f32[k]: mean cosine to the centroid."""
     exemplars: list[list[dict[str, Any]]]
     """EXEMPLAR: nearest first."""
     outliers: list[list[dict[str, Any]]]
@@ -49,21 +51,22 @@ class Members:
 
 
 def named(counts: Counts, level: Level, vocabulary: Vocabulary, rule: NamingRule = NamingRule()) -> Names:  # noqa: B008 (frozen)
-    """Names by the entities that stand out."""
-    candidates = standing_out(counts, level.centroids, rule, vocabulary)
+    """Names a level's classes by the entities that stand out in them."""
+    candidates = distinctive_entities(counts, level.centroids, rule, vocabulary)
     return Names(
-        unique_names(candidates, level.ids), [bool(some) for some in candidates],
-        [some[0].confidence if some else None for some in candidates], [[_entity(one) for one in some] for some in candidates],
+        unique_names(candidates, level.ids), [bool(entities) for entities in candidates],
+        [entities[0].confidence if entities else None for entities in candidates],
+        [[_entity(candidate) for candidate in entities] for entities in candidates],
     )
 
 
-def _entity(one: Candidate) -> dict[str, Any]:
-    return {"id": one.id, "name": one.name, "lift": one.lift, "share": one.share, "confidence": one.confidence,
-            "closeness": one.closeness}
+def _entity(candidate: NameCandidate) -> dict[str, Any]:
+    return {"id": candidate.id, "name": candidate.name, "lift": candidate.lift, "share": candidate.share,
+            "confidence": candidate.confidence, "closeness": candidate.closeness}
 
 
-def table(level: Level, names: Names, sizes: NDArray[np.int64], members: Members | None) -> pa.Table:
-    """schemas.tables.CLASSES of one level; `members` for level 0 alone."""
+def class_table(level: Level, names: Names, sizes: NDArray[np.int64], members: MemberColumns | None) -> pa.Table:
+    """schemas.tables.CLASSES of one level with classes of these sizes i64[k]; `members` for level 0 alone."""
     k = len(level.ids)
     return pa.Table.from_pydict({
         "class_id": level.ids,
@@ -80,21 +83,21 @@ def table(level: Level, names: Names, sizes: NDArray[np.int64], members: Members
     }, schema=CLASSES)
 
 
-def unique_names(candidates: Sequence[Sequence[Candidate]], ids: Sequence[int] | Ids) -> list[str]:
+def unique_names(candidates: Sequence[Sequence[NameCandidate]], ids: Sequence[int] | Ids) -> list[str]:
     """A name per class, all different (case aside). Of two classes with one best entity X, the one where it stands out
     more is "X", the other "X (Y)" with its next entity Y; without any entity a class is called "class <id>"."""
     names = [f"class {id}" for id in ids]
-    taken = {name.casefold() for name in names}
-    strongest = sorted((c for c, some in enumerate(candidates) if some), key=lambda c: (-candidates[c][0].score, c))
+    used_names = {name.casefold() for name in names}
+    strongest = sorted((c for c, entities in enumerate(candidates) if entities), key=lambda c: (-candidates[c][0].score, c))
     for c in strongest:
-        best, *others = [one.name for one in candidates[c]]
-        options = [best, *(f"{best} ({other})" for other in others if other != best), f"{best} ({names[c]})"]
-        names[c] = next(name for name in options if name.casefold() not in taken)
-        taken.add(names[c].casefold())
+        best, *next_names = [candidate.name for candidate in candidates[c]]
+        options = [best, *(f"{best} ({second})" for second in next_names if second != best), f"{best} ({names[c]})"]
+        names[c] = next(name for name in options if name.casefold() not in used_names)
+        used_names.add(names[c].casefold())
     return names
 
 
-def positions(ids: Ids, among: Ids) -> NDArray[np.int32]:
-    """i32: where these class ids stand among all of a level."""
+def positions(ids: Ids, among: Ids) -> Ids:
+    """i32[n]: the positions of these class ids i32[n] among all ids of a level, i32[k], each of which is there once."""
     order = np.argsort(among)
     return order[np.searchsorted(among, ids, sorter=order)].astype(np.int32)

@@ -23,10 +23,11 @@ class Presence:
     samples: int
     ids: tuple[str, ...]
     sample: Ints
+    """i64[p]: the sample of each pair, ascending."""
     entity: Ints
-    """Position in `ids`."""
+    """i64[p]: the position of its entity in `ids`."""
     hypernyms: frozenset[str]
-    """Those that stand above some sample's own entity."""
+    """The entities that stand above some sample's own entity."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +35,35 @@ class Counts:
     """Samples per class, and per class and entity; those of two sets of samples add up."""
 
     sizes: Ints
-    """[k]"""
+    """i64[k]: samples of each class."""
     cells: pa.Table
     """CELLS, each (class, entity) once, sorted"""
 
     @property
     def samples(self) -> int:
+        """Samples of all classes."""
         return int(self.sizes.sum())
 
     def grouped(self, parents: NDArray[np.int32], k: int) -> "Counts":
-        """The counts of the k coarser classes that these belong to."""
+        """The counts of k coarser classes; `parents`, i32[number of these classes], is the position of each one's parent."""
         coarse = pa.array(parents[np.asarray(self.cells.column("class"))], pa.int32())
         sizes = np.bincount(parents, self.sizes, k).astype(np.int64)
         return Counts(sizes, merged_cells(self.cells.set_column(0, "class", coarse)))
 
 
 def presence(entities: Sequence[Iterable[str]], parents: Mapping[str, Sequence[str]], levels: int) -> Presence:
-    """Each sample's entities and everything up to `levels` above them."""
+    """Each sample's entities with their hypernyms up to `levels` above them."""
     numbers: dict[str, int] = {}
     above: dict[str, tuple[int, ...]] = {}
     hypernyms: set[str] = set()
     sample: list[int] = []
     entity: list[int] = []
-    for row, found in enumerate(entities):
+    for row, own_ids in enumerate(entities):
         present: set[int] = set()
-        for id in found:
+        for id in own_ids:
             if id not in above:
                 line = ancestry(id, parents, levels)
-                above[id] = tuple(numbers.setdefault(one, len(numbers)) for one in line)
+                above[id] = tuple(numbers.setdefault(ancestor, len(numbers)) for ancestor in line)
                 hypernyms.update(line[1:])
             present.update(above[id])
         sample += [row] * len(present)
@@ -71,22 +73,22 @@ def presence(entities: Sequence[Iterable[str]], parents: Mapping[str, Sequence[s
 
 
 def ancestry(id: str, parents: Mapping[str, Sequence[str]], levels: int) -> list[str]:
-    """The entity and what is up to `levels` above it, nearest first, each once."""
-    seen, edge = {id: None}, [id]
+    """The entity and its hypernyms up to `levels` above it, nearest first, each once."""
+    line, edge = {id: None}, [id]
     for _ in range(levels):
-        edge = [up for one in edge for up in parents.get(one, ()) if up not in seen]
-        seen.update(dict.fromkeys(edge))
-    return list(seen)
+        edge = [up for entity in edge for up in parents.get(entity, ()) if up not in line]
+        line.update(dict.fromkeys(edge))
+    return list(line)
 
 
-def counted(found: Presence, assignment: NDArray[np.int32], k: int) -> Counts:
-    """`assignment`: the class of each sample."""
-    kinds = max(len(found.ids), 1)
-    cell, both = np.unique(assignment[found.sample].astype(np.int64) * kinds + found.entity, return_counts=True)
+def class_counts(samples: Presence, assignment: NDArray[np.int32], k: int) -> Counts:
+    """Counts the samples of k classes; `assignment`, i32[samples], is the class of each sample."""
+    kinds = max(len(samples.ids), 1)
+    cell, joint = np.unique(assignment[samples.sample].astype(np.int64) * kinds + samples.entity, return_counts=True)
     cls, entity = np.divmod(cell, kinds)
-    ids = [found.ids[one] for one in entity]
-    above = [id in found.hypernyms for id in ids]
-    cells = pa.table([pa.array(cls, pa.int32()), pa.array(ids, pa.string()), pa.array(both, pa.int64()), above], schema=CELLS)
+    ids = [samples.ids[position] for position in entity]
+    above = [id in samples.hypernyms for id in ids]
+    cells = pa.table([pa.array(cls, pa.int32()), pa.array(ids, pa.string()), pa.array(joint, pa.int64()), above], schema=CELLS)
     return Counts(np.bincount(assignment, minlength=k).astype(np.int64), merged_cells(cells))
 
 

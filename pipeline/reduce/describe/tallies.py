@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.reduce.describe.members import Members, Ranked, members
+from pipeline.reduce.describe.members import Members, Ranked, extreme_members
 from pipeline.reduce.describe.presence import CELLS, Counts, merged_cells
 from pipeline.reduce.describe.quality import BINS, Counting, Tally
 from pipeline.store.store import Store
@@ -29,11 +29,11 @@ TALLY = pa.schema([
     field("entity", pa.string(), "cell: its id"),
 ])
 TOGETHER = 64
-"""Shards read at a time."""
+"""Shards whose files are read at a time."""
 
 
-def write(store: Store, path: str, tally: Tally, counts: Counts) -> None:
-    """One shard's file."""
+def write_tally(store: Store, path: str, tally: Tally, counts: Counts) -> None:
+    """Writes one shard's file."""
     present, cells = np.flatnonzero(tally.sizes), counts.cells
     near, far = tally.members.nearest, tally.members.farthest
     parts = [
@@ -55,20 +55,20 @@ def _rows(kind: str, id: Any, n: Any, **others: Any) -> pa.Table:
     return pa.table({name: values.get(name, nothing) for name in TALLY.names}).cast(TALLY)
 
 
-def merged(store: Store, folder: str, shard_ids: Sequence[str], counting: Counting) -> tuple[Tally, Counts]:
-    """Of all these shards together; the same for any order of them."""
+def merged_tallies(store: Store, folder: str, shard_ids: Sequence[str], counting: Counting) -> tuple[Tally, Counts]:
+    """The tally and the counts of all these shards together; the same for any order of them."""
     histogram = np.zeros(BINS, np.int64)
     table, cells = TALLY.empty_table(), CELLS.empty_table()
-    found = _tally(table, counting, histogram)
+    total = _tally(table, counting, histogram)
     for start in range(0, len(shard_ids), TOGETHER):
         paths = [f"{folder}/{shard_id}.parquet" for shard_id in shard_ids[start : start + TOGETHER]]
         table = pa.concat_tables([read_table(store, path) for path in paths])
         for facts in (read_facts(store, path) for path in paths):
             histogram[facts["bins"]] += np.array(facts["counts"], np.int64)
-        found = found + _tally(table, counting, np.zeros(BINS, np.int64))
+        total = total + _tally(table, counting, np.zeros(BINS, np.int64))
         cells = merged_cells(pa.concat_tables([cells, _cells(table)]))
-    found.histogram[:] = histogram
-    return found, Counts(found.sizes, cells)
+    total.histogram[:] = histogram
+    return total, Counts(total.sizes, cells)
 
 
 def _tally(table: pa.Table, counting: Counting, histogram: NDArray[np.int64]) -> Tally:
@@ -97,17 +97,18 @@ def _summed(table: pa.Table, name: str, k: int) -> NDArray[np.int64]:
 
 
 def _ranked(table: pa.Table, kind: str) -> Members:
-    some = _of(table, kind)
-    return members(_numbers(some, "n"), _numbers(some, "id").astype(np.int32), np.asarray(some.column("cosine"), np.float32))
+    rows = _of(table, kind)
+    cosines = np.asarray(rows.column("cosine"), np.float32)
+    return extreme_members(_numbers(rows, "n"), _numbers(rows, "id").astype(np.int32), cosines)
 
 
 def _cells(table: pa.Table) -> pa.Table:
-    some = _of(table, "cell")
-    return pa.table([some.column("id"), some.column("entity"), some.column("n"), pc.equal(some.column("sampled"), 1)],
+    rows = _of(table, "cell")
+    return pa.table([rows.column("id"), rows.column("entity"), rows.column("n"), pc.equal(rows.column("sampled"), 1)],
                     names=CELLS.names).cast(CELLS)
 
 
-def cards(found: Ranked, k: int) -> list[slice]:
-    """Where each class's members are in the parallel arrays."""
-    bounds = np.searchsorted(found.classes, np.arange(k + 1))
+def member_slices(members: Ranked, k: int) -> list[slice]:
+    """For each of k classes, where its members are in the arrays of `members`."""
+    bounds = np.searchsorted(members.classes, np.arange(k + 1))
     return [slice(int(start), int(end)) for start, end in pairwise(bounds)]

@@ -3,7 +3,7 @@
 Exact: the same image bytes (and the same uid where the caption is the same too). Near: see `lookalikes.py`. The preferred
 row of a pair has more pixels, or else the smaller row id. Greedy in that order: a row goes only when a row that *stays* is
 its duplicate, so chains of look-alikes don't collapse (in SemDeDup's published rule they do). Crops and mirrored copies have
-other hashes and are not found.
+other hashes, so they are not listed.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.reduce import RowIds
-from pipeline.reduce.duplicates.lookalikes import Pairs, Rule, greedy, varied
+from pipeline.reduce.duplicates.lookalikes import DuplicatePairs, LookalikeRule, greedy, varied
 from pipeline.vectors import Bools, Bytes, Ints, unit
 from schemas.tables import DUPLICATES
 
@@ -30,13 +30,15 @@ class Pictures:
     sha256: pa.Array
     """string[n]"""
     phash: NDArray[np.uint64]
+    """uint64[n]: perceptual hashes."""
     thumbnail: Bytes
     """uint8[n, 768]"""
     pixels: Ints
+    """i64[n]: width times height."""
     valid: Bools
-    """Rows whose hashes are all there; the others are nobody's duplicate."""
+    """bool[n]: rows whose hashes are all there; the others are nobody's duplicate."""
     embedding: NDArray[np.float16] | None = None
-    """[n, d], zero where there is none; only to report the cosine of each pair."""
+    """f16[n, d], zero where there is none; only to report the cosine of each pair."""
 
 
 @dataclass(frozen=True)
@@ -47,28 +49,29 @@ class Duplicates:
     are between those preferred rows, and rows of equal hash and thumbnail are listed once in the same way.
     """
 
-    exact_pairs: Pairs
-    near_pairs: Pairs
+    exact_pairs: DuplicatePairs
+    near_pairs: DuplicatePairs
     exact: Bools
     """bool[n]: a preferred row has the same bytes."""
     near: Bools
     """bool[n]: of the rows that `exact` leaves, those that look like a preferred row that stays."""
 
 
-def find(pictures: Pictures, *, radius: int = 8, correlation: float = 0.97) -> Duplicates:
-    """All duplicates of a run. Near: at most `radius` bits of the hashes differ, and thumbnails correlate at least so much."""
+def find_duplicates(pictures: Pictures, *, radius: int = 8, correlation: float = 0.97) -> Duplicates:
+    """All duplicates of a run. Near are those of which at most `radius` of 64 bits of the hashes differ, and whose thumbnails have
+    at least this Pearson correlation."""
     order = _preferred_first(pictures)
     exact = _stars(order, _numbered(pictures.sha256)[order])
     order = _without(order, exact)
     looks = order[varied(pictures.thumbnail[order])]
-    same = _stars(looks, _look_numbers(pictures, looks))
-    looks = _without(looks, same)
-    alike, gone = greedy(pictures.phash[looks], pictures.thumbnail[looks], Rule(radius, correlation))
+    equal_looks = _stars(looks, _look_numbers(pictures, looks))
+    looks = _without(looks, equal_looks)
+    alike, gone = greedy(pictures.phash[looks], pictures.thumbnail[looks], LookalikeRule(radius, correlation))
     alike = replace(alike, row=looks[alike.row], of=looks[alike.of])
-    same = _retargeted(same, alike.where(alike.removed))
+    equal_looks = _retargeted(equal_looks, alike.where(alike.removed))
     masks = np.zeros((2, len(pictures.valid)), bool)
-    masks[0, exact.row] = masks[1, same.row] = masks[1, looks[gone]] = True
-    return Duplicates(_by_row(exact), _by_row(Pairs.joined([same, alike])), masks[0], masks[1])
+    masks[0, exact.row] = masks[1, equal_looks.row] = masks[1, looks[gone]] = True
+    return Duplicates(_by_row(exact), _by_row(DuplicatePairs.joined([equal_looks, alike])), masks[0], masks[1])
 
 
 def _preferred_first(pictures: Pictures) -> Ints:
@@ -78,12 +81,12 @@ def _preferred_first(pictures: Pictures) -> Ints:
 
 
 def _numbered(values: pa.Array) -> Ints:
-    """Equal strings, equal numbers."""
+    """i64[n]: equal numbers for equal strings; -1 for null."""
     return np.asarray(values.dictionary_encode().indices.fill_null(-1), np.int64)
 
 
 def _look_numbers(pictures: Pictures, rows: Ints) -> Ints:
-    """Equal perceptual hash and thumbnail, equal number."""
+    """i64[m]: equal numbers for rows of equal perceptual hash and thumbnail."""
     if not len(rows):
         return rows
     hashes = np.ascontiguousarray(pictures.phash[rows]).view(np.uint8).reshape(-1, 8)
@@ -91,40 +94,41 @@ def _look_numbers(pictures: Pictures, rows: Ints) -> Ints:
     return np.unique(look.view(np.dtype((np.void, look.shape[1])))[:, 0], return_inverse=True)[1]
 
 
-def _stars(order: Ints, group: Ints) -> Pairs:
+def _stars(order: Ints, group: Ints) -> DuplicatePairs:
     """A pair with the first row of its group for every other row. Memory grows with the rows, whatever the groups' sizes."""
     by_group = np.argsort(group, kind="stable")
     rows, group = order[by_group], group[by_group]
     first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(rows) else np.empty(0, np.int64)
     sizes = np.diff(np.append(first, len(rows)))
     of = np.repeat(rows[first], sizes)
-    later = rows != of
-    n = int(later.sum())
-    return Pairs(rows[later], of[later], np.zeros(n, np.int32), np.ones(n, np.float32), np.ones(n, bool))
+    repeats = rows != of
+    n = int(repeats.sum())
+    return DuplicatePairs(rows[repeats], of[repeats], np.zeros(n, np.int32), np.ones(n, np.float32), np.ones(n, bool))
 
 
-def _without(order: Ints, pairs: Pairs) -> Ints:
+def _without(order: Ints, pairs: DuplicatePairs) -> Ints:
     return order[~np.isin(order, pairs.row)]
 
 
-def _retargeted(same: Pairs, removing: Pairs) -> Pairs:
+def _retargeted(equal_looks: DuplicatePairs, removing: DuplicatePairs) -> DuplicatePairs:
     """Rows that look exactly like one that went: paired with what made that one go, at the same distance."""
     went, first = np.unique(removing.row, return_index=True)
-    moved = np.isin(same.of, went)
-    cause = removing.where(first[np.searchsorted(went, same.of[moved])])
-    staying = same.where(~moved)
-    return Pairs.joined([staying, replace(cause, row=same.row[moved])])
+    moved = np.isin(equal_looks.of, went)
+    cause = removing.where(first[np.searchsorted(went, equal_looks.of[moved])])
+    staying = equal_looks.where(~moved)
+    return DuplicatePairs.joined([staying, replace(cause, row=equal_looks.row[moved])])
 
 
-def _by_row(pairs: Pairs) -> Pairs:
+def _by_row(pairs: DuplicatePairs) -> DuplicatePairs:
     return pairs.where(np.lexsort((pairs.of, pairs.row)))
 
 
-def table(found: Duplicates, pictures: Pictures, rows: RowIds) -> pa.Table:
-    """The pairs as schemas.tables.DUPLICATES, by row id. Beside `find`, reads uid and embeddings of the rows in pairs only."""
-    pairs = Pairs.joined([found.exact_pairs, found.near_pairs])
+def duplicate_table(duplicates: Duplicates, pictures: Pictures, rows: RowIds) -> pa.Table:
+    """The pairs as a table, schemas.tables.DUPLICATES, by row id. Beside `find_duplicates`, reads uid and embeddings of the rows in
+    pairs only."""
+    pairs = DuplicatePairs.joined([duplicates.exact_pairs, duplicates.near_pairs])
     order = np.lexsort((pairs.of, pairs.row))
-    pairs, near = pairs.where(order), (order >= len(found.exact_pairs))
+    pairs, near = pairs.where(order), (order >= len(duplicates.exact_pairs))
     uid = pictures.uid.take(pa.array(pairs.row))
     same_uid = pc.equal(uid, pictures.uid.take(pa.array(pairs.of)))
     shard_ids, local = rows.ids(pairs.row)
@@ -136,15 +140,15 @@ def table(found: Duplicates, pictures: Pictures, rows: RowIds) -> pa.Table:
     ], schema=DUPLICATES)
 
 
-def _cosines(embedding: NDArray[np.float16] | None, pairs: Pairs) -> pa.Array:
-    """Null where either row has no embedding."""
+def _cosines(embedding: NDArray[np.float16] | None, pairs: DuplicatePairs) -> pa.Array:
+    """float32[pairs]: the cosine of the two embeddings; null where either row has none."""
     if embedding is None:
         return pa.nulls(len(pairs), pa.float32())
     values = np.empty(len(pairs), np.float32)
     absent = np.empty(len(pairs), bool)
     for at in range(0, len(pairs), COSINES):
         part = slice(at, at + COSINES)
-        one, other = unit(embedding[pairs.row[part]]), unit(embedding[pairs.of[part]])
-        values[part] = (one.astype(np.float64) * other).sum(axis=1)
-        absent[part] = ~(one.any(axis=1) & other.any(axis=1))
+        first, second = unit(embedding[pairs.row[part]]), unit(embedding[pairs.of[part]])
+        values[part] = (first.astype(np.float64) * second).sum(axis=1)
+        absent[part] = ~(first.any(axis=1) & second.any(axis=1))
     return pa.array(values, mask=absent)

@@ -19,31 +19,35 @@ TILE = 4096          # thumbnails of one matrix product
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """(row, of): row is a duplicate of the preferred row `of`. Parallel arrays."""
+class DuplicatePairs:
+    """Pairs (row, of): `row` is a duplicate of the preferred row `of`. Parallel arrays."""
 
     row: Ints
+    """i64[p]"""
     of: Ints
+    """i64[p]"""
     hamming: NDArray[np.int32]
+    """i32[p]: bits in which the hashes differ."""
     correlation: NDArray[np.float32]
+    """f32[p]: Pearson, of the thumbnails."""
     removed: Bools
-    """`of` stays, so `row` goes. False: `of` has itself gone, and this pair removes nobody."""
+    """bool[p]: `of` stays, so `row` goes. False: `of` has itself gone, and this pair removes nobody."""
 
     def __len__(self) -> int:
         return len(self.row)
 
     @staticmethod
-    def joined(parts: "Sequence[Pairs]") -> "Pairs":
-        """All of them, in order."""
-        return Pairs(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Pairs)))
+    def joined(parts: "Sequence[DuplicatePairs]") -> "DuplicatePairs":
+        """The pairs of all parts, in order."""
+        return DuplicatePairs(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(DuplicatePairs)))
 
-    def where(self, chosen: NDArray[Any]) -> "Pairs":
+    def where(self, chosen: NDArray[Any]) -> "DuplicatePairs":
         """The pairs at a mask or at positions."""
-        return Pairs(*(getattr(self, f.name)[chosen] for f in fields(self)))
+        return DuplicatePairs(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
 @dataclass(frozen=True)
-class Rule:
+class LookalikeRule:
     """When two pictures look alike; both bounds are inclusive."""
 
     radius: int = 8
@@ -53,12 +57,12 @@ class Rule:
 
 
 def varied(thumbnails: Bytes) -> Bools:
-    """Thumbnails that are not one flat colour value: only these have a correlation."""
+    """bool[n]: which thumbnails uint8[n, 768] have more than one value: only these have a correlation."""
     return np.asarray(thumbnails.min(axis=1) < thumbnails.max(axis=1))
 
 
 def correlations(a: Bytes, b: Bytes) -> NDArray[np.float64]:
-    """Pearson correlation of each thumbnail of a with each of b: [len(a), len(b)]. None may be constant.
+    """Pearson correlation of each thumbnail of a with each of b, uint8[., 768]: f64[len(a), len(b)]. None may be constant.
 
     Shifted by 128, 768 products of bytes sum to less than 2^24: float32 adds them without rounding, in any order.
     """
@@ -81,34 +85,35 @@ class _Pictures:
 
     hashes: Bytes      # [n, 8]
     thumbnails: Bytes  # [n, 768]
-    rule: Rule
+    rule: LookalikeRule
 
-    def pairs(self, block: Ints, known: HashSearch) -> Pairs:
-        """Confirmed pairs of the block with known rows; `removed` is to be set by the caller."""
-        query, found, bits = known.candidates(self.hashes[block], self.rule.radius)
-        partners, place = np.unique(found, return_inverse=True)
-        value = np.empty(len(found))
+    def pairs(self, block: Ints, compared: HashSearch) -> DuplicatePairs:
+        """Confirmed pairs of the block with the rows in `compared`; `removed` is to be set by the caller."""
+        query, partner_of, bits = compared.candidates(self.hashes[block], self.rule.radius)
+        partners, place = np.unique(partner_of, return_inverse=True)
+        value = np.empty(len(partner_of))
         for at in range(0, len(partners), TILE):
-            here = (place >= at) & (place < at + TILE)
+            in_tile = (place >= at) & (place < at + TILE)
             tile = correlations(self.thumbnails[block], self.thumbnails[partners[at : at + TILE]])
-            value[here] = tile[query[here], place[here] - at]
-        return self._confirmed(block[query], found, bits, value)
+            value[in_tile] = tile[query[in_tile], place[in_tile] - at]
+        return self._confirmed(block[query], partner_of, bits, value)
 
-    def pairs_within(self, block: Ints) -> Pairs:
-        """Confirmed pairs inside the block, each later one of a pair with the earlier."""
+    def pairs_within(self, block: Ints) -> DuplicatePairs:
+        """Confirmed pairs inside the block, the later row of a pair as `row`, the earlier as `of`."""
         words = np.ascontiguousarray(self.hashes[block]).view(np.uint64)[:, 0]
         bits = np.bitwise_count(words[:, None] ^ words[None])
-        later, earlier = np.nonzero(np.tril(bits <= self.rule.radius, -1))
-        value = correlations(self.thumbnails[block], self.thumbnails[block])[later, earlier]
-        return self._confirmed(block[later], block[earlier], bits[later, earlier].astype(np.int32), value)
+        row, of = np.nonzero(np.tril(bits <= self.rule.radius, -1))
+        value = correlations(self.thumbnails[block], self.thumbnails[block])[row, of]
+        return self._confirmed(block[row], block[of], bits[row, of].astype(np.int32), value)
 
-    def _confirmed(self, row: Ints, of: Ints, bits: NDArray[np.int32], value: NDArray[np.float64]) -> Pairs:
+    def _confirmed(self, row: Ints, of: Ints, bits: NDArray[np.int32], value: NDArray[np.float64]) -> DuplicatePairs:
         good = value >= self.rule.correlation
-        return Pairs(row[good], of[good], bits[good], value[good].astype(np.float32), np.ones(int(good.sum()), bool))
+        return DuplicatePairs(row[good], of[good], bits[good], value[good].astype(np.float32), np.ones(int(good.sum()), bool))
 
 
-def greedy(phash: NDArray[np.uint64], thumbnails: Bytes, rule: Rule) -> tuple[Pairs, Bools]:
-    """Confirmed pairs of pictures given in order of preference, none constant, and bool[n]: which of them go.
+def greedy(phash: NDArray[np.uint64], thumbnails: Bytes, rule: LookalikeRule) -> tuple[DuplicatePairs, Bools]:
+    """Confirmed pairs of pictures (hashes uint64[n], thumbnails uint8[n, 768]) in order of preference, none constant, and bool[n]:
+    which of them go.
 
     A picture goes when a preferred one that stays looks like it. Listed are all pairs with a partner that stays, and, for
     pictures that stay, those with a preferred partner that went.
@@ -116,7 +121,7 @@ def greedy(phash: NDArray[np.uint64], thumbnails: Bytes, rule: Rule) -> tuple[Pa
     pictures = _Pictures(np.ascontiguousarray(phash).view(np.uint8).reshape(-1, 8), thumbnails, rule)
     gone = np.zeros(len(phash), bool)
     stayed, went = HashSearch(), HashSearch()
-    found: list[Pairs] = []
+    parts: list[DuplicatePairs] = []
     at = 0
     while at < len(phash):
         size = max(16, min(BLOCK, CANDIDATES // max(1, len(stayed), len(went))))
@@ -128,13 +133,13 @@ def greedy(phash: NDArray[np.uint64], thumbnails: Bytes, rule: Rule) -> tuple[Pa
             gone[row] |= not gone[of]
         staying = block[~gone[block]]
         chains = pictures.pairs(staying, went)
-        found += [with_stayed, within.where(~(gone[within.row] & gone[within.of])), chains]
+        parts += [with_stayed, within.where(~(gone[within.row] & gone[within.of])), chains]
         stayed.add(staying, pictures.hashes[staying])
         went.add(block[gone[block]], pictures.hashes[block[gone[block]]])
-    pairs = Pairs.joined(found) if found else _none()
-    return Pairs(pairs.row, pairs.of, pairs.hamming, pairs.correlation, ~gone[pairs.of]), gone
+    pairs = DuplicatePairs.joined(parts) if parts else _no_pairs()
+    return DuplicatePairs(pairs.row, pairs.of, pairs.hamming, pairs.correlation, ~gone[pairs.of]), gone
 
 
-def _none() -> Pairs:
+def _no_pairs() -> DuplicatePairs:
     nothing = np.empty(0, np.int64)
-    return Pairs(nothing, nothing, nothing.astype(np.int32), nothing.astype(np.float32), nothing.astype(bool))
+    return DuplicatePairs(nothing, nothing, nothing.astype(np.int32), nothing.astype(np.float32), nothing.astype(bool))

@@ -12,7 +12,7 @@ from pipeline.reduce.kmeans.schedule import COARSE, EXACT, SAMPLE, Schedule
 from pipeline.reduce.kmeans.seeding import CELL_ROWS_PER_SEED, CELL_STEPS, COARSE_STEPS, MIN_ROWS, ROWS_PER_SEED, cells_for
 
 ACTOR_BYTES = 300 << 20
-"""Of an actor beside its centres: windows of rows, score tiles, allocator."""
+"""What an actor holds beside its centres: windows of rows, tiles of scores, the allocator's reserve."""
 ACTOR_CENTRES = 3
 """Times the centres (float32) that an actor holds: packed for search once, and as int64 sums (twice)."""
 BANDWIDTH = 25e9 / 8
@@ -20,44 +20,46 @@ BANDWIDTH = 25e9 / 8
 
 
 @dataclass(frozen=True)
-class Pass:
-    """Some passes of one kind over rows."""
+class PassCost:
+    """Passes of one kind over the same rows, and what they compare."""
 
     name: str
     rows: int
     centres: int
-    """That each row is compared with."""
+    """Centres that each row is compared with."""
     times: int = 1
     spread: bool = True
-    """Over all actors, and followed by sums and new centres. False: it is work within one actor."""
+    """Whether all actors share it and sums and new centres follow. False: it is work within one actor."""
 
     def flops(self, d: int) -> int:
+        """Floating-point operations on rows of d values: a multiplication and an addition for each value of each pair."""
         return 2 * self.rows * self.centres * d * self.times
 
 
-def passes(schedule: Schedule, rows: int, k: int) -> tuple[Pass, ...]:
-    """Everything a fit by this schedule and the labels after it compare, if no phase ends early."""
-    found = [*_seeding(schedule, rows, k)]
+def pass_costs(schedule: Schedule, rows: int, k: int) -> tuple[PassCost, ...]:
+    """The passes of a fit by this schedule over `rows` rows and k centres, if no phase ends early, and the one that labels."""
+    costs = [*_seeding(schedule, rows, k)]
     for kind in dict.fromkeys(schedule.kinds):
         times = schedule.kinds.count(kind)
-        looked = min(rows, schedule.sample_rows * k) if kind == SAMPLE else rows
+        rows_compared = min(rows, schedule.sample_rows * k) if kind == SAMPLE else rows
         centres = {EXACT: k, SAMPLE: k, COARSE: cells_for(k) + 4 * schedule.neighbours}.get(kind, schedule.neighbours)
-        found.append(Pass(kind, looked, min(k, centres) if kind != COARSE else centres, times))
-    return (*found, Pass("labels", rows, k))
+        costs.append(PassCost(kind, rows_compared, min(k, centres) if kind != COARSE else centres, times))
+    return (*costs, PassCost("labels", rows, k))
 
 
-def _seeding(schedule: Schedule, rows: int, k: int) -> list[Pass]:
-    """Greedy k-means++ compares every row that it looks at with 2 + ln k candidates per seed; a step multiplies rows and centres
+def _seeding(schedule: Schedule, rows: int, k: int) -> list[PassCost]:
+    """Greedy k-means++ compares every sampled row with 2 + ln k candidates per seed; a step multiplies rows and centres
     twice, to find the nearest and to add up."""
     if not schedule.cells:
-        return [Pass("seeds", min(rows, max(MIN_ROWS, ROWS_PER_SEED * k)), k * (2 + int(math.log(k))), spread=False)]
+        return [PassCost("seeds", min(rows, max(MIN_ROWS, ROWS_PER_SEED * k)), k * (2 + int(math.log(k))), spread=False)]
     cells, sample = cells_for(k), min(rows, schedule.seed_rows * k)
-    each = max(1, k // cells)
-    few = min(rows, ROWS_PER_SEED * cells)
+    per_cell = max(1, k // cells)
+    candidates = 2 + int(math.log(per_cell))   # of k-means++, per seed
+    rows_of_cells = min(rows, ROWS_PER_SEED * cells)
     return [
-        Pass("coarse cells", few, cells * (2 + int(math.log(cells)) + 2 * COARSE_STEPS), spread=False),
-        Pass("cell of each sampled row", sample, cells),
-        Pass("seeds", sample, each * ((2 + int(math.log(each))) * CELL_ROWS_PER_SEED // schedule.seed_rows + 2 * CELL_STEPS)),
+        PassCost("coarse cells", rows_of_cells, cells * (2 + int(math.log(cells)) + 2 * COARSE_STEPS), spread=False),
+        PassCost("cell of each sampled row", sample, cells),
+        PassCost("seeds", sample, per_cell * (candidates * CELL_ROWS_PER_SEED // schedule.seed_rows + 2 * CELL_STEPS)),
     ]
 
 
@@ -67,7 +69,7 @@ class Machines:
 
     nodes: int
     actors: int
-    """In all."""
+    """Actors on all nodes together."""
     rate: float
     """Floating-point operations a second of one actor, measured on centres of this shape."""
     memory: int | None = None
@@ -78,7 +80,7 @@ class Machines:
 class Costs:
     """What `passes` over rows of d values cost with k centres on `machines`."""
 
-    passes: tuple[Pass, ...]
+    passes: tuple[PassCost, ...]
     k: int
     d: int
     rows: int
@@ -86,7 +88,8 @@ class Costs:
 
     @property
     def flops(self) -> int:
-        return sum(one.flops(self.d) for one in self.passes)
+        """Floating-point operations of all passes."""
+        return sum(cost.flops(self.d) for cost in self.passes)
 
     @property
     def centres(self) -> int:
@@ -106,15 +109,15 @@ class Costs:
     @property
     def wire(self) -> int:
         """Bytes over the network, in all: each actor sends its int64 sums, each node gets the new centres."""
-        rounds = sum(one.times for one in self.passes if one.spread)
+        rounds = sum(cost.times for cost in self.passes if cost.spread)
         sums = self.machines.actors * self.k * (8 * self.d + 8)
         return 0 if self.machines.nodes == 1 else rounds * (sums + self.machines.nodes * self.centres)
 
     @property
     def seconds(self) -> float:
-        """At the measured rate, with nodes that send and receive at once at BANDWIDTH."""
-        alone = sum(one.flops(self.d) for one in self.passes if not one.spread) / self.machines.rate
-        together = sum(one.flops(self.d) for one in self.passes if one.spread) / (self.machines.rate * self.machines.actors)
+        """The time that it takes at the measured rate, with nodes that send and receive at once at BANDWIDTH."""
+        alone = sum(cost.flops(self.d) for cost in self.passes if not cost.spread) / self.machines.rate
+        together = sum(cost.flops(self.d) for cost in self.passes if cost.spread) / (self.machines.rate * self.machines.actors)
         return alone + together + self.wire / self.machines.nodes / BANDWIDTH
 
     def check(self) -> None:
@@ -135,6 +138,6 @@ class Costs:
         actors = int((limit - 2 * self.centres) // self.actor_memory)
         if actors >= 1:
             return f"start it with --workers {actors * self.machines.nodes}"
-        own = 8 * self.rows // self.machines.actors + ACTOR_BYTES
-        most = max(0, (limit - own) // ((ACTOR_CENTRES + 2) * 4 * self.d))
-        return f"one worker per node can hold classes.k={most:,}, or take nodes with more memory"
+        fixed_bytes = 8 * self.rows // self.machines.actors + ACTOR_BYTES
+        largest_k = max(0, (limit - fixed_bytes) // ((ACTOR_CENTRES + 2) * 4 * self.d))
+        return f"one worker per node can hold classes.k={largest_k:,}, or take nodes with more memory"

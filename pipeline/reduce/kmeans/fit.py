@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.reduce.kmeans.checkpoint import Checkpoint, State
-from pipeline.reduce.kmeans.fleet import CentresLost, Fleet, Look, Seeded, Seen
-from pipeline.reduce.kmeans.partition import Share
+from pipeline.reduce.kmeans.fleet import AssignmentStep, CentresLost, Fleet, FleetCentres, StepResult
+from pipeline.reduce.kmeans.partition import RowSample
 from pipeline.reduce.kmeans.schedule import COARSE, EXACT, SAMPLE, Schedule
 from pipeline.vectors import Floats
 
@@ -30,14 +30,15 @@ RESUMED = 3
 
 @dataclass(frozen=True)
 class Fitted(Generic[H]):
-    """Centres, and what the fit says about itself; the rows' exact assignment is with the fleet."""
+    """Centres and the record of their fit; the rows' exact assignment is with the fleet."""
 
     centres: H
     sizes: NDArray[np.int64]
     """i64[k], none below the schedule's `min_size`, none empty."""
     objective: float
     """Mean similarity of all rows to their centre."""
-    story: State
+    history: State
+    """Objective, changes and kinds of all passes."""
     converged: bool
     dropped: int
     """Clusters that stayed empty or too small."""
@@ -56,11 +57,11 @@ class Fit(Generic[H]):
     seed: int
     checkpoint: Checkpoint | None = None
     start: Floats | None = None
-    """f32[k, d], the driver's: taken instead of seeds."""
+    """f32[k, d], with the driver: centres to start from instead of seeds."""
 
     def run(self) -> Fitted[H]:
-        """Raises InputError where there is nothing to cluster, CentresLost where they are lost without a checkpoint or again and
-        again."""
+        """Fits. Raises InputError where there is nothing to cluster, and CentresLost where centres are lost without a checkpoint,
+        or more than RESUMED times."""
         if self.k < 1:
             raise InputError(f"the number of clusters must be at least 1, not {self.k}")
         if not self.fleet.rows:
@@ -74,96 +75,97 @@ class Fit(Generic[H]):
         raise AssertionError("count never ends")
 
     def _fitted(self) -> Fitted[H]:
-        state, now = self._begun()
+        state, centres = self._initial()
         while True:
-            look = self._next(state, now)
-            seen = self.fleet.look(look)
-            state = self._told(state, look, seen)
-            stop, empty = self._stops(state, seen)
+            step = self._next(state, centres)
+            result = self.fleet.run_step(step)
+            state = self._recorded(state, step, result)
+            stop, empty = self._convergence(state, result)
             at = state.position - 1
             closing = at == len(self.schedule.kinds) - 1
-            again = self.schedule.closing and closing and empty > 0 and state.extra < EXTRA
-            if self.schedule.closing and ((closing and not again) or (stop and look.kind == EXACT)):
-                return self._finished(look, seen, state, converged=stop)
-            now, moved = self._moved(look, seen, state, self.schedule.beyond(at, stop))
+            repairing = self.schedule.closing and closing and empty > 0 and state.extra < EXTRA
+            if self.schedule.closing and ((closing and not repairing) or (stop and step.kind == EXACT)):
+                return self._finished(step, result, state, converged=stop)
+            centres, moved = self._updated(step, result, state, self.schedule.beyond(at, stop))
             if not self.schedule.closing and closing:
-                return Fitted(now.centres, seen.counts, seen.objective, moved, stop, 0, self._reason(look, 0, 0))
-            if again and not moved.refilled[-1]:
-                return self._finished(look, seen, state, converged=False)
-            if again:
+                return Fitted(centres.handle, result.counts, result.objective, moved, stop, 0, self._reason(step, 0, 0))
+            if repairing and not moved.refilled[-1]:
+                return self._finished(step, result, state, converged=False)
+            if repairing:
                 moved = replace(moved, position=at, extra=state.extra + 1)
             elif stop:
-                moved = replace(moved, position=self.schedule.after(at))
+                moved = replace(moved, position=self.schedule.next_phase(at))
             state = moved
-            self._save(state, now)
+            self._save(state, centres)
 
-    def _begun(self) -> tuple[State, Seeded[H]]:
+    def _initial(self) -> tuple[State, FleetCentres[H]]:
         state = None if self.checkpoint is None else self.checkpoint.latest()
         if self.checkpoint is not None and state is not None:
             return state, self.fleet.restore(self.checkpoint, state.turns)
         state = State()
-        now = self.fleet.seeded(self.k, self.schedule, self.seed) if self.start is None else self.fleet.placed(self.start)
-        self._save(state, now)
-        return state, now
+        centres = self.fleet.seeded(self.k, self.schedule, self.seed) if self.start is None else self.fleet.placed(self.start)
+        self._save(state, centres)
+        return state, centres
 
-    def _save(self, state: State, now: Seeded[H]) -> None:
+    def _save(self, state: State, centres: FleetCentres[H]) -> None:
         if self.checkpoint is not None:
-            self.fleet.save(self.checkpoint, state.turns, now)
+            self.fleet.save(self.checkpoint, state.turns, centres)
             self.checkpoint.commit(state)
 
-    def _next(self, state: State, now: Seeded[H]) -> Look[H]:
+    def _next(self, state: State, centres: FleetCentres[H]) -> AssignmentStep[H]:
         kind = self.schedule.kinds[state.position]
-        look = Look(state.turns, kind, now.centres, now.k, self._share(kind), neighbours=self.schedule.neighbours)
+        step = AssignmentStep(state.turns, kind, centres.handle, centres.k, self._sample(kind), neighbours=self.schedule.neighbours)
         if kind == COARSE:
-            cells = self.fleet.coarse(now.k, self.seed)
-            return replace(look, cells=cells, neighbours=4 * self.schedule.neighbours)
-        return look
+            cells = self.fleet.coarse(centres.k, self.seed)
+            return replace(step, cells=cells, neighbours=4 * self.schedule.neighbours)
+        return step
 
-    def _share(self, kind: str) -> Share:
+    def _sample(self, kind: str) -> RowSample:
         part = self.schedule.sample_rows * self.k / self.fleet.rows if kind == SAMPLE else 1.0
-        return Share(self.seed, part)
+        return RowSample(self.seed, part)
 
-    def _told(self, state: State, look: Look[H], seen: Seen) -> State:
+    def _recorded(self, state: State, step: AssignmentStep[H], result: StepResult) -> State:
         return replace(
-            state, position=state.position + 1, turns=state.turns + 1, objective=(*state.objective, seen.objective),
-            changed=(*state.changed, seen.changed / max(1, seen.looked)), looked=(*state.looked, seen.looked),
-            kinds=(*state.kinds, look.kind),
+            state, position=state.position + 1, turns=state.turns + 1, objective=(*state.objective, result.objective),
+            changed=(*state.changed, result.changed / max(1, result.compared)), looked=(*state.looked, result.compared),
+            kinds=(*state.kinds, step.kind),
         )
 
-    def _stops(self, state: State, seen: Seen) -> tuple[bool, int]:
-        """Whether this phase is over, and how many clusters are empty. A pass is compared with one over the same rows."""
-        empty = int((seen.counts == 0).sum())
+    def _convergence(self, state: State, result: StepResult) -> tuple[bool, int]:
+        """Whether this phase has converged, and how many clusters are empty. A pass is compared with one over the same rows."""
+        empty = int((result.counts == 0).sum())
         if empty or state.turns < 2 or (SAMPLE in state.kinds[-2:] and state.kinds[-2] != state.kinds[-1]):
             return False, empty
         gain = state.objective[-1] - state.objective[-2]
         return gain <= self.schedule.tolerance * abs(state.objective[-1]) or state.changed[-1] <= self.schedule.changed, empty
 
-    def _moved(self, look: Look[H], seen: Seen, state: State, beyond: float) -> tuple[Seeded[H], State]:
-        empty = np.flatnonzero(seen.counts == 0)[:REPAIRS]
-        rows = self.fleet.farthest(look, len(empty)).vectors if len(empty) else None
+    def _updated(self, step: AssignmentStep[H], result: StepResult, state: State, beyond: float) -> tuple[FleetCentres[H], State]:
+        empty = np.flatnonzero(result.counts == 0)[:REPAIRS]
+        rows = self.fleet.farthest(step, len(empty)).vectors if len(empty) else None
         filled = 0 if rows is None else len(rows)
-        centres = self.fleet.moved(look, empty[:filled], rows, beyond)
-        return Seeded(centres, look.k), replace(state, refilled=(*state.refilled, filled))
+        updated = self.fleet.updated(step, empty[:filled], rows, beyond)
+        return FleetCentres(updated, step.k), replace(state, refilled=(*state.refilled, filled))
 
-    def _finished(self, look: Look[H], seen: Seen, state: State, *, converged: bool) -> Fitted[H]:
-        keep = seen.counts >= max(1, self.schedule.min_size)
-        keep[np.argmax(seen.counts)] = True
+    def _finished(self, step: AssignmentStep[H], result: StepResult, state: State, *, converged: bool) -> Fitted[H]:
+        keep = result.counts >= max(1, self.schedule.min_size)
+        keep[np.argmax(result.counts)] = True
         dropped = int((~keep).sum())
         if dropped:
-            centres = self.fleet.without(look.centres, keep)
-            look = Look(look.turn + 1, EXACT, centres, int(keep.sum()), look.share, keep=keep)
-            emptied = int((seen.counts == 0).sum())
-            seen = self.fleet.look(look)
-        return Fitted(look.centres, seen.counts, seen.objective, state, converged, dropped,
-                      self._reason(look, dropped, emptied if dropped else 0))
+            centres = self.fleet.without(step.centres, keep)
+            step = AssignmentStep(step.turn + 1, EXACT, centres, int(keep.sum()), step.sample, keep=keep)
+            emptied = int((result.counts == 0).sum())
+            result = self.fleet.run_step(step)
+        return Fitted(step.centres, result.counts, result.objective, state, converged, dropped,
+                      self._reason(step, dropped, emptied if dropped else 0))
 
-    def _reason(self, look: Look[H], dropped: int, emptied: int) -> str | None:
-        said = []
-        if look.k + dropped < self.k:
-            found = look.k + dropped
-            said.append(f"asked for {self.k} clusters, but the {self.fleet.rows} rows have only {found} different directions")
+    def _reason(self, step: AssignmentStep[H], dropped: int, emptied: int) -> str | None:
+        reasons = []
+        if step.k + dropped < self.k:
+            directions = step.k + dropped
+            reasons.append(f"asked for {self.k} clusters, but the {self.fleet.rows} rows "
+                           f"have only {directions} different directions")
         if emptied:
-            said.append(f"{emptied} clusters stayed empty")
+            reasons.append(f"{emptied} clusters stayed empty")
         if dropped > emptied:
-            said.append(f"{dropped - emptied} clusters had fewer than {self.schedule.min_size} rows")
-        return "; ".join(said) or None
+            reasons.append(f"{dropped - emptied} clusters had fewer than {self.schedule.min_size} rows")
+        return "; ".join(reasons) or None

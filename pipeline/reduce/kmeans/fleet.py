@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from pipeline.errors import ShardmillError
 from pipeline.reduce.kmeans import partition as passes
 from pipeline.reduce.kmeans import seeding
-from pipeline.reduce.kmeans.checkpoint import Checkpoint
+from pipeline.reduce.kmeans.checkpoint import Checkpoint, read_centres, write_centres, write_matrix
 from pipeline.reduce.kmeans.owner import Owner, slices
-from pipeline.reduce.kmeans.partition import Assigner, Far, Partition, Share
+from pipeline.reduce.kmeans.partition import Assigner, FarthestRows, Partition, RowSample
 from pipeline.reduce.kmeans.schedule import COARSE, NEAR, Schedule
-from pipeline.reduce.kmeans.seeding import Slice, Where
+from pipeline.reduce.kmeans.seeding import Slice, StoreFolder
 from pipeline.reduce.kmeans.sums import OBJECTIVE_SCALE, Sums
 from pipeline.search.nearest import Centres, kernel, nearest
 from pipeline.store.store import Store
 from pipeline.vectors import Bools, Floats, Ids, Ints, unit
 from pipeline.work import beat
 
-Other = TypeVar("Other")
+Handle = TypeVar("Handle")
 H = TypeVar("H")
 """A handle to centres f32[k, d]: the array itself, or a reference to it."""
 
@@ -40,52 +40,57 @@ class CentresLost(ShardmillError):
 
 
 @dataclass(frozen=True)
-class Look(Generic[H]):
-    """One pass to be made: which rows look at which centres."""
+class AssignmentStep(Generic[H]):
+    """The assignment step of one pass: which rows are compared with which centres."""
 
     turn: int
     kind: str
     centres: H
     k: int
-    share: Share
+    sample: RowSample
     cells: H | None = None
-    """Of a coarse pass: the coarse centres."""
+    """A handle to the coarse centres f32[cells, d], in a coarse pass."""
     neighbours: int = 0
-    """Of a pass that is not exact: centres listed for each cell or centre."""
+    """Centres listed for each cell or centre, in a pass that is not exact."""
     keep: Bools | None = None
-    """Of the pass after clusters were dropped: bool [k before]."""
+    """bool[k before]: the clusters that stay, in the pass after others were dropped."""
 
-    def at(self, centres: Other, cells: Other | None) -> "Look[Other]":
-        """The same pass with other handles to its centres."""
-        return Look(self.turn, self.kind, centres, self.k, self.share, cells, self.neighbours, self.keep)
+    def with_handles(self, centres: Handle, cells: Handle | None) -> "AssignmentStep[Handle]":
+        """The same step with other handles to its centres."""
+        return AssignmentStep(self.turn, self.kind, centres, self.k, self.sample, cells, self.neighbours, self.keep)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a pass found."""
+class StepResult:
+    """What an assignment step counted."""
 
     counts: Ints
     """i64[k]: rows of each centre."""
     similarity: int
-    """Summed, in units of 1 / OBJECTIVE_SCALE."""
+    """The cosines of the rows to their centres, summed, in units of 1 / OBJECTIVE_SCALE."""
     changed: int
-    looked: int
+    """Rows that got another centre."""
+    compared: int
+    """Rows compared."""
 
     @property
     def objective(self) -> float:
-        return self.similarity / OBJECTIVE_SCALE / max(1, self.looked)
+        """Mean cosine of the rows compared to their centre."""
+        return self.similarity / OBJECTIVE_SCALE / max(1, self.compared)
 
 
 @dataclass(frozen=True)
-class Seeded(Generic[H]):
-    centres: H
+class FleetCentres(Generic[H]):
+    """Centres where the fleet can use them."""
+
+    handle: H
     k: int
     """May be lower than asked for."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The centres that a pass which is not exact looks at."""
+    """The centres that a pass which is not exact compares."""
 
     lists: Ids
     """i32[cells, m] or i32[k, m]: the nearest of the centres to each cell or centre."""
@@ -97,39 +102,39 @@ class Fleet(ABC, Generic[H]):
     """Partitions and owners. Every method is a whole round over all of them; where they are changes no bit."""
 
     rows: int
-    """Of all partitions."""
+    """Rows of all partitions."""
     dimension: int
     """Values of each row; 0 where there are no rows."""
     parts: int
-    """Partitions."""
+    """Number of partitions."""
     owners: int
-    """Slices of the centres, at most."""
-    scratch: Where | None = None
+    """Number of slices of the centres, at most."""
+    scratch: StoreFolder | None = None
     """Where sampled rows are written for whoever seeds their cells; None: they stay in memory."""
 
-    # --- the primitives. Handles among `given` arrive as what they refer to.
+    # --- the primitives. Handles among `arguments` arrive as what they refer to.
 
     @abstractmethod
-    def each(self, function: Callable[..., Any], *given: Any, items: Sequence[Any] | None = None) -> list[Any]:
-        """Handles to function(partition, *given) of each partition; with `items`, to function(partition, item, *given) of each
-        item, by whichever partition."""
+    def each_partition(self, function: Callable[..., Any], *arguments: Any, items: Sequence[Any] | None = None) -> list[Any]:
+        """Handles to function(partition, *arguments) of each partition; with `items`, to function(partition, item, *arguments)
+        of each item, by whichever partition."""
 
     @abstractmethod
-    def owned(self, function: Callable[..., Any], *given: Any) -> list[Any]:
-        """Handles to function(owner, *given) of each owner of the last pass."""
+    def each_owner(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """Handles to function(owner, *arguments) of each owner of the last pass."""
 
     @abstractmethod
-    def alone(self, function: Callable[..., Any], *given: Any, outputs: int = 1) -> Any:
-        """A handle to function(*given), or one for each of its outputs."""
+    def alone(self, function: Callable[..., Any], *arguments: Any, outputs: int = 1) -> Any:
+        """A handle to function(*arguments), or one for each of its outputs."""
 
     @abstractmethod
     def value(self, handle: Any) -> Any:
         """What a handle refers to, brought here."""
 
     @abstractmethod
-    def reduced(self, look: Look[H], bounds: Sequence[Slice], function: Callable[..., Any], *given: Any) -> list[Any]:
-        """function(partition, *given, bounds) of each partition gives a fact and the sums of each slice; these go to the owners of
-        the slices, who begin anew with this look. The facts, by partition."""
+    def reduced(self, step: AssignmentStep[H], bounds: Sequence[Slice], function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """function(partition, *arguments, bounds) of each partition gives a fact and the sums of each slice of the centres. The
+        sums go to the owners of the slices, who start anew with this step; returned are the facts, by partition."""
 
     def packed(self, centres: H) -> Any:
         """A handle to centres as partitions look at them; packed once, where all are in one process."""
@@ -137,108 +142,110 @@ class Fleet(ABC, Generic[H]):
 
     # --- seeds
 
-    def placed(self, centres: Floats) -> Seeded[H]:
-        """Centres of the driver's f32[k, d], at length 1, where the fleet can use them."""
-        return Seeded(self.alone(unit, centres), len(centres))
+    def placed(self, centres: Floats) -> FleetCentres[H]:
+        """The driver's centres f32[k, d], brought to length 1 and to the fleet."""
+        return FleetCentres(self.alone(unit, centres), len(centres))
 
-    def seeded(self, k: int, schedule: Schedule, seed: int) -> Seeded[H]:
-        """k-means++ seeds of a sample of the rows: of all of it, or cell by cell."""
-        share = Share(seed, max(seeding.MIN_ROWS, schedule.seed_rows * k) / max(1, self.rows))
+    def seeded(self, k: int, schedule: Schedule, seed: int) -> FleetCentres[H]:
+        """k-means++ seeds from a sample of the rows: of all of it, or cell by cell."""
+        sample = RowSample(seed, max(seeding.MIN_ROWS, schedule.seed_rows * k) / max(1, self.rows))
         if not schedule.cells:
-            centres, count = self.alone(seeding.plain_seeds, k, seed, *self.each(Partition.sample, share), outputs=2)
-            return Seeded(centres, self.value(count))
-        written = self.each(seeding.write_cells, self.scratch, share, self.coarse(k, seed))
+            centres, count = self.alone(seeding.plain_seeds, k, seed, *self.each_partition(Partition.sample, sample), outputs=2)
+            return FleetCentres(centres, self.value(count))
+        written = self.each_partition(seeding.write_cells, self.scratch, sample, self.coarse(k, seed))
         parts = [part for handle in written for part in self.value(handle)]
-        many = seeding.allotted(sum((part.sizes for part in parts), np.zeros(1, np.int64)), k)
-        runs = seeding.cell_runs(many, 4 * self.parts)
-        pieces = self.each(seeding.seeds_of_cells, self.scratch, [part.rows for part in parts], seed, items=runs)
+        seeds_per_cell = seeding.allotted_seeds(sum((part.sizes for part in parts), np.zeros(1, np.int64)), k)
+        runs = seeding.cell_runs(seeds_per_cell, 4 * self.parts)
+        pieces = self.each_partition(seeding.seeds_of_cells, self.scratch, [part.rows for part in parts], seed, items=runs)
         if self.scratch is not None:
             self.scratch[0].remove(self.scratch[1])
-        return Seeded(self.alone(joined, *pieces), int(many.sum()))
+        return FleetCentres(self.alone(concatenated, *pieces), int(seeds_per_cell.sum()))
 
     def coarse(self, k: int, seed: int) -> H:
-        """The coarse centres that `seeded` uses; the same ones for the same arguments."""
+        """A handle to the coarse centres f32[cells, d] that `seeded` uses; the same ones for the same arguments."""
         cells = seeding.cells_for(k)
-        share = Share(seed, max(seeding.ROWS_PER_SEED * cells, 1) / max(1, self.rows))
-        centres: H = self.alone(seeding.coarse_centres, cells, seed, *self.each(Partition.sample, share))
+        sample = RowSample(seed, max(seeding.ROWS_PER_SEED * cells, 1) / max(1, self.rows))
+        centres: H = self.alone(seeding.coarse_centres, cells, seed, *self.each_partition(Partition.sample, sample))
         return centres
 
     # --- passes
 
-    def look(self, look: Look[H]) -> Seen:
-        """Gives the rows of the look's share their centre, and the owners what they add up to."""
-        bounds = slices(look.k, self.owners)
-        facts = self.reduced(look, bounds, assign, look.at(None, None), self.packed(look.centres), self._candidates(look))
-        counted = [self.value(handle) for handle in self.owned(Owner.counted, self.parts)]
-        return Seen(np.concatenate([counts for counts, _ in counted]), sum(total for _, total in counted),
-                    sum(changed for changed, _ in facts), sum(looked for _, looked in facts))
+    def run_step(self, step: AssignmentStep[H]) -> StepResult:
+        """Assigns each row of the step's sample to its centre, and gives the owners the sums of the rows."""
+        bounds = slices(step.k, self.owners)
+        facts = self.reduced(step, bounds, assign, step.with_handles(None, None), self.packed(step.centres), self._candidates(step))
+        counted = [self.value(handle) for handle in self.each_owner(Owner.counted, self.parts)]
+        return StepResult(np.concatenate([counts for counts, _ in counted]), sum(total for _, total in counted),
+                    sum(changed for changed, _ in facts), sum(compared for _, compared in facts))
 
-    def _candidates(self, look: Look[H]) -> Any:
+    def _candidates(self, step: AssignmentStep[H]) -> Any:
         """A handle to the `Candidates` of a pass that is not exact, found a slice by each partition; None for one that is."""
-        if look.kind not in (COARSE, NEAR) or look.keep is not None:
+        if step.kind not in (COARSE, NEAR) or step.keep is not None:
             return None
-        of, many = (look.cells, seeding.cells_for(look.k)) if look.kind == COARSE else (look.centres, look.k)
-        m = min(look.neighbours, look.k)
-        pieces = self.each(neighbours, of, self.packed(look.centres), m, items=slices(many, self.parts))
-        return self.alone(candidates, look.cells, *pieces)
+        queries, count = (step.cells, seeding.cells_for(step.k)) if step.kind == COARSE else (step.centres, step.k)
+        width = min(step.neighbours, step.k)
+        pieces = self.each_partition(nearest_lists, queries, self.packed(step.centres), width, items=slices(count, self.parts))
+        return self.alone(candidates, step.cells, *pieces)
 
-    def farthest(self, look: Look[H], m: int) -> Far:
-        """The m rows least like their centre after this look."""
-        return Far.joined([self.value(far) for far in self.each(Partition.farthest, look.centres, m, look.share)]).first(m)
+    def farthest(self, step: AssignmentStep[H], m: int) -> FarthestRows:
+        """The m rows least like their centre after this step."""
+        parts = self.each_partition(Partition.farthest, step.centres, m, step.sample)
+        return FarthestRows.joined([self.value(part) for part in parts]).first(m)
 
-    def moved(self, look: Look[H], ids: Ints, rows: Floats | None, beyond: float = 0.0) -> H:
-        """The next centres: means, overshot by `beyond` (see `sums.overshot`), and these rows as those of `ids`."""
-        centres: H = self.alone(joined, *self.owned(Owner.moved, ids, rows, beyond))
+    def updated(self, step: AssignmentStep[H], ids: Ints, rows: Floats | None, beyond: float = 0.0) -> H:
+        """The update step, a handle to f32[k, d]: the next centres are the means, over-relaxed by `beyond` (see
+        `sums.over_relaxed`), and those of `ids` i64[e] are these rows f32[e, d]."""
+        centres: H = self.alone(concatenated, *self.each_owner(Owner.updated, ids, rows, beyond))
         return centres
 
     def without(self, centres: H, keep: Bools) -> H:
-        """The centres of `keep` (bool [k]) alone."""
-        rest: H = self.alone(selected, centres, keep)
-        return rest
+        """A handle to the centres of `keep` (bool[k]) alone."""
+        kept: H = self.alone(selected, centres, keep)
+        return kept
 
     # --- files
 
-    def save(self, checkpoint: Checkpoint, turn: int, now: Seeded[H]) -> None:
+    def save(self, checkpoint: Checkpoint, turn: int, centres: FleetCentres[H]) -> None:
         """Writes the centres, and the assignment where there was a pass."""
-        written = [self.alone(write_slice, checkpoint, turn, part, now.centres) for part in slices(now.k, self.owners)]
-        for handle in [*written, *self.each(save_assignment, checkpoint, turn)]:
+        written = [self.alone(write_centres, checkpoint, turn, part, centres.handle) for part in slices(centres.k, self.owners)]
+        for handle in [*written, *self.each_partition(save_assignment, checkpoint, turn)]:
             self.value(handle)
 
-    def restore(self, checkpoint: Checkpoint, turn: int) -> Seeded[H]:
+    def restore(self, checkpoint: Checkpoint, turn: int) -> FleetCentres[H]:
         """The centres, and the partitions' assignments, as they were saved."""
-        centres, k = self.alone(joined_slices, checkpoint, turn, outputs=2)
-        for handle in self.each(restore_assignment, checkpoint, turn):
+        centres, k = self.alone(read_centres, checkpoint, turn, outputs=2)
+        for handle in self.each_partition(restore_assignment, checkpoint, turn):
             self.value(handle)
-        return Seeded(centres, self.value(k))
+        return FleetCentres(centres, self.value(k))
 
     def write(self, centres: H, store: Store, path: str) -> None:
-        """As one .npy file, f32[k, d]."""
+        """Writes the centres as one .npy file, f32[k, d]."""
         self.value(self.alone(write_matrix, centres, store, path))
 
 
 # --- what a partition does
 
 
-def neighbours(_: Partition, part: Slice, of: Floats, centres: Centres | Floats, m: int) -> Ids:
-    """i32[rows of the slice, m]: the centres nearest to each of these rows of `of`."""
+def nearest_lists(_: Partition, part: Slice, queries: Floats, centres: Centres | Floats, m: int) -> Ids:
+    """i32[rows of the slice, m]: the centres nearest to each row of this slice of `queries` f32[n, d]."""
     ready, lists = _ready(centres), []
     for start in range(*part, BEAT_ROWS):
-        lists.append(nearest(of[start : min(start + BEAT_ROWS, part[1])], ready, m)[0])
+        lists.append(nearest(queries[start : min(start + BEAT_ROWS, part[1])], ready, m)[0])
         beat()
     return np.concatenate(lists)
 
 
 def assign(
-    one: Partition, look: Look[None], centres: Centres | Floats, near: Candidates | None, bounds: Sequence[Slice]
+    partition: Partition, step: AssignmentStep[None], centres: Centres | Floats, near: Candidates | None, bounds: Sequence[Slice]
 ) -> tuple[Any, ...]:
-    """(rows that changed their centre, rows looked at), and the sums of each slice of the centres."""
-    sums, changed, looked = one.assign(_assigner(look, _ready(centres), near), look.k, look.share)
-    return (changed, looked), *(sums.slice(*part) for part in bounds)
+    """(rows that changed their centre, rows compared), and then the `Sums` of each slice of the centres."""
+    sums, changed, compared = partition.assign(_assigner(step, _ready(centres), near), step.k, step.sample)
+    return (changed, compared), *(sums.slice(*part) for part in bounds)
 
 
-def _assigner(look: Look[None], centres: Centres, near: Candidates | None) -> Assigner:
-    if look.keep is not None:
-        return passes.remaining(centres, look.keep)
+def _assigner(step: AssignmentStep[None], centres: Centres, near: Candidates | None) -> Assigner:
+    if step.keep is not None:
+        return passes.remaining(centres, step.keep)
     if near is None:
         return passes.exact(centres)
     return passes.near(centres, near.lists) if near.cells is None else passes.coarse(centres, kernel()(near.cells), near.lists)
@@ -248,48 +255,37 @@ def _ready(centres: Centres | Floats) -> Centres:
     return kernel()(centres) if isinstance(centres, np.ndarray) else centres
 
 
-def sums_again(one: Partition, k: int, share: Share, part: Slice) -> Sums:
-    """Those of the last pass, of one slice of the centres."""
-    return one.sums(k, share).slice(*part)
+def sums_again(partition: Partition, k: int, sample: RowSample, part: Slice) -> Sums:
+    """The sums of the last pass once more, for one slice of the centres."""
+    return partition.sums(k, sample).slice(*part)
 
 
-def save_assignment(one: Partition, checkpoint: Checkpoint, turn: int) -> None:
-    if one.assignment is not None:
-        for block, some in zip(one.blocks, np.split(one.assignment, one.ends[:-1]), strict=True):
-            checkpoint.write_assignment(turn, block.name, some)
+def save_assignment(partition: Partition, checkpoint: Checkpoint, turn: int) -> None:
+    """Writes the assignment of each block; nothing before the first pass."""
+    if partition.assignment is not None:
+        for block, part in zip(partition.blocks, np.split(partition.assignment, partition.ends[:-1]), strict=True):
+            checkpoint.write_assignment(turn, block.name, part)
 
 
-def restore_assignment(one: Partition, checkpoint: Checkpoint, turn: int) -> None:
-    """As saved; that of a fit before its first pass is none."""
-    parts = [checkpoint.read_assignment(turn, block.name) for block in one.blocks] if turn else []
-    one.assignment = np.concatenate(parts) if parts else None
+def restore_assignment(partition: Partition, checkpoint: Checkpoint, turn: int) -> None:
+    """Gives the partition the assignment that was saved; before the first pass there was none."""
+    parts = [checkpoint.read_assignment(turn, block.name) for block in partition.blocks] if turn else []
+    partition.assignment = np.concatenate(parts) if parts else None
 
 
 # --- what is done alone
 
 
 def candidates(cells: Floats | None, *pieces: Ids) -> Candidates:
+    """The lists of all slices, i32[n, m] each, with the cells that they are of."""
     return Candidates(np.concatenate(pieces), cells)
 
 
-def joined(*pieces: NDArray[Any]) -> NDArray[Any]:
+def concatenated(*pieces: NDArray[Any]) -> NDArray[Any]:
+    """The pieces one after another, along their first axis."""
     return np.concatenate(pieces)
 
 
-def joined_slices(checkpoint: Checkpoint, turn: int) -> tuple[Floats, int]:
-    centres = checkpoint.centres(turn)
-    return centres, len(centres)
-
-
 def selected(centres: Floats, keep: Bools) -> Floats:
+    """The centres f32[k', d] at bool[k]."""
     return centres[keep]
-
-
-def write_slice(checkpoint: Checkpoint, turn: int, part: Slice, centres: Floats) -> None:
-    checkpoint.write_slice(turn, part[0], centres[slice(*part)])
-
-
-def write_matrix(centres: Floats, store: Store, path: str) -> None:
-    """As .npy, without a copy in memory."""
-    with store.create(path) as file:
-        np.save(file, centres, allow_pickle=False)

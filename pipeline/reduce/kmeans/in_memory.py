@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.reduce.kmeans.fit import Fit, Fitted
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
-from pipeline.reduce.kmeans.partition import Rows
+from pipeline.reduce.kmeans.partition import ArrayBlock
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.vectors import Floats
 
@@ -41,7 +41,7 @@ class Clustering:
 def fit(
     x: NDArray[np.floating], k: int, *, seed: int, iterations: int = 25, tolerance: float = 1e-4
 ) -> Clustering:
-    """k clusters of the rows of x (float16, 32 or 64, [n, d], none zero; lengths do not matter), seeded by k-means++.
+    """k clusters of the rows of x (f16, f32 or f64, [n, d], none zero; lengths do not matter), seeded by k-means++.
 
     Where x has fewer than k different directions, k is lowered to their number and `reason` says so.
     Raises InputError without usable rows.
@@ -50,13 +50,14 @@ def fit(
 
 
 def scheduled(x: NDArray[np.floating], k: int, schedule: Schedule, *, seed: int, threads: int = 1) -> Clustering:
-    """The same by any schedule, on so many threads; their number changes no bit."""
-    fleet = LocalFleet.of([Rows(part) for part in np.array_split(x, threads)], partitions=threads, threads=threads)
+    """k clusters of the rows of x as `fit` makes them, by any schedule, on so many threads; their number changes no bit."""
+    fleet = LocalFleet.of([ArrayBlock(part) for part in np.array_split(x, threads)], partitions=threads, threads=threads)
     return clustering_of(fleet, Fit(fleet, schedule, k, seed).run())
 
 
-def clustering_of(fleet: LocalFleet, found: Fitted[Floats]) -> Clustering:
-    similarity = [values.astype(np.float32) for one in fleet.partitions for _, _, values in one.similarity(found.centres)]
-    story = found.story
-    return Clustering(found.centres, fleet.assignment(), np.concatenate(similarity), found.sizes,
-               story.objective, story.refilled, found.converged, found.reason)
+def clustering_of(fleet: LocalFleet, fitted: Fitted[Floats]) -> Clustering:
+    """The arrays of a fit on a fleet in this process."""
+    parts = [partition.similarity(fitted.centres) for partition in fleet.partitions]
+    similarity = np.concatenate([values.astype(np.float32) for part in parts for _, _, values in part])
+    return Clustering(fitted.centres, fleet.assignment(), similarity, fitted.sizes,
+                      fitted.history.objective, fitted.history.refilled, fitted.converged, fitted.reason)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline.reduce.kmeans.fleet import Fleet, Look
+from pipeline.reduce.kmeans.fleet import AssignmentStep, Fleet
 from pipeline.reduce.kmeans.owner import Owner, slices
 from pipeline.reduce.kmeans.partition import Block, Partition
 from pipeline.reduce.kmeans.seeding import Slice
@@ -33,46 +33,55 @@ class LocalFleet(Fleet[Floats]):
 
     def __post_init__(self) -> None:
         self.parts = len(self.partitions)
-        self.rows = sum(len(one) for one in self.partitions)
+        self.rows = sum(len(partition) for partition in self.partitions)
         self.dimension = self.partitions[0].dimension if self.partitions else 0
 
     @classmethod
     def of(cls, blocks: Sequence[Block], *, partitions: int = 1, owners: int = 1, threads: int = 1) -> "LocalFleet":
-        made: list[Partition] = []
+        """The fleet whose partitions hold these blocks, in order: as many partitions as asked for, or as there are blocks."""
+        parts: list[Partition] = []
         for run in runs(blocks, partitions):
-            made.append(Partition(run, sum(len(one) for one in made)))
-        return cls(made, owners, threads)
+            parts.append(Partition(run, sum(len(part) for part in parts)))
+        return cls(parts, owners, threads)
 
-    def each(self, function: Callable[..., Any], *given: Any, items: Sequence[Any] | None = None) -> list[Any]:
+    def each_partition(self, function: Callable[..., Any], *arguments: Any, items: Sequence[Any] | None = None) -> list[Any]:
+        """See `Fleet`."""
         if items is None:
-            return self._map(lambda one: function(one, *given), self.partitions)
-        return self._map(lambda at: function(self.partitions[at % self.parts], items[at], *given), range(len(items)))
+            return self._map(lambda partition: function(partition, *arguments), self.partitions)
+        return self._map(lambda at: function(self.partitions[at % self.parts], items[at], *arguments), range(len(items)))
 
-    def owned(self, function: Callable[..., Any], *given: Any) -> list[Any]:
-        return [function(owner, *given) for owner in self._slices]
+    def each_owner(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """See `Fleet`."""
+        return [function(owner, *arguments) for owner in self._slices]
 
-    def alone(self, function: Callable[..., Any], *given: Any, outputs: int = 1) -> Any:
-        return self._map(lambda _: function(*given), [None])[0]
+    def alone(self, function: Callable[..., Any], *arguments: Any, outputs: int = 1) -> Any:
+        """See `Fleet`."""
+        return self._map(lambda _: function(*arguments), [None])[0]
 
     def value(self, handle: Any) -> Any:
+        """See `Fleet`."""
         return handle
 
-    def reduced(self, look: Look[Floats], bounds: Sequence[Slice], function: Callable[..., Any], *given: Any) -> list[Any]:
+    def reduced(
+        self, step: AssignmentStep[Floats], bounds: Sequence[Slice], function: Callable[..., Any], *arguments: Any
+    ) -> list[Any]:
+        """See `Fleet`."""
         self._slices = [Owner(*part) for part in bounds]
         for owner in self._slices:
-            owner.begin(look.turn, look.centres)
-        answers = self.each(function, *given, bounds)
+            owner.begin(step.turn, step.centres)
+        answers = self.each_partition(function, *arguments, bounds)
         for number, (_, *sums) in enumerate(answers):
-            for owner, some in zip(self._slices, sums, strict=True):
-                owner.add(look.turn, number, some)
+            for owner, part_sums in zip(self._slices, sums, strict=True):
+                owner.add(step.turn, number, part_sums)
         return [fact for fact, *_ in answers]
 
     def packed(self, centres: Floats) -> Centres:
+        """See `Fleet`."""
         return kernel()(centres)
 
     def assignment(self) -> Ids:
         """i32[n]: the centre of each row, over all partitions."""
-        return np.concatenate([one.assignment for one in self.partitions if one.assignment is not None])
+        return np.concatenate([partition.assignment for partition in self.partitions if partition.assignment is not None])
 
     def _map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         if self.threads == 1:
@@ -84,5 +93,5 @@ class LocalFleet(Fleet[Floats]):
 
 
 def runs(blocks: Sequence[Block], parts: int) -> list[Sequence[Block]]:
-    """Consecutive blocks, as many runs as asked for or as there are blocks."""
+    """Runs of consecutive blocks: as many as asked for, or as there are blocks."""
     return [blocks[start:stop] for start, stop in slices(len(blocks), parts)] if blocks else []

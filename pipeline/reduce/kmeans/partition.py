@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.draws import SAMPLE, drawn
 from pipeline.errors import InputError
@@ -13,75 +12,80 @@ from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.sums import Sums
 from pipeline.search.device_centres import Window
 from pipeline.search.nearest import Centres, assigned, assigned_near
-from pipeline.vectors import CACHED_ROWS, Floats, Matrix
+from pipeline.vectors import CACHED_ROWS, Bools, Doubles, Floats, Ids, Ints, Matrix
 from pipeline.work import beat
 
 WINDOW_BYTES = 32 << 20
-"""Of float32 rows in memory at a time."""
+"""Bytes of float32 rows in memory at a time."""
 
-Assigner = Callable[[Window, NDArray[np.int32]], NDArray[np.int32]]
-"""Unit rows f32[n, d] and the centre of each until now -> its centre."""
+Assigner = Callable[[Window, Ids], Ids]
+"""Unit rows f32[n, d] and the centre of each until now, i32[n] -> the centre of each, i32[n]."""
 
 
 class Block(Protocol):
-    """Some rows of one file. Its name is the same in every process and run."""
+    """Some rows of one file."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The same in every process and run."""
 
-    def open(self) -> tuple[Matrix, NDArray[np.int64] | None]:
-        """float16 or float32 [N, d], mapped or in memory, and which of its rows count (ascending; None: all)."""
+    def open(self) -> tuple[Matrix, Ints | None]:
+        """f16 or f32 [N, d], mapped or in memory, and which of its rows count, i64[n] (ascending; None: all)."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class ArrayBlock:
     """Rows in memory as a block."""
 
     matrix: Matrix
     name: str = "rows"
 
-    def open(self) -> tuple[Matrix, NDArray[np.int64] | None]:
+    def open(self) -> tuple[Matrix, Ints | None]:
+        """See `Block.open`."""
         return self.matrix, None
 
 
 @dataclass(frozen=True)
-class Share:
+class RowSample:
     """A seeded choice of rows: the same ones however the rows are parted."""
 
     seed: int
     part: float = 1.0
-    """Of all rows, expected. Those of a smaller part are among those of a larger one."""
+    """Expected share of all rows (0..1). The rows of a smaller part are among those of a larger one."""
 
-    def chosen(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of these row numbers that were drawn."""
+    def chosen(self, rows: Ints) -> Ints:
+        """Those of these row numbers i64[n] that are in the sample, in their order."""
         if self.part >= 1:
             return rows
         return rows[drawn(rows, self.seed, SAMPLE, self.part)]
 
 
 @dataclass(frozen=True)
-class Far:
-    """Rows far from their centre, the farthest first, no two alike."""
+class FarthestRows:
+    """Rows far from their centre, the farthest first, no two equal."""
 
-    similarity: NDArray[np.float64]
-    rows: NDArray[np.int64]
-    """Global row numbers."""
+    similarity: Doubles
+    """f64[m]: the cosine of each to its centre."""
+    rows: Ints
+    """i64[m]: global row numbers."""
     vectors: Floats
+    """f32[m, d], unit length."""
 
-    def first(self, m: int) -> "Far":
-        """The m farthest different ones."""
+    def first(self, m: int) -> "FarthestRows":
+        """The m farthest rows that differ."""
         chosen = first_different(self.similarity, self.rows, self.vectors, m)
-        return Far(self.similarity[chosen], self.rows[chosen], self.vectors[chosen])
+        return FarthestRows(self.similarity[chosen], self.rows[chosen], self.vectors[chosen])
 
     @staticmethod
-    def joined(parts: Sequence["Far"]) -> "Far":
-        return Far(
+    def joined(parts: Sequence["FarthestRows"]) -> "FarthestRows":
+        """The rows of all parts, one part after another: in no order until `first` is taken."""
+        return FarthestRows(
             np.concatenate([part.similarity for part in parts]), np.concatenate([part.rows for part in parts]),
             np.concatenate([part.vectors for part in parts]),
         )
 
 
-def first_different(values: NDArray[np.float64], ids: NDArray[np.int64], vectors: Floats, m: int) -> list[int]:
+def first_different(values: Doubles, ids: Ints, vectors: Floats, m: int) -> list[int]:
     """Positions of the m lowest values whose vectors differ, if not on their centre; equal values by the lower id."""
     chosen: dict[bytes, int] = {}
     for at in np.lexsort((ids, values)):
@@ -92,7 +96,7 @@ def first_different(values: NDArray[np.float64], ids: NDArray[np.int64], vectors
 
 
 ON_CENTRE = 1 - 1e-6
-"""Rows this similar to their centre are no use as another one."""
+"""Rows as similar to their centre as this are of no use as another one."""
 
 
 @dataclass
@@ -103,11 +107,11 @@ class Partition:
     first_row: int = 0
     """The global number of its first row."""
     window_bytes: int = WINDOW_BYTES
-    assignment: NDArray[np.int32] | None = None
+    assignment: Ids | None = None
     """i32[n]: null until the first pass."""
     accelerator: Accelerator | None = None
     """Where passes run, if not on the CPU: the partition's own, with centres that are there too."""
-    ends: NDArray[np.int64] = field(init=False)
+    ends: Ints = field(init=False)
     reciprocal: Floats = field(init=False)
     """1 / length of each row; 0 where it was not seen yet."""
 
@@ -125,34 +129,35 @@ class Partition:
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
-    def assign(self, assigner: Assigner, k: int, share: Share) -> tuple[Sums, int, int]:
-        """Gives the rows of the share their centre: what they add up to, how many changed theirs, how many were looked at."""
-        changed, looked = 0, 0
+    def assign(self, assigner: Assigner, k: int, sample: RowSample) -> tuple[Sums, int, int]:
+        """Assigns each row of the sample to a centre: the sums of the rows, how many changed their centre, how many were
+        compared."""
+        changed, compared = 0, 0
         if self.assignment is None:
             self.assignment = np.full(len(self), -1, np.int32)
-        here = self.accelerator
-        sums = here.sums(k, self.dimension) if here else Sums.zero(k, self.dimension)
-        for where, rows in here.windows(self, share) if here else self.windows(share):
-            before = self.assignment[where]
-            found = assigner(rows, before)
-            self.assignment[where] = found
-            changed += int((found != before).sum())
-            looked += len(where)
-            sums.add_rows(rows, found)
-        return sums.added(), changed, looked
+        accelerator = self.accelerator
+        sums = accelerator.sums(k, self.dimension) if accelerator else Sums.zero(k, self.dimension)
+        for where, rows in accelerator.windows(self, sample) if accelerator else self.windows(sample):
+            previous = self.assignment[where]
+            assignment = assigner(rows, previous)
+            self.assignment[where] = assignment
+            changed += int((assignment != previous).sum())
+            compared += len(where)
+            sums.add_rows(rows, assignment)
+        return sums.added(), changed, compared
 
-    def sums(self, k: int, share: Share) -> Sums:
-        """Those of the last pass over the share once more."""
+    def sums(self, k: int, sample: RowSample) -> Sums:
+        """The sums of the last pass over the sample once more, for k centres."""
         assert self.assignment is not None
         sums = Sums.zero(k, self.dimension)
-        for where, rows in self.windows(share):
+        for where, rows in self.windows(sample):
             sums.add_rows(rows, self.assignment[where])
         return sums
 
-    def similarity(self, centres: Floats) -> Iterator[tuple[NDArray[np.int64], Floats, NDArray[np.float64]]]:
-        """(row numbers in the partition, unit rows, cosine to their centre) of some rows at a time."""
+    def similarity(self, centres: Floats) -> Iterator[tuple[Ints, Floats, Doubles]]:
+        """(row numbers i64[n] in the partition, unit rows f32[n, d], cosine of each to its centre f64[n]), a window at a time."""
         assert self.assignment is not None
-        for where, rows in self.windows(Share(0)):
+        for where, rows in self.windows(RowSample(0)):
             values = np.empty(len(where))
             for at in range(0, len(where), CACHED_ROWS):
                 part = slice(at, at + CACHED_ROWS)
@@ -160,47 +165,47 @@ class Partition:
                 values[part] = (rows[part].astype(np.float64) * near).sum(axis=1)
             yield where, rows, values
 
-    def farthest(self, centres: Floats, m: int, share: Share) -> Far:
-        """At most m rows of the share, by exact similarity to their centre."""
-        found = Far(np.empty(0), np.empty(0, np.int64), np.empty((0, self.dimension), np.float32))
+    def farthest(self, centres: Floats, m: int, sample: RowSample) -> FarthestRows:
+        """At most m rows of the sample, those with the least exact cosine to their centre."""
+        farthest = FarthestRows(np.empty(0), np.empty(0, np.int64), np.empty((0, self.dimension), np.float32))
         for where, rows, values in self.similarity(centres):
-            outside = np.setdiff1d(where, share.chosen(self.first_row + where) - self.first_row, assume_unique=True) - where[0]
+            outside = np.setdiff1d(where, sample.chosen(self.first_row + where) - self.first_row, assume_unique=True) - where[0]
             values[outside] = ON_CENTRE
             new = first_different(values, where, rows, m)
-            found = Far.joined([found, Far(values[new], self.first_row + where[new], rows[new])]).first(m)
-        return found
+            farthest = FarthestRows.joined([farthest, FarthestRows(values[new], self.first_row + where[new], rows[new])]).first(m)
+        return farthest
 
-    def sample(self, share: Share) -> Matrix:
-        """The rows of the share as they are stored, all of them in memory."""
-        parts = list(self.samples(share, 1 << 62))
+    def sample(self, sample: RowSample) -> Matrix:
+        """The rows of the sample as they are stored, f16 or f32 [n, d], all of them in memory."""
+        parts = list(self.samples(sample, 1 << 62))
         return parts[0] if parts else np.empty((0, self.dimension), np.float32)
 
-    def samples(self, share: Share, most: int) -> Iterator[Matrix]:
-        """The same in parts of about so many bytes, or a block where that has more."""
+    def samples(self, sample: RowSample, part_bytes: int) -> Iterator[Matrix]:
+        """The rows of the sample as they are stored, in parts of about so many bytes, or a block where that has more."""
         held: list[Matrix] = []
-        for _, matrix, at in self.pieces(share):
+        for _, matrix, at in self.pieces(sample):
             held.append(np.asarray(matrix[at]))
-            if sum(some.nbytes for some in held) >= most:
+            if sum(rows.nbytes for rows in held) >= part_bytes:
                 yield np.concatenate(held)
                 held = []
         if held:
             yield np.concatenate(held)
 
-    def windows(self, share: Share) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """(row numbers in the partition, unit rows f32); the rows are overwritten by the next ones."""
+    def windows(self, sample: RowSample) -> Iterator[tuple[Ints, Floats]]:
+        """(row numbers i64[n] in the partition, unit rows f32[n, d]); the rows are overwritten by the next ones."""
         size = max(1, self.window_bytes // (4 * max(1, self.dimension)))
         buffer = np.empty((min(size, max(1, len(self))), self.dimension), np.float32)
-        held: list[NDArray[np.int64]] = []
+        held: list[Ints] = []
         filled = 0
-        for where, matrix, at in self.pieces(share):
-            taken = 0
-            while taken < len(where):
-                some = where[taken : taken + size - filled]
-                rows = buffer[filled : filled + len(some)]
-                source = slice(at.start + taken, at.start + taken + len(some)) if isinstance(at, slice) else at[taken:][: len(some)]
-                self._fill(rows, matrix[source], some)
-                held.append(some)
-                filled, taken = filled + len(some), taken + len(some)
+        for where, matrix, at in self.pieces(sample):
+            copied = 0
+            while copied < len(where):
+                numbers = where[copied : copied + size - filled]
+                rows, stop = buffer[filled : filled + len(numbers)], copied + len(numbers)
+                source = slice(at.start + copied, at.start + stop) if isinstance(at, slice) else at[copied:stop]
+                self._fill(rows, matrix[source], numbers)
+                held.append(numbers)
+                filled, copied = filled + len(numbers), stop
                 if filled == size:
                     yield np.concatenate(held), buffer
                     beat()
@@ -209,13 +214,13 @@ class Partition:
             yield np.concatenate(held), buffer[:filled]
             beat()
 
-    def pieces(self, share: Share, after: int = 0) -> Iterator[tuple[NDArray[np.int64], Matrix, slice | NDArray[np.int64]]]:
-        """(row numbers in the partition, matrix, the same rows in it) per block, from row number `after` on."""
+    def pieces(self, sample: RowSample, from_row: int = 0) -> Iterator[tuple[Ints, Matrix, slice | Ints]]:
+        """(row numbers in the partition, matrix, the same rows in it) per block, from row number `from_row` on."""
         start = 0
         for block, end in zip(self.blocks, self.ends, strict=True):
-            first = max(start, after)
+            first = max(start, from_row)
             if first < end or first == start:
-                where = share.chosen(np.arange(self.first_row + first, self.first_row + end)) - self.first_row
+                where = sample.chosen(np.arange(self.first_row + first, self.first_row + end)) - self.first_row
                 matrix, rows = block.open()
                 if rows is not None:
                     yield where, matrix, rows[where - start]
@@ -225,11 +230,11 @@ class Partition:
                     yield where, matrix, where - start
             start = int(end)
 
-    def _fill(self, out: Floats, stored: Matrix, where: NDArray[np.int64]) -> None:
+    def _fill(self, out: Floats, stored: Matrix, where: Ints) -> None:
         """Unit rows from stored ones. A row's reciprocal length is float32, so that its bits depend on nothing but the row."""
         from pipeline.models.matrices.fast_sums import widen  # torch takes a second to import
 
-        known = self.reciprocal[where]
+        reciprocal = self.reciprocal[where]
         for at in range(0, len(out), CACHED_ROWS):
             part = slice(at, at + CACHED_ROWS)
             rows = stored[part]
@@ -238,12 +243,14 @@ class Partition:
                 rows = out[part]
             elif rows.dtype != np.float32:
                 rows = rows.astype(np.float32)
-            if not known[part].all():
-                known[part] = self.measured(rows, where[part])
-            np.multiply(rows, known[part, None], out=out[part])
-        self.reciprocal[where] = known
+            if not reciprocal[part].all():
+                reciprocal[part] = self.reciprocal_lengths(rows, where[part])
+            np.multiply(rows, reciprocal[part, None], out=out[part])
+        self.reciprocal[where] = reciprocal
 
-    def measured(self, rows: Floats, where: NDArray[np.int64]) -> Floats:
+    def reciprocal_lengths(self, rows: Floats, where: Ints) -> Floats:
+        """1 / length of rows f32[n, d] with these numbers in the partition, f32[n], computed in float64. Raises InputError, with
+        the row and its block, where a row is zero or not finite."""
         wide = rows.astype(np.float64)
         squares = np.einsum("nd,nd->n", wide, wide)
         bad = np.flatnonzero(~(np.isfinite(squares) & (squares > 0)))
@@ -260,29 +267,30 @@ class Partition:
 
 
 def exact(centres: Centres) -> Assigner:
-    """The nearest of all centres."""
+    """Assigns each row to the nearest of all centres."""
     return lambda rows, _: assigned(rows, centres)
 
 
-def near(centres: Centres, neighbours: NDArray[np.int32]) -> Assigner:
-    """The nearest of those around the row's centre until now."""
-    return lambda rows, before: assigned_near(rows, centres, neighbours, before)
+def near(centres: Centres, neighbours: Ids) -> Assigner:
+    """Assigns each row to the nearest of the centres `neighbours` (i32[k, m]) of its centre until now."""
+    return lambda rows, previous: assigned_near(rows, centres, neighbours, previous)
 
 
-def coarse(centres: Centres, cells: Centres, lists: NDArray[np.int32]) -> Assigner:
-    """The nearest of the centres listed for the row's nearest cell."""
+def coarse(centres: Centres, cells: Centres, lists: Ids) -> Assigner:
+    """Assigns each row to the nearest of the centres that `lists` (i32[cells, m]) has for its nearest cell."""
     return lambda rows, _: assigned_near(rows, centres, lists, assigned(rows, cells))
 
 
-def remaining(centres: Centres, keep: NDArray[np.bool_]) -> Assigner:
-    """After the centres not in `keep` (bool [k before]) are gone: their rows go to the nearest of `centres`, the others stay."""
+def remaining(centres: Centres, keep: Bools) -> Assigner:
+    """After the centres not in `keep` (bool[k before]) are gone: assigns their rows to the nearest of `centres`; the others
+    stay."""
     renumbered = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
 
-    def assigner(rows: Window, before: NDArray[np.int32]) -> NDArray[np.int32]:
-        found = renumbered[before]
-        homeless = np.flatnonzero(found < 0)
-        if len(homeless):
-            found[homeless] = assigned(rows[homeless], centres)
-        return found
+    def assigner(rows: Window, previous: Ids) -> Ids:
+        assignment = renumbered[previous]
+        dropped = np.flatnonzero(assignment < 0)
+        if len(dropped):
+            assignment[dropped] = assigned(rows[dropped], centres)
+        return assignment
 
     return assigner

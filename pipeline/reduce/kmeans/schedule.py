@@ -1,4 +1,4 @@
-"""How much a k-means fit looks at: passes, samples and when it stops. Presets A, B, C, and which one suits."""
+"""How much a k-means fit compares: its passes, their samples and when it stops. Presets, and which one suits."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class Schedule:
     cells: bool = False
     """Seed two-level: k-means++ within coarse cells of a sample; else k-means++ over a sample."""
     seed_rows: int = 32
-    """Per centre, expected: the sample that seeding looks at."""
+    """Rows per centre (expected) of the sample that the seeds are drawn from."""
     sample_rows: int = 256
     neighbours: int = 32
     tolerance: float = 1e-4
@@ -52,21 +52,23 @@ class Schedule:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Of every pass."""
+        """The kind of every pass, in order."""
         last = [EXACT] if self.closing else []
         return (*[SAMPLE] * self.sample, *[COARSE] * self.coarse, *[EXACT] * self.exact, *[NEAR] * self.near, *last)
 
-    def after(self, position: int) -> int:
-        """The first pass of the next phase."""
+    def next_phase(self, position: int) -> int:
+        """The position of the first pass of another kind after this one; of the last pass where there is none."""
         kinds = self.kinds
         return next((i for i in range(position, len(kinds)) if kinds[i] != kinds[position]), len(kinds) - 1)
 
     def beyond(self, position: int, stop: bool) -> float:
-        """How far the centres overshoot after this pass, which `stop` says is the last of its phase."""
+        """By how much of their way the centres are over-relaxed after the pass at this position; `stop`: it is the last of its
+        phase."""
         moving = len(self.kinds) - self.closing
         return 0.0 if stop or position >= moving - 1 else self.relaxation
 
     def describe(self) -> dict[str, Any]:
+        """The fields as JSON-able values, as `fit.json` records them."""
         return asdict(self)
 
 

@@ -7,10 +7,9 @@ add up exactly in float32, 2^32 of them in float64; so the fast float kernels gi
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.search.device_centres import Window
-from pipeline.vectors import CACHED_ROWS, Floats, unit
+from pipeline.vectors import CACHED_ROWS, Floats, Ids, Ints, unit
 
 SCALE = 2**20
 """Fixed point: 2^43 unit rows of one centre fit an int64."""
@@ -18,43 +17,45 @@ GRID = np.float32(1.5 * 2**23 / SCALE)
 """Added to |x| <= 1 and taken off again, it leaves x rounded to a multiple of 1 / SCALE."""
 EXACT_ROWS = 2**24 // SCALE
 OBJECTIVE_SCALE = 2**24
-RUNS = 1024   # added up at a time: megabytes, however many centres there are
+RUNS = 1024   # runs of EXACT_ROWS rows that are added up at a time: megabytes, however many centres there are
 
 
 @dataclass(frozen=True)
 class Sums:
     """What rows add to k centres. Those of two parts of the rows add up to those of both."""
 
-    counts: NDArray[np.int64]
-    """[k]"""
-    vectors: NDArray[np.int64]
-    """[k, d], in units of 1 / SCALE"""
+    counts: Ints
+    """i64[k]: rows of each centre."""
+    vectors: Ints
+    """i64[k, d]: their sum, in units of 1 / SCALE."""
 
     @classmethod
     def zero(cls, k: int, d: int) -> "Sums":
+        """The sums of no rows."""
         return cls(np.zeros(k, np.int64), np.zeros((k, d), np.int64))
 
     def slice(self, start: int, stop: int) -> "Sums":
-        """Of these centres; a view."""
+        """The sums of the centres start..stop - 1: a view, so what is added to it is added here."""
         return Sums(self.counts[start:stop], self.vectors[start:stop])
 
     def add(self, other: "Sums") -> None:
+        """Adds the sums of other rows to the same centres, in place."""
         self.counts[:] += other.counts
         self.vectors[:] += other.vectors
 
     def added(self) -> "Sums":
-        """All of it, in this process's memory."""
+        """These sums in this process's memory; `device.DeviceSums` is brought here from its device by the same call."""
         return self
 
-    def add_rows(self, rows: Window, assignment: NDArray[np.int32]) -> None:
-        """Adds unit rows f32[n, d] to their centres. **The rows are rounded in place**: they are no use after it."""
+    def add_rows(self, rows: Window, assignment: Ids) -> None:
+        """Adds unit rows f32[n, d] to their centres, i32[n]. **The rows are rounded in place**: they are of no use after it."""
         from pipeline.models.matrices.fast_sums import bag_sums  # torch takes a second to import
 
         rows = np.asarray(rows)
         for at in range(0, len(rows), CACHED_ROWS):
-            some = rows[at : at + CACHED_ROWS]
-            some += GRID
-            some -= GRID
+            block = rows[at : at + CACHED_ROWS]
+            block += GRID
+            block -= GRID
         counts = np.bincount(assignment, minlength=len(self.counts))
         order = np.argsort(assignment, kind="stable")
         used = np.flatnonzero(counts)
@@ -71,19 +72,21 @@ class Sums:
         self.counts[:] += counts
 
 
-def close(sums: Sums, previous: Floats) -> Floats:
-    """The next centres: normalised sums. One without rows, or whose rows cancel out, keeps its previous place."""
+def updated_centres(sums: Sums, previous: Floats) -> Floats:
+    """The update step of spherical k-means: the next centres f32[k, d] are the sums at length 1. A centre without rows, or whose
+    rows cancel out, keeps its place in `previous` (f32[k, d])."""
     moved = (sums.counts > 0) & sums.vectors.any(axis=1)
     result = previous.copy()
     for at in range(0, len(previous), CACHED_ROWS):
-        some = np.flatnonzero(moved[at : at + CACHED_ROWS]) + at
-        result[some] = unit(sums.vectors[some] / SCALE)
+        ids = np.flatnonzero(moved[at : at + CACHED_ROWS]) + at
+        result[ids] = unit(sums.vectors[ids] / SCALE)
     return result
 
 
-def overshot(centres: Floats, previous: Floats, beyond: float) -> Floats:
-    """Unit centres moved on, away from `previous`, by `beyond` of the way they came: over-relaxation (Salakhutdinov and Roweis
-    2003, *Adaptive overrelaxed bound optimization methods*). Centres that drift the same way for many passes get there in fewer."""
+def over_relaxed(centres: Floats, previous: Floats, beyond: float) -> Floats:
+    """Unit centres f32[k, d] moved on, away from `previous`, by `beyond` of the way they came: over-relaxation (Salakhutdinov and
+    Roweis 2003, *Adaptive overrelaxed bound optimization methods*). Centres that drift the same way for many passes get there in
+    fewer."""
     if not beyond:
         return centres
     result = np.empty_like(centres)
@@ -94,7 +97,8 @@ def overshot(centres: Floats, previous: Floats, beyond: float) -> Floats:
 
 
 def objective(sums: Sums, centres: Floats) -> int:
-    """The summed similarity of the rows to their centres, in units of 1 / OBJECTIVE_SCALE: those of slices add up."""
+    """The summed cosine of the rows to their centres f32[k, d], in units of 1 / OBJECTIVE_SCALE: those of slices of the centres add
+    up."""
     total = 0
     for at in range(0, len(centres), CACHED_ROWS):
         part = slice(at, at + CACHED_ROWS)
