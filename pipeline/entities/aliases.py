@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import log
 from typing import NamedTuple
 
-from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.knowledge_base import KnowledgeBase, collector_paused
 from pipeline.entities.lemmas import WORD, folded, singulars, words
 from pipeline.entities.stop_words import STOP_ENTITIES, STOP_WORDS
 
@@ -124,19 +124,19 @@ def build(base: KnowledgeBase, stop: tuple[str, ...] = ()) -> AliasIndex:
 
 
 @lru_cache(maxsize=2)
+@collector_paused()
 def _built(base: KnowledgeBase, stop: tuple[str, ...]) -> AliasIndex:
     plain = frozenset(_SMALL.findall("\n".join(base.glosses)))
-    uses: dict[str, dict[int, _Use]] = defaultdict(dict)
+    uses: dict[str, list[_Use]] = defaultdict(list)
     closed: dict[str, str] = {}
     for row, lemmas in enumerate(base.lemmas):
         for lemma, rank, count in zip(lemmas, base.ranks[row], base.counts[row], strict=True):
             key = " ".join(words(lemma))
-            use, senses_of = _Use(row, rank, count, _written(lemma, key, count, plain)), uses[key]
-            senses_of[row] = use.joined(senses_of[row]) if row in senses_of else use
+            uses[key].append(_Use(row, rank, count, _written(lemma, key, count, plain)))
             if "-" in lemma and " " not in lemma:
                 closed[key.replace(" ", "")] = key   # "T-shirt" is also spelt "tshirt"
     blocked = STOP_WORDS | STOP_ENTITIES | {" ".join(words(alias)) for alias in stop}
-    senses = {key: _senses(base, key, list(by_row.values())) for key, by_row in uses.items() if len(key) > 1}
+    senses = {key: _senses(base, key, _by_row(of_key)) for key, of_key in uses.items() if len(key) > 1}
     senses = {**{spelt: senses[key] for spelt, key in closed.items()}, **senses}
     for key in [key for key, candidates in senses.items() if not candidates and any(map(senses.get, singulars(key)))]:
         del senses[key]   # "shoes" is a state of affairs only in an idiom
@@ -147,6 +147,16 @@ def _built(base: KnowledgeBase, stop: tuple[str, ...]) -> AliasIndex:
         longest[first] = max(longest[first], key.count(" ") + 1)
     named = {word for key in senses for word in key.split()}
     return AliasIndex(senses, dict(longest), frozenset(named | plain))
+
+
+def _by_row(uses: list[_Use]) -> list[_Use]:
+    """One use of each row, in the order of their first."""
+    if len(uses) == 1:
+        return uses
+    by_row: dict[int, _Use] = {}
+    for use in uses:
+        by_row[use.row] = use.joined(by_row[use.row]) if use.row in by_row else use
+    return list(by_row.values())
 
 
 def _written(lemma: str, key: str, count: int, plain: frozenset[str]) -> Written:

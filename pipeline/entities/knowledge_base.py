@@ -1,8 +1,10 @@
 """The knowledge base: entities with names, a prior per name, a description and what they are kinds of."""
 
+import gc
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -63,7 +65,20 @@ class KnowledgeBase:
         return DEPICTABILITY.get(self.domains[row], 0.0)
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """While many small objects are made that stay: the collector would look at all of them again and again, and find nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 @lru_cache(maxsize=1)
+@collector_paused()
 def _loaded(name: str, content: bytes) -> KnowledgeBase:
     """A driver needs it three times (candidates, hypernyms, names), and a second to parse it each time."""
     table = _parsed(name, content)

@@ -49,8 +49,8 @@ def folded(word: str) -> str:
 
 def words(text: str) -> list[str]:
     """The folded words of a text."""
-    if text.isascii() and text.isalnum():   # one plain word, as most aliases are
-        return [text.lower()]
+    if text.isascii() and text.replace(" ", "").isalnum():   # plain words, as most aliases are
+        return text.lower().split()
     return [folded(match.group()) for match in WORD.finditer(text)]
 
 
