@@ -75,9 +75,9 @@ class Plan:
         added = [added_from_record(name, stage) for name, stage in record.get("stages", {}).items()]
         recipe = Recipe.model_validate(record["recipe"], context={ADDED: added})
         shards = tuple(Shard(**entry) for entry in record["inputs"])
-        later = {"entities", *(stage.name for stage in added)}
-        columns = {name: folder.rpartition("@")[2] for name, folder in record["outputs"]["columns"].items() if name not in later}
-        for name in [*columns, *columns.values(), *later, *(shard.shard_id for shard in shards)]:
+        derived = {"entities", *(stage.name for stage in added)}   # their fingerprints follow from the others
+        columns = {name: folder.rpartition("@")[2] for name, folder in record["outputs"]["columns"].items() if name not in derived}
+        for name in [*columns, *columns.values(), *derived, *(shard.shard_id for shard in shards)]:
             if not NAME.fullmatch(name):
                 raise ValueError(f"no shard or stage is named {name!r}")
         return cls(root, recipe, shards, Settled.recorded(record).of_recipe(recipe, recogniser.available), columns)
@@ -127,6 +127,7 @@ class Plan:
 
     @cached_property
     def clip(self) -> "ClipStage":
+        """The stage that embeds. Raises InputError for a route that is none."""
         from pipeline.models.route import parse
         from pipeline.stages.clip import ClipStage
 
@@ -155,6 +156,7 @@ class Plan:
 
     @cached_property
     def duplicates(self) -> str:
+        """Folder of `duplicates.parquet`."""
         return self._table("duplicates")
 
     @cached_property
@@ -164,18 +166,22 @@ class Plan:
 
     @cached_property
     def calibration(self) -> str:
+        """Folder of the entity table and its threshold."""
         return self._table("calibration")
 
     @cached_property
     def counts(self) -> str:
+        """Folder of `counts.parquet`: how often each entity is confirmed."""
         return self._table("counts")
 
     @cached_property
     def verdicts(self) -> str:
+        """Folder of the verdicts, the thresholds behind them, the account of the run and DataComp's subset file."""
         return self._table("verdicts")
 
     @cached_property
     def centroids(self) -> str | None:
+        """As in `ClassFolders`; None without classes, and so the next three."""
         return BY_NAME["centroids"].folder(self)
 
     @cached_property
@@ -197,6 +203,7 @@ class Plan:
 
     @cached_property
     def export(self) -> str:
+        """Folder of the output shards and their side files."""
         return self._table("export")
 
     def _table(self, name: str) -> str:
@@ -218,15 +225,18 @@ class Plan:
 
     @cached_property
     def entities_fingerprint(self) -> str:
+        """Of the entities stage."""
         behind = {"mentions": self.fingerprints["mentions"], "image_embedding": self.fingerprints["clip"]}
         return fingerprints([self.entities], behind)["entities"]
 
     @property
     def frequent(self) -> Frequent:
+        """The entities that the cut of rare ones leaves."""
         return Frequent(self.root, f"{self.counts}/counts.parquet", self.recipe.entities.min_count)
 
     @cached_property
     def columns(self) -> Columns:
+        """Where the columns of the source and of every stage are."""
         fingerprints = {**self.fingerprints, "entities": self.entities_fingerprint, **self.added_fingerprints}
         return Columns(self.root, {name: f"columns/{name}@{fingerprint}" for name, fingerprint in fingerprints.items()})
 

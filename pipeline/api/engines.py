@@ -66,8 +66,8 @@ def settled_before(root: Store, recipe: Recipe, shards: Sequence[Shard]) -> Sett
         settled, folder = replace(Settled.recorded(record), others=others), record["outputs"]["columns"]["clip"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):   # none there, or damaged: the run makes it anew
         return Settled(others=others)
-    same = may_go_on(settled.route, recipe) and Plan.of(root, recipe, shards, settled).columns.folders["clip"] == folder
-    return settled if same else Settled(ner=settled.ner, others=others)
+    continues = may_go_on(settled.route, recipe) and Plan.of(root, recipe, shards, settled).columns.folders["clip"] == folder
+    return settled if continues else Settled(ner=settled.ner, others=others)
 
 
 def may_go_on(route: str, recipe: Recipe) -> bool:

@@ -21,7 +21,7 @@ def sample_json(sample: Sample, label_names: Mapping[int, str], added: Sequence[
         original = {"source": original}
     row = sample.row
     labels = row["labels"] or []
-    ours = {
+    exported = {
         "uid": row["uid"],
         "clip_similarity": round(float(row["clip_similarity"]), 6),
         "image_sha256": row["sha256"],
@@ -34,9 +34,9 @@ def sample_json(sample: Sample, label_names: Mapping[int, str], added: Sequence[
         "label_levels": row["label_levels"] or [],
         **{name: finite(row[name]) for name in added},
     }
-    moved = {key: original.pop(key) for key in list(original) if key in ours}
+    moved = {key: original.pop(key) for key in list(original) if key in exported}
     if moved:
         held = original.get("source", {})
-        whole = isinstance(held, dict) and not held.keys() & moved.keys()
-        original["source"] = {**(held if whole else {"source": held}), **moved}
-    return json.dumps({**original, **ours}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        mergeable = isinstance(held, dict) and not held.keys() & moved.keys()
+        original["source"] = {**(held if mergeable else {"source": held}), **moved}
+    return json.dumps({**original, **exported}, ensure_ascii=False).encode("utf-8", "surrogatepass")

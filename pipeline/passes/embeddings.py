@@ -67,6 +67,7 @@ def kept_embeddings(plan: Plan, shard_ids: Sequence[str]) -> list[Embeddings]:
 
 
 def embeddings(plan: Plan, shard_id: str, verdicts: str | None) -> Embeddings:
+    """Of one shard; `verdicts` as in `Embeddings`."""
     return Embeddings(plan.root, plan.columns.folders["clip"], shard_id, verdicts)
 
 
