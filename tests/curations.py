@@ -12,7 +12,7 @@ from pipeline.models.machine import local_route
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
 from pipeline.recipe.settled import Settled
-from pipeline.root.lifecycle import Result, claim, finished, succeed
+from pipeline.root.lifecycle import Result, claim, finished, refuse_foreign, succeed
 from pipeline.root.log import EventLog
 from pipeline.root.other_roots import named_folders
 from pipeline.store.store import Store
@@ -29,7 +29,8 @@ def curated(root: Path, inputs: list[Path], overrides: tuple[str, ...] = (), rec
 
 
 def made(plan: Plan, driver: Driver) -> Result:
-    """Claims the root, and makes what is missing of the plan."""
+    """Claims a root that is nobody else's, and makes what is missing of the plan."""
+    refuse_foreign(plan.root)
     claim(plan)
     result = curate(plan, driver)
     succeed(result, driver.fence)
