@@ -11,7 +11,7 @@ from pipeline.store.tables import read_many_facts
 
 
 def open_root(url: str) -> Plan:
-    """The plan of a root, over all its inputs. Raises RootError when it is none, or was made by another version."""
+    """The plan of a root, over all its inputs. Raises RootError when it is none, is damaged, or was made by another version."""
     root = Store(url)
     if not root.exists("run.json"):
         raise RootError(f"{url} is not an output root of shardmill: it has no run.json")
