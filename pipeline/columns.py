@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,17 @@ class Columns:
         return all(self.store.exists(f"{self.folders[name]}/{shard_id}.parquet") for name in stages)
 
 
+class RunShard(NamedTuple):
+    """One shard of a run, as an item of work."""
+
+    shard_id: str
+    first_row: int
+    """Global row number of its first row."""
+
+    def __str__(self) -> str:
+        return self.shard_id
+
+
 @dataclass(frozen=True)
 class Rows:
     """Which shards, and how many rows each has; a global row number counts through them in this order."""
@@ -39,6 +52,11 @@ class Rows:
     def offsets(self) -> NDArray[np.int64]:
         """int64 [shards + 1]: the global number of the first row of each shard, and at the end the total."""
         return np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)]).astype(np.int64)
+
+    @cached_property
+    def shards(self) -> tuple[RunShard, ...]:
+        """In row-id order."""
+        return tuple(map(RunShard, self.shard_ids, self.offsets[:-1].tolist()))
 
     def ids(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int32]]:
         """The shard_id [n] and the row in its shard, int32 [n], of global row numbers, int64 [n]."""

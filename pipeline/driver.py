@@ -1,7 +1,7 @@
 """Passes of a run over shards: what is missing is done, what is there stays, what cannot be done is named."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from pipeline.work import Accounted, Item, Outcome, Work
 
 class Reporter(Protocol):
     def start(self, title: str, total: int, done: int) -> None:
-        """A pass begins: `total` shards, of which `done` are there from an earlier run."""
+        """A pass begins: `total` shards, of which an earlier run has done so many."""
 
     def advance(self, samples: int) -> None:
         """One shard is done."""
@@ -40,12 +40,12 @@ class Driver:
     fence: Callable[[], None] = unguarded
     """Asked before a file is replaced that other files are told by; raises when the root is another run's by now."""
 
-    def run(self, title: str, work: Work[Item], items: Sequence[Item], *, there: int = 0) -> list[Outcome[Item]]:
-        """The outcomes of the items that were given up; the others' are logged and forgotten. `there`: items that an earlier run
-        has done."""
+    def run(self, title: str, work: Work[Item], items: Sequence[Item], *, done: int = 0) -> list[Outcome[Item]]:
+        """The outcomes of the items that were given up; the others' are logged and forgotten. `done`: how many further items an
+        earlier run has done."""
         if not items:
             return []
-        self.reporter.start(title, len(items) + there, there)
+        self.reporter.start(title, len(items) + done, done)
         means = replace(work.means(), actors_per_gpu=self.executor.actors_per_gpu)
         self.events.add({"pass": title, "begun": True, "shards": len(items), "means": asdict(means)})
         self.events.flush()
@@ -71,9 +71,15 @@ class Driver:
             self.reporter.note(f"{title}: {in_words(usage, means)}")
         return given_up
 
-    def must(self, title: str, work: Work[Item], items: Sequence[Item], *, there: int = 0) -> None:
-        """As `run`, but an item that cannot be done stops the run: its inputs were read before, so it is no data fault."""
-        for outcome in self.run(title, work, items, there=there):
+    def complete(self, title: str, work: Work[Item], items: Sequence[Item], done: Collection[str]) -> None:
+        """As `must`, of the items that an earlier run has not done; `done` are the names of those that it has."""
+        missing = [item for item in items if work.name(item) not in done]
+        self.must(title, work, missing, done=len(items) - len(missing))
+
+    def must(self, title: str, work: Work[Item], items: Sequence[Item], *, done: int = 0) -> None:
+        """As `run`, but raises ShardmillError, with what to do, for an item that cannot be done: its inputs were read before, so it
+        is no data fault."""
+        for outcome in self.run(title, work, items, done=done):
             raise ShardmillError(
                 f"{title}: {work.name(outcome.item)} failed {outcome.attempts} times: {outcome.error}. "
                 "What is done is kept; run the same command again to continue"

@@ -1,23 +1,29 @@
-"""The plan of a run: from a recipe and its inputs to stages, fingerprints and folder names. Pure; nothing is read.
+"""The plan of a run: from a recipe and its inputs to stages, fingerprints and folder names. Nothing is written.
 
 Whatever changes a file's content is in its folder's name (design decision 1): a stage's fingerprint for columns, and for
 tables the fingerprints of what they read and the list of input shards with their versions.
+
+A plan is made (`Plan.of`), or read back from a root (`Plan.stored`). One that is made reads and hashes the files of the knowledge
+base and of the model when its fingerprints are first asked for; one that is read back has them from run.json.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline.columns import Columns
-from pipeline.entities import recogniser as names
+from pipeline.entities import recogniser
 from pipeline.entities.counts import Frequent
 from pipeline.errors import RootError
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
 from pipeline.outputs import BY_NAME
 from pipeline.recipe.recipe import Recipe
-from pipeline.registry import Added, producers
+from pipeline.recipe.rule_columns import ADDED
+from pipeline.recipe.settled import Settled
+from pipeline.registry import Added, added_from_record, producers
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
 from pipeline.store.store import Store
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
 
 SAMPLES_VERSION = 2
 """Raised whenever the same input would give other columns of the source."""
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+"""What shardmill names shards and folders: in another's root the names in run.json must not lead out of it either."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +53,49 @@ class ClassFolders:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe means for these inputs and this numeric route."""
+    """What a recipe means for these inputs, once everything is settled."""
 
     root: Store
     recipe: Recipe
     shards: tuple[Shard, ...]
-    route: str
+    settled: Settled
     recorded: Mapping[str, str] | None = None
     """Fingerprints of the source and of the stages of every run up to mentions, as a run recorded them; None: made from stages."""
-    others: Mapping[str, str] = field(default_factory=dict)
-    """Recipe key (fit_on, ids_from) -> the folder of centroids that the root named there had published when the run began."""
-    distances: tuple[Mapping[str, Any], ...] = ()
-    """How far the precisions that were tried are from fp32 (`precision.Distance`), for whoever reads run.json."""
-    ner: bool | None = None
-    """What `auto` was settled to when the root was begun; None: it has not begun."""
+
+    @classmethod
+    def of(cls, root: Store, recipe: Recipe, shards: Sequence[Shard], settled: Settled) -> "Plan":
+        """The plan of a run that is to be made. Looks for spaCy where `entities.ner` is not settled; reads no file of the root."""
+        return cls(root, recipe, tuple(shards), settled.of_recipe(recipe, recogniser.available))
+
+    @classmethod
+    def stored(cls, root: Store) -> "Plan":
+        """The plan of the run that claimed the root last, over all its inputs: reads run.json alone. Raises FileNotFoundError where
+        there is none, ValueError (pydantic's ValidationError too), KeyError or TypeError where it is damaged."""
+        record = root.read_json("run.json")
+        added = [added_from_record(name, stage) for name, stage in record.get("stages", {}).items()]
+        recipe = Recipe.model_validate(record["recipe"], context={ADDED: added})
+        shards = tuple(Shard(**entry) for entry in record["inputs"])
+        derived = {"entities", *(stage.name for stage in added)}   # their fingerprints follow from the others
+        columns = {name: folder.rpartition("@")[2] for name, folder in record["outputs"]["columns"].items() if name not in derived}
+        for name in [*columns, *columns.values(), *derived, *(shard.shard_id for shard in shards)]:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"no shard or stage is named {name!r}")
+        return cls(root, recipe, shards, Settled.recorded(record).of_recipe(recipe, recogniser.available), columns)
+
+    @property
+    def route(self) -> str:
+        """Numeric route of the embeddings."""
+        return self.settled.route
+
+    @property
+    def others(self) -> Mapping[str, str]:
+        """As in `Settled`."""
+        return self.settled.others
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of the annotate pass, in order; `linked_stages` come later, for they read what the whole run says."""
-        return (*self._core, *self._made(self.annotated))
+        return (*self._core, *self._added(self.annotated))
 
     @cached_property
     def _core(self) -> tuple[Stage, ...]:
@@ -82,33 +114,26 @@ class Plan:
             LanguageStage(),
             HashesStage(),
             self.clip,
-            MentionsStage(recipe.entities.knowledge_base, self.finds_names),
+            MentionsStage(recipe.entities.knowledge_base, bool(self.settled.ner)),
         )
 
     @cached_property
     def linked_stages(self) -> tuple[Stage, ...]:
         """The entities stage and what reads its columns."""
-        return (self.entities, *self._made(self.linked))
+        return (self.entities, *self._added(self.linked))
 
-    def _made(self, names: Sequence[str]) -> tuple[Stage, ...]:
-        return tuple(one.stage(self.recipe.stages[one.name]) for one in self.recipe.added if one.name in names)
+    def _added(self, names: Sequence[str]) -> tuple[Stage, ...]:
+        return tuple(stage.stage(self.recipe.stages[stage.name]) for stage in self.recipe.added if stage.name in names)
 
     @cached_property
     def clip(self) -> "ClipStage":
+        """The stage that embeds. Raises InputError for a route that is none."""
         from pipeline.models.route import parse
         from pipeline.stages.clip import ClipStage
 
         model, route = self.recipe.model, parse(self.route)
         micro_batch = route.micro_batch if model.micro_batch == "auto" else model.micro_batch
         return ClipStage(model.name, model.pretrained, route.precision, self.route, micro_batch)
-
-    @property
-    def finds_names(self) -> bool:
-        """What `entities.ner` means for this root. `auto` is settled when a root is begun, by what is installed there and then."""
-        wish = self.recipe.entities.ner
-        if wish != "auto":
-            return wish
-        return names.available() if self.ner is None else self.ner
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -131,6 +156,7 @@ class Plan:
 
     @cached_property
     def duplicates(self) -> str:
+        """Folder of `duplicates.parquet`."""
         return self._table("duplicates")
 
     @cached_property
@@ -140,18 +166,22 @@ class Plan:
 
     @cached_property
     def calibration(self) -> str:
+        """Folder of the entity table and its threshold."""
         return self._table("calibration")
 
     @cached_property
     def counts(self) -> str:
+        """Folder of `counts.parquet`: how often each entity is confirmed."""
         return self._table("counts")
 
     @cached_property
     def verdicts(self) -> str:
+        """Folder of the verdicts, the thresholds behind them, the account of the run and DataComp's subset file."""
         return self._table("verdicts")
 
     @cached_property
     def centroids(self) -> str | None:
+        """As in `ClassFolders`; None without classes, and so the next three."""
         return BY_NAME["centroids"].folder(self)
 
     @cached_property
@@ -173,6 +203,7 @@ class Plan:
 
     @cached_property
     def export(self) -> str:
+        """Folder of the output shards and their side files."""
         return self._table("export")
 
     def _table(self, name: str) -> str:
@@ -194,15 +225,18 @@ class Plan:
 
     @cached_property
     def entities_fingerprint(self) -> str:
+        """Of the entities stage."""
         behind = {"mentions": self.fingerprints["mentions"], "image_embedding": self.fingerprints["clip"]}
         return fingerprints([self.entities], behind)["entities"]
 
     @property
     def frequent(self) -> Frequent:
+        """The entities that the cut of rare ones leaves."""
         return Frequent(self.root, f"{self.counts}/counts.parquet", self.recipe.entities.min_count)
 
     @cached_property
     def columns(self) -> Columns:
+        """Where the columns of the source and of every stage are."""
         fingerprints = {**self.fingerprints, "entities": self.entities_fingerprint, **self.added_fingerprints}
         return Columns(self.root, {name: f"columns/{name}@{fingerprint}" for name, fingerprint in fingerprints.items()})
 
@@ -210,36 +244,36 @@ class Plan:
     def added_fingerprints(self) -> dict[str, str]:
         """Of the stages that the recipe adds to those of every run, in its order."""
         behind = {**self.fingerprints, "entities": self.entities_fingerprint}
-        found: dict[str, str] = {}
-        for one in self.recipe.added:
-            read = sorted({{**behind, **found}[name] for name in self._read_by(one)})
-            found[one.name] = digest([one.own, read])
-        return found
+        added: dict[str, str] = {}
+        for stage in self.recipe.added:
+            read = sorted({{**behind, **added}[name] for name in self._read_by(stage)})
+            added[stage.name] = digest([stage.own, read])
+        return added
 
     def _read_by(self, stage: Added) -> set[str]:
         """The source or stages whose columns a stage reads."""
-        brings = producers(self.recipe.added)
-        return {brings[column] for column in stage.reads}
+        writers = producers(self.recipe.added)
+        return {writers[column] for column in stage.reads}
 
     @cached_property
     def linked(self) -> tuple[str, ...]:
         """Names of the stages that come after the entities are calibrated: that stage, and what reads its columns."""
         names = ["entities"]
-        for one in self.recipe.added:
-            if self._read_by(one) & set(names):
-                names.append(one.name)
+        for stage in self.recipe.added:
+            if self._read_by(stage) & set(names):
+                names.append(stage.name)
         return tuple(names)
 
     @property
     def annotated(self) -> tuple[str, ...]:
         """Names of the annotate pass's files, in the order in which they are committed."""
-        further = [one.name for one in self.recipe.added if one.name not in self.linked]
+        further = [stage.name for stage in self.recipe.added if stage.name not in self.linked]
         return (*self.fingerprints, *further)
 
     @cached_property
     def exported(self) -> ExportColumns:
         """What an export reads of each sample."""
-        added = {one.name: one.schema for one in self.recipe.added}
+        added = {stage.name: stage.schema for stage in self.recipe.added}
         return ExportColumns(self.columns, self.verdicts, self.labels, self.classes, self.frequent, added)
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":

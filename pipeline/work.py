@@ -16,7 +16,7 @@ from pipeline.timing.clock import accounted
 
 Item = TypeVar("Item")
 Facts = dict[str, Any]
-"""A small JSON-able account of one item: rows, counts, seconds."""
+"""A small JSON-able account of one item: rows, counts."""
 
 _beats = 0
 
@@ -57,9 +57,9 @@ class Work(ABC, Generic[Item]):
     def open(self) -> AbstractContextManager[Callable[[Item], Facts]]:
         """Loads what the work needs on its worker, and yields the function that does one item and returns an account of it."""
 
-    @abstractmethod
     def name(self, item: Item) -> str:
-        """A name of the item for people: in progress, log and quarantine."""
+        """A name for people (progress, log, quarantine), by which a pass also knows what an earlier run has done."""
+        return str(item)
 
     def careful(self) -> "Work[Item]":
         """The same work with every precaution, whatever they cost: what the last try of an item runs."""
@@ -71,8 +71,20 @@ class Work(ABC, Generic[Item]):
 
 
 @dataclass(frozen=True)
+class PlainWork(Work[Item]):
+    """A work that has nothing to open."""
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Item], Facts]]:
+        yield self.run
+
+    @abstractmethod
+    def run(self, item: Item) -> Facts: ...
+
+
+@dataclass(frozen=True)
 class Accounted(Work[Item]):
-    """A work that also says where the seconds of each item went."""
+    """A work that also says how many seconds each item took, and where they went: the one place where items are timed."""
 
     work: Work[Item]
 

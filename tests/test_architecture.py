@@ -135,7 +135,7 @@ READERS = {
     "meta.json": "pipeline/export/stored.py",
 }
 """The one module that reads a stored file; others call it."""
-WRITERS = ("pipeline/curation.py", "pipeline/passes/", "pipeline/export/")
+WRITERS = ("pipeline/passes/", "pipeline/export/")
 
 
 def texts(tree: ast.Module) -> set[str]:

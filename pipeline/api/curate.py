@@ -31,15 +31,14 @@ def curate(
     that cannot be written. Ctrl-C comes through as KeyboardInterrupt, and so does SIGTERM where the main thread calls: what is done
     is kept. A local run ends with a picture that ends its process, which a worker of Ray's would survive.
     """
+    from pipeline.api.engines import Execution
     from pipeline.api.progress import Silent, reporter
     from pipeline.api.run import Request, run_curation
-    from pipeline.curation import Choices
 
     patterns = [] if inputs is None else [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    request = Request(
-        os.fspath(recipe), [os.fspath(pattern) for pattern in patterns], os.fspath(output), settings(overrides), workers,
-        Choices(threads, retry_quarantined), address, stall_timeout, actors_per_gpu, list(stages), local)
-    run_curation(request, reporter() if progress else Silent())
+    request = Request(os.fspath(recipe), [os.fspath(pattern) for pattern in patterns], settings(overrides), list(stages))
+    execution = Execution(threads, retry_quarantined, workers, address, stall_timeout, actors_per_gpu, local)
+    run_curation(request, os.fspath(output), reporter() if progress else Silent(), execution)
     return open(output)
 
 

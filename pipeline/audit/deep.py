@@ -21,7 +21,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.columns import Run
-from pipeline.export.samples import ExportColumns, Sample, sample_json
+from pipeline.export.sample_json import sample_json
+from pipeline.export.samples import ExportColumns, Sample
 from pipeline.export.shards import caption_bytes
 from pipeline.export.stored import stored_sizes
 from pipeline.input import samples as source

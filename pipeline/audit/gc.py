@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.curation import SUCCESS
 from pipeline.errors import RootError
 from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
+from pipeline.root.lifecycle import SUCCESS
 from pipeline.root.lock import PACE, Pace, held
 from pipeline.root.manifest import MANIFEST, folders, is_shard_file, read_manifest
 from pipeline.store.store import PARTIAL, Store

@@ -10,15 +10,16 @@ from pydantic import ValidationError
 
 from pipeline.audit.deep import Deep
 from pipeline.columns import Run
-from pipeline.curation import SUCCESS, balance, gathered, identity
 from pipeline.errors import ConservationError
-from pipeline.export.shards import taken_rows
+from pipeline.export.plan import taken_rows
 from pipeline.export.stored import stored_sizes
 from pipeline.input.discovery import discover
 from pipeline.input.reader import read
 from pipeline.passes.balance import balance_faults
+from pipeline.passes.select import account
 from pipeline.plan import Plan
-from pipeline.root.existing import open_root, readable
+from pipeline.root.existing import gathered, open_root, readable
+from pipeline.root.lifecycle import SUCCESS, identity
 from pipeline.root.manifest import MANIFEST, file_record, folders, read_manifest
 from pipeline.root.manifest import faults as manifest_faults
 from pipeline.select.columns import RuleColumns
@@ -155,7 +156,7 @@ def failures(columns: pa.Table) -> list[str | None]:
 def account_faults(plan: Plan, run: Run, given_up: Sequence[str]) -> Iterator[str]:
     """Every sum of ledger.json and of _SUCCESS, gaps and quarantine included, made anew from the files' own counts."""
     try:
-        recounted = json.loads(json.dumps(balance(plan, run, given_up).as_dict()))
+        recounted = json.loads(json.dumps(account(plan, run, given_up).as_dict()))
     except ConservationError as error:
         yield str(error)
         return

@@ -82,16 +82,15 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a curation, or continue it: the same command again does only what is missing."""
+    from pipeline.api.engines import Execution
     from pipeline.api.progress import Silent, reporter
     from pipeline.api.run import Request, run_curation
-    from pipeline.curation import Choices
 
     if not output:
         raise InputError("give an output root: --output ROOT")
-    choices = Choices(threads, retry_quarantined)
-    request = Request(recipe, inputs or [], output, overrides or [], workers, choices, address, stall_timeout, actors_per_gpu,
-                      stages or [], local)
-    result, seconds = run_curation(request, Silent() if as_json else reporter())
+    execution = Execution(threads, retry_quarantined, workers, address, stall_timeout, actors_per_gpu, local)
+    request = Request(recipe, inputs or [], overrides or [], stages or [])
+    result, seconds = run_curation(request, output, Silent() if as_json else reporter(), execution)
     _print(as_json, RunResult(root=output, seconds=seconds, **result.ledger.as_dict()), lambda answer: printing.run(answer, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
@@ -106,7 +105,7 @@ def plan(
     """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
     from pipeline.api.run import Request, planned
 
-    request = Request(recipe, inputs or [], "", overrides or [], stages=stages or [])
+    request = Request(recipe, inputs or [], overrides or [], stages or [])
     _print(as_json, planned(request, workers, nodes), printing.plan)
 
 
@@ -198,11 +197,12 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Label and export a run again with the classes of another root: same ids and names, nothing is fitted."""
+    from pipeline.api.engines import Execution
     from pipeline.api.progress import Silent, reporter
-    from pipeline.api.run import Request, label_by
+    from pipeline.api.run import label_by
 
-    request = Request("", [], root, workers=workers, address=address, stages=stages or [], local=local)
-    result, seconds = label_by(request, other, Silent() if as_json else reporter())
+    execution = Execution(workers=workers, address=address, local=local)
+    result, seconds = label_by(root, other, Silent() if as_json else reporter(), execution, stages or [])
     _print(as_json, RunResult(root=root, seconds=seconds, **result.ledger.as_dict()), lambda answer: printing.run(answer, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.curation import Result
 from pipeline.export.stored import stored_meta
 from pipeline.quantities import size
 from pipeline.queries.status import balanced_export
+from pipeline.root.lifecycle import Result
 from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses

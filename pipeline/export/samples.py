@@ -1,11 +1,9 @@
-"""What an exported sample is made of: its stored columns, its bytes at the source, its JSON object.
+"""What an exported sample is made of: its stored columns and its bytes at the source.
 
 The bytes are fetched in chunks in output order by ranged reads. Samples that cannot be read in place (compressed tars,
 parquet) are spooled to a temporary file first, so that a shard is passed over once per output shard.
 """
 
-import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -156,37 +154,3 @@ def _positions(table: pa.Table, *, in_place: bool) -> Iterator[tuple[str, list[i
     for position in np.flatnonzero(ranged == in_place):
         by_shard.setdefault(shard_ids[position], []).append(int(position))
     yield from sorted(by_shard.items())
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def sample_json(sample: Sample, label_names: Mapping[int, str], added: Sequence[str] = ()) -> bytes:
-    """The original object unchanged plus our keys, with the `added` columns among them; an original key that ours would overwrite
-    moves to `source`."""
-    original = json.loads(sample.json) if sample.json else {}
-    if not isinstance(original, dict):
-        original = {"source": original}
-    row = sample.row
-    labels = row["labels"] or []
-    ours = {
-        "uid": row["uid"],
-        "clip_similarity": round(float(row["clip_similarity"]), 6),
-        "image_sha256": row["sha256"],
-        "entities": [
-            {"id": e["id"], "name": e["name"], "z": round(float(e["z"]), 4)} for e in row["entities"]
-        ],
-        "labels": labels,
-        "label_weights": [round(float(w), 4) for w in row["label_weights"] or []],
-        "label_names": [label_names[i] for i in labels],
-        "label_levels": row["label_levels"] or [],
-        **{name: finite(row[name]) for name in added},
-    }
-    moved = {key: original.pop(key) for key in list(original) if key in ours}
-    if moved:
-        held = original.get("source", {})
-        whole = isinstance(held, dict) and not held.keys() & moved.keys()
-        original["source"] = {**(held if whole else {"source": held}), **moved}
-    return json.dumps({**original, **ours}, ensure_ascii=False).encode("utf-8", "surrogatepass")

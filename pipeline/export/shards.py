@@ -1,13 +1,8 @@
-"""Kept samples -> deterministic WebDataset shards with the side files that trainers look for.
-
-The plan is made before any work and from counts alone: input shards shuffled by seed, taken in groups of G, the kept rows
-of a group shuffled together (in a balanced export each as often as it is taken), and the whole sequence cut into shards of a
-number of samples. So an output tar depends on verdicts, labels, copies, seed and G, never on who wrote it or when. Image bytes
-and captions are copied, not re-encoded.
+"""The work that writes one output shard: a deterministic WebDataset tar and its sidecar. Image bytes and captions are copied, not
+re-encoded. Which samples it has is `export/plan.py`.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,73 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import ConservationError
-from pipeline.export.samples import ExportColumns, Sample, sample_json
+from pipeline.export.plan import OutputShard, Part, part_rows, taken_rows
+from pipeline.export.sample_json import sample_json
+from pipeline.export.samples import ExportColumns, Sample
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import write_tar
-from pipeline.select.stored import kept_rows
-from pipeline.store.store import Store
-from pipeline.store.tables import read_columns, write_table
+from pipeline.store.tables import write_table
 from pipeline.timing.clock import OTHER, READ, WRITE, spent, timed
 from pipeline.work import Facts, Work, beat
 from schemas.exports import EXPORT
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows [start, stop) of one shuffled group of input shards."""
-
-    shards: tuple[Shard, ...]
-    group: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class OutputShard:
-    index: int
-    parts: tuple[Part, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.index:06d}"
-
-    @property
-    def samples(self) -> int:
-        return sum(part.stop - part.start for part in self.parts)
-
-
-def plan_export(
-    shards: Sequence[Shard], kept: Mapping[str, int], *, size: int, group: int, seed: int | None
-) -> list[OutputShard]:
-    """The output shards: all of `size` samples, the last excepted. No seed: input order, nothing shuffled."""
-    order = list(shards)
-    if seed is not None:
-        order = [order[i] for i in np.random.default_rng([seed, 0]).permutation(len(order))]
-    groups = [tuple(order[i : i + group]) for i in range(0, len(order), group)]
-    planned: list[OutputShard] = []
-    parts: list[Part] = []
-    room = size
-    for number, members in enumerate(groups):
-        position, end = 0, sum(kept[shard.shard_id] for shard in members)
-        while position < end:
-            step = min(room, end - position)
-            parts.append(Part(members, number, position, position + step))
-            position, room = position + step, room - step
-            if room == 0:
-                planned.append(OutputShard(len(planned), tuple(parts)))
-                parts, room = [], size
-    if parts:
-        planned.append(OutputShard(len(planned), tuple(parts)))
-    return planned
-
-
-def part_rows(part: Part, kept: Mapping[str, NDArray[np.int32]], seed: int | None) -> list[tuple[str, int]]:
-    """(shard_id, row) of a part's samples in output order; `kept` gives the rows of each shard that are exported, ascending."""
-    rows = [(shard.shard_id, int(row)) for shard in part.shards for row in kept[shard.shard_id]]
-    if seed is not None:
-        order = np.random.default_rng([seed, 1, part.group]).permutation(len(rows))
-        rows = [rows[i] for i in order]
-    return rows[part.start : part.stop]
 
 
 @dataclass(frozen=True)
@@ -99,16 +36,12 @@ class Export(Work[OutputShard]):
     copies: str | None = None
     """Folder of how often each sample is taken; None: each kept one once."""
 
-    def name(self, item: OutputShard) -> str:
-        return item.name
-
     @contextmanager
     def open(self) -> Iterator[Callable[[OutputShard], Facts]]:
         label_names = self.columns.class_names()
         yield lambda item: self._run(item, label_names)
 
     def _run(self, item: OutputShard, label_names: Mapping[int, str]) -> Facts:
-        started = time.monotonic()
         rows = [row for part in item.parts for row in part_rows(part, self._kept(part), self.seed)]
         if len(rows) != item.samples:
             raise ConservationError(f"output shard {item.name}: {item.samples} samples planned, {len(rows)} kept rows found")
@@ -126,7 +59,7 @@ class Export(Work[OutputShard]):
         stats = {"count": len(rows), "successes": len(rows), "failed_to_download": 0, "failed_to_resize": 0,
                  "status_dict": {"success": len(rows)}, "bytes": hashed.size, "sha256": hashed.hexdigest()}
         store.write_json(f"{self.folder}/{item.name}_stats.json", stats)
-        return {"rows": len(rows), "bytes": hashed.size, "seconds": time.monotonic() - started}
+        return {"rows": len(rows), "bytes": hashed.size}
 
     def _kept(self, part: Part) -> dict[str, NDArray[np.int32]]:
         store = self.columns.columns.store
@@ -154,19 +87,6 @@ def caption_bytes(sample: Sample) -> bytes:
     return bytes(raw) if raw is not None else sample.row["caption"].encode()
 
 
-def times_taken(store: Store, copies: str, shard_id: str) -> NDArray[np.int32]:
-    """i32[rows]: how often each sample of a shard is exported."""
-    return np.asarray(read_columns(store, copies, shard_id, ["copies"]).column("copies"), np.int32)
-
-
-def taken_rows(store: Store, verdicts: str, copies: str | None, shard_id: str) -> NDArray[np.int32]:
-    """Rows of a shard that are exported, ascending, each as often as it is."""
-    if copies is None:
-        return kept_rows(store, verdicts, shard_id)
-    times = times_taken(store, copies, shard_id)
-    return np.repeat(np.arange(len(times), dtype=np.int32), times)
-
-
 def export_table(keys: list[str], table: pa.Table, shards: Mapping[str, Shard], added: Sequence[pa.Field] = ()) -> pa.Table:
     """The sidecar rows (schemas/exports.py, and the added columns behind) of the samples in `table`."""
     schema = pa.schema([*EXPORT, *added])
@@ -179,20 +99,6 @@ def export_table(keys: list[str], table: pa.Table, shards: Mapping[str, Shard], 
         for f in schema
     ]
     return pa.table(columns, schema=schema)
-
-
-def side_files(store: Store, folder: str, planned: Sequence[OutputShard], facts: Mapping[str, Any]) -> None:
-    """sizes.json (open_clip), meta.json (DataComp's fields), wids.json; written when every tar is there."""
-    tars = [f"{item.name}.tar" for item in planned]
-    stats = [store.read_json(f"{folder}/{item.name}_stats.json") for item in planned]
-    total = sum(item.samples for item in planned)
-    store.write_json(f"{folder}/sizes.json", {tar: item.samples for tar, item in zip(tars, planned, strict=True)})
-    shardlist = [
-        {"url": tar, "nsamples": item.samples, "filesize": s["bytes"]} for tar, item, s in zip(tars, planned, stats, strict=True)
-    ]
-    store.write_json(f"{folder}/wids.json", {"wids_version": 1, "name": "shardmill", "shardlist": shardlist})
-    meta = {"output_count": total, "output_shard_count": len(planned), "output_shard_format": "{:06d}.tar"}
-    store.write_json(f"{folder}/meta.json", {**facts, **meta, "sha256": {t: s["sha256"] for t, s in zip(tars, stats, strict=True)}})
 
 
 class _Hashing:

@@ -5,7 +5,6 @@ independent, so several threads may take a batch each through all stages, and th
 live in a batch and die with it; the columns of the whole shard are committed at the end, stage by stage.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,11 +36,15 @@ BATCH_ROWS = 64
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is missing of one shard: names of stages, or `samples`, the source's own columns."""
+class MissingColumns:
+    """What is missing of one shard, as an item of work."""
 
     shard: Shard
-    missing: frozenset[str]
+    names: frozenset[str]
+    """Of stages, or `samples`: the source's own columns."""
+
+    def __str__(self) -> str:
+        return self.shard.shard_id
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,9 @@ class Steps:
     """The input shard is read; else its stored columns are enough."""
 
 
-def steps(stages: Sequence[Stage], missing: Collection[str], brings: Mapping[str, str]) -> Steps:
+def steps(stages: Sequence[Stage], missing: Collection[str], writers: Mapping[str, str]) -> Steps:
     """Only what is missing is computed, but for what was never written: a stage that reads another's transient columns (pixels) has
-    it compute again, and one that reads the encoded image has the input read again. `brings`: who writes each column."""
+    it compute again, and one that reads the encoded image has the input read again. `writers`: who writes each column."""
     carriers = {name: s.contract.name for s in stages for name in s.contract.carries.names}
     needed = set(missing)
     for stage in reversed(stages):
@@ -67,17 +70,17 @@ def steps(stages: Sequence[Stage], missing: Collection[str], brings: Mapping[str
     chosen = tuple(i for i, stage in enumerate(stages) if stage.contract.name in needed)
     reads = [name for i in chosen for name in stages[i].contract.reads]
     opens = SOURCE in missing or ENCODED in reads
-    given = {name for i in chosen for name in [*stages[i].writes.names, *stages[i].contract.carries.names]}
-    given |= set(BATCH.names) if opens else set()
+    computed = {name for i in chosen for name in [*stages[i].writes.names, *stages[i].contract.carries.names]}
+    computed |= set(BATCH.names) if opens else set()
     stored: dict[str, list[str]] = {}
     for name in dict.fromkeys(reads):
-        if name not in given:
-            stored.setdefault(brings[name], []).append(name)
-    return Steps(chosen, {who: tuple(names) for who, names in stored.items()}, opens)
+        if name not in computed:
+            stored.setdefault(writers[name], []).append(name)
+    return Steps(chosen, {writer: tuple(names) for writer, names in stored.items()}, opens)
 
 
 @dataclass(frozen=True)
-class Annotate(Work[Wanted]):
+class Annotate(Work[MissingColumns]):
     """Computes the missing columns of one shard. Its input is read once, and only if a missing stage looks at pixels."""
 
     columns: Columns
@@ -85,7 +88,7 @@ class Annotate(Work[Wanted]):
     caption_keys: tuple[str, ...]
     threads: int = 1
     batch_rows: int = BATCH_ROWS
-    brings: Mapping[str, str] = field(default_factory=producers)
+    writers: Mapping[str, str] = field(default_factory=producers)
     """Who writes each column."""
     linking: bool = False
     """The stages read what the whole run says; their files do not repeat what is known of the input."""
@@ -94,13 +97,10 @@ class Annotate(Work[Wanted]):
     def place(self) -> Place:
         return Place.MODEL if any(hasattr(stage, "route") for stage in self.stages) else Place.CPU
 
-    def name(self, item: Wanted) -> str:
-        return item.shard.shard_id
-
-    def of(self, shards: Iterable[Shard]) -> list[Wanted]:
+    def of(self, shards: Iterable[Shard]) -> list[MissingColumns]:
         """Everything of these shards."""
-        every = frozenset([SOURCE, *(stage.contract.name for stage in self.stages)])
-        return [Wanted(shard, every) for shard in shards]
+        names = frozenset([SOURCE, *(stage.contract.name for stage in self.stages)])
+        return [MissingColumns(shard, names) for shard in shards]
 
     def careful(self) -> "Annotate":
         return replace(self, stages=tuple(stage.careful() for stage in self.stages))
@@ -109,7 +109,7 @@ class Annotate(Work[Wanted]):
         return Means.by_route((getattr(stage, "route", "") for stage in self.stages), self.threads)
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[Wanted], Facts]]:
+    def open(self) -> Iterator[Callable[[MissingColumns], Facts]]:
         if self.place is Place.MODEL or any(stage.contract.carries.names for stage in self.stages):
             from pipeline.models.process import prepare_process  # towers and decoders bring torch, which only a worker needs
 
@@ -117,7 +117,7 @@ class Annotate(Work[Wanted]):
         with ExitStack() as stack:
             transforms = [stack.enter_context(stage.open()) for stage in self.stages]
             pool = stack.enter_context(ThreadPoolExecutor(self.overlap, "stages"))
-            yield lambda wanted: self._run(wanted, transforms, pool)
+            yield lambda item: self._run(item, transforms, pool)
 
     @property
     def rows(self) -> int:
@@ -130,18 +130,18 @@ class Annotate(Work[Wanted]):
         """Batches in work at once."""
         return max([self.threads, *(stage.overlap for stage in self.stages)])
 
-    def _run(self, wanted: Wanted, opened: Sequence[Transform], pool: ThreadPoolExecutor) -> Facts:
-        started, account, shard = time.monotonic(), Account(self.overlap), wanted.shard
-        plan = steps(self.stages, wanted.missing, self.brings)
+    def _run(self, item: MissingColumns, opened: Sequence[Transform], pool: ThreadPoolExecutor) -> Facts:
+        account, shard = Account(self.overlap), item.shard
+        plan = steps(self.stages, item.names, self.writers)
         source = Source(self.columns, shard, plan, self.caption_keys, self.rows)
         stages, transforms = tuple(self.stages[i] for i in plan.stages), [opened[i] for i in plan.stages]
 
         def computed(batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
             with account.computing():
-                return annotate(stages, transforms, batch)
+                return batch_columns(stages, transforms, batch)
 
         schemas = {s.contract.name: s.writes for s in stages} | ({SOURCE: SAMPLES} if plan.opens_input else {})
-        names = [name for name in [SOURCE, *schemas] if name in wanted.missing]
+        names = [name for name in [SOURCE, *schemas] if name in item.names]
         parts: dict[str, list[pa.RecordBatch]] = {name: [] for name in dict.fromkeys(names)}
         put_together = 0
         for added in ahead(pool, computed, account.reading(source), self.overlap + 1):
@@ -154,8 +154,7 @@ class Annotate(Work[Wanted]):
         facts = {"shard_id": shard.shard_id} if self.linking else source.facts()
         with account.feeding(WRITE):
             rows = commit(self.columns, shard.shard_id, parts, {name: schemas[name] for name in parts}, facts)
-        read = {"bytes_read": source.bytes_read}
-        return {**facts, **read, **account.facts(), "rows": rows, "seconds": time.monotonic() - started}
+        return {**facts, "bytes_read": source.bytes_read, **account.facts(), "rows": rows}
 
 
 class Source:
@@ -195,8 +194,8 @@ class Source:
     def facts(self) -> Facts:
         """What is known of the input, for the footers; complete after the last batch."""
         if self.reader is None:
-            found = read_facts(self.columns.store, f"{self.columns.folders[SOURCE]}/{self.shard.shard_id}.parquet")
-            return {name: found[name] for name in OF_THE_INPUT}
+            footer = read_facts(self.columns.store, f"{self.columns.folders[SOURCE]}/{self.shard.shard_id}.parquet")
+            return {name: footer[name] for name in OF_THE_INPUT}
         reader = self.reader
         return {
             "shard_id": self.shard.shard_id, "version": self.shard.version, "gaps": [gap.as_dict() for gap in reader.gaps],
@@ -207,16 +206,17 @@ class Source:
 OF_THE_INPUT = ("shard_id", "version", "gaps", "members", "bytes_read", "ignored")
 
 
-def annotate(
+def batch_columns(
     stages: tuple[Stage, ...], transforms: list[Transform], batch: pa.RecordBatch
 ) -> dict[str, pa.RecordBatch]:
-    """What the source and each stage say of one batch; transient columns are left out."""
+    """What the source and each stage say of one batch, by who says it; transient columns are left out. Raises ContractViolation for
+    a stage that gives other rows or columns than it promises."""
     added = {SOURCE: batch.select([name for name in SAMPLES.names if name in batch.schema.names])}
     for stage, transform in zip(stages, transforms, strict=True):
         with spent(stage.contract.name):
-            after = checked(stage, batch, transform(batch))
-        added[stage.contract.name] = after.select(stage.writes.names)
-        batch = joined(batch, after)
+            output = checked(stage, batch, transform(batch))
+        added[stage.contract.name] = output.select(stage.writes.names)
+        batch = joined(batch, output)
     return added
 
 
@@ -262,6 +262,7 @@ def stored_batch(columns: Columns, shard_id: str, reads: Mapping[str, tuple[str,
 
 
 def vector_array(matrix: Any, valid: pa.Array) -> pa.Array:
+    """float16 lists of d values, one for each row of `matrix` (float16 [rows, d]); null where `valid` (bool) is false."""
     flat = pa.array(matrix.reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1], mask=pa.compute.invert(valid))
 

@@ -5,7 +5,6 @@ the order of each class is cut: 8 bytes per kept sample, and the cuts. From thes
 `copies@<fp>/<shard_id>.parquet`, each shard by itself.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,15 +14,16 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Run
+from pipeline.columns import Run, RunShard
 from pipeline.draws import ROOT, draws
 from pipeline.driver import Driver
 from pipeline.export.allocation import allocate
 from pipeline.export.cuts import RANKED, Cuts, Ranked, content_keys, copies, cuts, farther
-from pipeline.export.shards import times_taken
-from pipeline.passes.labelled import first_labels
+from pipeline.export.plan import times_taken
+from pipeline.export.stored import META, stored_meta
+from pipeline.passes.labels import first_labels
 from pipeline.plan import Plan
-from pipeline.reduce.classes import stored as taxonomy
+from pipeline.reduce.classes import taxonomy
 from pipeline.reduce.describe.names import Level, positions
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import PARTIAL
@@ -35,27 +35,21 @@ from schemas.columns import COPIES
 CUTS = "cuts.npy"
 CHUNK = 4096
 """Embeddings in float64 at a time."""
-Item = tuple[str, int]
-"""A shard id and the row of the run that its first row is."""
 
 
-def draw(plan: Plan, run: Run, driver: Driver) -> None:
+def balance_export(plan: Plan, run: Run, driver: Driver) -> None:
     """Writes the folder `plan.balance`; nothing when the recipe asks for no balance."""
     folder = plan.balance
     if folder is None:
         return
-    items = list(zip(run.rows.shard_ids, run.rows.offsets.tolist(), strict=False))
     scratch = f"{PARTIAL}/{folder}-ranks"
     if not plan.root.exists(f"{folder}/{CUTS}"):
-        there = {name.removesuffix(".npy") for name in plan.root.names(scratch)}
-        todo = [item for item in items if item[0] not in there]
-        driver.must("rank", Rank(plan, scratch), todo, there=len(items) - len(todo))
-        paths = [f"{scratch}/{shard_id}.npy" for shard_id, _ in items]
+        stored = {name.removesuffix(".npy") for name in plan.root.names(scratch)}
+        driver.complete("rank", Rank(plan, scratch), run.rows.shards, stored)
+        paths = [f"{scratch}/{shard_id}.npy" for shard_id in run.rows.shard_ids]
         plan.root.write(f"{folder}/{CUTS}", npy_bytes(_cuts(plan, lambda: (read_npy(plan.root, path) for path in paths))))
     plan.root.remove(scratch)
-    there = stored_shards(plan.root, [folder])
-    todo = [item for item in items if item[0] not in there]
-    driver.must("balance", Copy(plan), todo, there=len(items) - len(todo))
+    driver.complete("balance", Copy(plan), run.rows.shards, stored_shards(plan.root, [folder]))
 
 
 def _cuts(plan: Plan, parts: Callable[[], Iterable[Ranked]]) -> Cuts:
@@ -65,79 +59,72 @@ def _cuts(plan: Plan, parts: Callable[[], Iterable[Ranked]]) -> Cuts:
     return cuts(parts, levels[0].ids, share)
 
 
-def ranked(plan: Plan, item: Item, level: Level) -> Ranked:
-    """RANKED of a shard's labelled samples. Ranks are draws by uid, or the cosine to the own centroid, ties by the draw: neither
-    knows the order of the input."""
-    table = first_labels(plan, item[0], 1.0)
+def ranked(plan: Plan, shard: RunShard, level: Level) -> Ranked:
+    """RANKED [labelled samples of a shard], in the order of its rows. Ranks are draws by uid, or the cosine to the own centroid,
+    ties by the draw: neither knows the order of the input."""
+    table = first_labels(plan, shard.shard_id, 1.0)
     local = np.asarray(table.column("row"), np.int64)
-    found = np.zeros(len(local), RANKED)
-    found["place"], found["row"] = positions(np.asarray(table.column("label"), np.int32), level.ids), item[1] + local
-    found["rank"] = draws(content_keys(table.column("uid").to_pylist()), plan.recipe.seed, ROOT)
+    ranks = np.zeros(len(local), RANKED)
+    ranks["place"], ranks["row"] = positions(np.asarray(table.column("label"), np.int32), level.ids), shard.first_row + local
+    ranks["rank"] = draws(content_keys(table.column("uid").to_pylist()), plan.recipe.seed, ROOT)
     if plan.recipe.export.balance_order == "closest" and len(local):
-        vectors = read_vectors(plan.root, plan.columns.folders["clip"], item[0], "image_embedding")
+        vectors = read_vectors(plan.root, plan.columns.folders["clip"], shard.shard_id, "image_embedding")
         for start in range(0, len(local), CHUNK):
-            some = found[start : start + CHUNK]
+            chunk = ranks[start : start + CHUNK]
             rows = unit(np.asarray(vectors[local[start : start + CHUNK]]))
-            cosine = np.sum(rows * level.centroids[some["place"]].astype(np.float64), axis=1)
-            some["rank"] = (farther(cosine) << np.uint64(32)) | (some["rank"] >> np.uint64(32))
-    return found
+            cosine = np.sum(rows * level.centroids[chunk["place"]].astype(np.float64), axis=1)
+            chunk["rank"] = (farther(cosine) << np.uint64(32)) | (chunk["rank"] >> np.uint64(32))
+    return ranks
 
 
 @dataclass(frozen=True)
-class Rank(Work[Item]):
+class Rank(Work[RunShard]):
     """Writes RANKED of one shard to `folder`."""
 
     plan: Plan
     folder: str
 
-    def name(self, item: Item) -> str:
-        return item[0]
-
     @contextmanager
-    def open(self) -> Iterator[Callable[[Item], Facts]]:
+    def open(self) -> Iterator[Callable[[RunShard], Facts]]:
         level = taxonomy.read_levels(self.plan.root, self.plan.fitted.centroids)[0]
         yield lambda item: self._run(item, level)
 
-    def _run(self, item: Item, level: Level) -> Facts:
-        started, found = time.monotonic(), ranked(self.plan, item, level)
-        self.plan.root.write(f"{self.folder}/{item[0]}.npy", npy_bytes(found))
-        return {"rows": len(found), "seconds": time.monotonic() - started}
+    def _run(self, item: RunShard, level: Level) -> Facts:
+        ranks = ranked(self.plan, item, level)
+        self.plan.root.write(f"{self.folder}/{item.shard_id}.npy", npy_bytes(ranks))
+        return {"rows": len(ranks)}
 
 
 @dataclass(frozen=True)
-class Copy(Work[Item]):
+class Copy(Work[RunShard]):
     """Writes how often each sample of one shard is taken."""
 
     plan: Plan
 
-    def name(self, item: Item) -> str:
-        return item[0]
-
     @contextmanager
-    def open(self) -> Iterator[Callable[[Item], Facts]]:
+    def open(self) -> Iterator[Callable[[RunShard], Facts]]:
         level = taxonomy.read_levels(self.plan.root, self.plan.fitted.centroids)[0]
         cut = read_npy(self.plan.root, f"{self.plan.balance}/{CUTS}")
         yield lambda item: self._run(item, level, cut)
 
-    def _run(self, item: Item, level: Level, cut: Cuts) -> Facts:
-        started, plan = time.monotonic(), self.plan
-        uid = read_columns(plan.root, plan.fitted.labels, item[0], ["uid"]).column("uid").combine_chunks()
-        found = ranked(plan, item, level)
+    def _run(self, item: RunShard, level: Level, cut: Cuts) -> Facts:
+        plan = self.plan
+        uid = read_columns(plan.root, plan.fitted.labels, item.shard_id, ["uid"]).column("uid").combine_chunks()
+        ranks = ranked(plan, item, level)
         times = np.zeros(len(uid), np.int32)
-        times[found["row"] - item[1]] = copies(found, cut)
-        taken = times[times > 0]
-        facts = {"rows": len(uid), "taken": int(taken.sum()), "left_out": len(found) - len(taken),
-                 "repeats": int(taken.sum()) - len(taken)}
-        write_table(plan.root, f"{plan.balance}/{item[0]}.parquet", pa.table([uid, pa.array(times)], schema=COPIES), facts)
-        return {"rows": len(uid), "seconds": time.monotonic() - started}
+        times[ranks["row"] - item.first_row] = copies(ranks, cut)
+        total, samples = int(times.sum()), int(np.count_nonzero(times))
+        facts = {"rows": len(uid), "taken": total, "left_out": len(ranks) - samples, "repeats": total - samples}
+        write_table(plan.root, f"{plan.balance}/{item.shard_id}.parquet", pa.table([uid, pa.array(times)], schema=COPIES), facts)
+        return {"rows": len(uid)}
 
 
-def taken(plan: Plan, run: Run) -> tuple[dict[str, int], dict[str, int]]:
+def taken_counts(plan: Plan, run: Run) -> tuple[dict[str, int], dict[str, int]]:
     """Samples that the export takes by shard, repeats counted; and of all: `left_out` of the kept, `repeats` beyond the first."""
     shard_ids = run.rows.shard_ids
-    facts = list(read_many_facts(plan.root, [f"{plan.balance}/{shard_id}.parquet" for shard_id in shard_ids]))
-    by_shard = {shard_id: int(one["taken"]) for shard_id, one in zip(shard_ids, facts, strict=True)}
-    return by_shard, {name: sum(int(one[name]) for one in facts) for name in ("left_out", "repeats")}
+    footers = list(read_many_facts(plan.root, [f"{plan.balance}/{shard_id}.parquet" for shard_id in shard_ids]))
+    by_shard = {shard_id: int(footer["taken"]) for shard_id, footer in zip(shard_ids, footers, strict=True)}
+    return by_shard, {name: sum(int(footer[name]) for footer in footers) for name in ("left_out", "repeats")}
 
 
 def balance_faults(plan: Plan, run: Run, kept: int) -> Iterator[str]:
@@ -154,9 +141,9 @@ def balance_faults(plan: Plan, run: Run, kept: int) -> Iterator[str]:
             yield f"shard {shard_id}: {len(strangers)} samples are to be exported that were not kept, e.g. row {strangers[0]}"
         if times.max(initial=0) > export.multiplier:
             yield f"shard {shard_id}: a sample is to be exported {times.max()} times, the multiplier is {export.multiplier}"
-    wanted = min(export.balance or 0, export.multiplier * kept)
-    if total != wanted:
-        yield f"{plan.balance}: {total} samples are to be exported, the recipe's balance makes it {wanted}"
-    meta, account = plan.root.read_json(f"{plan.export}/meta.json"), {"left_out": kept - different, "repeats": total - different}
+    target = min(export.balance or 0, export.multiplier * kept)
+    if total != target:
+        yield f"{plan.balance}: {total} samples are to be exported, the recipe's balance makes it {target}"
+    meta, account = stored_meta(plan.root, plan.export), {"left_out": kept - different, "repeats": total - different}
     if any(meta.get(name) != count for name, count in account.items()):
-        yield f"{plan.export}/meta.json: left_out or repeats is not what the copies say ({account})"
+        yield f"{plan.export}/{META}: left_out or repeats is not what the copies say ({account})"

@@ -1,4 +1,4 @@
-"""Entity linking over a run: the calibration that the entities pass needs, and the counts behind the cut of rare entities."""
+"""Entities over a run: the calibration by which they are confirmed, and the counts behind the cut of rare ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipeline.columns import Run
 from pipeline.draws import sampled
 from pipeline.driver import Driver
-from pipeline.entities import calibration as entities
 from pipeline.entities.aliases import build
+from pipeline.entities.calibration import Settings, entity_counts, entity_table, with_threshold
 from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.entities.linking import mentions_of
 from pipeline.entities.table import EntityTable
@@ -45,6 +45,9 @@ class Texts:
     path: str
     texts: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return self.path
+
 
 @dataclass(frozen=True)
 class EmbedTexts(Work[Texts]):
@@ -56,9 +59,6 @@ class EmbedTexts(Work[Texts]):
     @property
     def place(self) -> Place:
         return Place.MODEL
-
-    def name(self, item: Texts) -> str:
-        return item.path
 
     def means(self) -> Means:
         return Means.by_route([self.stage.route])
@@ -80,8 +80,8 @@ class EmbedTexts(Work[Texts]):
         return {"rows": len(item.texts)}
 
 
-def calibrate(plan: Plan, run: Run, driver: Driver) -> None:
-    """Writes the entity table that the entities pass reads: the senses of every alias mentioned in this run, embedded, and
+def calibrate_entities(plan: Plan, run: Run, driver: Driver) -> None:
+    """Writes the entity table that the entities stage reads: the senses of every alias mentioned in this run, embedded, and
     the threshold from the run's own shuffled pairs (design decision 12)."""
     folder = plan.calibration
     # In the making, so none of the files that are promised: a worker that outlives its run may write there at any time.
@@ -90,7 +90,7 @@ def calibrate(plan: Plan, run: Run, driver: Driver) -> None:
         plan.root.remove(texts_folder)
         return
     settings, seed = plan.recipe.entities, plan.recipe.seed
-    base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
+    base = KnowledgeBase.load(settings.knowledge_base)
     valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
     background = run.vectors("image_embedding", sampled(np.flatnonzero(valid), settings.background, seed))
     mentions = run.table("mentions", ["mentions"]).column("mentions")
@@ -98,21 +98,22 @@ def calibrate(plan: Plan, run: Run, driver: Driver) -> None:
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         return embedded_texts(plan, driver, texts_folder, texts)
 
-    table = entities.entity_table(base, build(base), mentioned_aliases(mentions), encode, background)
+    table = entity_table(base, build(base), mentioned_aliases(mentions), encode, background)
     rows = sampled(np.flatnonzero(valid & mentioned(mentions)), CALIBRATED_ON, seed + 1)
-    some = mentions_of(mentions.take(pa.array(rows)), np.ones(len(rows), bool))
-    rules = entities.Settings(settings.false_positive_rate, settings.background, seed)
-    entities.with_threshold(table, some, run.vectors("image_embedding", rows), rules).save(plan.root, folder)
+    sampled_mentions = mentions_of(mentions.take(pa.array(rows)), np.ones(len(rows), bool))
+    rules = Settings(settings.false_positive_rate, settings.background, seed)
+    with_threshold(table, sampled_mentions, run.vectors("image_embedding", rows), rules).save(plan.root, folder)
     plan.root.remove(texts_folder)
 
 
 def embedded_texts(plan: Plan, driver: Driver, folder: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """float32 [texts, d], unit rows, computed by the executor's workers."""
+    """float32 [texts, d], unit rows in the order of `texts`, computed by the executor's workers. `folder`: of the store, for the
+    items that an earlier run has done."""
     stage = plan.clip
     chunks = [tuple(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
     items = [Texts(f"{folder}/{digest(chunk, 32)}.npy", chunk) for chunk in chunks]
-    todo = [item for item in items if not plan.root.exists(item.path)]
-    driver.must("entity texts", EmbedTexts(plan.root, stage), todo, there=len(items) - len(todo))
+    stored = {f"{folder}/{name}" for name in plan.root.names(folder)}
+    driver.complete("entity texts", EmbedTexts(plan.root, stage), items, stored)
     parts = [np.asarray(read_npy(plan.root, item.path)) for item in items]
     return np.concatenate(parts) if parts else np.zeros((0, stage.description.dimension), np.float32)
 
@@ -128,14 +129,14 @@ def mentioned(mentions: pa.ChunkedArray) -> NDArray[np.bool_]:
     return np.asarray(pc.greater(pc.fill_null(pc.list_value_length(mentions), 0), 0))
 
 
-def count(plan: Plan, run: Run) -> None:
+def count_entities(plan: Plan, run: Run) -> None:
     """`counts.parquet`: in how many samples each entity is confirmed. The cut of rare entities (MOFI's n_min) reads it."""
     path = f"{plan.counts}/counts.parquet"
     if plan.root.exists(path):
         return
     store, folder = run.columns.store, run.columns.folders["entities"]
     columns = (read_columns(store, folder, s, ["entities"]).column("entities") for s in run.rows.shard_ids)
-    write_table(plan.root, path, entities.entity_counts(columns), {"rows": run.rows.total})
+    write_table(plan.root, path, entity_counts(columns), {"rows": run.rows.total})
 
 
 def linked_entities(plan: Plan, shard_id: str, rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
@@ -155,6 +156,6 @@ def vocabulary(plan: Plan) -> Vocabulary:
 
 
 def hypernyms(plan: Plan) -> dict[str, Sequence[str]]:
-    """By entity id."""
+    """The ids above each entity in the knowledge base, by its id."""
     base = KnowledgeBase.load(plan.recipe.entities.knowledge_base)
     return dict(zip(base.ids, base.hypernyms, strict=True))

@@ -8,44 +8,41 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.columns import Run
-from pipeline.passes.classes import blocks, sample
+from pipeline.export.class_table import QUALITY, class_table_path, has_class_table, stored_class_table
+from pipeline.passes.embeddings import fitted_on, sampled_embeddings
 from pipeline.passes.entities import vocabulary
-from pipeline.passes.labelled import first_labels
-from pipeline.passes.labels import counting, search_of
+from pipeline.passes.labels import SEARCH, counting, first_labels, search_of
 from pipeline.passes.reference_values import reference_values
 from pipeline.plan import Plan
 from pipeline.reduce import RowIds
-from pipeline.reduce.classes import stored as taxonomy
-from pipeline.reduce.describe import names as classes
+from pipeline.reduce.classes import taxonomy
 from pipeline.reduce.describe import quality, tallies
 from pipeline.reduce.describe.agreement import MAX_ROWS, Agreement, Stability, agreement, reseeded
 from pipeline.reduce.describe.lift import NamingRule
 from pipeline.reduce.describe.members import Ranked
-from pipeline.reduce.describe.names import Level, MemberColumns, Names, named
+from pipeline.reduce.describe.names import Level, MemberColumns, Names, class_table, named, positions
 from pipeline.reduce.describe.presence import Counts
 from pipeline.root.other_roots import place
-from pipeline.store.tables import read_table, write_table
+from pipeline.select.stored import stored_ledger
+from pipeline.store.tables import write_table
 
-QUALITY = "quality.json"
 
-
-def name(plan: Plan, run: Run) -> None:
+def name_classes(plan: Plan, run: Run) -> None:
     """Writes `quality.json`, then `classes.parquet`; nothing when the recipe asks for no classes."""
     folder = plan.classes
-    if folder is None or plan.tallies is None or plan.root.exists(f"{folder}/classes.parquet"):
+    if folder is None or plan.tallies is None or has_class_table(plan.root, folder):
         return
     levels = taxonomy.read_levels(plan.root, plan.fitted.centroids)
-    found, counts = tallies.merged_tallies(plan.root, plan.tallies, run.rows.shard_ids, counting(plan))
-    plan.root.write_json(f"{folder}/{QUALITY}", measured(plan, run, found, levels[0]))
-    table = pa.concat_tables(_tables(plan, levels, counts, members(found, run.rows)))
-    write_table(plan.root, f"{folder}/classes.parquet", table, {"k": len(levels[0].ids), "levels": len(levels)})
+    tally, counts = tallies.merged_tallies(plan.root, plan.tallies, run.rows.shard_ids, counting(plan))
+    plan.root.write_json(f"{folder}/{QUALITY}", measured_quality(plan, run, tally, levels[0]))
+    classes = pa.concat_tables(_tables(plan, levels, counts, members(tally, run.rows)))
+    write_table(plan.root, class_table_path(folder), classes, {"k": len(levels[0].ids), "levels": len(levels)})
 
 
-def members(found: quality.Tally, ids: RowIds) -> MemberColumns:
-    """Nearest and farthest samples of each class, as rows of their shards."""
-    means = np.nan_to_num(quality.class_means(found)).astype(np.float32)
-    k = found.counting.k
-    return MemberColumns(means, _rows(found.members.nearest, k, ids), _rows(found.members.farthest, k, ids))
+def members(tally: quality.Tally, ids: RowIds) -> MemberColumns:
+    """Mean cosine (float32 [k]) and the nearest and farthest samples of each class, as rows of their shards."""
+    means, k = np.nan_to_num(quality.class_means(tally)).astype(np.float32), tally.counting.k
+    return MemberColumns(means, _rows(tally.members.nearest, k, ids), _rows(tally.members.farthest, k, ids))
 
 
 def _rows(ranked: Ranked, k: int, ids: RowIds) -> list[list[dict[str, Any]]]:
@@ -62,13 +59,13 @@ def _tables(plan: Plan, levels: Sequence[Level], counts: Counts, lowest: MemberC
     borrowed = _borrowed_names(plan)
     rule = replace(NamingRule(), text_weight=plan.recipe.classes.text_weight)
     words = None if borrowed else vocabulary(plan)
-    found = []
+    tables = []
     for level, above in zip(levels, [*levels[1:], None], strict=True):
         names = _same_names(level, borrowed) if words is None else named(counts, level, words, rule)
-        found.append(classes.class_table(level, names, counts.sizes, lowest if level.number == 0 else None))
+        tables.append(class_table(level, names, counts.sizes, lowest if level.number == 0 else None))
         if above is not None and level.parents is not None:
-            counts = counts.grouped(classes.positions(level.parents, above.ids), len(above.ids))
-    return found
+            counts = counts.grouped(positions(level.parents, above.ids), len(above.ids))
+    return tables
 
 
 def _borrowed_names(plan: Plan) -> dict[tuple[int, int], dict[str, Any]]:
@@ -77,7 +74,7 @@ def _borrowed_names(plan: Plan) -> dict[tuple[int, int], dict[str, Any]]:
         return {}
     other = place(plan.root, plan.recipe, "fit_on")
     columns = ["class_id", "level", "name", "named", "confidence", "entities"]
-    rows = read_table(other, f"{plan.others['names']}/classes.parquet", columns).to_pylist()
+    rows = stored_class_table(other, plan.others["names"], columns).to_pylist()
     return {(row["level"], row["class_id"]): row for row in rows}
 
 
@@ -86,21 +83,21 @@ def _same_names(level: Level, borrowed: dict[tuple[int, int], dict[str, Any]]) -
     return Names(*([row[key] for row in rows] for key in ("name", "named", "confidence", "entities")))
 
 
-def measured(plan: Plan, run: Run, found: quality.Tally, level: Level) -> dict[str, Any]:
-    """schemas of `quality.json`: what the tallies say, agreement with the reference column, stability, recall; by class ids."""
+def measured_quality(plan: Plan, run: Run, tally: quality.Tally, level: Level) -> dict[str, Any]:
+    """What `quality.json` holds: what the tallies say, agreement with the reference column, stability, recall; by class ids."""
     if not len(level.ids):
         return {"rows": 0, "classes": 0}
     search = search_of(plan)
     facts = quality.Measured(_agreement(plan, run), _stability(plan, run, len(level.ids)), search.recall)
-    record = quality.record(found, level.centroids, facts)
+    record = quality.record(tally, level.centroids, facts)
     for pair in record["confusable"]["pairs"]:
         pair["classes"] = [int(level.ids[position]) for position in pair["classes"]]
-    weights = plan.root.read_json(f"{plan.labels}/search.json")["weights"]
+    weights = plan.root.read_json(f"{plan.labels}/{SEARCH}")["weights"]
     return {**record, "search": search.record(), "weights": weights, "reference_column": plan.recipe.classes.reference_column}
 
 
 def _stability(plan: Plan, run: Run, k: int) -> Stability:
-    return reseeded(sample(blocks(plan, run), MAX_ROWS, plan.recipe.seed), k, plan.recipe.seed)
+    return reseeded(sampled_embeddings(fitted_on(plan, run), MAX_ROWS, plan.recipe.seed), k, plan.recipe.seed)
 
 
 def _agreement(plan: Plan, run: Run) -> Agreement | None:
@@ -108,11 +105,11 @@ def _agreement(plan: Plan, run: Run) -> Agreement | None:
     column = plan.recipe.classes.reference_column
     if column is None:
         return None
-    kept = plan.root.read_json(f"{plan.verdicts}/ledger.json")["kept"]
+    share = min(1.0, MAX_ROWS / max(1, stored_ledger(plan.root, plan.verdicts).kept))
     assignment: list[int] = []
     values: list[str | None] = []
     for shard in plan.shards:
-        some = first_labels(plan, shard.shard_id, min(1.0, MAX_ROWS / max(1, kept)))
-        assignment += some.column("label").to_pylist()
-        values += reference_values(plan, column, shard, some.column("row").to_pylist())
+        labels = first_labels(plan, shard.shard_id, share)
+        assignment += labels.column("label").to_pylist()
+        values += reference_values(plan, column, shard, labels.column("row").to_pylist())
     return agreement(np.array(assignment, np.int32), values, plan.recipe.seed)

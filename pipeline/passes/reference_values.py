@@ -41,11 +41,11 @@ def _metadata(plan: Plan, shard: Shard, rows: list[int]) -> list[bytes | None]:
 
 def _value(original: bytes | None, keys: list[str]) -> str | None:
     try:
-        found: Any = json.loads(original) if original else None
+        value: Any = json.loads(original) if original else None
     except (ValueError, RecursionError):
         return None
     for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    if isinstance(found, list):
-        found = found[0] if found else None
-    return str(found)[:LONGEST] if isinstance(found, str | int | float | bool) else None
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, list):
+        value = value[0] if value else None
+    return str(value)[:LONGEST] if isinstance(value, str | int | float | bool) else None

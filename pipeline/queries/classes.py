@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 
 from pipeline.errors import InputError, RootError
 from pipeline.export.class_table import has_class_table, stored_class_table, stored_quality
-from pipeline.passes.labelled import first_labels
+from pipeline.passes.labels import first_labels
 from pipeline.plan import Plan
 from pipeline.reduce.classes.identity import SizedClasses, compare
 from pipeline.reduce.classes.overlap import Overlap
-from pipeline.reduce.classes.stored import read_classes
+from pipeline.reduce.classes.taxonomy import read_classes
 from pipeline.root.existing import open_root, readable
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassHandle, ClassRow, ConfusableClass, MatchedClass
 from schemas.tables import CLASSES

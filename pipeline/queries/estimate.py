@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.input.reader import read
-from pipeline.passes.annotate import BATCH_ROWS, annotate
+from pipeline.passes.annotate import BATCH_ROWS, batch_columns
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
 from pipeline.quantities import duration, size
@@ -82,7 +82,7 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
         reader = read(shard, batch_rows=BATCH_ROWS, caption_keys=plan.recipe.caption.keys)
         for batch in reader:
             began = time.monotonic()
-            added = annotate(plan.stages, transforms, batch)
+            added = batch_columns(plan.stages, transforms, batch)
             if rows:
                 seconds += time.monotonic() - began
                 timed += batch.num_rows

@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.columns import Run
-from pipeline.curation import gathered
 from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe, validated
 from pipeline.recipe.yaml_source import Source, apply
-from pipeline.root.existing import open_root, readable
+from pipeline.root.existing import gathered, open_root, readable
 from pipeline.select.columns import RuleColumns, shuffled_similarities, threshold_columns
 from pipeline.select.explain import explain
 from pipeline.select.ledger import Ledger

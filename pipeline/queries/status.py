@@ -4,11 +4,11 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.curation import SUCCESS, identity
 from pipeline.export.stored import has_export, stored_meta
 from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
 from pipeline.root.existing import open_root, readable
+from pipeline.root.lifecycle import SUCCESS, identity
 from pipeline.root.lock import lock_state
 from pipeline.root.log import pass_usages
 from pipeline.root.quarantine import quarantined

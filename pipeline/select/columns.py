@@ -1,8 +1,6 @@
-"""From stored columns to verdicts: gathers what the rules read, shard by shard. The rules themselves are `verdicts.py`."""
+"""Gathers from stored columns what the rules read, shard by shard or over the whole run. The rules themselves are `verdicts.py`."""
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.columns import Columns, Run
 from pipeline.draws import sampled
-from pipeline.errors import ConservationError
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.rules import Rules, Threshold
 from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words, repeated
 from pipeline.select.thresholds import relative
-from pipeline.select.verdicts import verdicts
-from pipeline.store.tables import read_columns, write_table
-from pipeline.work import Facts, Work
+from pipeline.store.tables import read_columns
 
 RAW_CAPTION = {"raw_caption_words": raw_caption_words, "raw_caption_characters": raw_caption_characters}
 NULL_PAIRS = 100_000
@@ -51,38 +45,6 @@ class RuleColumns:
             table = read_columns(store, self.run_folder, shard_id, over_run)
             columns.update({name: table.column(name) for name in over_run})
         return pa.table(columns)
-
-
-@dataclass(frozen=True)
-class Select(Work[tuple[str, int]]):
-    """Writes the verdicts of one shard; an item is the shard id and the global number of its first row."""
-
-    source: RuleColumns
-    rules: Rules
-    reads: Mapping[str, tuple[str, ...]]
-    """The rules' columns, by who writes them."""
-    thresholds: Mapping[str, Threshold]
-    folder: str
-
-    def name(self, item: tuple[str, int]) -> str:
-        return item[0]
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[tuple[str, int]], Facts]]:
-        yield self._run
-
-    def _run(self, item: tuple[str, int]) -> Facts:
-        shard_id, first_row = item
-        started = time.monotonic()
-        table = self.source.table(shard_id, self.reads)
-        verdict = verdicts(table, self.rules, self.thresholds, first_row)
-        counts = {c["values"]: c["counts"] for c in verdict.value_counts().to_pylist()}
-        if None in counts or sum(counts.values()) != table.num_rows:
-            raise ConservationError(f"shard {shard_id}: {table.num_rows} samples, verdicts {counts}")
-        written = pa.table({"uid": table.column("uid"), "verdict": verdict})
-        facts = {"shard_id": shard_id, "rows": table.num_rows, "verdicts": dict(sorted(counts.items()))}
-        write_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
-        return {**facts, "seconds": time.monotonic() - started}
 
 
 def run_columns(run: Run, exact: NDArray[np.bool_], near: NDArray[np.bool_], derived: Collection[str]) -> pa.Table:

@@ -161,8 +161,9 @@ class Account:
 
 
 def accounted(run: Callable[[T], dict[str, Any]], item: T) -> dict[str, Any]:
-    """What `run` says of the item, and where its seconds went; a work with threads of its own keeps its own account."""
-    account = Account()
+    """What `run` says of the item, the `seconds` that it took, and where they went; a work with threads of its own keeps its own
+    account of that."""
+    account, began = Account(), perf_counter()
     with account.computing():
         facts = run(item)
-    return {**account.facts(), **facts}
+    return {**account.facts(), "seconds": perf_counter() - began, **facts}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.api import shardmill
-from pipeline.api.run import Request
+from pipeline.api.engines import Execution
 from pipeline.audit.verify import verify
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError, OutputError
@@ -135,5 +135,5 @@ def test_a_root_that_cannot_be_written_stops_a_local_run_and_tests_see_every_err
 def test_ray_s_settings_and_local_are_refused_together_from_python_too(tmp_path):
     with pytest.raises(InputError, match="leave out --workers"):
         shardmill.curate("sample", None, tmp_path / "x", local=True, workers=2)
-    assert Request("sample", [], "x", local=True).local
+    assert Execution(local=True).local
     assert not os.listdir(tmp_path)

@@ -26,6 +26,7 @@ from pipeline.models.route import RouteWish
 from pipeline.passes.annotate import BATCH_ROWS, Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
+from pipeline.recipe.settled import Settled
 from pipeline.stages.clip import ClipStage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns
@@ -178,7 +179,7 @@ def bare_pass(folder: Path, overrides: Sequence[str], size: Size) -> Pass:
 
 def plan_of(root: str, overrides: Sequence[str], shards: Sequence[Shard]) -> Plan:
     recipe = load("sample", overrides)
-    return Plan(Store(root), recipe, tuple(shards), local_route(RouteWish(recipe.model.precision, "cpu")))
+    return Plan.of(Store(root), recipe, shards, Settled(local_route(RouteWish(recipe.model.precision, "cpu"))))
 
 
 def prepare(folder: Path, overrides: Sequence[str], size: Size) -> None:

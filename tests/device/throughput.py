@@ -25,6 +25,7 @@ from pipeline.models.towers import open_towers
 from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
+from pipeline.recipe.settled import Settled
 from pipeline.store.store import Store
 from tests.benchmarks.replicas import Members, decoded, readable
 from tests.device.gpu import rate, watched
@@ -72,7 +73,7 @@ def write_shards(folder: Path, size: Size) -> None:
 def work_of(root: Path, shards: Sequence[Shard], model: str, route: str, overrides: Sequence[str] = ()) -> Annotate:
     settings = ["filters={}", f"model.name={model}", *([] if model.startswith("bundled") else [f"model.pretrained={RANDOM}"])]
     recipe = load("sample", [*settings, *overrides])
-    plan = Plan(Store(str(root)), recipe, tuple(shards), route)
+    plan = Plan.of(Store(str(root)), recipe, shards, Settled(route))
     return Annotate(plan.columns, plan.stages, plan.recipe.caption.keys)
 
 

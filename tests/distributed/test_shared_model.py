@@ -16,6 +16,7 @@ from pipeline.models.route import RouteWish
 from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
+from pipeline.recipe.settled import Settled
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from tests.benchmarks.replicas import write_shards
@@ -33,7 +34,7 @@ def shards(tmp_path):
 
 def annotated(root: Path, shards, executor, *, shared: bool) -> dict[str, bytes]:
     """The files that the pass writes, by path."""
-    plan = Plan(Store(str(root)), load("sample"), tuple(shards), local_route(RouteWish(device="cpu", packed=False)))
+    plan = Plan.of(Store(str(root)), load("sample"), shards, Settled(local_route(RouteWish(device="cpu", packed=False))))
     stages = plan.stages
     if shared:
         clip = SharedClip(**{f.name: getattr(plan.clip, f.name) for f in fields(plan.clip)})

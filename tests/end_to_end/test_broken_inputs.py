@@ -10,7 +10,6 @@ import pytest
 from pipeline.audit.verify import verify
 from pipeline.cli.printing import as_json
 from pipeline.columns import Columns
-from pipeline.curation import Result
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError
 from pipeline.input.discovery import discover
@@ -20,6 +19,7 @@ from pipeline.input.tar import write_tar
 from pipeline.passes.annotate import Annotate
 from pipeline.queries.status import status
 from pipeline.report.build import write_report
+from pipeline.root.lifecycle import Result
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_facts
 from pipeline.work import Outcome

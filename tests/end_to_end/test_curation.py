@@ -10,20 +10,24 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.api.engines import wish
 from pipeline.api.progress import Silent
-from pipeline.api.run import shards_of, wish
+from pipeline.api.run import shards_of
 from pipeline.audit.verify import verify
-from pipeline.curation import curate, succeed
+from pipeline.curation import curate
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver, unguarded
 from pipeline.errors import ConservationError, RootError
 from pipeline.export import shards as export
-from pipeline.export.shards import Export, plan_export
+from pipeline.export.plan import plan_export
+from pipeline.export.shards import Export
 from pipeline.input.tar import write_tar
 from pipeline.models.machine import local_route
 from pipeline.plan import Plan
 from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
+from pipeline.recipe.settled import Settled
+from pipeline.root.lifecycle import claim, succeed
 from pipeline.root.lock import Pace, held
 from pipeline.root.log import EventLog
 from pipeline.select.stored import kept_rows
@@ -197,7 +201,8 @@ SILENT = Silent()
 def begun(root, inputs, reporter=SILENT, fence=unguarded):
     """A plan for another export of a finished root, and a driver that has not run it yet."""
     store, recipe = Store(str(root)), load("sample", ("classes.k=4", "export.shard_size=5"))
-    plan = Plan(store, recipe, shards_of(recipe, [str(inputs)]), local_route(wish(recipe)))
+    plan = Plan.of(store, recipe, shards_of(recipe, [str(inputs)]), Settled(local_route(wish(recipe))))
+    claim(plan)
     return plan, Driver(store, LocalExecutor(), reporter, EventLog(store), fence)
 
 
@@ -282,7 +287,7 @@ def test_a_driver_whose_root_was_taken_over_does_not_say_that_it_is_finished(roo
         plan, driver = begun(root, inputs, fence=lock.check)
         result = curate(plan, driver)
         with held(Store(str(root)), QUICK), pytest.raises(RootError, match="has taken over, this one stops"):
-            succeed(result, driver)
+            succeed(result, driver.fence)
     assert not (root / "_SUCCESS").exists()
     assert (root / "manifest.json").read_bytes() == manifest
 

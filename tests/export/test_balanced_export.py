@@ -15,6 +15,7 @@ import pytest
 from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
 from pipeline.cli import printing
+from pipeline.columns import RunShard
 from pipeline.draws import draws
 from pipeline.errors import RecipeError
 from pipeline.export import cuts
@@ -22,7 +23,7 @@ from pipeline.export.allocation import allocate
 from pipeline.passes.balance import CUTS, ranked
 from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
-from pipeline.reduce.classes import stored as taxonomy
+from pipeline.reduce.classes import taxonomy
 from pipeline.root.existing import open_root
 from tests.answers import checked
 from tests.audit.test_deep import flipped, repair, rewritten
@@ -233,7 +234,7 @@ def test_a_balance_is_drawn_by_content_and_not_by_the_order_of_the_input(finishe
     level = taxonomy.read_levels(plan.root, plan.centroids)[0]
     found, start = [], 0
     for shard in plan.shards:
-        found.append(ranked(plan, (shard.shard_id, start), level))
+        found.append(ranked(plan, RunShard(shard.shard_id, start), level))
         start += pq.read_metadata(finished / plan.labels / f"{shard.shard_id}.parquet").num_rows
     rows = np.concatenate(found)
     assert len(set(rows["rank"])) == len(rows) > 100

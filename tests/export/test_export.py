@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.export.samples import Sample, sample_json
-from pipeline.export.shards import Part, part_rows, plan_export
+from pipeline.export.plan import Part, part_rows, plan_export
+from pipeline.export.sample_json import sample_json
+from pipeline.export.samples import Sample
 from pipeline.input.discovery import Shard
 
 

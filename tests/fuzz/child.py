@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.api.run import wish
+from pipeline.api.engines import wish
 from pipeline.columns import Columns
 from pipeline.errors import ShardmillError
 from pipeline.input.discovery import Shard, discover
@@ -23,6 +23,7 @@ from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import load
 from pipeline.recipe.rules import columns_read
+from pipeline.recipe.settled import Settled
 from pipeline.select.ledger import balanced
 from pipeline.select.verdicts import counts, verdicts
 from pipeline.store.store import Store
@@ -39,7 +40,7 @@ TWICE, WITH_MODEL = 4, 50
 @cache
 def plan() -> Plan:
     recipe = load("sample", ())
-    return Plan(Store("memory://fuzz"), recipe, (), local_route(wish(recipe)))
+    return Plan.of(Store("memory://fuzz"), recipe, (), Settled(local_route(wish(recipe))))
 
 
 class Stages:

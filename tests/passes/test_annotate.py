@@ -14,7 +14,7 @@ from pipeline.driver import Driver
 from pipeline.errors import ConservationError, ContractViolation
 from pipeline.input.discovery import discover
 from pipeline.passes import annotate as runner
-from pipeline.passes.annotate import Annotate, Wanted, ahead, stored_batch
+from pipeline.passes.annotate import Annotate, MissingColumns, ahead, stored_batch
 from pipeline.root.log import EventLog
 from pipeline.stage import Contract, Stage
 from pipeline.stages.clip import ClipStage
@@ -142,9 +142,9 @@ def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path, sample_fol
 
 def test_stages_over_stored_columns_see_what_was_stored(tmp_path, sample_folder):
     columns, shards, _ = annotated(tmp_path, sample_folder)
-    brings = {"shout": "shout", "vector": "shout"}
-    work = Annotate(columns, (Long(),), ("txt",), brings=brings)
-    list(LocalExecutor().run(work, [Wanted(shard, frozenset(["long"])) for shard in shards]))
+    writers = {"shout": "shout", "vector": "shout"}
+    work = Annotate(columns, (Long(),), ("txt",), writers=writers)
+    list(LocalExecutor().run(work, [MissingColumns(shard, frozenset(["long"])) for shard in shards]))
     shout = read_columns(columns.store, columns.folders["shout"], shards[0].shard_id).to_pylist()
     found = read_columns(columns.store, columns.folders["long"], shards[0].shard_id).to_pylist()
     assert [row["sum"] for row in found] == [None if row["shout"] is None else 4.0 * len(row["shout"]) for row in shout]

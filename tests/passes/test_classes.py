@@ -12,17 +12,17 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from pipeline.api.progress import Silent
-from pipeline.api.run import Request, label_by
+from pipeline.api.run import label_by
 from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
 from pipeline.cli.printing import as_json
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.errors import InputError, RecipeError, RootError
-from pipeline.passes import classes as clustering
+from pipeline.passes.classes import refuse_what_cannot_fit
 from pipeline.queries.class_number import suggest_class_numbers
 from pipeline.queries.classes import class_details, class_rows, compare_roots
-from pipeline.reduce.classes import stored as taxonomy
+from pipeline.reduce.classes import taxonomy
 from pipeline.root.existing import open_root
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
@@ -186,7 +186,7 @@ def test_what_names_no_classes_is_refused_by_name(finished, shards, tmp_path):
     with pytest.raises(RecipeError, match=r"classes\.ids_from: .*none is not a finished run"):
         curated(tmp_path / "root", [shards[0]], (f"classes.ids_from={none}",))
     with pytest.raises(RootError, match="nowhere is not an output root"):
-        label_by(Request("", [], str(tmp_path / "nowhere")), str(finished), Silent())
+        label_by(str(tmp_path / "nowhere"), str(finished), Silent())
 
 
 def test_advice_looks_at_a_range_and_at_known_classes(finished):
@@ -211,9 +211,9 @@ def test_what_cannot_fit_is_refused_before_anything_is_read_with_what_would(shar
     store = Store(str(tmp_path))
     driver = Driver(store, Small(), Silent(), EventLog(store))
     with pytest.raises(InputError, match=r"1,000,000 classes of 256 values need .* on a node of 100\.0 MB"):
-        clustering.refuse_what_cannot_fit(huge, driver)
+        refuse_what_cannot_fit(huge, driver)
     roomy = Driver(store, LocalExecutor(), Silent(), EventLog(store))
-    clustering.refuse_what_cannot_fit(plan, roomy)
+    refuse_what_cannot_fit(plan, roomy)
 
 
 def test_the_fit_says_what_it_did(finished):

@@ -13,7 +13,7 @@ from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import ConservationError
 from pipeline.input.discovery import discover
 from pipeline.passes import annotate
-from pipeline.passes.annotate import Annotate, Steps, Wanted, steps
+from pipeline.passes.annotate import Annotate, MissingColumns, Steps, steps
 from pipeline.registry import SOURCE, producers
 from pipeline.stage import Contract, Stage
 from pipeline.stages.image import ImageStage
@@ -74,7 +74,7 @@ def columns(schema, batch, values):
 
 
 STAGES = (ImageStage(), Words(), Sides(), Double())
-BRINGS = producers() | {"words": "words", "sides": "sides", "double": "double"}
+WRITERS = producers() | {"words": "words", "sides": "sides", "double": "double"}
 
 
 @pytest.mark.parametrize(("missing", "expected"), [
@@ -87,7 +87,7 @@ BRINGS = producers() | {"words": "words", "sides": "sides", "double": "double"}
     ({SOURCE, "image", "words", "sides", "double"}, Steps((0, 1, 2, 3), {}, True)),
 ])
 def test_what_is_missing_says_which_stages_run_what_is_read_back_and_whether_the_input_is(missing, expected):
-    assert steps(STAGES, missing, BRINGS) == expected
+    assert steps(STAGES, missing, WRITERS) == expected
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def finished(tmp_path_factory, sample_folder):
     (shard,) = discover([str(folder / "00000.tar")])
     names = [SOURCE, *(stage.contract.name for stage in STAGES)]
     places = Columns(Store(str(folder / "root")), {name: f"columns/{name}@1" for name in names})
-    work = Annotate(places, STAGES, ("txt",), batch_rows=16, brings=BRINGS)
+    work = Annotate(places, STAGES, ("txt",), batch_rows=16, writers=WRITERS)
     (outcome,) = LocalExecutor().run(work, work.of([shard]))
     assert outcome.error is None
     return folder / "root", work, shard
@@ -110,11 +110,11 @@ def finished(tmp_path_factory, sample_folder):
 def test_what_is_made_again_has_its_bytes_and_nothing_else_is_touched(finished, tmp_path, gone):
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
-    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, brings=BRINGS)
+    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
     for name in gone:
         (root / f"columns/{name}@1/{shard.shard_id}.parquet").unlink()
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in root.rglob("*.parquet")}
-    (outcome,) = LocalExecutor().run(work, [Wanted(shard, frozenset(gone))])
+    (outcome,) = LocalExecutor().run(work, [MissingColumns(shard, frozenset(gone))])
     assert outcome.error is None
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in before} == before
     for path in source.rglob("*.parquet"):
@@ -124,17 +124,17 @@ def test_what_is_made_again_has_its_bytes_and_nothing_else_is_touched(finished, 
 def test_the_input_is_not_opened_where_stored_columns_are_enough(finished, tmp_path, monkeypatch):
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
-    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, brings=BRINGS)
+    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
     (root / f"columns/double@1/{shard.shard_id}.parquet").unlink()
     monkeypatch.setattr(annotate, "read", lambda *_, **__: pytest.fail("the input was opened"))
-    (outcome,) = LocalExecutor().run(work, [Wanted(shard, frozenset(["double"]))])
+    (outcome,) = LocalExecutor().run(work, [MissingColumns(shard, frozenset(["double"]))])
     assert (outcome.error, outcome.facts["bytes_read"], outcome.facts["rows"]) == (None, 0, 100)
 
 
 def test_stored_columns_of_other_samples_are_not_put_beside_the_input_s(finished, tmp_path):
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
-    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, brings=BRINGS)
+    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
     words = work.columns.folders["words"]
     path = root / words / f"{shard.shard_id}.parquet"
     table = read_columns(work.columns.store, words, shard.shard_id)
@@ -144,7 +144,7 @@ def test_stored_columns_of_other_samples_are_not_put_beside_the_input_s(finished
     path.unlink()
     write_table(work.columns.store, f"{words}/{shard.shard_id}.parquet", table.take(list(range(99, -1, -1))), facts)
     with work.open() as run, pytest.raises(ConservationError, match="its stored columns are of other samples"):
-        run(Wanted(shard, frozenset(["image", "double"])))
+        run(MissingColumns(shard, frozenset(["image", "double"])))
 
 
 def test_a_changed_stage_of_a_finished_root_costs_that_stage_and_what_reads_it(tmp_path, sample_folder, monkeypatch):

@@ -30,6 +30,7 @@ from pipeline.plan import Plan
 from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
 from pipeline.recipe.rules import Rule, Threshold
+from pipeline.recipe.settled import Settled
 from pipeline.report.build import entity_note, report_data, rule_words, write_report
 from pipeline.report.charts import histogram
 from pipeline.report.clocks import REST, read_clock
@@ -38,6 +39,7 @@ from pipeline.report.distributions import FINE, bounds_on, charted_columns, empt
 from pipeline.report.pairs import find_pairs, highest
 from pipeline.report.pictures import evenly_spread, thumbnails
 from pipeline.report.survey import Example, Examples, values_in_words
+from pipeline.root.lifecycle import claim
 from pipeline.root.lock import held
 from pipeline.root.log import EventLog
 from pipeline.select.stored import stored_ledger
@@ -73,7 +75,8 @@ def plan(sample_folder, tmp_path_factory):
     (folder / "00004.tar").write_bytes(content[:-40_000])
     root = Store(str(tmp_path_factory.mktemp("run")))
     recipe = load("sample", ["classes.k=6", "classes.labels=3", "export.shard_size=50"])
-    whole = Plan(root, recipe, tuple(discover([str(folder)])), local_route(RouteWish()))
+    whole = Plan.of(root, recipe, discover([str(folder)]), Settled(local_route(RouteWish())))
+    claim(whole)
     return curate(whole, Driver(root, GivesUp(stem="00002"), Silent(), EventLog(root))).plan
 
 

@@ -11,15 +11,16 @@ import pytest
 
 from pipeline.api.progress import Silent
 from pipeline.audit.verify import verify
-from pipeline.curation import curate, finished, succeed
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.queries.simulate import changed_recipe, explain_sample, simulate_rules
 from pipeline.queries.status import status
 from pipeline.report.build import write_report
 from pipeline.root.existing import open_root
+from pipeline.root.lifecycle import finished
 from pipeline.root.log import EventLog
 from pipeline.root.manifest import file_record
+from tests.curations import made
 
 PACKED = Path(__file__).parent / "root_of_46648e4.tar.xz"
 WHEN = 1_700_000_000
@@ -63,8 +64,7 @@ def test_it_goes_on_with_its_own_columns(root):
     plan = open_root(str(root))
     plan = replace(plan, recipe=changed_recipe(plan.recipe, ["filters.clip_similarity.min=0.0"]))
     driver = Driver(plan.root, LocalExecutor(), Silent(), EventLog(plan.root))
-    result = curate(plan, driver)
-    succeed(result, driver)
+    result = made(plan, driver)
     assert (result.finished_before, result.ledger.kept) == (False, 10)
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
     assert verify(str(root), deep=True).faults == ()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.curation import Result
+from pipeline.root.lifecycle import Result
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.security import hostile

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from pipeline.api.engines import Execution
 from pipeline.api.progress import Silent
-from pipeline.api.run import Request, label_by
+from pipeline.api.run import label_by
 from pipeline.errors import RecipeError, RootError, ShardmillError
 from pipeline.queries.simulate import simulate_rules
 from pipeline.report.build import write_report
@@ -51,7 +52,7 @@ def test_a_stage_that_a_root_names_is_not_imported(root, tmp_path, monkeypatch):
     with pytest.raises(ShardmillError, match="run the recipe again"):
         plan.stages   # noqa: B018
     with pytest.raises(RecipeError, match="no stage is called evil_stage"):
-        label_by(Request("", [], str(root), local=True), str(root), Silent())
+        label_by(str(root), str(root), Silent(), Execution(local=True))
     assert not (tmp_path / "canary").exists()
 
 

@@ -5,13 +5,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.columns import Columns
+from pipeline.columns import Columns, RunShard
 from pipeline.errors import ConservationError, ContractViolation
+from pipeline.passes import select as selection
+from pipeline.passes.select import Select
 from pipeline.recipe.recipe import load
 from pipeline.recipe.rule_columns import COLUMNS
 from pipeline.recipe.rules import Rule, Threshold
-from pipeline.select import columns as selection
-from pipeline.select.columns import Select
 from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words
 from pipeline.select.explain import explain
 from pipeline.select.thresholds import relative, resolve, top_share
@@ -72,9 +72,9 @@ def test_a_shard_without_a_verdict_for_each_of_its_samples_is_an_error_and_is_no
         with monkeypatch.context() as patch:
             patch.setattr(selection, "verdicts", lambda *_: pa.array(wrong, pa.string()))
             with pytest.raises(ConservationError, match="shard s: 2 samples, verdicts"):
-                run(("s", 0))
+                run(RunShard("s", 0))
         assert store.names("verdicts@1") == []
-        assert run(("s", 0))["verdicts"] == {"kept": 1, "rejected:width": 1}
+        assert run(RunShard("s", 0))["verdicts"] == {"kept": 1, "rejected:width": 1}
     assert store.names("verdicts@1") == ["s.parquet"]
 
 

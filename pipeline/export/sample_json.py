@@ -1,0 +1,42 @@
+"""The JSON object of an exported sample: the original one unchanged, plus our keys."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.export.samples import Sample
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def sample_json(sample: Sample, label_names: Mapping[int, str], added: Sequence[str] = ()) -> bytes:
+    """The original object unchanged plus our keys, with the `added` columns among them; an original key that ours would overwrite
+    moves to `source`."""
+    original = json.loads(sample.json) if sample.json else {}
+    if not isinstance(original, dict):
+        original = {"source": original}
+    row = sample.row
+    labels = row["labels"] or []
+    exported = {
+        "uid": row["uid"],
+        "clip_similarity": round(float(row["clip_similarity"]), 6),
+        "image_sha256": row["sha256"],
+        "entities": [
+            {"id": e["id"], "name": e["name"], "z": round(float(e["z"]), 4)} for e in row["entities"]
+        ],
+        "labels": labels,
+        "label_weights": [round(float(w), 4) for w in row["label_weights"] or []],
+        "label_names": [label_names[i] for i in labels],
+        "label_levels": row["label_levels"] or [],
+        **{name: finite(row[name]) for name in added},
+    }
+    moved = {key: original.pop(key) for key in list(original) if key in exported}
+    if moved:
+        held = original.get("source", {})
+        mergeable = isinstance(held, dict) and not held.keys() & moved.keys()
+        original["source"] = {**(held if mergeable else {"source": held}), **moved}
+    return json.dumps({**original, **exported}, ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -1,0 +1,22 @@
+"""The files beside the output shards that trainers look for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.export.plan import OutputShard
+from pipeline.export.stored import META, SHARDLIST, SIZES
+from pipeline.store.store import Store
+
+
+def side_files(store: Store, folder: str, planned: Sequence[OutputShard], facts: Mapping[str, Any]) -> None:
+    """sizes.json (open_clip), meta.json (DataComp's fields), wids.json; written when every tar is there."""
+    tars = [f"{item.name}.tar" for item in planned]
+    stats = [store.read_json(f"{folder}/{item.name}_stats.json") for item in planned]
+    total = sum(item.samples for item in planned)
+    store.write_json(f"{folder}/{SIZES}", {tar: item.samples for tar, item in zip(tars, planned, strict=True)})
+    shardlist = [
+        {"url": tar, "nsamples": item.samples, "filesize": s["bytes"]} for tar, item, s in zip(tars, planned, stats, strict=True)
+    ]
+    store.write_json(f"{folder}/{SHARDLIST}", {"wids_version": 1, "name": "shardmill", "shardlist": shardlist})
+    meta = {"output_count": total, "output_shard_count": len(planned), "output_shard_format": "{:06d}.tar"}
+    store.write_json(f"{folder}/{META}", {**facts, **meta, "sha256": {t: s["sha256"] for t, s in zip(tars, stats, strict=True)}})

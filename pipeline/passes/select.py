@@ -1,0 +1,129 @@
+"""From stored columns to verdicts: the columns over the whole run, the numbers behind relative rules, a verdict for every sample,
+and the account of the run. What is computed is in `select/`; a file's existence means done.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.columns import Run, RunShard
+from pipeline.driver import Driver
+from pipeline.errors import ConservationError
+from pipeline.plan import Plan
+from pipeline.recipe.rules import Rules, Threshold
+from pipeline.select.columns import RuleColumns, run_columns, shuffled_similarities, threshold_columns
+from pipeline.select.ledger import Ledger, balanced
+from pipeline.select.stored import LEDGER, THRESHOLDS, has_thresholds, stored_thresholds
+from pipeline.select.thresholds import relative, resolve
+from pipeline.select.verdicts import KEPT, subset, verdicts
+from pipeline.store.store import Store
+from pipeline.store.tables import npy_bytes, read_many_facts, read_table, stored_shards, write_table
+from pipeline.work import Facts, PlainWork
+
+NULL_BINS = 200
+"""Of the histogram of shuffled similarities that the report shows, from -1 to 1."""
+
+
+def write_run_columns(plan: Plan, run: Run) -> None:
+    """Writes `<shard_id>.parquet` in `plan.run_columns`: the columns that need the whole run and that the rules may read."""
+    if set(run.rows.shard_ids) <= stored_shards(plan.root, [plan.run_columns]):
+        return
+    pairs = read_table(plan.root, f"{plan.duplicates}/duplicates.parquet", ["shard_id", "row", "kind", "removed"])
+    pairs = pairs.filter(pairs.column("removed"))
+    rows = run.rows.numbers(pairs.column("shard_id").to_pylist(), np.asarray(pairs.column("row"), np.int64))
+    near = np.asarray(pc.equal(pairs.column("kind"), "near"))
+    masks = np.zeros((2, run.rows.total), bool)
+    masks[near.astype(int), rows] = True
+    derived = plan.recipe.read_by_rules().get("derived", ())
+    write_rows(plan.root, plan.run_columns, run, run_columns(run, masks[0], masks[1], derived))
+
+
+def write_rows(store: Store, folder: str, run: Run, table: pa.Table) -> None:
+    """Writes a table with a row for each row of the run as one file per shard."""
+    for shard, count in zip(run.rows.shards, run.rows.counts, strict=True):
+        part = table.slice(shard.first_row, count).combine_chunks()
+        write_table(store, f"{folder}/{shard.shard_id}.parquet", part, {"rows": count})
+
+
+def select(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str]) -> Ledger:
+    """Writes a verdict for every sample, the account of the run and DataComp's subset file, and returns the account. `quarantined`:
+    ids of the shards that could not be read. Raises ConservationError where the account does not add up."""
+    thresholds = resolve_thresholds(plan, run)
+    source = RuleColumns(plan.columns, plan.run_columns)
+    work = Select(source, plan.recipe.filters, plan.recipe.read_by_rules(), thresholds, plan.verdicts)
+    driver.complete("select", work, run.rows.shards, stored_shards(plan.root, [plan.verdicts]))
+    ledger = account(plan, run, quarantined)
+    plan.root.write_json(f"{plan.verdicts}/{LEDGER}", ledger.as_dict())
+    write_subset(plan, run)
+    return ledger
+
+
+@dataclass(frozen=True)
+class Select(PlainWork[RunShard]):
+    """Writes the verdicts of one shard."""
+
+    source: RuleColumns
+    rules: Rules
+    reads: Mapping[str, tuple[str, ...]]
+    """The rules' columns, by who writes them."""
+    thresholds: Mapping[str, Threshold]
+    folder: str
+
+    def run(self, item: RunShard) -> Facts:
+        shard_id = item.shard_id
+        table = self.source.table(shard_id, self.reads)
+        verdict = verdicts(table, self.rules, self.thresholds, item.first_row)
+        counts = {c["values"]: c["counts"] for c in verdict.value_counts().to_pylist()}
+        if None in counts or sum(counts.values()) != table.num_rows:
+            raise ConservationError(f"shard {shard_id}: {table.num_rows} samples, verdicts {counts}")
+        facts = {"shard_id": shard_id, "rows": table.num_rows, "verdicts": dict(sorted(counts.items()))}
+        written = pa.table({"uid": table.column("uid"), "verdict": verdict})
+        write_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
+        return facts
+
+
+def resolve_thresholds(plan: Plan, run: Run) -> dict[str, Threshold]:
+    """The numbers behind shares and quantiles, by rule; stored beside the null distribution that the report shows."""
+    if has_thresholds(plan.root, plan.verdicts):
+        return stored_thresholds(plan.root, plan.verdicts)
+    null = shuffled_similarities(run, plan.recipe.seed)
+    rules = plan.recipe.filters
+    thresholds = resolve(rules, threshold_columns(run, plan.recipe), null) if relative(rules) else {}
+    edges = np.linspace(-1, 1, NULL_BINS + 1)
+    plan.root.write_json(f"{plan.verdicts}/{THRESHOLDS}", {
+        "thresholds": {name: {"value": t.value, "last_tie": t.last_tie} for name, t in thresholds.items()},
+        "null": {"pairs": len(null), "edges": edges.tolist(), "counts": np.histogram(null, edges)[0].tolist()},
+    })
+    return thresholds
+
+
+def account(plan: Plan, run: Run, quarantined: Sequence[str]) -> Ledger:
+    """The ledger of a run, from the footers of its verdicts and of its `samples`. Raises ConservationError where the two differ."""
+    samples = plan.columns.folders["samples"]
+    shard_ids, gaps, ignored = run.rows.shard_ids, [], Counter[str]()
+    judged = read_many_facts(plan.root, [f"{plan.verdicts}/{shard_id}.parquet" for shard_id in shard_ids])
+    counts = {shard_id: facts["verdicts"] for shard_id, facts in zip(shard_ids, judged, strict=True)}
+    read = read_many_facts(plan.root, [f"{samples}/{shard_id}.parquet" for shard_id in shard_ids])
+    for shard_id, facts in zip(shard_ids, read, strict=True):
+        gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
+        ignored.update(facts["ignored"])
+    return balanced(dict(zip(shard_ids, run.rows.counts, strict=True)), counts, (gaps, ignored), quarantined)
+
+
+def write_subset(plan: Plan, run: Run) -> None:
+    """Writes `subset.npy` in `plan.verdicts`: DataComp's subset file of the kept samples."""
+    path = f"{plan.verdicts}/subset.npy"
+    if not plan.root.exists(path):
+        uids = run.table("samples", ["uid"]).column("uid").filter(pa.array(kept_mask(plan, run))).to_pylist()
+        plan.root.write(path, npy_bytes(subset(uids)))
+
+
+def kept_mask(plan: Plan, run: Run) -> NDArray[np.bool_]:
+    """bool [rows of the run]: the verdict is `kept`."""
+    parts = [read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["verdict"]) for shard_id in run.rows.shard_ids]
+    return np.asarray(pc.equal(pa.concat_tables(parts).column("verdict"), KEPT))

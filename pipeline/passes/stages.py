@@ -1,0 +1,86 @@
+"""The passes that run stages over the shards: `annotate`, by what a shard alone says, and `link`, by what the whole run says too.
+
+Both run only what is missing of a shard (`passes/annotate.py` says how). What cannot be read goes to quarantine, and the run goes
+on without it.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from pipeline.driver import Driver
+from pipeline.passes.annotate import Annotate, MissingColumns, steps
+from pipeline.plan import Plan
+from pipeline.registry import SOURCE, producers
+from pipeline.root.lifecycle import without_quarantined
+from pipeline.root.quarantine import quarantine, quarantined, release
+from pipeline.stage import Stage
+from pipeline.store.store import Store
+from pipeline.store.tables import read_many_facts, stored_shards
+
+
+def annotate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined: bool = False) -> Plan:
+    """Writes the columns of every stage that needs no more than its shard, and returns the plan over the shards that could be read.
+    `threads`: batches that an actor has in work at once. Raises InputError when no shard could be read."""
+    forget_changed(plan)
+    missing = missing_columns(plan, plan.annotated)
+    release_whole(plan, missing)
+    skipped = set() if retry_quarantined else quarantined(plan.root, plan.shards).keys()
+    items = [columns for columns in missing if columns.shard.shard_id not in skipped]
+    if items:
+        work = stages_work(plan, plan.stages, items, threads)
+        for outcome in driver.run("annotate", work, items, done=len(plan.shards) - len(items)):
+            quarantine(plan.root, outcome.item.shard, outcome)
+        if retry_quarantined:
+            release_whole(plan, missing_columns(plan, plan.annotated))
+    return without_quarantined(plan)
+
+
+def link(plan: Plan, driver: Driver) -> None:
+    """Writes the entities, and the columns of the stages that read them; from stored columns, unless one of those looks at pixels.
+    Raises ShardmillError for a shard that it cannot do."""
+    items = missing_columns(plan, plan.linked)
+    if items:
+        work = replace(stages_work(plan, plan.linked_stages, items), linking=True)
+        driver.must("entities", work, items, done=len(plan.shards) - len(items))
+
+
+def stages_work(plan: Plan, stages: Sequence[Stage], items: Sequence[MissingColumns], threads: int = 1) -> Annotate:
+    """The work with those of the stages that some shard needs: where none needs the model, the pass needs no place for one."""
+    writers = producers(plan.recipe.added)
+    needed = steps(stages, frozenset[str]().union(*(columns.names for columns in items)), writers).stages
+    return Annotate(plan.columns, tuple(stages[i] for i in needed), plan.recipe.caption.keys, threads, writers=writers)
+
+
+def missing_columns(plan: Plan, names: Sequence[str]) -> list[MissingColumns]:
+    """Shards that lack columns of some of these stages, in order. One listing a stage."""
+    stored = {name: stored_shards(plan.root, [plan.columns.folders[name]]) for name in names}
+    columns = (MissingColumns(s, frozenset(name for name in names if s.shard_id not in stored[name])) for s in plan.shards)
+    return [item for item in columns if item.names]
+
+
+def release_whole(plan: Plan, missing: Collection[MissingColumns]) -> None:
+    """A shard that is in quarantine and lacks nothing was read by a retry: it leaves it."""
+    lacking = {columns.shard.shard_id for columns in missing}
+    for shard_id in quarantined(plan.root, plan.shards).keys() - lacking:
+        release(plan.root, shard_id)
+
+
+def forget_changed(plan: Plan) -> None:
+    """Removes what was made from other versions of the input files; the footer of `samples` says of which one it is."""
+    folder = plan.columns.folders[SOURCE]
+    names = set(plan.root.names(folder))
+    stored = [shard for shard in plan.shards if f"{shard.shard_id}.parquet" in names]
+    footers = read_many_facts(plan.root, [f"{folder}/{shard.shard_id}.parquet" for shard in stored])
+    for shard, footer in zip(stored, footers, strict=True):
+        if footer.get("version") != shard.version:
+            forget(plan.root, shard.shard_id)
+
+
+def forget(root: Store, shard_id: str) -> None:
+    """Removes the columns of a shard whose file is not what it was, and its entry in quarantine. `samples` goes last: stopped
+    half-way, the next run knows that the rest is to go."""
+    release(root, shard_id)
+    for folder in sorted(root.folders("columns"), key=lambda name: name.startswith("samples@")):
+        for name in root.names(f"columns/{folder}"):
+            if name.startswith(f"{shard_id}."):
+                root.remove(f"columns/{folder}/{name}")
