@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.entities.aliases import build
+from pipeline.entities.aliases import AliasIndex, build
 from pipeline.entities.knowledge_base import KnowledgeBase
 
 SAMPLE = Path(__file__).parent.parent / "pipeline" / "assets" / "sample"
 
 
 @cache
-def captions():
+def captions() -> dict[str, str]:
     """key -> raw caption, in shard order."""
     found = {}
     for path in sorted(SAMPLE.glob("*.tar")):
@@ -23,20 +23,20 @@ def captions():
     return found
 
 
-def labelled(label):
+def labelled(label: str) -> list[str]:
     """Raw captions of the pairs with this label (clean, swapped, spam_caption, ...)."""
     pairs = json.loads((SAMPLE / "ground_truth.json").read_text())["pairs"]
     return [caption for key, caption in captions().items() if pairs[key]["label"] == label]
 
 
 @cache
-def wordnet():
+def wordnet() -> tuple[KnowledgeBase, AliasIndex]:
     """The bundled knowledge base and its alias index."""
     base = KnowledgeBase.load()
     return base, build(base)
 
 
-def batch(**columns):
+def batch(**columns: pa.Array) -> pa.RecordBatch:
     """A record batch with uids and these columns (lists, or arrow arrays)."""
     rows = len(next(iter(columns.values())))
     return pa.RecordBatch.from_pydict({"uid": [f"{row:032x}" for row in range(rows)], **columns})

@@ -5,12 +5,15 @@ import html.parser
 import json
 import shutil
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 
 
-def executed(source, names):
+def executed(source: str, names: dict[str, Any]) -> Any:
     """Runs a cell; the value of its last line where that is an expression."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
@@ -19,19 +22,21 @@ def executed(source, names):
 
 
 class Tags(html.parser.HTMLParser):
-    def __init__(self, page):
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.found = []
         self.feed(page)
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attributes)))
 
-    def of(self, name):
+    def of(self, name: str) -> list[dict[str, str | None]]:
         return [attributes for tag, attributes in self.found if tag == name]
 
 
-def test_the_notebook_goes_from_curate_to_a_plot_of_one_class(demo_root, tmp_path, monkeypatch):
+def test_the_notebook_goes_from_curate_to_a_plot_of_one_class(
+    demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     shutil.copytree(demo_root, tmp_path / "curated", symlinks=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(ROOT / "pipeline" / "api")   # as the installation has it

@@ -3,9 +3,11 @@
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -31,7 +33,7 @@ def encoder() -> Encoder:
 
 
 @lru_cache(1)
-def plain():
+def plain() -> tuple[Any, Any, Any]:
     """open_clip's own model, transform and tokenizer."""
     name = f"local-dir:{ASSETS / 'model'}"
     tune()
@@ -39,14 +41,14 @@ def plain():
     return model.eval(), transform, open_clip.get_tokenizer(name)
 
 
-def plain_images(images) -> np.ndarray:
+def plain_images(images: Sequence[Image.Image]) -> np.ndarray:
     """Unit vectors of Pillow images by plain open_clip."""
     model, transform, _ = plain()
     with torch.inference_mode():
         return model.encode_image(torch.stack([transform(image) for image in images]), normalize=True).numpy()
 
 
-def plain_texts(captions) -> np.ndarray:
+def plain_texts(captions: list[str]) -> np.ndarray:
     model, _, tokens = plain()
     with torch.inference_mode():
         return model.encode_text(tokens(list(captions)), normalize=True).numpy()

@@ -11,7 +11,7 @@ from pipeline.models.packing import checked_tower, packed
 class Block(nn.Module):
     """Uneven padding, convolution, batch norm, activation, residual sum, pooling, linear: what image towers are made of."""
 
-    def __init__(self, activation, uneven):
+    def __init__(self, activation: nn.Module, uneven: tuple[int, int, int, int]) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 3, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(8)
@@ -28,7 +28,7 @@ class Block(nn.Module):
             nn.init.uniform_(norm.weight)
             nn.init.uniform_(norm.bias)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.activation(self.norm(self.stem(nn.functional.pad(x, self.uneven))))
         x = self.mix_norm(self.mix(self.activation(self.depthwise(x)))) + x
         return self.head(self.dropout(x).mean((2, 3)))
@@ -36,7 +36,7 @@ class Block(nn.Module):
 
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(inplace=True), nn.SiLU(), nn.GELU(), nn.Hardtanh(-0.5, 2.0), nn.Tanh()])
 @pytest.mark.parametrize("uneven", [(0, 1, 0, 1), (1, 0, 1, 0), (1, 1, 0, 1), (0, 0, 0, 0), (0, 3, 0, 3)])
-def test_a_packed_tower_gives_what_the_plain_one_gives(activation, uneven):
+def test_a_packed_tower_gives_what_the_plain_one_gives(activation: nn.Module, uneven: tuple[int, int, int, int]) -> None:
     torch.manual_seed(1)
     tower = Block(activation, uneven).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     example = torch.randn(4, 3, 17, 20).contiguous(memory_format=torch.channels_last)
@@ -50,16 +50,16 @@ def test_a_packed_tower_gives_what_the_plain_one_gives(activation, uneven):
     assert "aten.linear.default" not in targets
 
 
-def test_a_tower_that_cannot_be_followed_is_an_error_that_says_what_to_do():
+def test_a_tower_that_cannot_be_followed_is_an_error_that_says_what_to_do() -> None:
     class Moody(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + 1 if x.sum() > 0 else x - 1
 
     with torch.inference_mode(), pytest.raises(InputError, match=r"model\.compile"):
         packed(Moody(), torch.ones(2, 2))
 
 
-def test_a_packed_tower_that_disagrees_with_the_plain_one_is_refused():
+def test_a_packed_tower_that_disagrees_with_the_plain_one_is_refused() -> None:
     example = torch.ones(4, 2)
     assert checked_tower(lambda x: x, lambda x: x + 9e-6, example, 1e-5)(example) is example
     with pytest.raises(InputError, match=r"off by 2\.0e-05"):

@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from pipeline.models.route import RouteWish
 from pipeline.models.spec import ModelSpec
 from pipeline.reduce.duplicates.find import Pictures
 from pipeline.stages.hashes import SIDE, perceptual_hashes, thumbnails_of
+from pipeline.vectors import Ids, Ints
 
 
 def looks(images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +58,7 @@ def decoded(content: bytes) -> Image.Image | None:
 
 
 @pytest.fixture(scope="session")
-def sample(sample_folder) -> Sample:
+def sample(sample_folder: Path) -> Sample:
     members = {}
     for path in sorted(sample_folder.glob("*.tar")):
         with tarfile.open(path) as tar:
@@ -87,7 +89,7 @@ def encoder() -> Iterator[Encoder]:
 
 
 @pytest.fixture(scope="session")
-def embeddings(sample, encoder) -> np.ndarray:
+def embeddings(sample: Sample, encoder: Encoder) -> np.ndarray:
     """Image embeddings of the readable pairs, float32 [823, d]."""
     return encoder.encode_images(encoder.preprocess([np.array(image) for image in sample.images if image]))
 
@@ -95,10 +97,10 @@ def embeddings(sample, encoder) -> np.ndarray:
 class Hundreds:
     """Row ids of shards of a hundred rows."""
 
-    def ids(self, rows):
+    def ids(self, rows: Ints) -> tuple[list[str], Ids]:
         return [f"shard{row // 100}" for row in rows], (rows % 100).astype(np.int32)
 
 
 @pytest.fixture
-def ids() -> Hundreds:
+def ids() -> tuple[list[str], Ids]:
     return Hundreds()

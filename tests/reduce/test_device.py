@@ -1,5 +1,6 @@
 """A device must give the bits of the CPU's kernels; here torch's CPU is the device."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -12,22 +13,23 @@ from pipeline.models.matrices.device_rows import DeviceRows
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
-from pipeline.reduce.kmeans.partition import ArrayBlock, Partition, RowSample, exact, near, remaining
+from pipeline.reduce.kmeans.partition import ArrayBlock, Block, Partition, RowSample, Share, exact, near, remaining
 from pipeline.search.device_centres import DeviceCentres
 from pipeline.search.fastest import FastestCentres
 from pipeline.search.kernels import FlatCentres, agrees, kernel, use_device
 from pipeline.search.nearest import assigned, assigned_near, nearest
+from pipeline.vectors import Ints, Matrix
 from tests.reduce.hard_rows import CASES, rows
 from tests.reduce.test_fitting import CELLS, blocks, everything
 
 
-def on_cpu(centres):
+def on_cpu(centres: np.ndarray) -> DeviceCentres:
     return DeviceCentres(centres, "cpu")
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("n", "d", "k"), [(700, 96, 2000), (150, 33, 40), (10, 5, 1)])
-def test_a_device_finds_the_bits_of_the_flat_search(case, n, d, k, monkeypatch):
+def test_a_device_finds_the_bits_of_the_flat_search(case: str, n: int, d: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_centres, "TILE", 640)   # several tiles, the last one narrow
     monkeypatch.setattr("pipeline.search.device_centres.SENT_BYTES", 4 * d * 64)   # and several parts of the rows
     x, centres = CASES[case](n, d, k)
@@ -43,7 +45,7 @@ def test_a_device_finds_the_bits_of_the_flat_search(case, n, d, k, monkeypatch):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_half_precision_errs_by_less_than_its_bound(case):
+def test_half_precision_errs_by_less_than_its_bound(case: str) -> None:
     x, centres = CASES[case](300, 200, 500)
     matrix = on_cpu(centres).matrix
     halves = matrix.half_rows(device_centres.torch.from_numpy(x))
@@ -56,18 +58,18 @@ def test_half_precision_errs_by_less_than_its_bound(case):
     assert off.max() > reach.min() / 50, "the bound says nothing"
 
 
-def test_a_device_gives_exact_values_as_candidates_and_agrees():
+def test_a_device_gives_exact_values_as_candidates_and_agrees() -> None:
     assert agrees(partial(DeviceCentres, device="cpu"))
 
 
-def test_without_a_wider_search_half_precision_would_have_hidden_winners(monkeypatch):
+def test_without_a_wider_search_half_precision_would_have_hidden_winners(monkeypatch: pytest.MonkeyPatch) -> None:
     x, centres = CASES["near ties"](200, 64, 600)
     monkeypatch.setattr(device_centres, "SPARE", 0)
     monkeypatch.setattr(device_centres.HalfRows, "margin_for", lambda halves, value: 0 * value - 1)
     assert not np.array_equal(nearest(x, on_cpu(centres), 4)[0], nearest(x, FlatCentres(centres), 4)[0])
 
 
-def test_values_do_not_depend_on_the_order_of_a_sum_on_a_device():
+def test_values_do_not_depend_on_the_order_of_a_sum_on_a_device() -> None:
     x = np.array([1, 2.0**-12] + [2.0**-27] * 8 + [0] * 22, np.float32)
     for seed in range(40):
         row = np.random.default_rng(seed).permutation(x)
@@ -75,7 +77,7 @@ def test_values_do_not_depend_on_the_order_of_a_sum_on_a_device():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_rows_and_centres_that_are_not_finite_are_refused(bad):
+def test_rows_and_centres_that_are_not_finite_are_refused(bad: float) -> None:
     x, centres = rows(5, 4), rows(3, 4)
     x[3, 2] = bad
     with pytest.raises(ValueError, match="finite"):
@@ -84,13 +86,13 @@ def test_rows_and_centres_that_are_not_finite_are_refused(bad):
         assigned(centres, on_cpu(x))
 
 
-def test_no_rows_give_no_ids():
+def test_no_rows_give_no_ids() -> None:
     ids, values = nearest(np.empty((0, 4), np.float32), on_cpu(rows(3, 4)), 2)
     assert ids.shape == values.shape == (0, 2)
     assert len(assigned(np.empty((0, 4), np.float32), on_cpu(rows(3, 4)))) == 0
 
 
-def stored(kind, n=900, d=40):
+def stored(kind: type[np.floating], n: int = 900, d: int = 40) -> list[Block]:
     """Blocks of both kinds of float, of which one has a choice of rows."""
     x = np.random.default_rng(5).standard_normal((n, d)) * 3
     parts = [ArrayBlock(some.astype(kind if i != 1 else np.float32), f"part{i}") for i, some in enumerate(np.array_split(x, 5))]
@@ -100,17 +102,17 @@ def stored(kind, n=900, d=40):
 class Chosen:
     name = "chosen"
 
-    def __init__(self, matrix, chosen):
+    def __init__(self, matrix: np.ndarray, chosen: Ints) -> None:
         self.matrix, self.chosen = matrix, chosen
 
-    def open(self):
+    def open(self) -> tuple[np.ndarray, Ints]:
         return self.matrix, self.chosen
 
 
 @pytest.mark.parametrize("share", [RowSample(0), RowSample(4, 0.3)], ids=["all", "some"])
 @pytest.mark.parametrize("kept_bytes", [0, 20_000, 1 << 30])
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
-def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share, kept_bytes, kind):
+def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share: Share, kept_bytes: int, kind: type[np.floating]) -> None:
     centres = rows(300, 40, seed=1)
     lists, keep = nearest(centres, FlatCentres(centres), 12)[0], np.arange(300) % 7 > 0
     there = Partition(stored(kind), first_row=50, accelerator=Accelerator("cpu", kept_bytes, window_bytes=4 * 40 * 70))
@@ -130,7 +132,7 @@ def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share, kept_byte
         assert 0 < sum(sent.bytes for _, sent in there.accelerator._kept) <= kept_bytes
 
 
-def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all():
+def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all() -> None:
     centres = on_cpu(rows(30, 40, seed=1))
     there = Partition(stored(np.float16), accelerator=Accelerator("cpu", 1 << 30, window_bytes=4 * 40 * 70))
     here = Partition(stored(np.float16))
@@ -141,9 +143,9 @@ def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all():
         assert np.array_equal(there.assignment, here.assignment)
 
 
-def test_kept_rows_are_not_read_again():
+def test_kept_rows_are_not_read_again() -> None:
     class Once(ArrayBlock):
-        def open(self):
+        def open(self) -> tuple[Matrix, Ints | None]:
             assert opened.append(1) is None
             return super().open()
 
@@ -157,7 +159,7 @@ def test_kept_rows_are_not_read_again():
 
 
 @pytest.mark.parametrize("bad", [0, np.nan])
-def test_a_row_without_a_direction_is_named(bad):
+def test_a_row_without_a_direction_is_named(bad: float) -> None:
     x = rows(300, 16)
     x[217] = bad
     one = Partition([ArrayBlock(x[:200], "a"), ArrayBlock(x[200:], "b")], accelerator=Accelerator("cpu"))
@@ -165,7 +167,7 @@ def test_a_row_without_a_direction_is_named(bad):
         one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, RowSample(0))
 
 
-def test_a_doubtful_reciprocal_is_that_of_the_cpu(monkeypatch):
+def test_a_doubtful_reciprocal_is_that_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a bound so wide that every row is doubtful, all come from the CPU; without one they would be what the device says."""
     monkeypatch.setattr("pipeline.models.matrices.device_rows.ULP64", 1.0)
     one = Partition([ArrayBlock(rows(300, 16))], accelerator=Accelerator("cpu"))
@@ -175,13 +177,13 @@ def test_a_doubtful_reciprocal_is_that_of_the_cpu(monkeypatch):
 
 
 @pytest.fixture
-def given():
+def given() -> Iterator[None]:
     assert use_device("cpu")
     yield
     assert not use_device(None)
 
 
-def test_a_whole_fit_on_a_device_gives_the_same_bits(given):
+def test_a_whole_fit_on_a_device_gives_the_same_bits(given: None) -> None:
     x = (np.random.default_rng(2).standard_normal((4000, 24)) + 2 * np.repeat(np.eye(8, 24), 500, axis=0)).astype(np.float16)
     schedule = replace(CELLS, min_size=60)
     fleet = LocalFleet.of(blocks(x), partitions=2)
@@ -194,7 +196,7 @@ def test_a_whole_fit_on_a_device_gives_the_same_bits(given):
     use_device("cpu")
 
 
-def test_a_process_searches_on_a_device_only_when_it_was_given_one(given):
+def test_a_process_searches_on_a_device_only_when_it_was_given_one(given: None) -> None:
     assert kernel().keywords == {"device": "cpu"}
     assert isinstance(kernel()(rows(3, 4)), DeviceCentres)
     use_device(None)
@@ -203,7 +205,7 @@ def test_a_process_searches_on_a_device_only_when_it_was_given_one(given):
     use_device("cpu")
 
 
-def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch):
+def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.models.matrices.device_centres.ranked", lambda x, vectors, candidates, wanted, reach, l: (   # noqa: E741
         candidates[:, :l].int(), candidates[:, :l].float()))
     assert not use_device("cpu")
@@ -211,6 +213,6 @@ def test_a_device_that_finds_other_centres_is_not_taken(monkeypatch):
     use_device(None)
 
 
-def test_rows_on_a_device_are_an_array_to_the_cpu():
+def test_rows_on_a_device_are_an_array_to_the_cpu() -> None:
     x = rows(10, 4)
     assert np.array_equal(np.asarray(DeviceRows.of(x, "cpu")[np.array([3, 1])]), x[[3, 1]])
