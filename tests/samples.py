@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.entities.aliases import AliasIndex, build
 from pipeline.entities.knowledge_base import KnowledgeBase
+from tests.archives import member_bytes
 
 SAMPLE = Path(__file__).parent.parent / "pipeline" / "assets" / "sample"
 
@@ -16,10 +17,10 @@ SAMPLE = Path(__file__).parent.parent / "pipeline" / "assets" / "sample"
 @cache
 def captions() -> dict[str, str]:
     """key -> raw caption, in shard order."""
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted(SAMPLE.glob("*.tar")):
         with tarfile.open(path) as tar:
-            found |= {one.name[:-4]: tar.extractfile(one).read().decode() for one in tar if one.name.endswith(".txt")}
+            found |= {one.name[:-4]: member_bytes(tar, one).decode() for one in tar if one.name.endswith(".txt")}
     return found
 
 

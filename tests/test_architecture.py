@@ -146,7 +146,7 @@ def texts(tree: ast.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_stored_file_is_named_by_its_reader_and_by_what_writes_it_alone(path):
+def test_a_stored_file_is_named_by_its_reader_and_by_what_writes_it_alone(path: Path) -> None:
     words = " ".join(texts(ast.parse(path.read_text())))
     for file, reader in READERS.items():
         if file in words:

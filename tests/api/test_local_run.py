@@ -53,7 +53,7 @@ def test_a_local_run_writes_the_bytes_of_a_run_on_ray_and_needs_no_ray(demo_root
 
 def test_ctrl_c_and_sigterm_stop_a_local_run_and_the_same_command_continues_it(tmp_path: Path, sample_folder: Path) -> None:
     root = tmp_path / "root"
-    arguments = [sample_folder / "00008.tar", "--local", "--output", root, "--set", "model.compile=false"]
+    arguments: list[str | Path] = [sample_folder / "00008.tar", "--local", "--output", root, "--set", "model.compile=false"]
     for number in (signal.SIGINT, signal.SIGTERM):
         running, log = without_ray("sample", *arguments), len(list(root.glob("log/*.jsonl")))
         deadline = time.monotonic() + 120

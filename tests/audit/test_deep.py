@@ -24,6 +24,7 @@ from pipeline.root.manifest import file_record, read_manifest
 from pipeline.store.store import Store
 from pipeline.store.tables import FOOTER
 from tests.mixed import mixed
+from tests.roots import counted
 
 
 @pytest.fixture
@@ -54,10 +55,12 @@ def repair(root: Path, *paths: str) -> None:
 
 def output_samples(root: Path, path: str) -> list[dict[str, Any]]:
     """What an output tar holds, as `write_tar` takes it."""
-    return [
-        {"key": p.key, "ext": p.image.extension, "image": p.image.content, "caption": p.text.content, "json": p.json.content}
-        for p in deep._output(f"{root}/{path}")
-    ]
+    samples = []
+    for p in deep._output(f"{root}/{path}"):
+        assert p.image and p.text and p.json   # noqa: PT018
+        samples.append({"key": p.key, "ext": p.image.extension, "image": p.image.content, "caption": p.text.content,
+                        "json": p.json.content})
+    return samples
 
 
 def rewritten(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> tuple[str, str]:
@@ -92,14 +95,14 @@ def flipped(content: bytes) -> bytes:
 def test_a_root_as_it_was_written_has_no_faults_and_every_sample_was_compared(
     root: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
-    found = verify(str(root), deep=True)
+    found = counted(root, deep=True)
     assert found.faults == ()
     assert found.compared == found.kept > 12
     tables = [pq.read_table(path, columns=["source_url"]) for path in (root / "shards").glob("*.parquet")]
     assert {url.rpartition("/")[2] for table in tables for url in table.column(0).to_pylist()} == {"0.tar", "1.tar.gz", "2.parquet"}
     printing.verify(found)
     assert f"compared with the inputs {found.kept:>22}" in capsys.readouterr().out
-    assert verify(str(root)).compared is None
+    assert counted(root).compared is None
 
 
 JSON_DIFFERS = "its JSON object, but for ours, is not"

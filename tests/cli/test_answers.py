@@ -39,7 +39,7 @@ WITHOUT = {"report"}
 
 
 @pytest.fixture(scope="module")
-def places(demo_root: Path, sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | Path]:
+def places(demo_root: Path, sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What stands in braces in CASES. The copy is labelled by the root's classes already: to label it again is quick."""
     copy = shutil.copytree(demo_root, tmp_path_factory.mktemp("answers") / "copy", symlinks=True)
     curated(copy, [], (f"classes.fit_on={demo_root}",))
@@ -50,7 +50,7 @@ def places(demo_root: Path, sample_folder: Path, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def asked(places: dict[str, str | Path], capsys: pytest.CaptureFixture[str]) -> Callable[[Sequence[str]], tuple[str, int]]:
+def asked(places: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> Callable[[Sequence[str]], tuple[str, int]]:
     """Runs a command with --json in this process: what it printed, and its exit code."""
     def ask(arguments: Sequence[str]) -> tuple[str, int]:
         code = app([one.format(**places) for one in arguments] + ["--json"], standalone_mode=False)
@@ -60,8 +60,8 @@ def asked(places: dict[str, str | Path], capsys: pytest.CaptureFixture[str]) -> 
 
 def commands() -> dict[str, bool]:
     """Whether a command has --json, by its name."""
-    named = {command.name or command.callback.__name__: command.callback for command in app.registered_commands}
-    return {name: "as_json" in inspect.signature(callback).parameters for name, callback in named.items()}
+    callbacks = [(command.name, command.callback) for command in app.registered_commands if command.callback]
+    return {name or callback.__name__: "as_json" in inspect.signature(callback).parameters for name, callback in callbacks}
 
 
 def test_every_command_that_answers_has_json_and_every_json_a_schema_and_a_case() -> None:
@@ -80,7 +80,7 @@ def test_what_a_command_prints_as_json_is_as_its_published_schema_says(
 
 
 def test_a_root_that_cannot_be_counted_answers_verify_by_its_faults_alone(
-    asked: Callable[[Sequence[str]], tuple[str, int]], places: dict[str, str | Path],
+    asked: Callable[[Sequence[str]], tuple[str, int]], places: dict[str, Any],
 ) -> None:
     (places["copy"] / "_SUCCESS").rename(places["copy"] / "aside")
     try:
@@ -124,7 +124,7 @@ def test_every_field_of_an_answer_says_what_it_means(name: str) -> None:
 
 def test_the_mean_of_no_samples_is_null() -> None:
     """A class that no sample of the root is nearest to: the table has not-a-number there, which is no JSON."""
-    row = {"class_id": 3, "level": 0, "parent": None, "name": "3", "named": False, "confidence": None, "size": 0,
+    row: dict[str, Any] = {"class_id": 3, "level": 0, "parent": None, "name": "3", "named": False, "confidence": None, "size": 0,
            "mean_similarity": float("nan"), "entities": [], "exemplars": [], "outliers": []}
     answer = ClassRow.model_validate(row)
     assert answer.mean_similarity is None
@@ -132,7 +132,7 @@ def test_the_mean_of_no_samples_is_null() -> None:
 
 
 def test_a_root_whose_account_is_none_gets_a_message_and_no_traceback(
-    places: dict[str, str | Path], capsys: pytest.CaptureFixture[str],
+    places: dict[str, Any], capsys: pytest.CaptureFixture[str],
 ) -> None:
     (path,) = places["copy"].glob("verdicts@*/ledger.json")
     before = path.read_text()

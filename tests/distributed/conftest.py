@@ -25,7 +25,7 @@ class Machines:
         head = {"num_cpus": 2, "object_store_memory": MEMORY, "include_dashboard": False, "_system_config": QUICK}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=self.cluster.address, log_to_driver=False, configure_logging=False)
-        self.added = []
+        self.added: list[Any] = []
 
     def add(self, cpus: int = 1, gpus: int = 0, env: dict[str, str] | None = None) -> Any:
         """A node with CPUs and GPUs as it is told, and what else its processes are to find in their environment."""

@@ -18,14 +18,14 @@ def died(node: str, at: float = 0.0) -> Failure:
 
 
 def test_an_item_is_given_up_after_three_deaths_of_its_own() -> None:
-    backlog = Backlog([], HERE, detection=30.0)
+    backlog: Backlog[str] = Backlog([], HERE, detection=30.0)
     backlog.add(spent(died(HERE), died(HERE), died(HERE)))
     assert [len(a.failures) for a in backlog.given_up({HERE, THERE}, now=0.1)] == [ATTEMPTS]
     assert backlog.empty
 
 
 def test_deaths_that_came_with_a_node_are_not_counted_even_if_known_later() -> None:
-    backlog = Backlog([], HERE, detection=30.0)
+    backlog: Backlog[str] = Backlog([], HERE, detection=30.0)
     backlog.add(spent(died(THERE), died(GONE, at=90.0), died(HERE)))
     assert list(backlog.given_up({HERE, THERE, GONE}, now=100.0)) == []   # nobody knows yet
     assert not backlog.empty
@@ -34,7 +34,7 @@ def test_deaths_that_came_with_a_node_are_not_counted_even_if_known_later() -> N
 
 
 def test_after_the_time_of_detection_a_living_node_is_not_to_blame() -> None:
-    backlog = Backlog([], HERE, detection=30.0)
+    backlog: Backlog[str] = Backlog([], HERE, detection=30.0)
     backlog.add(spent(died(THERE), died(THERE), died(THERE, at=50.0)))
     assert list(backlog.given_up({HERE, THERE}, now=79.0)) == []
     assert len(list(backlog.given_up({HERE, THERE}, now=81.0))) == 1
@@ -42,7 +42,7 @@ def test_after_the_time_of_detection_a_living_node_is_not_to_blame() -> None:
 
 def test_an_error_that_was_raised_is_never_the_fault_of_a_node() -> None:
     raised = Failure("ValueError", GONE, at=100.0, death=False)
-    backlog = Backlog([], HERE, detection=30.0)
+    backlog: Backlog[str] = Backlog([], HERE, detection=30.0)
     backlog.add(spent(raised, raised, raised))
     assert len(list(backlog.given_up({HERE}, now=100.0))) == 1
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 
 def test_a_cluster_whose_gpu_nodes_are_still_to_come_is_asked_for_one_and_uses_it() -> None:
@@ -23,7 +24,7 @@ def test_a_cluster_that_can_get_no_gpu_takes_its_cpus_and_says_so_where_one_is_w
     assert "none is to come" in found["cuda"]
 
 
-def autoscaled(gpus: int) -> dict[str, object]:
+def autoscaled(gpus: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.distributed.autoscaled", str(gpus)]
     env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)

@@ -23,7 +23,7 @@ from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.errors import ShardmillError
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.fit import Fit
-from pipeline.reduce.kmeans.fleet import CentresLost, FleetCentres
+from pipeline.reduce.kmeans.fleet import AssignmentStep, CentresLost, FleetCentres
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.store.store import Store
@@ -92,7 +92,7 @@ class Losing(RayFleet):
 
     lost = 0
 
-    def updated(self, look, *how):
+    def updated(self, look: AssignmentStep[Any], *how: Any) -> Any:
         if look.turn in (0, 2):
             ray.kill(self._owners[look.turn // 2])
             self.lost += 1
@@ -175,7 +175,9 @@ Fit(Dying({blocks!r}, store, "scratch", Seats(2)), PLANS["two-level"], 60, 3, ch
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
     checkpoint = Checkpoint(Store(str(tmp_path)), "fit")
-    assert checkpoint.latest().turns == 2
+    latest = checkpoint.latest()
+    assert latest is not None
+    assert latest.turns == 2
     assert told(LocalFleet.of(blocks), checkpoint, "two-level", blocks) == alone["two-level"]
 
 
@@ -201,7 +203,8 @@ class Holder:
 
 
 def test_what_is_lost_with_its_holder_is_told_from_other_failures() -> None:
-    holder: Any = Holder.remote()
+    actor: Any = Holder   # ray's decorator makes one
+    holder = actor.remote()
     with pytest.raises(ray.exceptions.RayTaskError, match="x"):
         crew.answer(holder.fail.remote())
     (ref,) = crew.answer(holder.centres.remote())

@@ -17,8 +17,7 @@ from pipeline.distributed.ray_cluster import Nodes
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.distributed.routing import Machine, settle
 from pipeline.errors import InputError, ShardmillError
-from pipeline.models.machine import Question
-from pipeline.models.route import RouteWish
+from pipeline.models.route import RouteQuestion, RouteWish
 from tests.distributed.conftest import Machines
 from tests.distributed.works import ROUTE, Asking, Capable, pretended, provides
 
@@ -32,7 +31,7 @@ MACHINE = Machine(pretended, provides)
 def test_mixed_cpus_agree_on_the_lesser_and_torch_computes_by_it_on_all(at_three: Machines, tmp_path: Path) -> None:
     at_three.add(env=LESSER)
     terms = settle(CPU, machine=MACHINE)
-    assert (terms.route, terms.limits, terms.providers, terms.kept_out) == (SMALL, LIMITS["x86_64"], alive(), {})
+    assert (terms.route, terms.limits, set(terms.providers), terms.kept_out) == (SMALL, LIMITS["x86_64"], alive(), {})
     executor = RayExecutor(terms=terms)
     found = [outcome.facts for outcome in executor.run(Capable(str(tmp_path), 5), range(10))]
     executor.close()
@@ -43,7 +42,8 @@ def test_mixed_cpus_agree_on_the_lesser_and_torch_computes_by_it_on_all(at_three
 def test_a_root_keeps_its_route_and_nodes_that_cannot_follow_are_kept_out_by_name_at_once_or_when_they_join(
     at_three: Machines, tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:
-    notes, early = [], at_three.add(env=LESSER)
+    notes: list[str] = []
+    early = at_three.add(env=LESSER)
     terms = settle(CPU, preferred=BIG, note=notes.append, machine=MACHINE)
     assert (terms.route, terms.limits, notes, set(terms.kept_out)) == (BIG, {}, [], {early.node_id})
     work, executor = Asking(str(tmp_path), 5), RayExecutor(terms=terms)
@@ -70,9 +70,9 @@ def test_a_gpu_that_torch_cannot_use_stops_the_run(at_three: Machines) -> None:
 
 def test_gpus_of_two_models_go_by_the_most_or_by_the_roots(at_three: Machines) -> None:
     nodes = [at_three.add(gpus=1, env={ROUTE: route}) for route in (A100, H100, H100)]
-    notes = []
+    notes: list[str] = []
     terms = settle(RouteWish(), machine=MACHINE)
-    assert (terms.route, terms.providers) == (H100, {nodes[1].node_id, nodes[2].node_id})
+    assert (terms.route, set(terms.providers)) == (H100, {nodes[1].node_id, nodes[2].node_id})
     assert A100 in terms.kept_out[nodes[0].node_id]
     assert settle(RouteWish(), preferred=A100, machine=MACHINE).providers == {nodes[0].node_id}
     assert settle(RouteWish(), preferred="cuda-sm120-fp32-eager", note=notes.append, machine=MACHINE).route == H100
@@ -82,12 +82,12 @@ def test_gpus_of_two_models_go_by_the_most_or_by_the_roots(at_three: Machines) -
 def test_a_root_s_route_that_nobody_has_any_more_leaves_the_wish_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """The nodes' answers are made up: asked for the CPU of the root, they agree on another one, which nobody wished for."""
     monkeypatch.setattr(routing, "_settled_by", lambda wish, *_: Terms(BIG if wish.device == "cpu" else H100))
-    monkeypatch.setattr(routing.cluster, "nodes", lambda: Nodes({}))
+    monkeypatch.setattr("pipeline.distributed.routing.cluster.nodes", lambda: Nodes({}))
     assert settle(RouteWish(), preferred="cpu-avx512-fp32-packed", machine=MACHINE).route == H100
     assert settle(RouteWish(), preferred=BIG, machine=MACHINE).route == BIG
 
 
-def dies_on_gpus(question: Question) -> str:
+def dies_on_gpus(question: RouteQuestion) -> str:
     """An answer whose process does not survive it where a GPU is."""
     if question.gpu_assigned:
         os._exit(1)
@@ -115,7 +115,8 @@ def test_a_gpu_is_waited_for_no_longer_than_it_may_take_and_that_is_said_once(
     at_three: Machines, monkeypatch: pytest.MonkeyPatch, coming: bool | None, waiting: growth.Waiting, says: str | None,
 ) -> None:
     monkeypatch.setattr(growth, "_coming", lambda: coming)
-    notes, began = [], time.monotonic()
+    notes: list[str] = []
+    began = time.monotonic()
     if says is None:
         assert not growth._waited("auto", notes.append, waiting)
     else:

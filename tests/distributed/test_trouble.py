@@ -39,7 +39,7 @@ def test_an_item_that_ends_its_process_is_given_up_after_three_processes(
     troubled: tuple[Troubled, dict[int, Outcome[int]]], item: int,
 ) -> None:
     work, found = troubled
-    assert "worker process died" in found[item].error
+    assert "worker process died" in str(found[item].error)
     assert found[item].attempts == ATTEMPTS
     assert len({pid for _, pid, _ in work.attempts(item)}) == len(work.attempts(item)) == ATTEMPTS
 

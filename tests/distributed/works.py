@@ -14,7 +14,7 @@ import numpy as np
 import ray
 
 from pipeline.errors import OutputError, RouteError
-from pipeline.models.machine import Question
+from pipeline.models.route import RouteQuestion
 from pipeline.work import Facts, Place, Work, beat
 
 
@@ -127,7 +127,7 @@ def _exit(work: Troubled, earlier: int) -> None:
     os._exit(7)
 
 
-TROUBLES = {
+TROUBLES: dict[str, Callable[[Troubled, int], object]] = {
     "gate": _gate, "memory": _memory, "careless": _careless, "disk": _disk, "slow": _slow,
     "segfault": _segfault, "kill": _kill, "exit": _exit,
     "sleep": lambda work, earlier: time.sleep(3600),
@@ -192,7 +192,7 @@ ROUTE = "PRETENDED_ROUTE"
 """In the environment of a node: the route of the GPU that it pretends to have."""
 
 
-def pretended(question: Question) -> str:
+def pretended(question: RouteQuestion) -> str:
     """The route of a machine as its environment has it."""
     assert question.gpu_assigned == bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
     return _route("cuda" if question.gpu_assigned else "cpu")

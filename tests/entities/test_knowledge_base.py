@@ -38,7 +38,7 @@ def aliases(index: AliasIndex) -> Callable[[str], list[str]]:
     return lambda text: [match.alias for match in index.matches(text)]
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "Q1", "lemmas": ["Zürich", "Turicum"], "sense_rank": [1, 1], "sense_count": [0, 0], "gloss": "a city", "hypernyms": None,
      "domain": None, "is_instance": True},
     {"id": "Q2", "lemmas": ["alpine ibex"], "sense_rank": [1], "sense_count": [3], "gloss": None, "hypernyms": ["Q3"],

@@ -33,7 +33,7 @@ from tests.audit.test_deep import flipped, repair, rewritten
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.reduce.balanced import Tree, copies, sample
-from tests.roots import hashes
+from tests.roots import counted, hashes
 
 CLASSES = ("classes.k=12", "classes.levels=[5, 2]", "export.shard_size=40")
 REPEATED = ("export.balance=150", "export.multiplier=3")
@@ -82,6 +82,8 @@ def exported(root: Path) -> tuple[Counter[tuple[str, int]], Counter[int]]:
 def population(root: Path) -> tuple[list[tuple[str, int]], Tree]:
     """The kept samples: their row ids, and the tree of classes over them."""
     plan = open_root(str(root))
+    assert plan.centroids is not None
+    assert plan.labels is not None
     levels = taxonomy.read_levels(plan.root, plan.centroids)
     rows, uids, first, cosine = [], [], [], []
     for shard in plan.shards:
@@ -97,7 +99,7 @@ def population(root: Path) -> tuple[list[tuple[str, int]], Tree]:
                 cosine.append(vectors[row] @ centroid / np.linalg.norm(vectors[row]))
     parents = [
         np.array([above.ids.tolist().index(parent) for parent in below.parents], np.int32)
-        for below, above in pairwise(levels)
+        for below, above in pairwise(levels) if below.parents is not None
     ]
     keys = np.array([int(uid[:16], 16) for uid in uids], np.uint64)
     return rows, Tree(np.array(first, np.int32), parents, np.array(cosine, np.float32), keys)
@@ -113,7 +115,7 @@ def test_the_export_is_the_balanced_sample_of_the_kept_samples(
     rows, tree = population(root)
     expected = sample(tree, target, seed=0, multiplier=multiplier, order=order)
     assert exported(root)[0] == Counter(rows[i] for i in expected.tolist())
-    found = verify(str(root), deep=True)
+    found = counted(root, deep=True)
     assert (found.faults, found.compared, found.kept) == ((), target, len(rows))
 
 
@@ -124,7 +126,9 @@ def divergence(counts: Mapping[int, int], k: int) -> float:
 
 
 def test_classes_become_more_even_and_repeats_make_them_more_so(root: Path, finished: Path, inputs: Path) -> None:
-    k = len(taxonomy.read_levels(open_root(str(finished)).root, open_root(str(finished)).centroids)[0].ids)
+    plan = open_root(str(finished))
+    assert plan.centroids is not None
+    k = len(taxonomy.read_levels(plan.root, plan.centroids)[0].ids)
     _, before = exported(finished)
     balanced(root, inputs, "export.balance=120", classes=CLASSES[:1])
     _, even = exported(root)
@@ -142,6 +146,7 @@ def test_repeats_are_bounded_spread_over_the_class_and_written_under_keys_of_the
     rows, _ = exported(root)
     assert (rows.total(), max(rows.values())) == (150, 3)
     plan = open_root(str(root))
+    assert plan.balance is not None
     cut = np.load(root / plan.balance / CUTS)
     taken = {path.stem: pq.read_table(path) for path in (root / plan.balance).glob("*.parquet")}
     times = np.concatenate([table.column("copies").to_numpy() for table in taken.values()])
@@ -151,7 +156,7 @@ def test_repeats_are_bounded_spread_over_the_class_and_written_under_keys_of_the
         mine = [rows[row] for row, first in zip(order, tree.classes, strict=True) if first == place]
         assert (len(mine), sum(mine)) == (cut[place]["samples"], cut[place]["taken"])
         assert max(mine) - min(mine) <= 1
-    names = Counter()
+    names: Counter[str] = Counter()
     for path in (root / "shards").glob("*.tar"):
         with tarfile.open(path) as tar:
             names.update(tar.getnames())
@@ -191,7 +196,9 @@ def test_files_that_were_lost_are_made_again_the_same(root: Path, inputs: Path) 
 
 def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashes_fit(root: Path, inputs: Path) -> None:
     balanced(root, inputs, *REPEATED)
-    path = max((root / open_root(str(root)).balance).glob("*.parquet"), key=lambda path: path.stat().st_size)
+    balance = open_root(str(root)).balance
+    assert balance is not None
+    path = max((root / balance).glob("*.parquet"), key=lambda path: path.stat().st_size)
     table, said = pq.read_table(path), path.relative_to(root).as_posix()
     times = table.column("copies").to_numpy().copy()
     more, less = np.flatnonzero(times == 1)[0], np.flatnonzero(times == 2)[0]
@@ -205,9 +212,9 @@ def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashe
     times[less], times[np.flatnonzero(times == 0)[0]] = 4, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
     repair(root, said)
-    faults = "\n".join(verify(str(root)).faults)
+    told = "\n".join(verify(str(root)).faults)
     for fault in ("4 times, the multiplier is 3", "the recipe's balance makes it 150", "left_out or repeats is not"):
-        assert fault in faults
+        assert fault in told
 
 
 def test_deep_verification_finds_a_flipped_byte_in_a_balanced_export(root: Path, inputs: Path) -> None:
@@ -238,11 +245,12 @@ def test_a_balance_without_classes_is_refused_and_so_is_a_multiplier_without_a_b
 def test_a_balance_is_drawn_by_content_and_not_by_the_order_of_the_input(finished: Path) -> None:
     """The same samples in other shards, in another order: the same ones are taken, as long as none is there twice."""
     plan = open_root(str(finished))
+    assert plan.centroids is not None
     level = taxonomy.read_levels(plan.root, plan.centroids)[0]
     found, start = [], 0
     for shard in plan.shards:
         found.append(ranked(plan, (shard.shard_id, start), level))
-        start += pq.read_metadata(finished / plan.labels / f"{shard.shard_id}.parquet").num_rows
+        start += pq.read_metadata(finished / str(plan.labels) / f"{shard.shard_id}.parquet").num_rows
     rows = np.concatenate(found)
     assert len(set(rows["rank"])) == len(rows) > 100
 

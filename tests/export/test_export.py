@@ -55,7 +55,7 @@ def test_the_order_within_a_group_is_the_seed_s_and_another_in_each_group() -> N
     assert sorted(order(1)) == sorted(order(2)) == order(None)
 
 
-def sample(original: bytes, **row: Any) -> Sample:
+def sample(original: bytes | None, **row: Any) -> Sample:
     values = {"uid": "u" * 32, "clip_similarity": 0.25, "sha256": "f" * 64, "entities": [], "labels": [1], "label_weights": [1.0],
               "label_levels": [[4]]}
     return Sample({**values, **row}, b"", original)
@@ -63,7 +63,7 @@ def sample(original: bytes, **row: Any) -> Sample:
 
 def test_the_original_object_is_kept_and_colliding_keys_move_to_source() -> None:
     original = {"url": "http://x", "uid": "theirs", "labels": "cat", "nested": {"a": [1, None, 2.5]}, "source": "web"}
-    found = json.loads(sample_json(sample(json.dumps(original).encode()), ["zero", "one"]))
+    found = json.loads(sample_json(sample(json.dumps(original).encode()), {0: "zero", 1: "one"}))
     assert found["url"] == "http://x"
     assert found["nested"] == original["nested"]
     assert found["source"] == {"source": "web", "uid": "theirs", "labels": "cat"}
@@ -71,7 +71,7 @@ def test_the_original_object_is_kept_and_colliding_keys_move_to_source() -> None
 
 
 def test_no_value_is_lost_when_source_has_the_colliding_key_as_well() -> None:
-    found = json.loads(sample_json(sample(b'{"uid": "b", "source": {"uid": "a", "x": 1}}'), ["zero", "one"]))
+    found = json.loads(sample_json(sample(b'{"uid": "b", "source": {"uid": "a", "x": 1}}'), {0: "zero", 1: "one"}))
     assert found["source"] == {"source": {"uid": "a", "x": 1}, "uid": "b"}
 
 

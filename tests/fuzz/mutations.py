@@ -152,8 +152,10 @@ def _with(members: list[Member], at: int, content: bytes) -> list[Member]:
 
 
 def _reorder(members: list[Member], made: Mutant, rng: Random) -> list[Member]:
-    return rng.choice([lambda: rng.sample(members, len(members)), lambda: members[::-1],
-                       lambda: sorted(members, key=lambda m: m.name.rpartition(".")[2])])()
+    orders: list[Callable[[], list[Member]]] = [
+        lambda: rng.sample(members, len(members)), lambda: members[::-1],
+        lambda: sorted(members, key=lambda m: m.name.rpartition(".")[2])]
+    return rng.choice(orders)()
 
 
 def _rename(members: list[Member], made: Mutant, rng: Random) -> list[Member]:

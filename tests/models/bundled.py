@@ -19,6 +19,7 @@ from pipeline.models.machine import local_route
 from pipeline.models.process import tune
 from pipeline.models.route import RouteWish
 from pipeline.models.spec import ASSETS, ModelSpec
+from tests.archives import member_bytes
 
 SPEC = ModelSpec("bundled:tinyclip-oc")
 _opened = ExitStack()
@@ -65,7 +66,7 @@ def sample() -> dict[str, tuple[bytes, str]]:
     found: dict[str, tuple[bytes, str]] = {}
     for path in sorted((ASSETS / "sample").glob("*.tar")):
         with tarfile.open(path) as tar:
-            members = {Path(m.name).name: tar.extractfile(m).read() for m in tar}
+            members = {Path(m.name).name: member_bytes(tar, m) for m in tar}
         for name, data in members.items():
             if name.endswith(".jpg"):
                 found[name[:-4]] = (data, members[f"{name[:-4]}.txt"].decode())
@@ -73,7 +74,7 @@ def sample() -> dict[str, tuple[bytes, str]]:
 
 
 @lru_cache(1)
-def ground_truth() -> dict[str, dict]:
+def ground_truth() -> dict[str, dict[str, Any]]:
     return json.loads((ASSETS / "sample" / "ground_truth.json").read_text())["pairs"]
 
 

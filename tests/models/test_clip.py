@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.clip import open_encoder
+from pipeline.models.clip import Encoder, open_encoder
 from pipeline.models.machine import local_route
 from pipeline.models.pixels.decoding import decode, reopened
 from pipeline.models.route import RouteWish
@@ -105,6 +105,7 @@ def test_another_process_with_another_number_of_threads_gets_the_same_bits() -> 
 def test_other_routes_stay_close_to_fp32(some: tuple[torch.Tensor, list[str]], wish: RouteWish, cosine: float) -> None:
     pixels, captions = some
     with open_encoder(SPEC, local_route(wish), micro_batch=8) as other:
+        assert isinstance(other, Encoder)
         assert (other.encode_images(pixels[:8]) * encoder().encode_images(pixels[:8])).sum(1).min() >= cosine
         assert (other.encode_texts(captions[:8]) * encoder().encode_texts(captions[:8])).sum(1).min() >= cosine
 

@@ -110,6 +110,7 @@ with Guard("tests.models.killers:decode", 1.0).open(("jpeg",), 100) as check:
 @pytest.mark.parametrize("state", ["idle", "busy"])
 def test_the_child_does_not_outlive_its_parent(state: str) -> None:
     parent = subprocess.Popen([sys.executable, "-c", ORPHAN, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
     (child,) = psutil.Process(parent.pid).children()
     os.kill(parent.pid, signal.SIGKILL)

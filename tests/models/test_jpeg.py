@@ -2,6 +2,7 @@
 
 import io
 import random
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -11,19 +12,19 @@ from PIL import Image
 from pipeline.errors import SampleFailure
 from pipeline.models.pixels import decoding as images
 from pipeline.models.pixels.decoding import decode
-from pipeline.models.pixels.jpeg import MAX_SEGMENTS, Header, ordinary
+from pipeline.models.pixels.jpeg import MAX_SEGMENTS, JpegHeader, ordinary
 from tests.models.hostile import refused, survivable
 from tests.models.zoo import encoded, oriented, picture, zoo
 
 PHOTO = picture(70, 50)
-WRITTEN = {
+WRITTEN: dict[str, dict[str, Any]] = {
     "plain": {}, "optimised": {"optimize": True}, "progressive": {"progressive": True}, "4:4:4": {"subsampling": 0},
     "comment": {"comment": b"by hand"}, "profile": {"icc_profile": bytes(200_000)}, "restarts": {"restart_marker_rows": 1},
     "coarse": {"quality": 1}, "resolution": {"dpi": (300, 300)},
 }
 
 
-def found(data: bytearray | bytes) -> Header | None:
+def found(data: bytearray | bytes) -> JpegHeader | None:
     return ordinary(memoryview(data))
 
 
@@ -33,7 +34,7 @@ def behind_start(kind: int, content: bytes) -> bytes:
     return data[:2] + b"\xff" + bytes([kind]) + (len(content) + 2).to_bytes(2, "big") + content + data[2:]
 
 
-def outcome(data: bytearray) -> str | tuple[str, int, int, bool, bytes]:
+def outcome(data: bytes) -> str | tuple[str, int, int, bool, bytes]:
     try:
         picture = decode(data, allowed_formats=("jpeg", "png", "webp"), max_pixels=10**6)
     except SampleFailure as failure:

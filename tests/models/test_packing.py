@@ -1,5 +1,7 @@
 """Packed graphs against the modules that they come from."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -23,6 +25,8 @@ class Block(nn.Module):
         self.head = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 5))
         self.uneven = uneven
         for norm in (self.norm, self.mix_norm):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             nn.init.uniform_(norm.running_mean)
             nn.init.uniform_(norm.running_var, 0.5, 2)
             nn.init.uniform_(norm.weight)
@@ -42,7 +46,7 @@ def test_a_packed_tower_gives_what_the_plain_one_gives(activation: nn.Module, un
     example = torch.randn(4, 3, 17, 20).contiguous(memory_format=torch.channels_last)
     other = torch.randn(4, 3, 17, 20).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        graph = packed(tower, example)
+        graph: Any = packed(tower, example)
         assert float((graph(other) - tower(other)).abs().max()) < 2e-6
     targets = {str(node.target) for node in graph.graph.nodes}
     assert "aten.batch_norm.default" not in targets

@@ -6,7 +6,7 @@ import pytest
 from pipeline.models.matrices.pairs import can_pair, cell_products, pair_products
 from pipeline.search import nearest as module
 from pipeline.search.kernels import tolerance
-from pipeline.search.largest import Left, Shortlist
+from pipeline.search.largest import Shortlist
 from pipeline.search.nearest import ExactProducts
 from pipeline.vectors import Floats, unit
 
@@ -17,7 +17,7 @@ def rows(n: int, seed: int = 0) -> Floats:
     return unit(np.random.default_rng(seed).standard_normal((n, DIMENSION)))
 
 
-def pairs() -> Left:
+def pairs() -> Shortlist:
     """Some centres of each row, of some rows none."""
     mask = np.random.default_rng(2).random((ROWS, CENTRES)) < 0.2
     mask[::7] = False

@@ -71,7 +71,9 @@ def test_a_strip_is_not_blown_up_to_be_cropped() -> None:
 @pytest.mark.parametrize("name", OTHER_MODES)
 def test_pictures_in_other_modes_are_open_clips_exactly(name: str) -> None:
     ours, theirs = both((64, 64), "longest", "bicubic", 255)
-    found = ours([reopened(zoo()[name])])[0].permute(1, 2, 0).numpy()
+    picture = reopened(zoo()[name])
+    assert picture is not None
+    found = ours([picture])[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(found, np.asarray(theirs(Image.open(io.BytesIO(zoo()[name])))))
 
 

@@ -29,7 +29,12 @@ def test_tf32_and_rounded_factors_are_the_routes_alone_and_no_kernel_is_chosen_b
 ) -> None:
     casts = []
     autocast = torch.autocast
-    monkeypatch.setattr(torch, "autocast", lambda device, dtype: (casts.append((device, dtype)), autocast("cpu", enabled=False))[1])
+
+    def cast(device: str, dtype: torch.dtype) -> torch.autocast:
+        casts.append((device, dtype))
+        return autocast("cpu", enabled=False)
+
+    monkeypatch.setattr(torch, "autocast", cast)
     before = torch.backends.cuda.matmul.allow_tf32
     try:
         with arithmetic(parse(f"{CARD}-{precision}-eager")):

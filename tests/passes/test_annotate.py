@@ -172,8 +172,13 @@ def test_the_last_try_of_a_shard_takes_every_stage_s_precautions() -> None:
 
 def test_work_ahead_is_bounded_and_in_order() -> None:
     started = []
+
+    def start(i: int) -> int:
+        started.append(i)
+        return i
+
     with ThreadPoolExecutor(4) as pool:
-        found = ahead(pool, lambda i: (started.append(i), i)[1], iter(range(100)), depth=5)
+        found = ahead(pool, start, iter(range(100)), depth=5)
         assert next(found) == 0
         assert max(started) <= 5
         assert list(found) == list(range(1, 100))

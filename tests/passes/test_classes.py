@@ -30,6 +30,7 @@ from pipeline.root.existing import open_root
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from tests.answers import checked
+from tests.archives import member_bytes
 from tests.curations import curated
 from tests.roots import hashes
 
@@ -98,7 +99,7 @@ def test_the_export_carries_labels_of_every_level_and_their_names(finished: Path
     for path in sorted((finished / "shards").glob("*.tar")):
         with tarfile.open(path) as tar:
             for member in (one for one in tar if one.name.endswith(".json")):
-                found = json.load(tar.extractfile(member))
+                found = json.loads(member_bytes(tar, member))
                 assert found["label_levels"] == stored[found["uid"]]["label_levels"]
                 assert found["label_names"] == [names[label] for label in found["labels"]]
                 seen += 1
@@ -116,7 +117,7 @@ def test_quality_agrees_with_what_the_labels_and_the_metadata_say(finished: Path
     for path in sorted((finished / "shards").glob("*.tar")):
         with tarfile.open(path) as tar:
             for member in (one for one in tar if one.name.endswith(".json")):
-                found = json.load(tar.extractfile(member))
+                found = json.loads(member_bytes(tar, member))
                 pairs.append((str(found["creator"]), found["labels"][0]))
     expected = adjusted_mutual_info_score(*zip(*[p for p in pairs if p[0] != "None"], strict=True))
     assert quality["agreement"]["ami"] == pytest.approx(expected, abs=1e-9)
@@ -129,6 +130,7 @@ def test_a_class_is_shown_with_its_family_and_members(finished: Path) -> None:
     found = class_details(str(finished), largest.class_id)
     assert len(found.exemplars) == min(16, largest.size)
     assert found.exemplars[0].similarity >= found.outliers[0].similarity
+    assert found.parent is not None
     above = class_details(str(finished), found.parent, level=1)
     assert above.name == found.parent_name
     assert largest.class_id in [child.class_id for child in above.children]
@@ -169,6 +171,8 @@ def test_the_classes_of_another_root_come_with_their_ids_and_names(
     other = tmp_path / "other"
     result = curated(other, [shards[1]], ("classes.k=null", f"classes.fit_on={finished}"))
     theirs, ours = open_root(str(finished)), result.plan
+    assert theirs.centroids is not None
+    assert ours.centroids is not None
     for name in ("centroids.npy", "hierarchy.parquet", "fit.json"):
         assert (other / ours.centroids / name).read_bytes() == (finished / theirs.centroids / name).read_bytes()
     names = {row.class_id: row.name for row in class_rows(str(finished))}
@@ -197,6 +201,7 @@ def test_what_names_no_classes_is_refused_by_name(finished: Path, shards: list[P
 def test_advice_looks_at_a_range_and_at_known_classes(finished: Path) -> None:
     found = suggest_class_numbers(str(finished), "2,4,5")
     assert [one.k for one in found.advice.judged] == [2, 4, 5]
+    assert found.estimate is not None
     assert found.estimate.k >= found.estimate.known > 1
     assert checked("classes_suggest", as_json(found))["estimate"]
     with pytest.raises(InputError, match="no list of numbers"):

@@ -258,7 +258,7 @@ def test_the_reference_must_have_every_generated_part() -> None:
 
 def test_the_recipe_and_the_overrides_that_the_reference_shows_are_valid(tmp_path: Path) -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
+    example = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
     recipe = load(written(tmp_path, example))
     assert list(recipe.filters) == ["too_small", "exact_duplicate", "language", "clip_similarity"]
     shown = [a or b for a, b in re.findall(r"--set (?:'([^']+)'|([^ `\n]+=[^ `\n]+))", text)]

@@ -7,13 +7,14 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.models.clip import Encoder, open_encoder
+from pipeline.models.clip import Embedder, Encoder, open_encoder
 from pipeline.models.machine import local_route
 from pipeline.models.pixels.planes import squares
 from pipeline.models.route import RouteWish
@@ -21,6 +22,7 @@ from pipeline.models.spec import ModelSpec
 from pipeline.reduce.duplicates.find import Pictures
 from pipeline.stages.hashes import SIDE, perceptual_hashes, thumbnails_of
 from pipeline.vectors import Ids, Ints
+from tests.archives import member_bytes
 
 
 def looks(images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +38,7 @@ class Sample:
     keys: list[str]
     captions: list[str]
     images: list[Image.Image | None]
-    truth: list[dict]
+    truth: list[dict[str, Any]]
     pictures: Pictures
 
     @property
@@ -59,10 +61,10 @@ def decoded(content: bytes) -> Image.Image | None:
 
 @pytest.fixture(scope="session")
 def sample(sample_folder: Path) -> Sample:
-    members = {}
+    members: dict[str, bytes] = {}
     for path in sorted(sample_folder.glob("*.tar")):
         with tarfile.open(path) as tar:
-            members |= {one.name: tar.extractfile(one).read() for one in tar}
+            members |= {one.name: member_bytes(tar, one) for one in tar}
     keys = sorted({name.split(".")[0] for name in members})
     contents = [members[f"{key}.jpg"] for key in keys]
     captions = [members.get(f"{key}.txt", b"") for key in keys]
@@ -82,7 +84,7 @@ def sample(sample_folder: Path) -> Sample:
 
 
 @pytest.fixture(scope="session")
-def encoder() -> Iterator[Encoder]:
+def encoder() -> Iterator[Embedder]:
     """The bundled model."""
     with open_encoder(ModelSpec(), local_route(RouteWish())) as opened:
         yield opened
@@ -102,5 +104,5 @@ class Hundreds:
 
 
 @pytest.fixture
-def ids() -> tuple[list[str], Ids]:
+def ids() -> Hundreds:
     return Hundreds()

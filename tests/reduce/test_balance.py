@@ -44,7 +44,7 @@ def test_shares_sum_to_the_target_and_are_as_even_as_the_sizes_allow() -> None:
 
 
 def test_what_the_cut_leaves_goes_to_every_child_alike_over_seeds() -> None:
-    counts = sum(shares(np.array([9, 9, 9, 9, 1]), 11, draws(np.arange(5), seed, 0)) for seed in range(2000))
+    counts = np.sum([shares(np.array([9, 9, 9, 9, 1]), 11, draws(np.arange(5), seed, 0)) for seed in range(2000)], axis=0)
     assert counts[4] == 2000
     assert np.abs(counts[:4] / 2000 - 2.5).max() < 0.05   # 4 sigma
 
@@ -121,6 +121,7 @@ def test_with_a_multiplier_the_copies_of_one_class_differ_by_at_most_one(tree: T
 
 def test_the_closest_first_are_those_with_the_highest_similarity(tree: Tree) -> None:
     rows = sample(tree, 600, seed=0, order="closest")
+    assert tree.similarity is not None
     chosen = np.isin(np.arange(len(tree.classes)), rows)
     for one in range(6):
         inside = tree.classes == one
@@ -138,7 +139,7 @@ def test_a_class_sampled_in_parts_gives_the_same_rows(tree: Tree) -> None:
     """What a distributed export does: counts per class add up, draws need only (seed, row), the order is merged."""
     whole = sample(tree, 400, seed=3)
     parts = np.array_split(np.arange(len(tree.classes)), 7)
-    sizes = sum(np.bincount(tree.classes[part], minlength=6) for part in parts)
+    sizes = np.sum([np.bincount(tree.classes[part], minlength=6) for part in parts], axis=0)
     take = allocate(sizes, PARENTS, 400, seed=3)
     drawn = np.concatenate([draws(part, 3, -1) for part in parts])
     order, place = ranked(tree.classes, drawn)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.models.clip import Encoder
-from pipeline.reduce.describe.lift import Candidate, NameCandidate, Vocabulary
+from pipeline.reduce.describe.lift import NameCandidate, Vocabulary
 from pipeline.reduce.describe.names import Level, MemberColumns, class_table, named, unique_names
 from pipeline.reduce.describe.presence import class_counts, merged_cells, presence
 from pipeline.reduce.kmeans.in_memory import fit
@@ -18,7 +18,7 @@ from tests.reduce.conftest import Sample
 SEEDS = range(5)
 
 
-def candidate(name: str, score: float = 1.0) -> Candidate:
+def candidate(name: str, score: float = 1.0) -> NameCandidate:
     return NameCandidate(name, name, score, 2.0, 0.5, 3)
 
 

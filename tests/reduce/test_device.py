@@ -1,22 +1,24 @@
 """A device must give the bits of the CPU's kernels; here torch's CPU is the device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.errors import InputError
 from pipeline.models.matrices import device_centres
+from pipeline.models.matrices.device_ranking import norm_bounds
 from pipeline.models.matrices.device_rows import DeviceRows
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
-from pipeline.reduce.kmeans.partition import ArrayBlock, Block, Partition, RowSample, Share, exact, near, remaining
+from pipeline.reduce.kmeans.partition import ArrayBlock, Assigner, Block, Partition, RowSample, exact, near, remaining
 from pipeline.search.device_centres import DeviceCentres
 from pipeline.search.fastest import FastestCentres
-from pipeline.search.kernels import FlatCentres, agrees, kernel, use_device
+from pipeline.search.kernels import FlatCentres, Kernel, agrees, kernel, use_device
 from pipeline.search.nearest import assigned, assigned_near, nearest
 from pipeline.vectors import Ints, Matrix
 from tests.reduce.hard_rows import CASES, rows
@@ -48,11 +50,11 @@ def test_a_device_finds_the_bits_of_the_flat_search(case: str, n: int, d: int, k
 def test_half_precision_errs_by_less_than_its_bound(case: str) -> None:
     x, centres = CASES[case](300, 200, 500)
     matrix = on_cpu(centres).matrix
-    halves = matrix.half_rows(device_centres.torch.from_numpy(x))
+    halves = matrix.half_rows(torch.from_numpy(x))
     products = matrix.products(halves.half, 0)[:, : len(centres)].double().numpy()
-    length = np.asarray(device_centres.powers(device_centres.norm_bounds(device_centres.torch.from_numpy(x))), np.float64)
+    length = np.asarray(device_centres.powers(norm_bounds(torch.from_numpy(x))), np.float64)
     true = x.astype(np.float64) @ centres.T.astype(np.float64) * length[:, None] * matrix.scale
-    reach = halves.margin_for(device_centres.torch.from_numpy(np.abs(products).max(1))).numpy()
+    reach = halves.margin_for(torch.from_numpy(np.abs(products).max(1))).numpy()
     off = 2 * np.abs(products - true).max(1)
     assert (off <= reach).all()
     assert off.max() > reach.min() / 50, "the bound says nothing"
@@ -112,24 +114,28 @@ class Chosen:
 @pytest.mark.parametrize("share", [RowSample(0), RowSample(4, 0.3)], ids=["all", "some"])
 @pytest.mark.parametrize("kept_bytes", [0, 20_000, 1 << 30])
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
-def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share: Share, kept_bytes: int, kind: type[np.floating]) -> None:
+def test_a_pass_on_a_device_gives_the_bits_of_a_pass_on_the_cpu(share: RowSample, kept_bytes: int, kind: type[np.floating]) -> None:
     centres = rows(300, 40, seed=1)
     lists, keep = nearest(centres, FlatCentres(centres), 12)[0], np.arange(300) % 7 > 0
     there = Partition(stored(kind), first_row=50, accelerator=Accelerator("cpu", kept_bytes, window_bytes=4 * 40 * 70))
     here = Partition(stored(kind), first_row=50)
     fewer = centres[keep]
-    for step in [
+    steps: list[Callable[[Kernel], Assigner]] = [
         lambda kind: exact(kind(centres)), lambda kind: exact(kind(centres)), lambda kind: near(kind(centres), lists),
         lambda kind: remaining(kind(fewer), keep),
-    ]:
+    ]
+    for step in steps:
         found, expected = there.assign(step(on_cpu), 300, share), here.assign(step(FlatCentres), 300, share)
         assert found[1:] == expected[1:]
+        assert there.assignment is not None
+        assert here.assignment is not None
         assert np.array_equal(there.assignment, here.assignment)
         assert np.array_equal(found[0].counts, expected[0].counts)
         assert np.array_equal(found[0].vectors, expected[0].vectors)
         assert np.array_equal(there.reciprocal, here.reciprocal)
     if kept_bytes and share.part == 1:
-        assert 0 < sum(sent.bytes for _, sent in there.accelerator._kept) <= kept_bytes
+        assert there.accelerator is not None
+        assert 0 < sum(int(sent.bytes) for _, sent in there.accelerator._kept) <= kept_bytes
 
 
 def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all() -> None:
@@ -140,16 +146,18 @@ def test_a_pass_over_some_rows_keeps_none_for_a_pass_over_all() -> None:
         found, expected = there.assign(exact(centres), 30, share)[0], here.assign(exact(FlatCentres(centres.vectors)), 30, share)[0]
         assert np.array_equal(found.counts, expected.counts)
         assert np.array_equal(found.vectors, expected.vectors)
+        assert there.assignment is not None
+        assert here.assignment is not None
         assert np.array_equal(there.assignment, here.assignment)
 
 
 def test_kept_rows_are_not_read_again() -> None:
     class Once(ArrayBlock):
         def open(self) -> tuple[Matrix, Ints | None]:
-            assert opened.append(1) is None
+            opened.append(1)
             return super().open()
 
-    opened = []
+    opened: list[int] = []
     one = Partition([Once(rows(300, 16))], accelerator=Accelerator("cpu", 1 << 20, window_bytes=4 * 16 * 100))
     first = one.assign(exact(on_cpu(rows(9, 16, seed=1))), 9, RowSample(0))[0]
     seen = len(opened)
@@ -172,6 +180,7 @@ def test_a_doubtful_reciprocal_is_that_of_the_cpu(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("pipeline.models.matrices.device_rows.ULP64", 1.0)
     one = Partition([ArrayBlock(rows(300, 16))], accelerator=Accelerator("cpu"))
     monkeypatch.setattr(one, "reciprocal_lengths", lambda some, where: np.full(len(some), 0.5, np.float32))
+    assert one.accelerator is not None
     list(one.accelerator.windows(one, RowSample(0)))
     assert (one.reciprocal == 0.5).all()
 
@@ -197,7 +206,9 @@ def test_a_whole_fit_on_a_device_gives_the_same_bits(given: None) -> None:
 
 
 def test_a_process_searches_on_a_device_only_when_it_was_given_one(given: None) -> None:
-    assert kernel().keywords == {"device": "cpu"}
+    made = kernel()
+    assert isinstance(made, partial)
+    assert made.keywords == {"device": "cpu"}
     assert isinstance(kernel()(rows(3, 4)), DeviceCentres)
     use_device(None)
     assert kernel() is FastestCentres

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.reduce.duplicates.find import Duplicates, Pictures, duplicate_table, find_duplicates
-from pipeline.reduce.duplicates.lookalikes import Pairs, correlations
+from pipeline.reduce.duplicates.lookalikes import DuplicatePairs, correlations
 from schemas.tables import DUPLICATES
 from tests.reduce.conftest import Hundreds, Sample, looks
 
@@ -25,7 +25,7 @@ def pictures(n: int, *, seed: int = 0, **columns: Any) -> Pictures:
     return Pictures(**(unlike | columns))
 
 
-def listed(pairs: Pairs) -> set[tuple[int, int]]:
+def listed(pairs: DuplicatePairs) -> set[tuple[int, int]]:
     return set(zip(pairs.row.tolist(), pairs.of.tolist(), strict=True))
 
 
@@ -58,6 +58,7 @@ def test_resized_and_recompressed_copies_are_found(sample: Sample) -> None:
     copies, sizes = [], []
     for row in originals:
         image, scale, content = sample.images[row], rng.uniform(0.5, 0.8), io.BytesIO()
+        assert image is not None
         size = [max(1, round(side * scale)) for side in image.size]
         image.resize(size, Image.Resampling.BICUBIC).save(content, "JPEG", quality=int(rng.integers(45, 81)))
         copies.append(Image.open(content).convert("RGB"))
@@ -97,7 +98,7 @@ def test_both_bounds_are_inclusive() -> None:
     thumbnail[1] = thumbnail[0]
     thumbnail[1, :40] = 0
     measured = float(correlations(thumbnail[:1], thumbnail[1:])[0, 0])
-    assert measured == pytest.approx(np.corrcoef(thumbnail)[0, 1], abs=1e-12)
+    assert measured == pytest.approx(np.asarray(np.corrcoef(thumbnail))[0, 1], abs=1e-12)
     rows = pictures(2, phash=np.array([0, 0xFF], np.uint64), thumbnail=thumbnail)
     assert find_duplicates(rows, radius=8, correlation=measured).near.sum() == 1
     assert find_duplicates(rows, radius=7, correlation=measured).near.sum() == 0

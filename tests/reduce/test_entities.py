@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
 from pipeline.captions.normal import normalised
 from pipeline.draws import sampled
@@ -46,7 +45,7 @@ def encode(sample_folder: Path) -> Callable[..., np.ndarray]:
     folder = f"local-dir:{sample_folder.parent / 'model'}"
     model, tokenize = open_clip.create_model(folder), open_clip.get_tokenizer(folder)
     model.eval()
-    seen = {}
+    seen: dict[str, Floats] = {}
 
     def unit_rows(texts: Sequence[str]) -> np.ndarray:
         new = [text for text in dict.fromkeys(texts) if text not in seen]
@@ -290,7 +289,7 @@ def test_a_run_without_mentions_or_without_images_has_a_table_that_links_nothing
     base, index = knowledge
     column = pa.array([alias_mentions(index, text) for text in texts], LIST)
 
-    def encode_any(texts: Sequence[str]) -> NDArray[np.generic]:
+    def encode_any(texts: Sequence[str]) -> Floats:
         return encode(texts) if texts else np.zeros((0, 256), np.float32)
 
     aliases = mentioned_aliases(pa.chunked_array([column]))

@@ -1,8 +1,10 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.reduce.classes.hierarchy import Level, Lloyd, Resampling, foremost, hierarchical
+from pipeline.reduce.classes.hierarchy import ClusterLevel, Lloyd, Resampling, foremost, hierarchical
 from pipeline.search.nearest import nearest
 from pipeline.vectors import Floats, Ints, unit
 
@@ -44,7 +46,7 @@ def test_random_seeding_stays_with_the_crowd() -> None:
     assert centres.mean() >= 0.64
 
 
-def ancestors(levels: tuple[Level, ...]) -> np.ndarray:
+def ancestors(levels: tuple[ClusterLevel, ...]) -> np.ndarray:
     """For each row below the first of `levels`, its class in each of them: i32[n, T], nearest level first."""
     result = [levels[0].parent_of_below]
     for level in levels[1:]:
@@ -83,7 +85,9 @@ def test_classes_that_exist_get_parents_and_grandparents(families: tuple[Floats,
 
 
 @pytest.mark.parametrize("order", ["closest", "random"])
-def test_no_class_is_empty_and_every_point_is_below_its_nearest_centroid(families: tuple[Floats, Ints, Ints], order: str) -> None:
+def test_no_class_is_empty_and_every_point_is_below_its_nearest_centroid(
+    families: tuple[Floats, Ints, Ints], order: Literal["closest", "random"],
+) -> None:
     rows, _, _ = families
     levels = hierarchical(rows, [60, 12], seed=3, resampling=[Resampling(3, 4, order), Resampling(2, 2, order)])
     for level, below in zip(levels, (rows, levels[0].centroids), strict=True):

@@ -1,4 +1,6 @@
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -25,8 +27,8 @@ def clouds(centres: Floats, rows: int, seed: int, noise: float = 0.5) -> tuple[F
     return unit(centres[truth] + noise * scatter), truth
 
 
-def by_status(table: pa.Table) -> dict[str, list[tuple[int | None, int | None]]]:
-    found = {"kept": [], "new": [], "retired": []}
+def by_status(table: pa.Table) -> dict[str, list[tuple[Any, Any]]]:
+    found: dict[str, list[tuple[Any, Any]]] = {"kept": [], "new": [], "retired": []}
     for row in table.to_pylist():
         found[row["status"]].append((row["old_id"], row["class_id"]))
     return found

@@ -1,6 +1,5 @@
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,7 @@ from pipeline.reduce.classes.labels import Labels
 from schemas.columns import LABELS
 
 
-def labels(ids: Sequence[Sequence[int]], weights: Sequence[Any], count: Sequence[int]) -> Labels:
+def labels(ids: Sequence[Sequence[int]], weights: Sequence[Sequence[float]], count: Sequence[int]) -> Labels:
     return Labels(np.array(ids, np.int32), np.array(weights, np.float32), np.array(weights, np.float16), np.array(count, np.int32))
 
 
@@ -43,7 +42,7 @@ def test_the_heavier_sum_leads_whatever_the_order_of_the_labels() -> None:
 
 
 def test_tables_of_no_samples_are_empty() -> None:
-    nothing = labels(np.zeros((0, 1)), np.zeros((0, 1)), [])
+    nothing = Labels(np.zeros((0, 1), np.int32), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float16), np.zeros(0, np.int32))
     naming = Naming(np.zeros(0, np.int32), np.empty((0, 2), np.int32))
     made = label_table(pa.array(["a"]), nothing, np.zeros(0, np.int64), naming)
     assert made.to_pylist() == [{"uid": "a", "labels": None, "label_weights": None, "label_levels": None}]

@@ -1,10 +1,12 @@
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
 from pipeline.reduce.describe.lift import (
-    Candidate,
+    NameCandidate,
     NamingRule,
     Vocabulary,
     confidence,
@@ -26,11 +28,11 @@ ANY = NamingRule(min_depth=0)
 def standing(
     entities: list[list[str]], assignment: Ints | list[int], rule: NamingRule = ANY, texts: dict[str, Floats] | None = None,
     parents: dict[str, list[str]] = PARENTS,
-) -> list[list[Candidate]]:
-    assignment = np.array(assignment, np.int32)
-    centroids = np.eye(assignment.max() + 1, dtype=np.float32)
+) -> list[list[NameCandidate]]:
+    classes = np.array(assignment, np.int32)
+    centroids = np.eye(classes.max() + 1, dtype=np.float32)
     found = presence(entities, parents, rule.levels)
-    counts = class_counts(found, assignment, len(centroids))
+    counts = class_counts(found, classes, len(centroids))
     return distinctive_entities(counts, centroids, rule, Vocabulary(parents, NAMES, texts or {}))
 
 
@@ -57,7 +59,7 @@ def test_the_ratio_is_the_signed_g_of_the_contingency_table() -> None:
         cells = [[both, entity - both], [members - both, total - entity - members + both]]
         expected = chi2_contingency(cells, correction=False, lambda_="log-likelihood").statistic
         sign = 1 if both * total >= entity * members else -1
-        found = log_likelihood_ratio(*(np.array([n]) for n in (both, entity, members)), total)[0]
+        found = log_likelihood_ratio(np.array([both]), np.array([entity]), np.array([members]), total)[0]
         assert found == pytest.approx(sign * expected)
 
 
@@ -88,7 +90,7 @@ def test_a_class_abstains_when_nothing_is_significant() -> None:
 @pytest.mark.parametrize("field", ["min_members", "min_share", "min_lift", "significance"])
 def test_each_bound_can_silence_a_name(field: str) -> None:
     entities, assignment = [["dog"]] * 4 + [[]] * 36, [0] * 10 + [1] * 30
-    measured = {"min_members": 4, "min_share": 0.4, "min_lift": 4.0, "significance": 12.1}
+    measured: dict[str, Any] = {"min_members": 4, "min_share": 0.4, "min_lift": 4.0, "significance": 12.1}
     assert [one.id for one in standing(entities, assignment, NamingRule(min_depth=0, **measured))[0]] == ["dog"]
     stricter = measured | {field: measured[field] * 1.1}
     assert standing(entities, assignment, NamingRule(min_depth=0, **stricter))[0] == []
@@ -114,7 +116,7 @@ def test_text_breaks_ties_and_its_weight_can_decide() -> None:
     swapped = {"car": texts["cat"], "cat": texts["car"]}
     assert standing(entities, assignment, NamingRule(min_depth=0), swapped)[0][0].id == "car"
     assert standing(entities, assignment, NamingRule(min_depth=0, text_weight=5), swapped)[0][0].id == "cat"
-    flat = {"one": [], "two": []}
+    flat: dict[str, list[str]] = {"one": [], "two": []}
     tied = [["one", "two"]] * 6 + [[]] * 20
     near = {"one": texts["cat"], "two": texts["car"]}
     assert standing(tied, [0] * 6 + [1] * 20, parents=flat)[0][0].id == "one"

@@ -7,7 +7,7 @@ from pipeline.reduce.classes.matching import ClassPairs, MatchRule
 from pipeline.reduce.classes.overlap import Overlap
 
 
-def pairs(*triples: tuple[int, int, float]) -> matching.Pairs:
+def pairs(*triples: tuple[int, int, float]) -> ClassPairs:
     old, new, score = (np.array(column) for column in zip(*sorted(triples), strict=True))
     return ClassPairs(old, new, score.astype(float), score.astype(float), np.full(len(old), np.nan))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.report.data import ReportData
+from pipeline.report.data import Picture, ReportData
 from pipeline.report.page import render, thumbnail
-from tests.report.test_page import HOSTILE, RUN, Page, Picture, hostile
+from tests.report.test_page import HOSTILE, RUN, Page, hostile
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--force-color-profile=srgb",

@@ -49,6 +49,7 @@ from pipeline.report.data import (
 )
 from pipeline.report.page import THUMBNAIL_BYTES, breakable, cut, duration, image_url, percent, render, thumbnail
 from pipeline.vectors import Bytes
+from tests.archives import member_bytes
 
 ASSETS = files("pipeline") / "assets"
 RUN = RunFacts("sample", "/out", ("in/00000.tar",), 1, "bundled", datetime(2026, 3, 4, 9, 41, tzinfo=UTC), 12.5)
@@ -110,7 +111,7 @@ def pixels(sample_folder: Path) -> list[Bytes]:
     """Real pictures of the bundled sample."""
     with tarfile.open(sample_folder / "00000.tar") as tar:
         names = [name for name in tar.getnames() if name.endswith(".jpg")][:24]
-        return [np.asarray(Image.open(io.BytesIO(tar.extractfile(name).read())).convert("RGB")) for name in names]
+        return [np.asarray(Image.open(io.BytesIO(member_bytes(tar, name))).convert("RGB")) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def full(pixels: list[Bytes]) -> ReportData:
     """A report with every section, of a balanced run."""
     shots = tuple(Picture(f"caption {i}", f"{i:09d}", "00000.tar", thumbnail(p), f"value {i}") for i, p in enumerate(pixels))
     kept, removed, null = np.array([0.1, 0.2]), np.array([-0.3, np.nan]), np.array([0.0])
-    similarity = histogram("clip_similarity", np.linspace(-1, 1, 21), kept, removed, null)
+    similarity = histogram("clip_similarity", np.linspace(-1, 1, 21).tolist(), kept, removed, null)
     return ReportData(
         RUN, 828, 600,
         steps=(Step("failed:image_empty", 5, "no bytes", (Picture("", "k", "s"),)), Step("rejected:language", 0, "not English"),
@@ -379,12 +380,12 @@ def test_growing_edges_are_whole_and_part_at_every_bound() -> None:
 
 def test_a_histogram_is_trimmed_to_what_is_there_and_loses_nothing() -> None:
     fine = np.linspace(-1, 1, 201)
-    some = histogram("x", fine, np.array([0.105, 0.11]), np.array([0.305]), np.array([0.2]))
+    some = histogram("x", fine.tolist(), np.array([0.105, 0.11]), np.array([0.305]), np.array([0.2]))
     drawn = trimmed(replace(some, bounds=((0.0, "b"),)))
     assert drawn.edges[0] == pytest.approx(0.0, abs=0.011)
     assert drawn.edges[-1] == pytest.approx(0.31)
     assert (sum(drawn.kept), sum(drawn.removed), sum(drawn.null)) == (2, 1, 1)
-    wide = histogram("x", fine, np.random.default_rng(4).uniform(-1, 1, 5000), np.zeros(0), fine)
+    wide = histogram("x", fine.tolist(), np.random.default_rng(4).uniform(-1, 1, 5000), np.zeros(0), fine)
     merged = trimmed(wide)
     assert len(merged.kept) == len(merged.edges) - 1 <= MOST_BINS
     assert sum(merged.kept) == 5000

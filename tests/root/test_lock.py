@@ -45,6 +45,8 @@ def holder(root: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         assert process.stdout.readline() == "held\n"
         yield process
@@ -56,6 +58,8 @@ def holder(root: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def asked(process: subprocess.Popen[str]) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.write("?\n")
     process.stdin.flush()
     return process.stdout.readline().strip()
@@ -112,6 +116,7 @@ def test_a_stopped_holder_is_taken_over_after_the_stale_time_and_finds_itself_fe
             os.kill(other.pid, signal.SIGCONT)
             assert asked(other).endswith("has taken over, this one stops; what is done is kept")
             lock.check()
+        assert other.stdin is not None
         other.stdin.close()
         other.wait(20)
     assert [name for name in files(tmp_path) if name != "1.beat"] == ["2.beat", "2.json", "2.released"]
@@ -174,7 +179,8 @@ def test_of_many_that_come_at_once_one_gets_the_lock(tmp_path: Path, before: str
             pass
     elif before == "stale":
         store.create_new(f"{FOLDER}/1.json", b"{}")
-    together, got, refused = threading.Barrier(6), [], []
+    together, got = threading.Barrier(6), []
+    refused: list[str] = []
 
     def contend() -> None:
         together.wait()

@@ -1,12 +1,13 @@
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from pipeline.models.matrices.quantised import QuantisedMatrix, can_quantise
 from pipeline.search import fastest, quantised
-from pipeline.search.fastest import GAIN, LEADERS, TOP, FastestCentres
-from pipeline.search.kernels import Centres, FlatCentres, Found, Kernel, PackedCentres, agrees, tolerance
+from pipeline.search.fastest import GAIN, FastestCentres
+from pipeline.search.kernels import LEADERS, TOP, Centres, FlatCentres, Kernel, PackedCentres, SearchResult, agrees, tolerance
 from pipeline.search.nearest import assigned, nearest
 from pipeline.search.products import BlasCentres
 from pipeline.search.quantised import QuantisedCentres
@@ -19,7 +20,7 @@ def rows(n: int, d: int, seed: int = 0) -> Floats:
     return unit(np.random.default_rng(seed).standard_normal((n, d)))
 
 
-def stretched(n: int, d: int, seed: int) -> np.ndarray:
+def stretched(n: int, d: int, seed: int) -> Floats:
     """Rows whose lengths span orders of magnitude."""
     random = np.random.default_rng(seed)
     return (rows(n, d, seed) * np.exp(3 * random.standard_normal((n, 1)))).astype(np.float32)
@@ -32,7 +33,7 @@ def outlying(n: int, d: int, seed: int) -> Floats:
     return unit(found)
 
 
-DATA = {
+DATA: dict[str, Callable[[], tuple[Floats, Floats]]] = {
     "random": lambda: (rows(2500, 128), rows(900, 128, 1)),
     "few values": lambda: (rows(600, 3), rows(700, 3, 1)),
     "many centres": lambda: (rows(200, 8), rows(20_000, 8, 1)),
@@ -160,12 +161,12 @@ def test_of_the_rounds_of_a_trial_the_least_counts(monkeypatch: pytest.MonkeyPat
 
 def test_a_kernel_that_is_wrong_is_never_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(BlasCentres):
-        def candidates(self, x: Floats, m: int) -> Found:
+        def candidates(self, x: Floats, m: int) -> SearchResult:
             ids, values = super().candidates(x, m)
             return ids[:, ::-1].copy(), values
 
     class WrongFirst(BlasCentres):
-        def leaders(self, x: Floats) -> Found:
+        def leaders(self, x: Floats) -> SearchResult:
             ids, lead = super().leaders(x)
             return (ids + 1) % len(self.vectors), lead
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.search import kernels
 from pipeline.search.fastest import FastestCentres
-from pipeline.search.kernels import FlatCentres, Found, Heaps, PackedCentres, agrees, kernel, leaders, tolerance
+from pipeline.search.kernels import FlatCentres, Heaps, PackedCentres, SearchResult, agrees, kernel, leaders, tolerance
 from pipeline.vectors import Floats
 
 
@@ -31,17 +31,18 @@ def test_what_a_row_gets_from_the_packed_kernel_does_not_depend_on_the_others() 
 
 def test_a_kernel_of_half_precision_or_that_misses_or_misnames_centres_is_not_taken() -> None:
     class Half(FlatCentres):
-        def candidates(self, x: Floats, m: int) -> Found:
+        def candidates(self, x: Floats, m: int) -> SearchResult:
             return FlatCentres(self.vectors.astype(np.float16).astype(np.float32)).candidates(x, m)
 
     class Misnumbered(FlatCentres):
-        def candidates(self, x: Floats, m: int) -> Found:
+        def candidates(self, x: Floats, m: int) -> SearchResult:
             ids, values = super().candidates(x, m)
             return (ids + 1) % len(self.vectors), values
 
     class Overlooking(FlatCentres):
-        def candidates(self, x: Floats, m: int) -> Found:
-            return tuple(found[:, 1:] for found in super().candidates(x, m + 1))
+        def candidates(self, x: Floats, m: int) -> SearchResult:
+            ids, values = super().candidates(x, m + 1)
+            return ids[:, 1:], values[:, 1:]
 
     assert agrees(FlatCentres)
     assert not agrees(Overlooking)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.search.fastest import FastestCentres
-from pipeline.search.kernels import FlatCentres, Found, Kernel, PackedCentres
+from pipeline.search.kernels import FlatCentres, Kernel, PackedCentres, SearchResult
 from pipeline.search.nearest import assigned, assigned_near, nearest
 from pipeline.search.products import BlasCentres
 from pipeline.search.quantised import QuantisedCentres
@@ -29,7 +29,7 @@ class RoughCentres:
     vectors: Floats
     error: float = 1e-6
 
-    def candidates(self, x: Floats, m: int) -> Found:
+    def candidates(self, x: Floats, m: int) -> SearchResult:
         values = x @ self.vectors.T
         values += np.random.default_rng(2).uniform(-self.error, self.error, values.shape).astype(np.float32)
         ids = np.argsort(-values, axis=1)[:, :m]

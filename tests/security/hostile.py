@@ -128,7 +128,8 @@ def watched() -> Iterator[list[str]]:
     if not _hooked:
         sys.addaudithook(_hook)   # for ever: Python has no way to take one back
         _hooked.append(True)
-    seen = found = []
+    found: list[str] = []
+    seen = found
     try:
         yield found
     finally:

@@ -35,9 +35,9 @@ def test_alt_text_counts_are_distinct_and_equal_a_plain_count() -> None:
             of_caption.setdefault(caption, set()).add(image)
             of_image.setdefault(image, set()).add(caption)
     caption_images, image_captions = alt_text_counts(pa.array(captions), pa.array(images))
-    known = [bool(caption and image) for caption, image in zip(captions, images, strict=True)]
-    assert caption_images.to_pylist() == [len(of_caption[c]) if k else None for c, k in zip(captions, known, strict=True)]
-    assert image_captions.to_pylist() == [len(of_image[i]) if k else None for i, k in zip(images, known, strict=True)]
+    pairs = list(zip(captions, images, strict=True))
+    assert caption_images.to_pylist() == [len(of_caption[c]) if c and i else None for c, i in pairs]
+    assert image_captions.to_pylist() == [len(of_image[i]) if c and i else None for c, i in pairs]
     assert max(filter(None, caption_images.to_pylist())) > 10
 
 

@@ -23,7 +23,7 @@ from pipeline.store.store import Store
 from pipeline.vectors import Doubles, Floats, Ints
 
 
-def table(**columns: Sequence[Any]) -> pa.Table:
+def table(**columns: Any) -> pa.Table:
     """Columns in their real types; error columns as text."""
     types = {name: COLUMNS[name].type if name in COLUMNS else pa.string() for name in columns}
     return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
@@ -75,7 +75,8 @@ def test_a_shard_without_a_verdict_for_each_of_its_samples_is_an_error_and_is_no
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str | None],
 ) -> None:
     store, two = Store(str(tmp_path)), table(width=[1, 9]).append_column("uid", pa.array(["a", "b"]))
-    work = Select(Given(Columns(store, {}), two), rules(width={"min": 5}), {}, {}, "verdicts@1")
+    source: Any = Given(Columns(store, {}), two)
+    work = Select(source, rules(width={"min": 5}), {}, {}, "verdicts@1")
     with work.open() as run:
         with monkeypatch.context() as patch:
             patch.setattr(selection, "verdicts", lambda *_: pa.array(wrong, pa.string()))
@@ -188,7 +189,7 @@ def datacomp_threshold(values: Floats, fraction: float) -> float:
 def test_ties_datacomp_keeps_what_datacomp_keeps(decimals: int) -> None:
     values = np.random.default_rng(2).normal(0.2, 0.1, 999).round(decimals).astype(np.float32)
     preset = load("datacomp-clip30").filters
-    kept = np.array(judged(table(clip_similarity=values), preset)) == "kept"
+    kept = np.array(judged(table(clip_similarity=values), preset), object) == "kept"
     assert np.array_equal(kept, values >= datacomp_threshold(values, 0.3))
     assert kept.sum() > 299
     exact = load("datacomp-clip30", ["filters.clip_similarity.ties=row_id"]).filters
@@ -284,7 +285,7 @@ def example_run(rows: int = 400) -> pa.Table:
     )
 
 
-MIXED = {"width": {"min": 10}, "language": {"any_of": ["en"], "unless": {"caption_words": {"below": 2}}},
+MIXED: dict[str, Any] = {"width": {"min": 10}, "language": {"any_of": ["en"], "unless": {"caption_words": {"below": 2}}},
          "clip_similarity": {"fraction": 0.5}}
 
 
@@ -304,14 +305,14 @@ def test_explain_agrees_with_the_verdict_of_every_row() -> None:
 
 def test_simulate_counts_both_selections_and_what_changes_and_sums_over_shards() -> None:
     run, old, new = example_run(), rules(**MIXED), rules(**{**MIXED, "width": {"min": 50}})
-    selections = [Selection(given, resolve(given, run)) for given in (old, new)]
-    whole = simulate(run, *selections)
-    before, after = (verdicts(run, s.rules, s.thresholds) for s in selections)
+    first, second = (Selection(given, resolve(given, run)) for given in (old, new))
+    whole = simulate(run, first, second)
+    before, after = (verdicts(run, s.rules, s.thresholds) for s in (first, second))
     assert (whole.old, whole.new) == (counts(before), counts(after))
     assert sum(whole.old.values()) == sum(whole.new.values()) == run.num_rows
     assert sum(whole.moved.values()) == sum(a != b for a, b in zip(before.to_pylist(), after.to_pylist(), strict=True)) > 0
     assert {to for _, to in whole.moved} == {"rejected:width"}
-    parts = simulate(run.slice(0, 150), *selections) + simulate(run.slice(150), *selections, first_row=150)
+    parts = simulate(run.slice(0, 150), first, second) + simulate(run.slice(150), first, second, first_row=150)
     for field in dataclasses.fields(whole):
         assert dict(getattr(parts, field.name)) == dict(getattr(whole, field.name))
 

@@ -1,4 +1,5 @@
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.stage import checked
@@ -6,7 +7,7 @@ from pipeline.stages.caption import CaptionStage
 from tests.samples import batch, labelled
 
 
-def columns(captions: list[str | None]) -> list[dict[str, Any]]:
+def columns(captions: Sequence[str | None]) -> list[dict[str, Any]]:
     rows = batch(caption=captions)
     with CaptionStage().open() as transform:
         return checked(CaptionStage(), rows, transform(rows)).to_pylist()

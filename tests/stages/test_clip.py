@@ -42,7 +42,8 @@ def test_columns_agree_with_open_clip_and_rows_keep_their_place() -> None:
     captions = ["no picture", pairs[0][1], "no pixels", None, "", pairs[2][1]]
     found = embedded(images, captions).to_pylist()
     whole = [1, 4, 5]
-    expected = (plain_images([opened(images[row]) for row in whole]) * plain_texts([captions[row] for row in whole])).sum(1)
+    pictures, texts = [opened(images[row] or b"") for row in whole], [captions[row] or "" for row in whole]
+    expected = (plain_images(pictures) * plain_texts(texts)).sum(1)
     assert [row["clip_similarity"] is not None for row in found] == [row in whole for row in range(6)]
     np.testing.assert_allclose([found[row]["clip_similarity"] for row in whole], expected, atol=2e-3)
     for row in (0, 2, 3):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from PIL import Image
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import load
+from tests.archives import member_bytes
 from tests.roots import shardmill
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -57,14 +59,14 @@ def finished(installed: str, tmp_path_factory: pytest.TempPathFactory, sample_fo
 
 def expected(root: Path) -> dict[str, float]:
     """colourfulness of every exported picture by uid, computed anew from the tar."""
-    scope: dict = {}
+    scope: dict[str, Any] = {}
     exec(blocks("python")[0], scope)
     found = {}
     for path in (root / "shards").glob("*.tar"):
         members = {}
         with tarfile.open(path) as archive:
             for member in archive:
-                members[member.name] = archive.extractfile(member).read()
+                members[member.name] = member_bytes(archive, member)
         for name in [name for name in members if name.endswith(".json")]:
             image = next(n for n in members if n.startswith(name[:-5]) and n.rsplit(".", 1)[1] in ("jpg", "png", "webp"))
             rgb = np.asarray(Image.open(io.BytesIO(members[image])).convert("RGB"))
@@ -86,7 +88,7 @@ def test_its_column_is_filtered_exported_explained_and_shown(finished: Path, ins
     assert dict(zip(sidecar.column("uid").to_pylist(), sidecar.column("colourfulness").to_pylist(), strict=True)) == pytest.approx(
         wanted, abs=2.5)   # another decoder
     with tarfile.open(next((finished / "shards").glob("*.tar"))) as archive:
-        objects = [json.load(archive.extractfile(member)) for member in archive if member.name.endswith(".json")]
+        objects = [json.loads(member_bytes(archive, member)) for member in archive if member.name.endswith(".json")]
     assert [one["colourfulness"] for one in objects] == pytest.approx(sidecar.column("colourfulness").to_pylist())
     uid = sidecar.column("uid")[0].as_py()
     (said,) = json.loads(shardmill("explain", str(finished), uid, "--json", PYTHONPATH=installed).stdout)

@@ -81,6 +81,7 @@ def test_pixels_travel_with_the_batch_without_a_copy() -> None:
     assert [None if a is None else a.shape for a in arrays] == [(5, 7, 3), None, None, (40, 30, 3)]
     np.testing.assert_array_equal(arrays[3], np.asarray(picture(30, 40)))
     values = found["pixels_rgb"].buffers()[2 + 3]
+    assert arrays[3] is not None
     assert (arrays[3].ctypes.data, arrays[3].size) == (values.address, values.size)
     part = pixel_arrays(found.slice(3, 1))
     np.testing.assert_array_equal(part[0], np.asarray(picture(30, 40)))

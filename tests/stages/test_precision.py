@@ -31,7 +31,7 @@ from tests.models.bundled import encoder
 ROUTE = "cuda-sm90.card.torch2-bf16-eager"
 
 
-def question(*overrides: str) -> precision.Question:
+def question(*overrides: str) -> PrecisionQuestion:
     recipe = load("sample", ["model.device=cpu", *overrides])
     return PrecisionQuestion(recipe, shards_of(recipe, ())[:2])
 

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from pipeline.store.retries import Backoff, Exhausted, Patience, is_passing, retried
+from pipeline.store.retries import Backoff, Exhausted, is_passing, retried
 
 
 class Failing:
@@ -23,14 +23,19 @@ class Failing:
         return "answer"
 
 
-def patience(**given: Any) -> tuple[list[float], Patience]:
-    waited = []
+def patience(**given: Any) -> tuple[list[float], Backoff]:
+    waited: list[float] = []
     return waited, Backoff(**{"sleep": waited.append, **given})
 
 
 def test_the_pauses_double_up_to_a_bound_and_the_jitter_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("random.uniform", lambda least, most: asked.append((least, most)) or 0.5)
+
+    def uniform(least: float, most: float) -> float:
+        asked.append((least, most))
+        return 0.5
+
+    monkeypatch.setattr("random.uniform", uniform)
     waited, calm = patience(tries=6, base=1, cap=5, seconds=1000)
     assert retried(Failing(*[TimeoutError()] * 5), "file", calm) == "answer"
     assert asked == [(0, 1), (0, 2), (0, 4), (0, 5), (0, 5)]

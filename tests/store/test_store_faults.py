@@ -147,7 +147,7 @@ def test_a_local_file_that_was_replaced_is_not_gone_on_with(tmp_path: Path, quic
         file.read(1000)
 
 
-READS = {
+READS: dict[str, Callable[[str], Any]] = {
     "open": open_url, "stat": stat, "exists": exists, "is_folder": is_folder, "files_in": files_in,
     "read": lambda url: open_url(url).read(10), "read_ranges": lambda url: read_ranges(url, [(0, 10), (1 << 20, (1 << 20) + 5)]),
     "find": lambda url: find(url.removesuffix("/a.tar"), (".tar",)),
@@ -201,7 +201,7 @@ def create(store: Store) -> None:
         file.write(CONTENT)
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Store], object]] = {
     "write": lambda store: store.write("new/file", CONTENT), "create": create,
     "create_new": lambda store: store.create_new("new/file", b"1"), "append": lambda store: store.append_line("new/log", "line"),
     "remove": lambda store: store.remove("in"),
@@ -335,7 +335,7 @@ def test_a_new_file_survives_that_the_holder_of_the_store_clears_it_in_the_makin
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link, store = os.link, Store(str(tmp_path))
-    cleared = []
+    cleared: list[int] = []
 
     def late(source: str, target: str) -> None:
         if not cleared:
@@ -382,7 +382,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one_and_nothing_else(store: Store
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    versions = [None]
+    versions: list[str | None] = [None]
     for discarded, byte in ((True, b"x"), (False, b"a"), (True, b"x"), (False, b"b")):
         before = len(seen)
         try:
@@ -424,11 +424,13 @@ def child(store: Store, name: str, byte: str, times: int) -> subprocess.Popen[st
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", CHILD, store.url, name, byte, str(times)]
     running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     return running
 
 
 def go_on(running: subprocess.Popen[str]) -> None:
+    assert running.stdin is not None
     running.stdin.write("\n")
     running.stdin.flush()
 
@@ -441,6 +443,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_seen(st
         untouched.flush()
         writer = child(store, "new/file", "x", 1)
         go_on(writer)
+        assert writer.stdout is not None
         assert writer.stdout.readline() == "written\n"
         writer.send_signal(signal.SIGKILL)
         writer.wait()

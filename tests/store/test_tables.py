@@ -18,9 +18,9 @@ class Watched(io.BytesIO):
         super().__init__(content)
         self.threads: set[int] = set()
 
-    def read(self, *arguments: int) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         self.threads.add(threading.get_ident())
-        return super().read(*arguments)
+        return super().read(size)
 
 
 @pytest.fixture

@@ -109,7 +109,12 @@ def test_a_slow_reader_is_where_the_time_went_and_a_hidden_one_costs_nothing(
 
 def test_a_slow_store_is_where_the_time_went(tmp_path: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = runner.commit
-    monkeypatch.setattr(runner, "commit", lambda *arguments: (time.sleep(0.5), commit(*arguments))[1])
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.5)
+        return commit(*arguments)
+
+    monkeypatch.setattr(runner, "commit", slowly)
     facts = one_shard(tmp_path, sample_folder, Slow(), threads=2)
     assert facts["spent"]["write"] >= 1.0
     assert adds_up(facts)
@@ -134,7 +139,7 @@ def test_what_is_named_inside_is_not_counted_twice_and_errors_end_it() -> None:
             time.sleep(0.02)
             with pytest.raises(KeyError):
                 fail()
-        list(timed("read", (time.sleep(0.01) for _ in range(3))))
+        list(timed("read", map(time.sleep, [0.01] * 3)))
         add_seconds("device", 7.0)
         return {"rows": 1}
 
@@ -208,7 +213,7 @@ def test_naming_costs_little() -> None:
 class Naps(Work[str]):
     """Sleeps as it is told, and asks something after the first."""
 
-    ask: object = None
+    ask: Callable[[], object] | str = ""
 
     def name(self, item: str) -> str:
         return item
@@ -223,14 +228,14 @@ class Naps(Work[str]):
     def _run(self, item: str) -> Facts:
         with spent("read"):
             time.sleep(0.6)
-        if item == "second":
+        if item == "second" and not isinstance(self.ask, str):
             self.ask()
         return {"rows": 5, "seconds": 0.6}
 
 
 class Notes(Silent):
     def __init__(self) -> None:
-        self.told = []
+        self.told: list[str] = []
 
     def note(self, text: str) -> None:
         self.told.append(text)

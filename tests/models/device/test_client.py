@@ -22,12 +22,14 @@ from pipeline.models.device.client import Connection, DeviceEmbedder, connected
 from pipeline.models.device.lanes import Share, Slot
 from pipeline.models.device.server import Server, Settings, open_model, peer_user, send_fault, send_rows
 from pipeline.models.machine import local_route
+from pipeline.models.preprocess import Preprocess
 from pipeline.models.route import RouteWish
+from pipeline.models.spec import ModelSpec
 from pipeline.models.towers import ModelOutOfMemory
-from pipeline.models.weights import ModelSpec
 from tests.models.bundled import SPEC
 
 ROWS, WIDTH = 4, 3
+LOOKS = Preprocess((8, 8), "squash", "bicubic", 0, (0.0,) * 3, (1.0,) * 3)
 
 Answer = Callable[[socket.socket, int, int], Any]
 """What a server does about a request, of its connection, the lane and the rows: true where it is to die of it."""
@@ -66,7 +68,7 @@ def played(tmp_path: Path) -> Iterator[Play]:
 
         threading.Thread(target=accept, daemon=True).start()
         settings = Settings("name", None, "cpu-avx2-fp32-packed", ROWS, str(tmp_path / "socket"))
-        return DeviceEmbedder(settings, None, lambda texts: torch.tensor([[len(text)] for text in texts]), WIDTH), asked
+        return DeviceEmbedder(settings, LOOKS, lambda texts: torch.tensor([[len(text)] for text in texts]), WIDTH), asked
 
     yield play
     listener.shutdown(socket.SHUT_RDWR)
@@ -91,8 +93,15 @@ def test_a_server_that_dies_over_and_over_is_given_up_by_name_and_no_zeros_are_t
 
 
 def test_a_server_that_dies_once_is_asked_again(played: Play) -> None:
-    lives = []
-    embedder, asked = played(lambda *told: (not lives and not lives.append(1)) or vectors(*told))
+    lives = iter([1])
+
+    def once(connection: socket.socket, lane: int, rows: int) -> bool:
+        if next(lives, 0):
+            return True
+        vectors(connection, lane, rows)
+        return False
+
+    embedder, asked = played(once)
     assert (embedder.encode_texts(["a"]) == 2).all()
     assert len(asked) == 2
 
@@ -150,12 +159,13 @@ def test_the_processes_of_other_users_are_not_served(tmp_path: Path, monkeypatch
     here, there = socket.socketpair()
     with here, there:
         assert peer_user(here) == os.getuid()
-    towers = SimpleNamespace(dimension=3, context=1, micro_batch=4, config={})
+    towers: Any = SimpleNamespace(dimension=3, context=1, micro_batch=4, config={})
+    lanes: Any = (None, None)
     monkeypatch.setattr(server, "peer_user", lambda _: os.getuid() + 1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
-        serving = threading.Thread(target=Server(towers, (None, None), listener, 1.0).run)
+        serving = threading.Thread(target=Server(towers, lanes, listener, 1.0).run)
         serving.start()
         with pytest.raises(ConnectionError, match="closed"):
             Connection(str(tmp_path / "socket"))
@@ -171,7 +181,7 @@ def test_a_model_whose_rows_depend_on_each_other_is_not_served(monkeypatch: pyte
 
 
 def test_workers_share_a_server_only_if_they_ask_for_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked: list[Settings] = []
 
     class Joined:
         def __init__(self) -> None:
@@ -186,7 +196,12 @@ def test_workers_share_a_server_only_if_they_ask_for_the_same(tmp_path: Path, mo
         return asked[-1].path
 
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(client, "joined", lambda settings: (asked.append(settings), Joined())[1])
+
+    def joined(settings: Settings) -> Joined:
+        asked.append(settings)
+        return Joined()
+
+    monkeypatch.setattr(client, "joined", joined)
     first = path()
     assert path() == first
     others = [path(micro_batch=32), path(route="cpu-avx2-fp32-eager"), path(replace(SPEC, name="ViT-B-32", pretrained="openai"))]

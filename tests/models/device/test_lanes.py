@@ -58,7 +58,7 @@ def test_every_caller_gets_what_its_own_rows_give(slots: int) -> None:
 
 
 def test_rows_of_several_callers_share_a_batch() -> None:
-    batches = []
+    batches: list[int] = []
     to = lane(summed(batches))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: asked(to, torch.ones(2, 3)), range(80)))
