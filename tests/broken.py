@@ -5,7 +5,7 @@ import gzip
 import io
 import lzma
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ class Broken:
 
     file: str
     content: Callable[[], bytes]
-    rows: list[tuple[str, str | None]]
+    rows: Sequence[tuple[str, str | None]]
     gaps: tuple[str, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
     side: tuple[str, bytes] | None = None

@@ -3,6 +3,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -26,7 +27,7 @@ def sample_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_root(tmp_path_factory) -> Path:
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `shardmill run sample` writes with two actors, which also fit the classes. Read only."""
     base = tmp_path_factory.getbasetemp()
     folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base   # one for all test processes
@@ -39,14 +40,14 @@ def demo_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_server():
+def s3_server() -> Iterator[str]:
     """The endpoint of a moto server with a bucket; clients find it by the environment, as they would find a real one."""
     with s3.s3_server() as endpoint:
         fsspec.filesystem("s3").mkdir("bucket")
         yield endpoint
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What tests say by `record_property("say", …)`: how many kills, how many mutated inputs, which seeds."""
     for report in terminalreporter.getreports("passed"):
         for name, value in getattr(report, "user_properties", ()):

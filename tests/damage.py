@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.input.tar import write_tar
+from tests.archives import member_bytes
 
 SPAM = (
     "IMG_20190412_101533.jpg", "DSC_0042.JPG", "screenshot (3).png", "untitled-1", "", "   ", "Click to enlarge",
@@ -31,10 +32,10 @@ def top_folders(sample: Path) -> dict[str, str]:
 def clean_pairs(sample: Path) -> dict[str, tuple[bytes, bytes]]:
     """key -> (image, caption) of the clean pairs."""
     truth = json.loads((sample / "ground_truth.json").read_text())["pairs"]
-    found = {}
+    found: dict[str, tuple[bytes, bytes]] = {}
     for path in sorted(sample.glob("*.tar")):
         with tarfile.open(path) as archive:
-            members = {member.name: archive.extractfile(member).read() for member in archive}
+            members = {member.name: member_bytes(archive, member) for member in archive}
         found |= {
             name[:-4]: (members[name], members[f"{name[:-4]}.txt"])
             for name in members if name.endswith(".jpg") and truth[name[:-4]]["label"] == "clean"

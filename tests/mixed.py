@@ -6,6 +6,7 @@ import json
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from tests.curations import curated
 from tests.damage import clean_pairs
 
 OVERRIDES = ("classes.k=2", "export.shard_size=4", "export.group=2")
-OBJECTS = (
+OBJECTS: tuple[dict[str, Any], ...] = (
     {}, {"url": "https://example.org/ä", "n": 1.0, "big": 2**70, "list": [1, None, True]},
     {"uid": "theirs", "labels": [3]}, {"uid": "theirs", "source": {"id": 7}}, {"entities": 1, "source": "Flickr"},
     {"nan": float("nan")},

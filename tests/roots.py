@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.audit.verify import verify
+from schemas.answers.samples import Verified
+
 FREE = ("log", "quarantine", "report.html", ".partial")
 """What design decision 1 lets differ between runs."""
 
@@ -24,3 +27,10 @@ def hashes(root: Path) -> dict[str, str]:
     """SHA-256 of every file whose bytes are promised, by relative path."""
     files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.relative_to(root).parts[0] not in FREE)
     return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def counted(root: Path, *, deep: bool = False) -> Verified:
+    """What `verify` says of a root whose samples could be counted."""
+    found = verify(str(root), deep=deep)
+    assert isinstance(found, Verified), found.faults
+    return found

@@ -50,7 +50,7 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_imports_point_down_and_foreign_libraries_stay_with_their_owner(path):
+def test_imports_point_down_and_foreign_libraries_stay_with_their_owner(path: Path) -> None:
     top = name_of(path).split("/")[0]
     for module in imports(path):
         library = module.split(".")[0]
@@ -85,7 +85,7 @@ def clocks(tree: ast.Module) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(path):
+def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(path: Path) -> None:
     users = {top for top, _ in clocks(ast.parse(path.read_text()))}
     assert users <= CLOCKS.get(name_of(path), set())
 
@@ -106,7 +106,7 @@ def rooms_imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path).startswith("pipeline/")], ids=name_of)
-def test_a_room_imports_lower_rooms_only(path):
+def test_a_room_imports_lower_rooms_only(path: Path) -> None:
     own = name_of(path).split("/")[1].removesuffix(".py")
     if own == "__init__":
         return
@@ -121,7 +121,7 @@ def assigned(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_types_of_arrays_are_named_once_and_lines_are_left_blank_two_at_most(path):
+def test_types_of_arrays_are_named_once_and_lines_are_left_blank_two_at_most(path: Path) -> None:
     vectors = ROOT / "pipeline/vectors.py"
     assert path == vectors or not assigned(path) & assigned(vectors)
     assert "\n\n\n\n" not in path.read_text()
@@ -146,7 +146,7 @@ def texts(tree: ast.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_stored_file_is_named_by_its_reader_and_by_what_writes_it_alone(path):
+def test_a_stored_file_is_named_by_its_reader_and_by_what_writes_it_alone(path: Path) -> None:
     words = " ".join(texts(ast.parse(path.read_text())))
     for file, reader in READERS.items():
         if file in words:
@@ -156,12 +156,12 @@ def test_a_stored_file_is_named_by_its_reader_and_by_what_writes_it_alone(path):
 BESIDE_ROOMS = {"schemas", "security", "end_to_end"}
 
 
-def test_tests_lie_in_the_rooms_that_they_test():
+def test_tests_lie_in_the_rooms_that_they_test() -> None:
     folders = {path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}
     assert folders <= set(FLOOR) | BESIDE_ROOMS
 
 
-def test_a_folder_holds_no_more_than_twelve_files():
+def test_a_folder_holds_no_more_than_twelve_files() -> None:
     folders = {path.parent for path in SOURCES}
     crowded = {name_of(folder): count for folder in folders
                if (count := sum(path.name != "__init__.py" for path in SOURCES if path.parent == folder)) > 12}
@@ -169,11 +169,11 @@ def test_a_folder_holds_no_more_than_twelve_files():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_files_stay_small_enough_to_read(path):
+def test_files_stay_small_enough_to_read(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
 
 
-def test_the_walk_sees_the_sources():
+def test_the_walk_sees_the_sources() -> None:
     assert len(SOURCES) > 25
     log = ast.parse((ROOT / "pipeline/root/log.py").read_text())
     assert clocks(log) == {("EventLog", "time.gmtime"), ("EventLog", "time.time")}

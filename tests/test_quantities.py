@@ -7,7 +7,7 @@ from pipeline.quantities import duration, size
     (0, "0 Bytes"), (1, "1 Byte"), (999, "999 Bytes"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (1_540_000, "1.5 MB"),
     (102.4e9, "102.4 GB"), (3e15, "3.0 PB"),
 ])
-def test_sizes_have_the_unit_that_leaves_few_digits(count, text):
+def test_sizes_have_the_unit_that_leaves_few_digits(count: float, text: str) -> None:
     assert size(count) == text
 
 
@@ -15,5 +15,5 @@ def test_sizes_have_the_unit_that_leaves_few_digits(count, text):
     (0, "0 seconds"), (0.2, "0 seconds"), (1, "1 second"), (119.4, "119 seconds"), (119.9, "120 seconds"), (120, "2 minutes"),
     (890, "15 minutes"), (3599, "1 hour"), (9000, "2 hours and 30 minutes"), (90_000, "1 day and 1 hour"),
 ])
-def test_durations_are_as_exact_as_a_plan_needs(seconds, text):
+def test_durations_are_as_exact_as_a_plan_needs(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -128,7 +128,7 @@ def is_own() -> bool:
 
 def nodes() -> Nodes:
     """The nodes that are alive now."""
-    entries: list[dict[str, Any]] = ray.nodes()   # type: ignore[no-untyped-call]
+    entries: list[dict[str, Any]] = ray.nodes()
     alive = [node for node in entries if node["Alive"]]
     return Nodes({n["NodeID"]: n["Resources"] for n in alive}, {n["NodeID"]: n["NodeManagerHostname"] for n in alive})
 

@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ from pipeline.api.engines import Execution
 from pipeline.audit.verify import verify
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError, OutputError
-from pipeline.work import Work
+from pipeline.work import Facts, Work
 from tests.roots import hashes
 from tests.roots import shardmill as command
 
@@ -30,13 +33,13 @@ runpy.run_module("jobs.curate", run_name="__main__")
 """
 
 
-def without_ray(*arguments):
+def without_ray(*arguments: str | Path) -> subprocess.Popen[str]:
     """The main job, in a process that cannot import Ray."""
     return subprocess.Popen(
         [sys.executable, "-c", WITHOUT_RAY, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_local_run_writes_the_bytes_of_a_run_on_ray_and_needs_no_ray(demo_root, tmp_path):
+def test_a_local_run_writes_the_bytes_of_a_run_on_ray_and_needs_no_ray(demo_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     running = without_ray("sample", "--local", "--output", root)
     said, progress = running.communicate(timeout=280)
@@ -48,9 +51,9 @@ def test_a_local_run_writes_the_bytes_of_a_run_on_ray_and_needs_no_ray(demo_root
     assert (root / "report.html").exists()
 
 
-def test_ctrl_c_and_sigterm_stop_a_local_run_and_the_same_command_continues_it(tmp_path, sample_folder):
+def test_ctrl_c_and_sigterm_stop_a_local_run_and_the_same_command_continues_it(tmp_path: Path, sample_folder: Path) -> None:
     root = tmp_path / "root"
-    arguments = [sample_folder / "00008.tar", "--local", "--output", root, "--set", "model.compile=false"]
+    arguments: list[str | Path] = [sample_folder / "00008.tar", "--local", "--output", root, "--set", "model.compile=false"]
     for number in (signal.SIGINT, signal.SIGTERM):
         running, log = without_ray("sample", *arguments), len(list(root.glob("log/*.jsonl")))
         deadline = time.monotonic() + 120
@@ -68,13 +71,13 @@ def test_ctrl_c_and_sigterm_stop_a_local_run_and_the_same_command_continues_it(t
 
 
 @pytest.mark.parametrize("option", [["--workers", "2"], ["--address", "auto"], ["--actors-per-gpu", "1"], ["--stall-timeout", "9"]])
-def test_a_local_run_takes_no_setting_of_a_cluster(tmp_path, option):
+def test_a_local_run_takes_no_setting_of_a_cluster(tmp_path: Path, option: list[str]) -> None:
     done = command("run", "sample", "--output", str(tmp_path / "x"), "--local", *option, check=2)
     assert f"leave out {option[0]}" in done.stderr
 
 
-def test_a_program_gets_its_signal_handler_and_its_threads_back(tmp_path, sample_folder):
-    def mine(number, frame):
+def test_a_program_gets_its_signal_handler_and_its_threads_back(tmp_path: Path, sample_folder: Path) -> None:
+    def mine(number: int, frame: FrameType | None) -> None:
         raise AssertionError
 
     before, threads = signal.signal(signal.SIGTERM, mine), torch.get_num_threads()
@@ -104,20 +107,20 @@ class Half(Work[int]):
 
     error: Exception
 
-    def name(self, item):
+    def name(self, item: int) -> str:
         return f"item {item}"
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Callable[[int], Facts]]:
         yield self._run
 
-    def _run(self, item):
+    def _run(self, item: int) -> Facts:
         if item % 2:
             raise self.error
         return {"rows": item}
 
 
-def test_an_item_that_fails_is_given_up_by_name_and_the_others_go_on(caplog):
+def test_an_item_that_fails_is_given_up_by_name_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     outcomes = list(LocalExecutor(gives_up=True).run(Half(InputError("gone")), [1, 2, 3, 4]))
     assert [(one.item, one.error) for one in outcomes] == [(1, "InputError: gone"), (2, None), (3, "InputError: gone"), (4, None)]
     assert [one.facts for one in outcomes] == [{}, {"rows": 2}, {}, {"rows": 4}]
@@ -125,14 +128,14 @@ def test_an_item_that_fails_is_given_up_by_name_and_the_others_go_on(caplog):
     assert "Traceback" in caplog.text
 
 
-def test_a_root_that_cannot_be_written_stops_a_local_run_and_tests_see_every_error():
+def test_a_root_that_cannot_be_written_stops_a_local_run_and_tests_see_every_error() -> None:
     with pytest.raises(OutputError, match="disk full"):
         list(LocalExecutor(gives_up=True).run(Half(OutputError("disk full")), [1]))
     with pytest.raises(ZeroDivisionError):
         list(LocalExecutor().run(Half(ZeroDivisionError()), [1]))
 
 
-def test_ray_s_settings_and_local_are_refused_together_from_python_too(tmp_path):
+def test_ray_s_settings_and_local_are_refused_together_from_python_too(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave out --workers"):
         shardmill.curate("sample", None, tmp_path / "x", local=True, workers=2)
     assert Execution(local=True).local

@@ -21,7 +21,7 @@ print(sorted(heavy), shardmill.__file__, shardmill.Root.__module__, sys.modules[
 """
 
 
-def test_the_public_names_are_these():
+def test_the_public_names_are_these() -> None:
     assert shardmill.__all__ == [
         "PIXELS", "Contract", "InputError", "Ledger", "OutputError", "RecipeError", "Root", "RootError", "Samples",
         "ShardmillError", "Stage", "curate", "open", "pixel_arrays", "stage_columns", "stage_schema",
@@ -29,20 +29,20 @@ def test_the_public_names_are_these():
     assert all(hasattr(shardmill, name) for name in shardmill.__all__)
 
 
-def test_every_public_name_says_what_it_is_for():
+def test_every_public_name_says_what_it_is_for() -> None:
     public = [getattr(shardmill, name) for name in shardmill.__all__]
     members = [(name, one) for thing in (shardmill.Root, shardmill.Samples) for name, one in vars(thing).items()]
     methods = [one for name, one in members if not name.startswith("_") and (callable(one) or isinstance(one, property))]
     assert [one for one in [*public, *methods] if not one.__doc__] == []
 
 
-def test_this_environment_has_the_name(tmp_path):
+def test_this_environment_has_the_name(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", IMPORT], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"installed before there was this name? pip install --no-deps --editable .\n{done.stderr}"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy of the code without the assets, which are 20 MB."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("pipeline", "schemas", "jobs"):
@@ -57,7 +57,7 @@ def wheel(tmp_path_factory):
     return built
 
 
-def test_the_wheel_has_the_import_package_and_says_that_all_are_typed(wheel):
+def test_the_wheel_has_the_import_package_and_says_that_all_are_typed(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         files = [name for name in archive.namelist() if ".dist-info/" not in name]
         assert {name.split("/")[0] for name in files} == {"pipeline", "schemas", "jobs", "shardmill"}
@@ -70,7 +70,7 @@ def test_the_wheel_has_the_import_package_and_says_that_all_are_typed(wheel):
         assert archive.read("shardmill/__init__.py") == source.read_bytes()
 
 
-def test_the_installed_name_is_quick_to_import(wheel, tmp_path):
+def test_the_installed_name_is_quick_to_import(wheel: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORT], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(wheel)}, capture_output=True, text=True,
         timeout=60, check=False)

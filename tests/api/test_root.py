@@ -4,7 +4,9 @@ import hashlib
 import json
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,18 +14,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.api import shardmill
+from pipeline.api.opened import Root
 from pipeline.errors import InputError, RootError
 from schemas.tables import DUPLICATES
+from tests.archives import member_bytes
 from tests.curations import curated
 
 
 @pytest.fixture(scope="module")
-def root(demo_root):
+def root(demo_root: Path) -> Root:
     return shardmill.open(demo_root)
 
 
 @pytest.fixture(scope="module")
-def levelled(tmp_path_factory, sample_folder):
+def levelled(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> Root:
     """Two shards in six classes under two levels, each sample with three labels."""
     url = tmp_path_factory.mktemp("levels") / "root"
     wishes = ("classes.k=6", "classes.levels=[3,2]", "classes.labels=3")
@@ -32,7 +36,7 @@ def levelled(tmp_path_factory, sample_folder):
 
 
 @pytest.fixture(scope="module")
-def single(tmp_path_factory, sample_folder):
+def single(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> Root:
     """One shard, a copy of the sample's last, without classes."""
     folder = tmp_path_factory.mktemp("single")
     shutil.copy(sample_folder / "00008.tar", folder)
@@ -41,18 +45,18 @@ def single(tmp_path_factory, sample_folder):
 
 
 @pytest.fixture
-def copied(demo_root, tmp_path):
+def copied(demo_root: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "root"
     shutil.copytree(demo_root, copy, symlinks=True)
     return copy
 
 
-def files(url, folder):
+def files(url: Path, folder: str) -> pa.Table:
     """Rows of all shards of one folder, in order."""
     return pa.concat_tables(pq.read_table(path) for path in sorted(url.glob(f"{folder}@*/*.parquet")))
 
 
-def test_samples_join_every_file_of_a_root_row_by_row(root, demo_root):
+def test_samples_join_every_file_of_a_root_row_by_row(root: Root, demo_root: Path) -> None:
     names = ["uid", "key", "caption", "verdict", "clip_similarity", "language", "entities", "labels", "exact_duplicate", "sha256"]
     table = root.samples(names).to_table()
     assert table.column_names == names
@@ -66,14 +70,14 @@ def test_samples_join_every_file_of_a_root_row_by_row(root, demo_root):
         assert stored[name].to_pylist() == table[name].to_pylist()
 
 
-def test_row_ids_are_those_of_the_input_order(root, demo_root):
+def test_row_ids_are_those_of_the_input_order(root: Root, demo_root: Path) -> None:
     table = root.samples(["row", "shard_id"]).to_table()
     counts = {path.stem: pq.read_metadata(path).num_rows for path in sorted(demo_root.glob("verdicts@*/*.parquet"))}
     assert list(zip(table["shard_id"].to_pylist(), table["row"].to_pylist(), strict=True)) == [
         (shard_id, row) for shard_id, count in counts.items() for row in range(count)]
 
 
-def test_the_usual_columns_come_where_none_is_named(root):
+def test_the_usual_columns_come_where_none_is_named(root: Root) -> None:
     names = root.samples().head(1).column_names
     wanted = {"uid", "key", "shard_id", "row", "caption", "verdict", "clip_similarity", "entities", "labels", "label_names"}
     assert wanted < set(names)
@@ -81,7 +85,7 @@ def test_the_usual_columns_come_where_none_is_named(root):
     assert root.samples().schema.names == names
 
 
-def test_only_the_files_of_the_columns_that_are_asked_for_are_read(copied):
+def test_only_the_files_of_the_columns_that_are_asked_for_are_read(copied: Path) -> None:
     first = sorted(copied.glob("verdicts@*/*.parquet"))[0].stem
     for path in [*copied.glob("columns/*@*/*"), *copied.glob("labels@*/*.parquet")]:
         if not path.name.startswith(first) and not path.parent.name.startswith("samples@"):
@@ -94,7 +98,7 @@ def test_only_the_files_of_the_columns_that_are_asked_for_are_read(copied):
         root.samples(["clip_similarity"]).to_table()
 
 
-def test_a_shard_is_read_when_its_turn_comes(copied):
+def test_a_shard_is_read_when_its_turn_comes(copied: Path) -> None:
     last = sorted(copied.glob("columns/samples@*/*.parquet"))[-1]
     samples = shardmill.open(copied).samples(["caption", "shard_id"])
     last.unlink()
@@ -117,7 +121,9 @@ def test_a_shard_is_read_when_its_turn_comes(copied):
     ({"class_name": {"any_of": []}, "uid": "none"}, None),
     ({"uid": "none"}, lambda row: False),
 ])
-def test_where_chooses_as_the_rules_of_a_recipe_do(root, where, meets):
+def test_where_chooses_as_the_rules_of_a_recipe_do(
+    root: Root, where: dict[str, Any], meets: Callable[[dict[str, Any]], bool] | None,
+) -> None:
     if meets is None:
         with pytest.raises(InputError, match=r"where: class_name\.any_of"):
             root.samples(where=where)
@@ -144,12 +150,12 @@ def test_where_chooses_as_the_rules_of_a_recipe_do(root, where, meets):
     ({"where": {"width": {"min": 2, "max": 1}}}, "width: no value can meet both bounds"),
     ({"where": {"width": "wide"}}, "equals of width must be a whole number"),
 ])
-def test_what_cannot_be_asked_is_named(root, asked, words):
+def test_what_cannot_be_asked_is_named(root: Root, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         root.samples(**asked)
 
 
-def test_embeddings_are_rows_of_the_table_and_those_of_the_files(root, demo_root, tmp_path):
+def test_embeddings_are_rows_of_the_table_and_those_of_the_files(root: Root, demo_root: Path, tmp_path: Path) -> None:
     stored = np.concatenate([np.load(path) for path in sorted(demo_root.glob("columns/clip@*/*.text_embedding.npy"))])
     assert (root.samples().embeddings("text") == stored).all()
     some = root.samples(["uid", "image_embedding", "image_embedding_valid"], where={"width": {"below": 200}})
@@ -168,10 +174,10 @@ def test_embeddings_are_rows_of_the_table_and_those_of_the_files(root, demo_root
     none = root.samples(where={"uid": "none"})
     assert none.embeddings().shape == none.embeddings(out=tmp_path / "none.npy").shape == (0, 256)
     with pytest.raises(InputError, match="choose image or text"):
-        some.embeddings("picture")
+        some.embeddings("picture")   # type: ignore[arg-type]
 
 
-def test_embeddings_that_are_not_there_yet_are_named(copied):
+def test_embeddings_that_are_not_there_yet_are_named(copied: Path) -> None:
     last = sorted(copied.glob("columns/clip@*/*.image_embedding.npy"))[-1]
     last.unlink()
     samples = shardmill.open(copied).samples(["image_embedding"])
@@ -180,7 +186,7 @@ def test_embeddings_that_are_not_there_yet_are_named(copied):
             ask()
 
 
-def test_the_embeddings_of_one_shard_are_mapped_not_read(single):
+def test_the_embeddings_of_one_shard_are_mapped_not_read(single: Root) -> None:
     mapped = single.samples().embeddings()
     assert isinstance(mapped, np.memmap)
     assert mapped.shape == (28, 256)
@@ -189,18 +195,18 @@ def test_the_embeddings_of_one_shard_are_mapped_not_read(single):
     assert (values.reshape(mapped.shape) == mapped).all()
 
 
-def test_a_root_without_classes_has_no_columns_of_them(single):
+def test_a_root_without_classes_has_no_columns_of_them(single: Root) -> None:
     assert not {"labels", "label_names", "class_id"} & set(single.schema.names)
     with pytest.raises(RootError, match="has no classes"):
         single.classes()
 
 
-def test_names_of_labels_are_those_of_the_exported_samples(root, demo_root):
+def test_names_of_labels_are_those_of_the_exported_samples(root: Root, demo_root: Path) -> None:
     exported = {}
     for path in (demo_root / "shards").glob("*.tar"):
         with tarfile.open(path) as tar:
             for member in (one for one in tar if one.name.endswith(".json")):
-                sample = json.load(tar.extractfile(member))
+                sample = json.loads(member_bytes(tar, member))
                 exported[sample["uid"]] = sample["labels"], sample["label_names"]
     rows = root.samples(["uid", "verdict", "labels", "label_names", "class_id", "class_name"]).to_table().to_pylist()
     assert {row["uid"]: (row["labels"], row["label_names"]) for row in rows if row["verdict"] == "kept"} == exported
@@ -209,7 +215,7 @@ def test_names_of_labels_are_those_of_the_exported_samples(root, demo_root):
             (row["labels"][0], row["label_names"][0]) if row["verdict"] == "kept" else (None, None))
 
 
-def test_the_levels_of_a_class_are_its_parents(levelled):
+def test_the_levels_of_a_class_are_its_parents(levelled: Root) -> None:
     classes = {level: {one.class_id: one for one in levelled.classes(level)} for level in range(3)}
     names = ["verdict", "class_id", "class_name", "class_levels", "class_level_names", "label_levels"]
     seen = 0
@@ -218,7 +224,9 @@ def test_the_levels_of_a_class_are_its_parents(levelled):
             assert [row[name] for name in names[1:]] == [None] * 5
             continue
         own = classes[0][row["class_id"]]
+        assert own.parent is not None
         above = classes[1][own.parent]
+        assert above.parent is not None
         top = classes[2][above.parent]
         assert row["class_name"] == own.name
         assert row["class_levels"] == [above.class_id, top.class_id]
@@ -228,10 +236,10 @@ def test_the_levels_of_a_class_are_its_parents(levelled):
     assert seen == levelled.ledger.kept > 50
 
 
-def test_an_image_is_the_bytes_of_the_input_shard(root, sample_folder):
+def test_an_image_is_the_bytes_of_the_input_shard(root: Root, sample_folder: Path) -> None:
     with tarfile.open(sample_folder / "00003.tar") as tar:
         names = [member for member in tar.getnames() if member.endswith(".jpg")]
-        images = {name.removesuffix(".jpg"): tar.extractfile(name).read() for name in names}
+        images = {name.removesuffix(".jpg"): member_bytes(tar, name) for name in names}
     rows = root.samples(["uid", "key", "shard_id", "row"], where={"key": list(images)}).to_table().to_pylist()
     assert len(rows) == len(images) > 90
     for row in rows[::20]:
@@ -241,12 +249,12 @@ def test_an_image_is_the_bytes_of_the_input_shard(root, sample_folder):
 @pytest.mark.parametrize(("sample", "words"), [
     ("0" * 32, "no sample of .* has the uid 0000"), ("abc", "give all of its 32 hex digits"), (("nowhere", 0), "no shard nowhere"),
 ])
-def test_an_image_that_is_not_there_is_named(root, sample, words):
+def test_an_image_that_is_not_there_is_named(root: Root, sample: str | tuple[str, int], words: str) -> None:
     with pytest.raises(InputError, match=words):
         root.image(sample)
 
 
-def test_a_sample_without_image_bytes_and_a_row_beyond_the_last_are_named(root):
+def test_a_sample_without_image_bytes_and_a_row_beyond_the_last_are_named(root: Root) -> None:
     empty = root.samples(["uid", "key", "shard_id"], where={"image_error": "image_empty"}).to_table().to_pylist()[0]
     with pytest.raises(InputError, match=f"sample '{empty['key']}' of .* has no image bytes"):
         root.image(empty["uid"])
@@ -255,7 +263,7 @@ def test_a_sample_without_image_bytes_and_a_row_beyond_the_last_are_named(root):
             root.image((empty["shard_id"], row))
 
 
-def test_other_bytes_than_those_that_were_hashed_are_no_image_of_the_sample(single):
+def test_other_bytes_than_those_that_were_hashed_are_no_image_of_the_sample(single: Root) -> None:
     row = single.samples(["uid", "image_offset", "image_length", "sha256"]).head(1).to_pylist()[0]
     tar = Path(single.url).parent / "00008.tar"
     before = tar.read_bytes()
@@ -273,7 +281,7 @@ def test_other_bytes_than_those_that_were_hashed_are_no_image_of_the_sample(sing
         tar.write_bytes(before)
 
 
-def test_a_root_answers_as_the_command_line_does(root, demo_root):
+def test_a_root_answers_as_the_command_line_does(root: Root, demo_root: Path) -> None:
     assert root.status().state == "finished"
     assert root.ledger.read == 828 == root.ledger.kept + sum(root.ledger.rejected.values()) + sum(root.ledger.failed.values())
     classes = root.classes()
@@ -289,14 +297,14 @@ def test_a_root_answers_as_the_command_line_does(root, demo_root):
         root.classes(level=9)
 
 
-def test_the_report_is_written_again(copied):
+def test_the_report_is_written_again(copied: Path) -> None:
     (copied / "report.html").unlink()
     path = shardmill.open(copied).report()
     assert path == str(copied / "report.html")
     assert (copied / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_an_unfinished_root_opens_and_says_what_is_not_there(copied):
+def test_an_unfinished_root_opens_and_says_what_is_not_there(copied: Path) -> None:
     for folder in [*copied.glob("verdicts@*"), *copied.glob("tables/*@*"), *copied.glob("labels@*")]:
         shutil.rmtree(folder)
     root = shardmill.open(str(copied))
@@ -307,6 +315,6 @@ def test_an_unfinished_root_opens_and_says_what_is_not_there(copied):
             ask()
 
 
-def test_what_is_no_root_is_named(tmp_path):
+def test_what_is_no_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(RootError, match=r"is not an output root of shardmill: it has no run\.json"):
         shardmill.open(tmp_path)

@@ -7,6 +7,9 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,10 +24,11 @@ from pipeline.root.manifest import file_record, read_manifest
 from pipeline.store.store import Store
 from pipeline.store.tables import FOOTER
 from tests.mixed import mixed
+from tests.roots import counted
 
 
 @pytest.fixture
-def root(tmp_path_factory, sample_folder, tmp_path):
+def root(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path, tmp_path: Path) -> Path:
     """A copy of the finished root over copies of its inputs, as if it had been made of these."""
     made = mixed(tmp_path_factory.getbasetemp() / "mixed", sample_folder)
     shutil.copytree(made / "root", tmp_path / "root", symlinks=True)
@@ -33,14 +37,14 @@ def root(tmp_path_factory, sample_folder, tmp_path):
     return tmp_path / "root"
 
 
-def moved(root, old, new):
+def moved(root: Path, old: Path, new: Path) -> None:
     """run.json names the inputs at another place; nothing else does, but for the hash of run.json."""
     path = root / "run.json"
     path.write_text(path.read_text().replace(str(old), str(new)))
     repair(root, "run.json")
 
 
-def repair(root, *paths):
+def repair(root: Path, *paths: str) -> None:
     """Manifest and _SUCCESS of files that were changed: no hash tells any longer."""
     store = Store(str(root))
     entries = {path: file_record(store, path) if path in paths else entry for path, entry in read_manifest(store).items()}
@@ -49,15 +53,17 @@ def repair(root, *paths):
     store.write_json("_SUCCESS", {**marker, "manifest_sha256": file_record(store, "manifest.json")["sha256"]})
 
 
-def output_samples(root, path):
+def output_samples(root: Path, path: str) -> list[dict[str, Any]]:
     """What an output tar holds, as `write_tar` takes it."""
-    return [
-        {"key": p.key, "ext": p.image.extension, "image": p.image.content, "caption": p.text.content, "json": p.json.content}
-        for p in deep._output(f"{root}/{path}")
-    ]
+    samples = []
+    for p in deep._output(f"{root}/{path}"):
+        assert p.image and p.text and p.json   # noqa: PT018
+        samples.append({"key": p.key, "ext": p.image.extension, "image": p.image.content, "caption": p.text.content,
+                        "json": p.json.content})
+    return samples
 
 
-def rewritten(root, change):
+def rewritten(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> tuple[str, str]:
     """An output tar whose first sample (as {"key", "ext", "image", "caption", "json"}) was changed, and everything that tells of
     it repaired. Returns its path and the name of that sample."""
     store = Store(str(root))
@@ -81,20 +87,22 @@ def rewritten(root, change):
     return path, samples[0]["key"]
 
 
-def flipped(content):
+def flipped(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-def test_a_root_as_it_was_written_has_no_faults_and_every_sample_was_compared(root, capsys):
-    found = verify(str(root), deep=True)
+def test_a_root_as_it_was_written_has_no_faults_and_every_sample_was_compared(
+    root: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = counted(root, deep=True)
     assert found.faults == ()
     assert found.compared == found.kept > 12
     tables = [pq.read_table(path, columns=["source_url"]) for path in (root / "shards").glob("*.parquet")]
     assert {url.rpartition("/")[2] for table in tables for url in table.column(0).to_pylist()} == {"0.tar", "1.tar.gz", "2.parquet"}
     printing.verify(found)
     assert f"compared with the inputs {found.kept:>22}" in capsys.readouterr().out
-    assert verify(str(root)).compared is None
+    assert counted(root).compared is None
 
 
 JSON_DIFFERS = "its JSON object, but for ours, is not"
@@ -107,7 +115,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("says", CHANGES)
-def test_one_byte_of_an_output_sample_that_everything_else_was_made_to_fit_is_named(root, says):
+def test_one_byte_of_an_output_sample_that_everything_else_was_made_to_fit_is_named(root: Path, says: str) -> None:
     path, key = rewritten(root, CHANGES[says])
     assert verify(str(root)).faults == ()
     (fault,) = verify(str(root), deep=True).faults
@@ -120,7 +128,9 @@ def test_one_byte_of_an_output_sample_that_everything_else_was_made_to_fit_is_na
     (lambda samples: [*samples[:2], samples[3], samples[2]], "keys or uids .* are not those of its sidecar"),
     (lambda samples: [{**samples[0], "image": flipped(samples[0]["image"])}, *samples[1:]], "keys or uids .* are not those"),
 ])
-def test_a_tar_that_is_not_its_sidecar_s_is_named_although_the_manifest_was_made_to_fit(root, change, says):
+def test_a_tar_that_is_not_its_sidecar_s_is_named_although_the_manifest_was_made_to_fit(
+    root: Path, change: Callable[[Any], Any], says: str,
+) -> None:
     store = Store(str(root))
     path = f"{store.read_json('current.json')['export']}/000001.tar"
     buffer = io.BytesIO()
@@ -131,7 +141,7 @@ def test_a_tar_that_is_not_its_sidecar_s_is_named_although_the_manifest_was_made
     assert re.fullmatch(rf"{path}: {says}.*", fault)
 
 
-def test_an_output_sample_in_the_place_of_another_is_named(root):
+def test_an_output_sample_in_the_place_of_another_is_named(root: Path) -> None:
     store = Store(str(root))
     folder = store.read_json("current.json")["export"]
     sidecars = [f"{folder}/00000{number}.parquet" for number in range(2)]
@@ -148,7 +158,7 @@ def test_an_output_sample_in_the_place_of_another_is_named(root):
     assert faults.count("... and 2 more of this file") == 2, "image, caption and JSON object of four samples"
 
 
-def touched(path, content):
+def touched(path: Path, content: bytes) -> None:
     """Another content of the same size and time."""
     before = path.stat()
     assert len(content) == before.st_size
@@ -156,7 +166,7 @@ def touched(path, content):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_a_byte_of_an_input_that_changed_behind_its_time_and_size_is_named(root):
+def test_a_byte_of_an_input_that_changed_behind_its_time_and_size_is_named(root: Path) -> None:
     tar = root.parent / "in" / "0.tar"
     content = tar.read_bytes()
     key = next(iter(deep._output(str(tar)))).key
@@ -170,7 +180,7 @@ def test_a_byte_of_an_input_that_changed_behind_its_time_and_size_is_named(root)
     assert len(faults) == (3 if verdict == "kept" else 1), "kept: the columns, its picture, and its output"
 
 
-def test_a_metadata_object_that_changed_in_the_input_is_named(root):
+def test_a_metadata_object_that_changed_in_the_input_is_named(root: Path) -> None:
     tar = root.parent / "in" / "0.tar"
     touched(tar, tar.read_bytes().replace(b"https://example.org", b"https://example.com"))
     assert verify(str(root)).faults == ()
@@ -180,7 +190,7 @@ def test_a_metadata_object_that_changed_in_the_input_is_named(root):
 
 
 @pytest.mark.parametrize("name", ["1.tar.gz", "2.parquet"])
-def test_samples_that_cannot_be_read_in_place_are_compared_as_well(root, name):
+def test_samples_that_cannot_be_read_in_place_are_compared_as_well(root: Path, name: str) -> None:
     path = root.parent / "in" / name
     before = path.stat()
     if name.endswith(".gz"):
@@ -198,7 +208,7 @@ def test_samples_that_cannot_be_read_in_place_are_compared_as_well(root, name):
     assert any("uid differs" in fault or JSON_DIFFERS in fault for fault in faults)
 
 
-def test_an_input_that_lost_samples_or_is_gone_is_named(root):
+def test_an_input_that_lost_samples_or_is_gone_is_named(root: Path) -> None:
     inputs = root.parent / "in"
     (inputs / "1.tar.gz").unlink()
     content = (inputs / "0.tar").read_bytes()
@@ -209,7 +219,7 @@ def test_an_input_that_lost_samples_or_is_gone_is_named(root):
     assert f"input {inputs}/1.tar.gz is no longer there: its samples in the output cannot be compared" in faults
 
 
-def test_a_thousand_faults_of_one_file_are_ten_and_a_count():
+def test_a_thousand_faults_of_one_file_are_ten_and_a_count() -> None:
     assert list(deep.first_faults(iter(map(str, range(12))))) == [*map(str, range(10)), "... and 2 more of this file"]
     assert list(deep.first_faults(iter(map(str, range(10))))) == [*map(str, range(10))]
 
@@ -226,7 +236,7 @@ def test_a_thousand_faults_of_one_file_are_ten_and_a_count():
     (b'{"uid": "x", "source": {"uid": "y"}}', b'{"uid": "u", "source": {"uid": "x"}}', False),
     (b'{"uid": "x", "source": {"uid": "y"}}', b'{"uid": "u", "source": {"uid": "x", "source": {"uid": "y"}}}', True),
 ])
-def test_what_the_original_object_had_is_all_in_the_exported_one(original, made, whole):
+def test_what_the_original_object_had_is_all_in_the_exported_one(original: bytes, made: bytes, whole: bool) -> None:
     assert deep.carried(original, made) == whole
 
 
@@ -239,7 +249,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("says", FORGED)
-def test_an_account_that_the_files_do_not_bear_out_is_a_fault(root, says):
+def test_an_account_that_the_files_do_not_bear_out_is_a_fault(root: Path, says: str) -> None:
     path = next(root.glob("verdicts@*/ledger.json"))
     path.write_text(json.dumps(FORGED[says](json.loads(path.read_text()))))
     repair(root, path.relative_to(root).as_posix())
@@ -247,7 +257,7 @@ def test_an_account_that_the_files_do_not_bear_out_is_a_fault(root, says):
         f"ledger: {says} the files of the shards say"]
 
 
-def test_a_sample_that_failed_and_is_called_rejected_is_a_fault(root):
+def test_a_sample_that_failed_and_is_called_rejected_is_a_fault(root: Path) -> None:
     path = next(root.glob("columns/image@*/0-*.parquet"))
     table = pq.read_table(path)
     codes = pa.array(["image_truncated", *[None] * (table.num_rows - 1)])

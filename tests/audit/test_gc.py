@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -20,6 +21,7 @@ from pipeline.root.existing import open_root
 from pipeline.root.lock import Pace, held
 from pipeline.root.manifest import read_manifest
 from pipeline.store.store import Store
+from schemas.answers.runs import RunHolder
 from tests.curations import curated
 from tests.mixed import OVERRIDES, mixed
 from tests.roots import hashes
@@ -28,7 +30,7 @@ OTHER = (*OVERRIDES, "filters.tiny.above=200")
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory, sample_folder):
+def both(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> tuple[Path, Path, dict[str, str], dict[str, str]]:
     """A root with what a first recipe, another model and a lost input left, finished by a second recipe.
 
     -> root, its inputs, hashes after the first recipe, hashes in the end."""
@@ -48,13 +50,15 @@ def both(tmp_path_factory, sample_folder):
 
 
 @pytest.fixture
-def root(both, tmp_path):
+def root(both: tuple[Path, Path, dict[str, str], dict[str, str]], tmp_path: Path) -> Path:
     copy = tmp_path / "root"
     shutil.copytree(both[0], copy, symlinks=True)
     return copy
 
 
-def test_what_is_left_is_what_the_plan_promises_as_it_was(root, both, capsys):
+def test_what_is_left_is_what_the_plan_promises_as_it_was(
+    root: Path, both: tuple[Path, Path, dict[str, str], dict[str, str]], capsys: pytest.CaptureFixture[str],
+) -> None:
     _, inputs, first, last = both
     listed = collect(str(root), dry_run=True)
     assert hashes(root) == last
@@ -77,10 +81,12 @@ def test_what_is_left_is_what_the_plan_promises_as_it_was(root, both, capsys):
 
 
 @pytest.mark.parametrize("after", [1, 15, 30])
-def test_a_gc_that_was_stopped_leaves_a_root_that_verifies_and_in_which_the_other_recipe_continues(root, both, monkeypatch, after):
+def test_a_gc_that_was_stopped_leaves_a_root_that_verifies_and_in_which_the_other_recipe_continues(
+    root: Path, both: tuple[Path, Path, dict[str, str], dict[str, str]], monkeypatch: pytest.MonkeyPatch, after: int,
+) -> None:
     remove, lock, count = Store.remove, threading.Lock(), 0
 
-    def some(store, path):
+    def some(store: Store, path: str) -> None:
         nonlocal count
         if not path.startswith("log/"):
             with lock:
@@ -99,7 +105,7 @@ def test_a_gc_that_was_stopped_leaves_a_root_that_verifies_and_in_which_the_othe
     assert verify(str(root)).faults == ()
 
 
-def test_whatever_is_done_first_no_marker_stands_without_what_it_marks(root, monkeypatch):
+def test_whatever_is_done_first_no_marker_stands_without_what_it_marks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """calibration.json says that its tables are there; a parquet file of columns, that its vectors are."""
     order = []
     monkeypatch.setattr(Store, "remove", lambda _, path: order.append(path))
@@ -116,7 +122,7 @@ def test_whatever_is_done_first_no_marker_stands_without_what_it_marks(root, mon
         assert place[path] == min(number for other, number in place.items() if other.startswith(f"{folder}/"))
 
 
-def test_an_export_that_is_published_stays_while_another_recipe_is_on_its_way(root):
+def test_an_export_that_is_published_stays_while_another_recipe_is_on_its_way(root: Path) -> None:
     collect(str(root))
     before = hashes(root)
     (root / "_SUCCESS").unlink()
@@ -135,7 +141,7 @@ def test_an_export_that_is_published_stays_while_another_recipe_is_on_its_way(ro
         collect(str(root))
 
 
-def test_links_are_left_and_named_and_nothing_behind_them_is_touched(root, tmp_path):
+def test_links_are_left_and_named_and_nothing_behind_them_is_touched(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     theirs = [entry.folder for entry in collect(str(root), dry_run=True).folders]
@@ -158,7 +164,7 @@ def test_links_are_left_and_named_and_nothing_behind_them_is_touched(root, tmp_p
     assert collect(str(root)).folders == ()
 
 
-def test_what_shardmill_did_not_write_stays(root):
+def test_what_shardmill_did_not_write_stays(root: Path) -> None:
     mine = ["notes.txt", "thesis@2026/a.tex", "columns/mine/x.parquet", "columns/clip@old/x.parquet", "exports/final/0.tar",
             "tables/README", "verdicts@0123456789ab-backup/0.parquet", "snapshots/1.json"]
     for name in mine:
@@ -173,7 +179,7 @@ def test_what_shardmill_did_not_write_stays(root):
     assert collect(str(root)).folders == ()
 
 
-def test_what_is_no_root_is_refused_and_nothing_is_written_into_it(tmp_path):
+def test_what_is_no_root_is_refused_and_nothing_is_written_into_it(tmp_path: Path) -> None:
     (tmp_path / "columns" / "clip@0123456789ab").mkdir(parents=True)
     (tmp_path / "columns" / "clip@0123456789ab" / "0.parquet").write_bytes(b"x")
     for dry_run in (True, False):
@@ -183,7 +189,7 @@ def test_what_is_no_root_is_refused_and_nothing_is_written_into_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["columns"]
 
 
-def test_a_root_of_another_version_keeps_what_is_its_own(root, monkeypatch):
+def test_a_root_of_another_version_keeps_what_is_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its outputs have other names than this version would give them, as those of another recipe have."""
     before = hashes(root)
     for name in ("duplicates", "run_columns", "calibration", "export"):
@@ -199,7 +205,7 @@ def test_a_root_of_another_version_keeps_what_is_its_own(root, monkeypatch):
         collect(str(root))
 
 
-def test_gc_waits_for_no_run_and_takes_nothing_from_it(root):
+def test_gc_waits_for_no_run_and_takes_nothing_from_it(root: Path) -> None:
     before = hashes(root)
     pace = Pace(0.1, 0.1, 60)
     with held(Store(str(root)), pace), pytest.raises(RootError, match=f"in use by another run: process {os.getpid()}"):
@@ -207,7 +213,7 @@ def test_gc_waits_for_no_run_and_takes_nothing_from_it(root):
     assert hashes(root) == before
 
 
-def test_a_root_in_an_object_store_is_cleared_like_one_on_disk(root, s3_server, tmp_path):
+def test_a_root_in_an_object_store_is_cleared_like_one_on_disk(root: Path, s3_server: str, tmp_path: Path) -> None:
     remote, top = fsspec.filesystem("s3"), f"bucket/{tmp_path.name}"
     names = [path for path in root.rglob("*") if path.is_file() and not path.is_relative_to(root / "shards")]
     remote.put([str(path) for path in names], [f"{top}/root/{path.relative_to(root)}" for path in names])
@@ -223,7 +229,7 @@ def test_a_root_in_an_object_store_is_cleared_like_one_on_disk(root, s3_server, 
     assert remote.exists(f"{top}/root-of-another/columns/clip@0123456789ab/0.parquet")
 
 
-def test_status_says_which_columns_are_whose(root, capsys):
+def test_status_says_which_columns_are_whose(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = status(str(root))
     sets = found.columns
     current = [one.name.split("@")[0] for one in sets if one.current]
@@ -239,8 +245,8 @@ def test_status_says_which_columns_are_whose(root, capsys):
     assert "shardmill gc" not in capsys.readouterr().out
 
 
-def test_status_says_whether_a_run_is_at_work(root, capsys):
-    def told():
+def test_status_says_whether_a_run_is_at_work(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told() -> tuple[str, RunHolder | int | None, str]:
         found = status(str(root))
         printing.status(found)
         return found.state, found.holder and found.holder.pid, capsys.readouterr().out

@@ -176,7 +176,8 @@ def memory(n: int, k: int, d: int) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npy"
         np.save(path, embeddings.planted(n, d, 0, np.float16))
-        actor = ray.remote(num_cpus=1, concurrency_groups={WATCH: 1})(Weighed).remote([File(str(path))], 1)
+        remote: Any = ray.remote   # its types know no concurrency groups
+        actor = remote(num_cpus=1, concurrency_groups={WATCH: 1})(Weighed).remote([File(str(path))], 1)
         ray.get(actor.level.remote())
         centres = ray.put(unit(np.random.default_rng(0).standard_normal((k, d))))
         most = ray.get(actor.most.remote(AssignmentStep(0, EXACT, None, k, RowSample(0)), centres, [(0, k)]))

@@ -57,9 +57,9 @@ def planted(n: int, d: int, seed: int, dtype: type[np.floating] = np.float32) ->
     return rows
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     length = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
-    unit: NDArray[np.float32] = rows / length
+    unit: NDArray[Any] = rows / length
     return unit
 
 
@@ -102,6 +102,7 @@ def _cached(name: str, parts: Callable[[Encoder], Iterator[NDArray[np.float32]]]
     path = CACHE / f"{name}-{made_by[:12]}.npy"
     if not path.exists():
         with open_encoder(spec, route) as encoder:
+            assert isinstance(encoder, Encoder)
             _write(path, np.concatenate(list(parts(encoder))))
     rows: NDArray[np.float32] = np.load(path)
     return rows

@@ -119,7 +119,7 @@ def chosen(search: Search) -> str:
 def faiss_ivf(centres: Floats, search: Search) -> Any:
     """FAISS's inverted file with as many lists and probes as ours; its exhaustive search where ours is that."""
     index: Any = faiss.IndexFlatIP(centres.shape[1])
-    if search.probes is not None:
+    if search.probes is not None and search.lists is not None:
         index = faiss.IndexIVFFlat(index, centres.shape[1], search.lists, faiss.METRIC_INNER_PRODUCT)
         index.train(centres)
         index.nprobe = search.probes

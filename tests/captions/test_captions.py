@@ -21,11 +21,11 @@ from pipeline.captions.phrases import MARKUP, PHRASES
     ("\u3000wide\u00a0space", "wide space"),
     (" \n ", ""),
 ])
-def test_captions_become_nfc_with_single_spaces_and_nothing_invisible(raw, text):
+def test_captions_become_nfc_with_single_spaces_and_nothing_invisible(raw: str, text: str) -> None:
     assert normalised(raw) == text
 
 
-def test_shares_count_letters_of_every_script_and_repeated_words_in_any_case():
+def test_shares_count_letters_of_every_script_and_repeated_words_in_any_case() -> None:
     assert letters_share("ab 12") == 0.5
     assert letters_share("नमस्ते") == 1.0
     assert letters_share("") == 0.0
@@ -44,7 +44,7 @@ def test_shares_count_letters_of_every_script_and_repeated_words_in_any_case():
     "SAMSUNG CAMERA PICTURES", "Exif_JPEG_PICTURE", "Processed with VSCO with f2 preset",
     "CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90",
 ])
-def test_names_of_files_and_cameras_are_recognised(text):
+def test_names_of_files_and_cameras_are_recognised(text: str) -> None:
     assert is_filename(text)
 
 
@@ -54,7 +54,7 @@ def test_names_of_files_and_cameras_are_recognised(text):
     "supercalifragilistic",
     "This is how the sentence ends in photo.jpg", "",
 ])
-def test_descriptions_are_no_file_names(text):
+def test_descriptions_are_no_file_names(text: str) -> None:
     assert not is_filename(text)
 
 
@@ -72,7 +72,7 @@ def test_descriptions_are_no_file_names(text):
     "Enter your caption here",
     "We use cookies. Privacy policy", "free hd wallpaper download", "N/A", "null", "undefined", "logo", "page 3 of 12",
 ])
-def test_stock_phrases_of_web_pages_are_boilerplate(text):
+def test_stock_phrases_of_web_pages_are_boilerplate(text: str) -> None:
     assert is_boilerplate(text)
 
 
@@ -87,7 +87,7 @@ def test_stock_phrases_of_web_pages_are_boilerplate(text):
     "Photo of a cat",
     "Image of a galaxy", "No parking sign", "Open sign in a store", "Cookies on a plate", "",
 ])
-def test_descriptions_are_no_boilerplate(text):
+def test_descriptions_are_no_boilerplate(text: str) -> None:
     assert not is_boilerplate(text)
 
 
@@ -97,7 +97,7 @@ def test_descriptions_are_no_boilerplate(text):
     "a@", "save up to ", "no image is was ", "view the full ", "(c) 2012-2013", "-", "IMG1-small", "your image is not ",
     "alt='", "&",
 ])
-def test_hostile_captions_take_bounded_time(unit):
+def test_hostile_captions_take_bounded_time(unit: str) -> None:
     text = (unit * 2_000)[:100_000]
     started = time.process_time()
     for cut in (text, text[:250] + "!"):
@@ -106,7 +106,7 @@ def test_hostile_captions_take_bounded_time(unit):
     assert time.process_time() - started < 0.5
 
 
-def test_the_quick_look_over_all_phrases_misses_none():
+def test_the_quick_look_over_all_phrases_misses_none() -> None:
     rng = random.Random(0)
     pieces = sorted(set(re.findall(r"[a-z0-9']+|[^\sa-z0-9]", " ".join((*PHRASES, *MARKUP)).lower())))
     found = 0

@@ -4,6 +4,7 @@ import random
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psutil
 from ray.cluster_utils import Cluster
@@ -27,7 +28,7 @@ class Machines:
     def address(self) -> str:
         return str(self.cluster.address)
 
-    def _new(self):
+    def _new(self) -> Any:
         return self.cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
 
     def actors(self) -> list[tuple[int, psutil.Process]]:
@@ -84,7 +85,7 @@ def machines() -> Iterator[Machines]:
         cluster.shutdown()
 
 
-def raylet(node) -> psutil.Process:
+def raylet(node: Any) -> psutil.Process:
     return psutil.Process(node.all_processes["raylet"][0].process.pid)
 
 

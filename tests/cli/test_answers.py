@@ -4,6 +4,9 @@ import inspect
 import json
 import re
 import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -36,7 +39,7 @@ WITHOUT = {"report"}
 
 
 @pytest.fixture(scope="module")
-def places(demo_root, sample_folder, tmp_path_factory):
+def places(demo_root: Path, sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What stands in braces in CASES. The copy is labelled by the root's classes already: to label it again is quick."""
     copy = shutil.copytree(demo_root, tmp_path_factory.mktemp("answers") / "copy", symlinks=True)
     curated(copy, [], (f"classes.fit_on={demo_root}",))
@@ -47,34 +50,38 @@ def places(demo_root, sample_folder, tmp_path_factory):
 
 
 @pytest.fixture
-def asked(places, capsys):
+def asked(places: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> Callable[[Sequence[str]], tuple[str, int]]:
     """Runs a command with --json in this process: what it printed, and its exit code."""
-    def ask(arguments):
+    def ask(arguments: Sequence[str]) -> tuple[str, int]:
         code = app([one.format(**places) for one in arguments] + ["--json"], standalone_mode=False)
         return capsys.readouterr().out, code or 0
     return ask
 
 
-def commands():
+def commands() -> dict[str, bool]:
     """Whether a command has --json, by its name."""
-    named = {command.name or command.callback.__name__: command.callback for command in app.registered_commands}
-    return {name: "as_json" in inspect.signature(callback).parameters for name, callback in named.items()}
+    callbacks = [(command.name, command.callback) for command in app.registered_commands if command.callback]
+    return {name or callback.__name__: "as_json" in inspect.signature(callback).parameters for name, callback in callbacks}
 
 
-def test_every_command_that_answers_has_json_and_every_json_a_schema_and_a_case():
+def test_every_command_that_answers_has_json_and_every_json_a_schema_and_a_case() -> None:
     assert {name for name, has_json in commands().items() if not has_json} == WITHOUT
     assert {arguments[0] for arguments in CASES.values()} == commands().keys() - WITHOUT
     assert CASES.keys() == ANSWERS.keys()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_a_command_prints_as_json_is_as_its_published_schema_says(asked, name):
+def test_what_a_command_prints_as_json_is_as_its_published_schema_says(
+    asked: Callable[[Sequence[str]], tuple[str, int]], name: str,
+) -> None:
     text, code = asked(CASES[name])
     assert code == 0
     assert checked(name, text)
 
 
-def test_a_root_that_cannot_be_counted_answers_verify_by_its_faults_alone(asked, places):
+def test_a_root_that_cannot_be_counted_answers_verify_by_its_faults_alone(
+    asked: Callable[[Sequence[str]], tuple[str, int]], places: dict[str, Any],
+) -> None:
     (places["copy"] / "_SUCCESS").rename(places["copy"] / "aside")
     try:
         text, code = asked(["verify", "{copy}"])
@@ -84,7 +91,7 @@ def test_a_root_that_cannot_be_counted_answers_verify_by_its_faults_alone(asked,
     assert checked("verify", text).keys() == {"faults"}
 
 
-def test_what_was_not_asked_is_missing_and_what_is_not_known_is_null(asked):
+def test_what_was_not_asked_is_missing_and_what_is_not_known_is_null(asked: Callable[[Sequence[str]], tuple[str, int]]) -> None:
     listed = checked("gc", asked(["gc", "{root}", "--dry-run"])[0])
     assert "uploads" not in listed
     assert checked("gc", asked(["gc", "{copy}"])[0])["uploads"] == 0
@@ -98,14 +105,16 @@ def test_what_was_not_asked_is_missing_and_what_is_not_known_is_null(asked):
     lambda answer: answer | {"read": "828"},
     lambda answer: answer | {"gaps": [{"shard_id": "a", "kind": "lost", "offset": 0, "detail": "", "samples": None}]},
 ])
-def test_a_key_more_or_less_or_of_another_type_is_not_as_published(asked, spoilt):
+def test_a_key_more_or_less_or_of_another_type_is_not_as_published(
+    asked: Callable[[Sequence[str]], tuple[str, int]], spoilt: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
     text, _ = asked(CASES["status"])
     with pytest.raises(ValidationError):
         checked("status", json.dumps(spoilt(json.loads(text))))
 
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))
-def test_every_field_of_an_answer_says_what_it_means(name):
+def test_every_field_of_an_answer_says_what_it_means(name: str) -> None:
     schema = json.loads((FOLDER / "answers" / f"{name}.schema.json").read_text())
     objects = [part for part in [schema, *schema.get("$defs", {}).values()] if "properties" in part]
     assert objects
@@ -113,16 +122,18 @@ def test_every_field_of_an_answer_says_what_it_means(name):
     assert [(title, field) for title, field, said in fields if not said.get("description")] == []
 
 
-def test_the_mean_of_no_samples_is_null():
+def test_the_mean_of_no_samples_is_null() -> None:
     """A class that no sample of the root is nearest to: the table has not-a-number there, which is no JSON."""
-    row = {"class_id": 3, "level": 0, "parent": None, "name": "3", "named": False, "confidence": None, "size": 0,
+    row: dict[str, Any] = {"class_id": 3, "level": 0, "parent": None, "name": "3", "named": False, "confidence": None, "size": 0,
            "mean_similarity": float("nan"), "entities": [], "exemplars": [], "outliers": []}
     answer = ClassRow.model_validate(row)
     assert answer.mean_similarity is None
     assert checked("classes", printing.as_json([answer]))[0]["mean_similarity"] is None
 
 
-def test_a_root_whose_account_is_none_gets_a_message_and_no_traceback(places, capsys):
+def test_a_root_whose_account_is_none_gets_a_message_and_no_traceback(
+    places: dict[str, Any], capsys: pytest.CaptureFixture[str],
+) -> None:
     (path,) = places["copy"].glob("verdicts@*/ledger.json")
     before = path.read_text()
     path.write_text(json.dumps(json.loads(before) | {"gaps": [{"shard_id": "a", "kind": "lost"}]}))

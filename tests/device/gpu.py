@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,7 +58,7 @@ def watched() -> Iterator[Busy]:
 
 def rate(call: Any, work: float, seconds: float = 1.0) -> float:
     """work / time of one call, over about so many seconds after a warm-up."""
-    finish = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
+    finish: Callable[[], None] = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
     for _ in range(3):
         call()
     finish()

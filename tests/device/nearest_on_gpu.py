@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faiss
@@ -18,6 +19,7 @@ import torch
 
 from pipeline.models.matrices.device_centres import GROUP, PRODUCT_BYTES, DeviceMatrix, add_in_full
 from pipeline.models.matrices.device_ranking import ranked
+from pipeline.models.matrices.device_rows import DeviceRows
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.owner import Owner
 from pipeline.reduce.kmeans.partition import ArrayBlock, Partition, RowSample, exact
@@ -38,14 +40,14 @@ def measure(device: str = "cuda", *, tiny: bool = False) -> dict[str, Any]:
     n = 500 if tiny else 20_000
     for d in (24,) if tiny else (96, 512, 768):
         for case in CASES:
-            _part(found, f"same bits, {case}, d = {d}", lambda d=d, case=case: same(device, case, n, d, 200 if tiny else 4096))
+            _part(found, f"same bits, {case}, d = {d}", partial(same, device, case, n, d, 200 if tiny else 4096))
     sizes = [(3000, 24, 300), (2000, 40, 500)] if tiny else [(1_000_000, 512, 16_384), (500_000, 768, 65_536)]
     for size, noise in zip(sizes, (1, 6), strict=True):
         name = "{:,} x {} x {:,}".format(*size)
         kind = "rows near their centre" if noise == 1 else "rows near none"
-        _part(found, f"iteration, {kind}, {name}", lambda size=size, noise=noise: iteration(device, *size, noise))
+        _part(found, f"iteration, {kind}, {name}", partial(iteration, device, *size, noise))
         _part(found, f"float32 search in torch (stands in for faiss-gpu's flat, is not it), top-1, {name}",
-              lambda size=size: stand_in(device, *size, 1))
+              partial(stand_in, device, *size, 1))
     size = (1000, 40, 500) if tiny else (262_144, 768, 65_536)
     name = "{:,} x {} x {:,}".format(*size)
     _part(found, f"top-8, {name}", lambda: labels(device, *size))
@@ -85,8 +87,10 @@ def same(device: str, case: str, n: int, d: int, k: int) -> dict[str, Any]:
     here, away = Partition([ArrayBlock(stored)]), Partition([ArrayBlock(stored)], accelerator=Accelerator(device, KEPT))
     wanted = here.assign(exact(flat), k, ALL)
     passes = []
+    assert here.assignment is not None
     for changed in (len(x), 0):
         got = away.assign(exact(there), k, ALL)
+        assert away.assignment is not None
         passes.append({
             "assignment": bool(np.array_equal(here.assignment, away.assignment)), "changed": got[1:] == (changed, len(x)),
             "counts": bool(np.array_equal(got[0].counts, wanted[0].counts)),
@@ -158,7 +162,7 @@ def iteration(device: str, n: int, d: int, k: int, noise: float) -> dict[str, An
     owner.begin(0, centres)
     started = time.perf_counter()
     owner.add(0, 0, sums)
-    owner.counted()
+    owner.counted(1)
     owner.updated(np.empty(0, np.int64), None)
     found["owner's part, one CPU thread, s"] = time.perf_counter() - started
     found |= steps(device, stored, centres, sums.counts)
@@ -172,7 +176,8 @@ def steps(device: str, stored: np.ndarray, centres: np.ndarray, counts: np.ndarr
     one = Partition([ArrayBlock(stored)], accelerator=accelerator)
     windows = accelerator.windows(one, ALL)
     rows = next(windows)[1]
-    windows.close()
+    del windows
+    assert isinstance(rows, DeviceRows)
     times, matrix, x = len(stored) / len(rows), DeviceMatrix.of(centres, device), rows.x
     found = {"making centres ready, s": seconds(device, lambda: DeviceMatrix.of(centres, device))}
     ids = matrix.assigned(x).long()

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Size:
     """pictures"""
 
 
-def pictures(seeds: Sequence[int]) -> list[bytes]:
+def pictures(seeds: Iterable[int]) -> list[bytes]:
     return [encoded(picture(SIDE, SIDE, seed), "JPEG", quality=QUALITY) for seed in seeds]
 
 

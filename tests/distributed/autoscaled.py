@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 import yaml
@@ -48,7 +49,7 @@ def start(folder: str, port: int, gpus: int) -> subprocess.Popen[bytes]:
         "type": "external", "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
         "gcs_address": f"{get_node_ip_address()}:{port}", "head_node_id": HEAD, "launch_multiple": True,
     }
-    nothing = {key: [] for key in COMMANDS} | {key: {} for key in ("auth", "docker", "file_mounts")}
+    nothing: dict[str, Any] = {key: [] for key in COMMANDS} | {key: {} for key in ("auth", "docker", "file_mounts")}
     config = {
         **nothing, "cluster_name": "autoscaled", "max_workers": 8, "idle_timeout_minutes": 10, "provider": provider,
         "head_node_type": "ray.head.default", "available_node_types": node_types(gpus), "upscaling_speed": 1.0,

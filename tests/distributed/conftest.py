@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -23,9 +25,9 @@ class Machines:
         head = {"num_cpus": 2, "object_store_memory": MEMORY, "include_dashboard": False, "_system_config": QUICK}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=self.cluster.address, log_to_driver=False, configure_logging=False)
-        self.added = []
+        self.added: list[Any] = []
 
-    def add(self, cpus: int = 1, gpus: int = 0, env: dict[str, str] | None = None):
+    def add(self, cpus: int = 1, gpus: int = 0, env: dict[str, str] | None = None) -> Any:
         """A node with CPUs and GPUs as it is told, and what else its processes are to find in their environment."""
         node = self.cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=MEMORY, env_vars=env or {})
         self.cluster.wait_for_nodes()
@@ -39,10 +41,10 @@ class Machines:
             if node in self.cluster.worker_nodes:
                 self.leave(node)
 
-    def leave(self, node) -> None:
+    def leave(self, node: Any) -> None:
         self.cluster.remove_node(node)
 
-    def lose(self, node) -> None:
+    def lose(self, node: Any) -> None:
         """As if its power went: every process at once. (Without its raylet alone, its workers would go on.)"""
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         for process in [raylet, *raylet.children(recursive=True)]:
@@ -55,7 +57,7 @@ class Machines:
 
 
 @pytest.fixture(scope="package")
-def machines():
+def machines() -> Iterator[Machines]:
     """A head of two CPUs and two nodes of one CPU each."""
     found = Machines()
     found.add()
@@ -66,7 +68,7 @@ def machines():
 
 
 @pytest.fixture
-def at_three(machines):
+def at_three(machines: Machines) -> Iterator[Machines]:
     """The cluster with its three nodes there, whatever the test before did to them. Others that a test adds leave after it."""
     while sum(node["Alive"] for node in ray.nodes()) > 3:
         time.sleep(0.1)

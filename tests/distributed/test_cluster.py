@@ -9,7 +9,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 ROOT = Path(__file__).parents[2]
 
 
-def test_cluster_yaml_is_a_valid_ray_cluster_and_names_real_commands():
+def test_cluster_yaml_is_a_valid_ray_cluster_and_names_real_commands() -> None:
     text = (ROOT / "cluster.yaml").read_text()
     config = yaml.safe_load(text)
     validate_config(prepare_config(dict(config)))
@@ -18,7 +18,7 @@ def test_cluster_yaml_is_a_valid_ray_cluster_and_names_real_commands():
     assert (ROOT / "jobs" / "curate.py").exists()
 
 
-def test_shell_lines_of_cluster_yaml_parse():
+def test_shell_lines_of_cluster_yaml_parse() -> None:
     config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
     for key in ("setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
         for line in config[key]:

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 
-def test_a_cluster_whose_gpu_nodes_are_still_to_come_is_asked_for_one_and_uses_it():
+def test_a_cluster_whose_gpu_nodes_are_still_to_come_is_asked_for_one_and_uses_it() -> None:
     found = autoscaled(gpus=1)
     assert found["before"] == 1
     assert found["route"] == "cuda-sm90-fp32-eager"
@@ -17,13 +18,13 @@ def test_a_cluster_whose_gpu_nodes_are_still_to_come_is_asked_for_one_and_uses_i
     assert found["plain"] == [[0], [1]]   # the head and the GPU's node, and no GPU
 
 
-def test_a_cluster_that_can_get_no_gpu_takes_its_cpus_and_says_so_where_one_is_wanted():
+def test_a_cluster_that_can_get_no_gpu_takes_its_cpus_and_says_so_where_one_is_wanted() -> None:
     found = autoscaled(gpus=0)
     assert (found["route"], found["notes"]) == ("cpu-avx2-fp32-packed", [])
     assert "none is to come" in found["cuda"]
 
 
-def autoscaled(gpus: int) -> dict[str, object]:
+def autoscaled(gpus: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.distributed.autoscaled", str(gpus)]
     env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)

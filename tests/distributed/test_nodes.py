@@ -1,6 +1,7 @@
 """Nodes that join and leave a cluster of three while a pass runs."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import ray
 
 from pipeline.distributed.attempts import Patience
 from pipeline.distributed.ray_executor import RayExecutor
+from pipeline.work import Outcome
+from tests.distributed.conftest import Machines
 from tests.distributed.works import Troubled
 
 ITEMS = range(16)
@@ -16,8 +19,8 @@ PATIENCE = Patience(stall=4.0, detection=3.0)
 LONG = 40.0
 
 
-def test_a_node_that_joins_gets_work_and_one_whose_power_goes_costs_no_item_an_attempt(at_three, tmp_path):
-    def story(work):
+def test_a_node_that_joins_gets_work_and_one_whose_power_goes_costs_no_item_an_attempt(at_three: Machines, tmp_path: Path) -> None:
+    def story(work: Troubled) -> str:
         new = at_three.add(cpus=1)
         wait_until(lambda: new.node_id in nodes_of(work))
         at_three.lose(new)
@@ -31,8 +34,8 @@ def test_a_node_that_joins_gets_work_and_one_whose_power_goes_costs_no_item_an_a
     assert {item: (outcome.error, outcome.attempts) for item, outcome in found.items()} == {item: (None, 1) for item in ITEMS}
 
 
-def test_a_node_that_leaves_costs_its_current_item_only(at_three, tmp_path):
-    def story(work):
+def test_a_node_that_leaves_costs_its_current_item_only(at_three: Machines, tmp_path: Path) -> None:
+    def story(work: Troubled) -> str:
         leaving = next(iter(at_three.cluster.worker_nodes))
         wait_until(lambda: leaving.node_id in nodes_of(work))
         at_three.leave(leaving)
@@ -45,13 +48,13 @@ def test_a_node_that_leaves_costs_its_current_item_only(at_three, tmp_path):
     assert {item: (outcome.error, outcome.attempts) for item, outcome in found.items()} == {item: (None, 1) for item in ITEMS}
 
 
-def test_actors_that_find_no_room_do_not_keep_a_pass_from_its_end(at_three, tmp_path):
+def test_actors_that_find_no_room_do_not_keep_a_pass_from_its_end(at_three: Machines, tmp_path: Path) -> None:
     executor, work = RayExecutor(12, patience=PATIENCE), Troubled(str(tmp_path))
     assert len(list(executor.run(work, ITEMS))) == len(ITEMS)
     executor.close()
 
 
-def passed(story, folder: Path):
+def passed(story: Callable[[Troubled], str], folder: Path) -> tuple[Troubled, dict[int, Outcome[int]], str]:
     """A pass, in a thread, whose items wait at a gate until the story is told."""
     work = Troubled(str(folder), tuple((item, "gate") for item in ITEMS))
     executor = RayExecutor(patience=PATIENCE)
@@ -75,7 +78,7 @@ def alive() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def wait_until(condition) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + LONG
     while not condition():
         if time.monotonic() > until:

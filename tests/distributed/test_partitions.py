@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from numpy.typing import NDArray
 
 from pipeline.distributed.attempts import Patience
 from pipeline.distributed.fleet import actors as holders
@@ -22,11 +23,11 @@ from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.errors import ShardmillError
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.fit import Fit
-from pipeline.reduce.kmeans.fleet import CentresLost, FleetCentres
+from pipeline.reduce.kmeans.fleet import AssignmentStep, CentresLost, FleetCentres
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.store.store import Store
-from pipeline.vectors import unit
+from pipeline.vectors import Matrix, unit
 from tests.reduce.planted import planted
 
 pytestmark = pytest.mark.usefixtures("at_three")
@@ -48,7 +49,7 @@ class Mapped:
     hangs: bool = False
     """It does not end the process but stops it there, once."""
 
-    def open(self):
+    def open(self) -> tuple[Matrix, NDArray[np.int64]]:
         opened = Path(self.folder, f"{self.name}.opened")
         with opened.open("a") as file:
             file.write("x")
@@ -59,7 +60,7 @@ class Mapped:
 
 
 @pytest.fixture(scope="module")
-def blocks(tmp_path_factory):
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> list[Mapped]:
     """Five files of float16 rows, of which every third does not count."""
     folder = tmp_path_factory.mktemp("blocks")
     x = planted(1, n=4500, d=32)[0].astype(np.float16)
@@ -70,13 +71,13 @@ def blocks(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(blocks, tmp_path_factory):
+def alone(blocks: list[Mapped], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """What the fleet of one process and one partition says, by plan."""
     checkpoint = Checkpoint(Store(str(tmp_path_factory.mktemp("alone"))), "fit")
     return {plan: told(LocalFleet.of(blocks), checkpoint, plan, blocks) for plan in PLANS}
 
 
-def told(fleet, checkpoint, plan, blocks):
+def told(fleet: LocalFleet | RayFleet, checkpoint: Checkpoint, plan: str, blocks: list[Mapped]) -> list[Any]:
     """Everything a fit says, and the files it leaves."""
     found = Fit(fleet, PLANS[plan], 60, 3, checkpoint=checkpoint).run()
     fleet.save(checkpoint, 99, FleetCentres(found.centres, len(found.sizes)))
@@ -91,14 +92,14 @@ class Losing(RayFleet):
 
     lost = 0
 
-    def updated(self, look, *how):
+    def updated(self, look: AssignmentStep[Any], *how: Any) -> Any:
         if look.turn in (0, 2):
             ray.kill(self._owners[look.turn // 2])
             self.lost += 1
         return super().updated(look, *how)
 
 
-def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path):
+def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks: list[Mapped], alone: dict[str, list[Any]], tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     dying = [replace(block, deaths=1) if block.name == "part3" else block for block in blocks]
     Path(blocks[3].folder, "part3.opened").unlink()
@@ -107,7 +108,9 @@ def test_a_partition_that_dies_in_a_pass_changes_no_bit(blocks, alone, tmp_path)
     assert killed(dying[3]) == 1
 
 
-def test_partitions_on_a_device_of_their_own_change_no_bit(blocks, alone, tmp_path):
+def test_partitions_on_a_device_of_their_own_change_no_bit(
+    blocks: list[Mapped], alone: dict[str, list[Any]], tmp_path: Path,
+) -> None:
     store = Store(str(tmp_path))
     with RayFleet(blocks, store, "scratch", Seats(2, device="cpu")) as fleet:
         assert told(fleet, Checkpoint(store, "fit"), "two-level", blocks) == alone["two-level"]
@@ -117,13 +120,15 @@ def test_partitions_on_a_device_of_their_own_change_no_bit(blocks, alone, tmp_pa
         assert ray.get(actor.__ray_call__.remote(lambda one: one._held.accelerator.device)) == "cpu"
 
 
-def test_who_has_a_gpu_computes_on_it_and_who_has_none_leaves_all_alone():
+def test_who_has_a_gpu_computes_on_it_and_who_has_none_leaves_all_alone() -> None:
     assert Seats(2, gpus=1).place == "cuda"
     assert Seats(2).place is None
     assert holders.PartitionActor([], 1)._held.accelerator is None
 
 
-def test_a_partition_that_hangs_is_replaced_and_changes_no_bit(blocks, alone, tmp_path):
+def test_a_partition_that_hangs_is_replaced_and_changes_no_bit(
+    blocks: list[Mapped], alone: dict[str, list[Any]], tmp_path: Path,
+) -> None:
     """Its process is stopped: it answers nobody and does not die."""
     store = Store(str(tmp_path))
     hanging = [replace(block, deaths=1, hangs=True) if block.name == "part1" else block for block in blocks]
@@ -136,7 +141,9 @@ def test_a_partition_that_hangs_is_replaced_and_changes_no_bit(blocks, alone, tm
     assert killed(hanging[1]) == 1
 
 
-def test_an_owner_that_dies_changes_no_bit_of_a_two_level_fit(blocks, alone, tmp_path):
+def test_an_owner_that_dies_changes_no_bit_of_a_two_level_fit(
+    blocks: list[Mapped], alone: dict[str, list[Any]], tmp_path: Path,
+) -> None:
     store = Store(str(tmp_path))
     with Losing(blocks, store, "scratch", Seats(2)) as fleet:
         assert told(fleet, Checkpoint(store, "fit"), "two-level", blocks) == alone["two-level"]
@@ -145,7 +152,9 @@ def test_an_owner_that_dies_changes_no_bit_of_a_two_level_fit(blocks, alone, tmp
     assert not store.names("scratch/seeds")
 
 
-def test_a_driver_that_is_killed_leaves_what_another_goes_on_with(blocks, alone, tmp_path):
+def test_a_driver_that_is_killed_leaves_what_another_goes_on_with(
+    blocks: list[Mapped], alone: dict[str, list[Any]], tmp_path: Path,
+) -> None:
     """Killed between two passes of a fit on the cluster; then a fleet of this process takes over."""
     script = f"""
 import os, signal, ray
@@ -166,11 +175,15 @@ Fit(Dying({blocks!r}, store, "scratch", Seats(2)), PLANS["two-level"], 60, 3, ch
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
     checkpoint = Checkpoint(Store(str(tmp_path)), "fit")
-    assert checkpoint.latest().turns == 2
+    latest = checkpoint.latest()
+    assert latest is not None
+    assert latest.turns == 2
     assert told(LocalFleet.of(blocks), checkpoint, "two-level", blocks) == alone["two-level"]
 
 
-def test_a_partition_that_dies_again_and_again_is_named(blocks, tmp_path, monkeypatch):
+def test_a_partition_that_dies_again_and_again_is_named(
+    blocks: list[Mapped], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(crew, "ATTEMPTS", 0)
     Path(blocks[4].folder, "part4.opened").write_text("x")
     dying = replace(blocks[4], deaths=9)
@@ -181,16 +194,17 @@ def test_a_partition_that_dies_again_and_again_is_named(blocks, tmp_path, monkey
 
 @ray.remote(num_cpus=0)
 class Holder:
-    def centres(self):
+    def centres(self) -> list[Any]:
         """A reference to what is not there yet and never will be without its owner, this actor."""
         return [ray.remote(num_cpus=0)(lambda: time.sleep(60)).remote()]
 
-    def fail(self):
+    def fail(self) -> None:
         raise ValueError("x")
 
 
-def test_what_is_lost_with_its_holder_is_told_from_other_failures():
-    holder: Any = Holder.remote()
+def test_what_is_lost_with_its_holder_is_told_from_other_failures() -> None:
+    actor: Any = Holder   # ray's decorator makes one
+    holder = actor.remote()
     with pytest.raises(ray.exceptions.RayTaskError, match="x"):
         crew.answer(holder.fail.remote())
     (ref,) = crew.answer(holder.centres.remote())
@@ -199,6 +213,6 @@ def test_what_is_lost_with_its_holder_is_told_from_other_failures():
         crew.answer(ref)
 
 
-def killed(block):
+def killed(block: Mapped) -> int:
     """How often its file was opened by a process that then ended."""
     return len(list(Path(block.folder).glob(f"{block.name}.killed.*")))

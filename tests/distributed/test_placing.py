@@ -3,9 +3,11 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from pipeline.errors import RouteError
 from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.store.store import Store
-from pipeline.work import Accounted, Place, Work
+from pipeline.vectors import Matrix
+from pipeline.work import Accounted, Facts, Place, Work
+from tests.distributed.conftest import Machines
 from tests.distributed.works import ROUTE, Asking, Placed, Searching, provides
 
 H100, A100, CPU = "cuda-sm90-fp32-eager", "cuda-sm80-fp32-eager", "cpu-avx2-fp32-packed"
@@ -26,12 +30,14 @@ ITEMS = range(16)
 
 
 @pytest.fixture
-def gpu_node(at_three):
+def gpu_node(at_three: Machines) -> Any:
     """The cluster of three, and a node of two CPUs and a GPU."""
     return at_three.add(cpus=2, gpus=1)
 
 
-def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_waits_for_the_idle_of_the_other(gpu_node, tmp_path):
+def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_waits_for_the_idle_of_the_other(
+    gpu_node: Any, tmp_path: Path,
+) -> None:
     executor = RayExecutor(terms=Terms(H100, providers=frozenset([gpu_node.node_id])))
     asking = passed(executor, Asking(str(tmp_path / "asking"), 2))   # as many share the GPU as there are CPUs for it
     assert {one["node"] for one in asking} == {gpu_node.node_id}
@@ -46,7 +52,7 @@ def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_wai
     executor.close()
 
 
-def test_the_works_that_ask_for_a_gpu_say_so_and_a_work_that_is_accounted_for_stays_where_it_is():
+def test_the_works_that_ask_for_a_gpu_say_so_and_a_work_that_is_accounted_for_stays_where_it_is() -> None:
     from pipeline import curation  # brings all works
 
     assert curation
@@ -58,7 +64,7 @@ def test_the_works_that_ask_for_a_gpu_say_so_and_a_work_that_is_accounted_for_st
     assert Accounted(Placed("", 1)).place == Place.CPU
 
 
-def test_a_search_that_wants_a_gpu_has_one_alone_and_finds_what_a_cpu_finds(gpu_node, tmp_path):
+def test_a_search_that_wants_a_gpu_has_one_alone_and_finds_what_a_cpu_finds(gpu_node: Any, tmp_path: Path) -> None:
     executor = RayExecutor(terms=Terms(H100, providers=frozenset([gpu_node.node_id])), device="cpu")
     found = passed(executor, Searching(str(tmp_path / "gpu"), 1))
     plain = passed(executor, Placed(str(tmp_path / "plain"), 6))
@@ -75,7 +81,7 @@ def test_a_search_that_wants_a_gpu_has_one_alone_and_finds_what_a_cpu_finds(gpu_
     assert sorted((one["ids"], one["values"]) for one in found) == sorted((one["ids"], one["values"]) for one in other)
 
 
-def test_by_a_route_of_the_cpu_no_pass_takes_a_gpu_and_the_processes_serve_all(gpu_node, tmp_path):
+def test_by_a_route_of_the_cpu_no_pass_takes_a_gpu_and_the_processes_serve_all(gpu_node: Any, tmp_path: Path) -> None:
     executor = RayExecutor(terms=Terms(CPU, providers=frozenset(alive())))
     asking, plain = (passed(executor, work(str(tmp_path / work.__name__), 6)) for work in (Asking, Placed))
     executor.close()
@@ -84,7 +90,9 @@ def test_by_a_route_of_the_cpu_no_pass_takes_a_gpu_and_the_processes_serve_all(g
     assert {one["pid"] for one in plain} == {one["pid"] for one in asking}
 
 
-def test_a_gpu_node_that_joins_late_is_used_and_one_of_another_model_is_kept_out_by_name(at_three, tmp_path, caplog):
+def test_a_gpu_node_that_joins_late_is_used_and_one_of_another_model_is_kept_out_by_name(
+    at_three: Machines, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
     executor = RayExecutor(terms=Terms(H100, check=provides), actors_per_gpu=1, patience=Patience(stall=4.0))
     work, nodes = Asking(str(tmp_path), 2), []
     with ThreadPoolExecutor(1) as thread:
@@ -102,7 +110,7 @@ def test_a_gpu_node_that_joins_late_is_used_and_one_of_another_model_is_kept_out
     assert f"({other[:8]}) is kept out of this run: this one computes by {A100}" in said[0]
 
 
-def test_where_no_node_is_left_that_provides_the_route_the_run_stops_and_says_why(at_three, tmp_path):
+def test_where_no_node_is_left_that_provides_the_route_the_run_stops_and_says_why(at_three: Machines, tmp_path: Path) -> None:
     at_three.add(gpus=1, env={ROUTE: A100})
     executor = RayExecutor(terms=Terms(H100, check=provides))
     with pytest.raises(RouteError, match=f"computes by {A100}"):
@@ -117,13 +125,13 @@ class Rows:
     trace: str
     name: str
 
-    def open(self):
+    def open(self) -> tuple[Matrix, None]:
         gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"]
         Path(self.trace, f"{self.name}.{ray.get_runtime_context().get_node_id()}.{''.join(gpus)}").touch()
         return np.eye(8, 16, k=int(self.name), dtype=np.float16), None
 
 
-def test_clustering_takes_whole_gpus_where_the_model_does_and_cpus_elsewhere(gpu_node, tmp_path):
+def test_clustering_takes_whole_gpus_where_the_model_does_and_cpus_elsewhere(gpu_node: Any, tmp_path: Path) -> None:
     blocks = [Rows(str(tmp_path), str(number)) for number in range(3)]
     for terms, workers, gpus in ((Terms(H100), 4, "0"), (Terms(CPU), 2, "")):
         executor = RayExecutor(workers, terms=terms)
@@ -136,14 +144,14 @@ def test_clustering_takes_whole_gpus_where_the_model_does_and_cpus_elsewhere(gpu
             path.unlink()
 
 
-def passed(executor, work):
+def passed(executor: RayExecutor, work: Placed) -> list[Facts]:
     outcomes = list(executor.run(work, ITEMS))
     assert len(outcomes) == len(ITEMS)
     assert all(outcome.error is None for outcome in outcomes)
     return [outcome.facts for outcome in outcomes]
 
 
-def processes(found) -> dict[str, int]:
+def processes(found: Sequence[Facts]) -> Counter[str]:
     """How many on each node."""
     return Counter(node for node, _ in {(one["node"], one["pid"]) for one in found})
 

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import ray
@@ -16,7 +17,8 @@ from pipeline.distributed.ray_cluster import Nodes
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.distributed.routing import Machine, settle
 from pipeline.errors import InputError, ShardmillError
-from pipeline.models.route import RouteWish
+from pipeline.models.route import RouteQuestion, RouteWish
+from tests.distributed.conftest import Machines
 from tests.distributed.works import ROUTE, Asking, Capable, pretended, provides
 
 CPU = RouteWish(device="cpu")
@@ -26,10 +28,10 @@ BIG, SMALL = "cpu-avx2-fp32-packed", "cpu-x86_64-fp32-packed"
 MACHINE = Machine(pretended, provides)
 
 
-def test_mixed_cpus_agree_on_the_lesser_and_torch_computes_by_it_on_all(at_three, tmp_path):
+def test_mixed_cpus_agree_on_the_lesser_and_torch_computes_by_it_on_all(at_three: Machines, tmp_path: Path) -> None:
     at_three.add(env=LESSER)
     terms = settle(CPU, machine=MACHINE)
-    assert (terms.route, terms.limits, terms.providers, terms.kept_out) == (SMALL, LIMITS["x86_64"], alive(), {})
+    assert (terms.route, terms.limits, set(terms.providers), terms.kept_out) == (SMALL, LIMITS["x86_64"], alive(), {})
     executor = RayExecutor(terms=terms)
     found = [outcome.facts for outcome in executor.run(Capable(str(tmp_path), 5), range(10))]
     executor.close()
@@ -38,9 +40,10 @@ def test_mixed_cpus_agree_on_the_lesser_and_torch_computes_by_it_on_all(at_three
 
 
 def test_a_root_keeps_its_route_and_nodes_that_cannot_follow_are_kept_out_by_name_at_once_or_when_they_join(
-    at_three, tmp_path, caplog
-):
-    notes, early = [], at_three.add(env=LESSER)
+    at_three: Machines, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    notes: list[str] = []
+    early = at_three.add(env=LESSER)
     terms = settle(CPU, preferred=BIG, note=notes.append, machine=MACHINE)
     assert (terms.route, terms.limits, notes, set(terms.kept_out)) == (BIG, {}, [], {early.node_id})
     work, executor = Asking(str(tmp_path), 5), RayExecutor(terms=terms)
@@ -58,40 +61,40 @@ def test_a_root_keeps_its_route_and_nodes_that_cannot_follow_are_kept_out_by_nam
     assert [node.node_id[:8] in text for node, text in zip((early, late), said(caplog), strict=True)] == [True, True]
 
 
-def test_a_gpu_that_torch_cannot_use_stops_the_run(at_three):
+def test_a_gpu_that_torch_cannot_use_stops_the_run(at_three: Machines) -> None:
     """Ray counts a GPU that is not there: so it looks under a driver that is too old, or with a torch for the CPU."""
     at_three.add(gpus=1)
     with pytest.raises(InputError, match="there is a GPU, but torch"):
         settle(RouteWish())
 
 
-def test_gpus_of_two_models_go_by_the_most_or_by_the_roots(at_three):
+def test_gpus_of_two_models_go_by_the_most_or_by_the_roots(at_three: Machines) -> None:
     nodes = [at_three.add(gpus=1, env={ROUTE: route}) for route in (A100, H100, H100)]
-    notes = []
+    notes: list[str] = []
     terms = settle(RouteWish(), machine=MACHINE)
-    assert (terms.route, terms.providers) == (H100, {nodes[1].node_id, nodes[2].node_id})
+    assert (terms.route, set(terms.providers)) == (H100, {nodes[1].node_id, nodes[2].node_id})
     assert A100 in terms.kept_out[nodes[0].node_id]
     assert settle(RouteWish(), preferred=A100, machine=MACHINE).providers == {nodes[0].node_id}
     assert settle(RouteWish(), preferred="cuda-sm120-fp32-eager", note=notes.append, machine=MACHINE).route == H100
     assert settle(RouteWish(), preferred=BIG, machine=MACHINE).providers == alive()
 
 
-def test_a_root_s_route_that_nobody_has_any_more_leaves_the_wish_as_it_is(monkeypatch):
+def test_a_root_s_route_that_nobody_has_any_more_leaves_the_wish_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """The nodes' answers are made up: asked for the CPU of the root, they agree on another one, which nobody wished for."""
     monkeypatch.setattr(routing, "_settled_by", lambda wish, *_: Terms(BIG if wish.device == "cpu" else H100))
-    monkeypatch.setattr(routing.cluster, "nodes", lambda: Nodes({}))
+    monkeypatch.setattr("pipeline.distributed.routing.cluster.nodes", lambda: Nodes({}))
     assert settle(RouteWish(), preferred="cpu-avx512-fp32-packed", machine=MACHINE).route == H100
     assert settle(RouteWish(), preferred=BIG, machine=MACHINE).route == BIG
 
 
-def dies_on_gpus(question) -> str:
+def dies_on_gpus(question: RouteQuestion) -> str:
     """An answer whose process does not survive it where a GPU is."""
     if question.gpu_assigned:
         os._exit(1)
     return BIG
 
 
-def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is_gone_is_forgotten(at_three):
+def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is_gone_is_forgotten(at_three: Machines) -> None:
     here, gone = min(alive()), "ab" * 28
     found = routing._offers([here, gone], CPU, False, {}, pretended)
     assert found == {here: Offer(BIG)}
@@ -108,9 +111,12 @@ def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is
         (False, Waiting(longest=60, sign=60), None),
     ],
 )
-def test_a_gpu_is_waited_for_no_longer_than_it_may_take_and_that_is_said_once(at_three, monkeypatch, coming, waiting, says):
+def test_a_gpu_is_waited_for_no_longer_than_it_may_take_and_that_is_said_once(
+    at_three: Machines, monkeypatch: pytest.MonkeyPatch, coming: bool | None, waiting: growth.Waiting, says: str | None,
+) -> None:
     monkeypatch.setattr(growth, "_coming", lambda: coming)
-    notes, began = [], time.monotonic()
+    notes: list[str] = []
+    began = time.monotonic()
     if says is None:
         assert not growth._waited("auto", notes.append, waiting)
     else:
@@ -120,13 +126,13 @@ def test_a_gpu_is_waited_for_no_longer_than_it_may_take_and_that_is_said_once(at
     assert time.monotonic() - began < 30
 
 
-def test_a_cluster_that_nobody_adds_to_takes_its_cpus_and_says_where_a_gpu_is_wanted(at_three):
+def test_a_cluster_that_nobody_adds_to_takes_its_cpus_and_says_where_a_gpu_is_wanted(at_three: Machines) -> None:
     assert settle(RouteWish(), machine=MACHINE).route.startswith("cpu-")
     with pytest.raises(InputError, match="no node of the cluster has a GPU and none is to come"):
         settle(RouteWish(device="cuda"))
 
 
-def said(caplog) -> list[str]:
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 

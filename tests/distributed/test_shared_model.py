@@ -10,7 +10,7 @@ from pipeline.distributed.agreement import Terms
 from pipeline.distributed.local import LocalExecutor
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.driver import Driver
-from pipeline.input.discovery import discover
+from pipeline.input.discovery import Shard, discover
 from pipeline.models.machine import local_route
 from pipeline.models.route import RouteWish
 from pipeline.passes.annotate import Annotate
@@ -20,19 +20,20 @@ from pipeline.recipe.settled import Settled
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from tests.benchmarks.replicas import write_shards
+from tests.distributed.conftest import Machines
 from tests.distributed.shared_clip import SharedClip
 
 SHARDS, ROWS = 5, 40
 
 
 @pytest.fixture
-def shards(tmp_path):
+def shards(tmp_path: Path) -> list[Shard]:
     """More than there are workers, none a multiple of a batch."""
     write_shards(tmp_path / "shards", SHARDS, ROWS)
     return discover([str(tmp_path / "shards")])
 
 
-def annotated(root: Path, shards, executor, *, shared: bool) -> dict[str, bytes]:
+def annotated(root: Path, shards: list[Shard], executor: LocalExecutor | RayExecutor, *, shared: bool) -> dict[str, bytes]:
     """The files that the pass writes, by path."""
     plan = Plan.of(Store(str(root)), load("sample"), shards, Settled(local_route(RouteWish(device="cpu", packed=False))))
     stages = plan.stages
@@ -45,7 +46,9 @@ def annotated(root: Path, shards, executor, *, shared: bool) -> dict[str, bytes]
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / "columns").rglob("*")) if path.is_file()}
 
 
-def test_workers_that_share_a_model_write_the_bytes_that_one_process_writes(at_three, tmp_path, shards):
+def test_workers_that_share_a_model_write_the_bytes_that_one_process_writes(
+    at_three: Machines, tmp_path: Path, shards: list[Shard],
+) -> None:
     node = at_three.add(cpus=2, gpus=1)
     executor = RayExecutor(terms=Terms("cuda-sm90-fp32-eager", providers=frozenset([node.node_id])))
     found = annotated(tmp_path / "shared", shards, executor, shared=True)

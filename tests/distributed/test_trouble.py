@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from pipeline.distributed.attempts import ATTEMPTS, Patience
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.errors import OutputError, ShardmillError
+from pipeline.work import Outcome
 from tests.distributed.works import Opening, Troubled
 
 pytestmark = pytest.mark.usefixtures("machines")
@@ -21,7 +24,7 @@ SLOW = 9
 
 
 @pytest.fixture(scope="module")
-def troubled(tmp_path_factory):
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Troubled, dict[int, Outcome[int]]]:
     """A pass over twelve items, six of which never end well; the work with its traces, and the outcomes."""
     troubles = {**DEADLY, **HANGING, SLOW: "slow"}
     work = Troubled(str(tmp_path_factory.mktemp("trouble")), tuple(troubles.items()))
@@ -32,15 +35,19 @@ def troubled(tmp_path_factory):
 
 
 @pytest.mark.parametrize("item", DEADLY)
-def test_an_item_that_ends_its_process_is_given_up_after_three_processes(troubled, item):
+def test_an_item_that_ends_its_process_is_given_up_after_three_processes(
+    troubled: tuple[Troubled, dict[int, Outcome[int]]], item: int,
+) -> None:
     work, found = troubled
-    assert "worker process died" in found[item].error
+    assert "worker process died" in str(found[item].error)
     assert found[item].attempts == ATTEMPTS
     assert len({pid for _, pid, _ in work.attempts(item)}) == len(work.attempts(item)) == ATTEMPTS
 
 
 @pytest.mark.parametrize("item", HANGING)
-def test_an_item_that_hangs_is_given_up_after_three_processes_none_of_which_lives_on(troubled, item):
+def test_an_item_that_hangs_is_given_up_after_three_processes_none_of_which_lives_on(
+    troubled: tuple[Troubled, dict[int, Outcome[int]]], item: int,
+) -> None:
     work, found = troubled
     assert found[item].error == "no progress for 1.5 s (hung)"
     pids = {pid for _, pid, _ in work.attempts(item)}
@@ -51,7 +58,7 @@ def test_an_item_that_hangs_is_given_up_after_three_processes_none_of_which_live
     assert not any(map(runs, pids))
 
 
-def test_everything_else_is_done_at_once_and_slow_is_not_hung(troubled):
+def test_everything_else_is_done_at_once_and_slow_is_not_hung(troubled: tuple[Troubled, dict[int, Outcome[int]]]) -> None:
     _, found = troubled
     others = set(range(12)) - set(DEADLY) - set(HANGING)
     assert SLOW in others
@@ -59,7 +66,7 @@ def test_everything_else_is_done_at_once_and_slow_is_not_hung(troubled):
     assert found[SLOW].attempts == 1
 
 
-def test_the_last_try_is_alone_in_a_process_that_opened_the_careful_work(tmp_path):
+def test_the_last_try_is_alone_in_a_process_that_opened_the_careful_work(tmp_path: Path) -> None:
     work = Troubled(str(tmp_path), ((2, "careless"),))
     found = results(RayExecutor(1), work, range(6))
     assert found[2].error is None
@@ -68,7 +75,7 @@ def test_the_last_try_is_alone_in_a_process_that_opened_the_careful_work(tmp_pat
     assert [item for item, pid, _ in work.attempts() if pid == last] == [2]
 
 
-def test_what_raised_for_want_of_memory_is_tried_again_in_a_fresh_process(tmp_path):
+def test_what_raised_for_want_of_memory_is_tried_again_in_a_fresh_process(tmp_path: Path) -> None:
     work = Troubled(str(tmp_path), ((0, "memory"),))
     found = results(RayExecutor(1), work, range(4))
     assert found[0].attempts == 2
@@ -77,14 +84,14 @@ def test_what_raised_for_want_of_memory_is_tried_again_in_a_fresh_process(tmp_pa
     assert [item for item, pid, _ in work.attempts() if pid == fresh] == [0]
 
 
-def test_an_output_that_cannot_be_written_stops_the_run_at_once(tmp_path):
+def test_an_output_that_cannot_be_written_stops_the_run_at_once(tmp_path: Path) -> None:
     work = Troubled(str(tmp_path), ((0, "disk"),))
     with pytest.raises(OutputError, match="the disk is full"):
         results(RayExecutor(1), work, range(3))
     assert len(work.attempts(0)) == 1
 
 
-def test_an_idle_actor_that_died_is_replaced_silently(tmp_path, caplog):
+def test_an_idle_actor_that_died_is_replaced_silently(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     executor, work = RayExecutor(1), Troubled(str(tmp_path))
     list(executor.run(work, [0]))
     os.kill(work.attempts(0)[0][1], signal.SIGKILL)
@@ -93,7 +100,7 @@ def test_an_idle_actor_that_died_is_replaced_silently(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_a_reader_of_outcomes_that_takes_its_time_makes_no_worker_hung(tmp_path):
+def test_a_reader_of_outcomes_that_takes_its_time_makes_no_worker_hung(tmp_path: Path) -> None:
     work = Troubled(str(tmp_path), ((1, "slow"),))
     executor, found = RayExecutor(1, patience=QUICK), {}
     for outcome in executor.run(work, range(2)):
@@ -103,23 +110,23 @@ def test_a_reader_of_outcomes_that_takes_its_time_makes_no_worker_hung(tmp_path)
     assert found[1].attempts == 1
 
 
-def test_workers_that_die_opening_at_the_same_time_are_one_failed_start(tmp_path):
+def test_workers_that_die_opening_at_the_same_time_are_one_failed_start(tmp_path: Path) -> None:
     work = Opening(str(tmp_path), dies=4)
     assert len(results(RayExecutor(4), work, range(8))) == 8
     assert len(work.openings()) > 4
 
 
-def test_a_work_that_never_opens_stops_the_run_with_its_reason(tmp_path):
+def test_a_work_that_never_opens_stops_the_run_with_its_reason(tmp_path: Path) -> None:
     work = Opening(str(tmp_path), hangs=True)
     with pytest.raises(ShardmillError, match=r"workers cannot start: the work was not open after 0.3 s \(hung\)"):
         results(RayExecutor(1, patience=Patience(opening=0.3)), work, [1])
 
 
-def results(executor, work, items):
+def results(executor: RayExecutor, work: Opening | Troubled, items: Sequence[int]) -> dict[int, Outcome[int]]:
     found = {outcome.item: outcome for outcome in executor.run(work, items)}
     executor.close()
     return found
 
 
-def runs(pid):
+def runs(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 import ray
 
 from pipeline.errors import OutputError, RouteError
-from pipeline.work import Place, Work, beat
+from pipeline.models.route import RouteQuestion
+from pipeline.work import Facts, Place, Work, beat
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,12 @@ class Squares(Work[int]):
         return f"number {item}"
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Callable[[int], Facts]]:
         if not self.opens:
             raise RuntimeError("nothing opens here")
         yield self._run
 
-    def _run(self, item: int):
+    def _run(self, item: int) -> Facts:
         attempt = len(self.attempts(item)) + 1
         (Path(self.trace) / f"{item}.{attempt}.{os.getpid()}").touch()
         if item in self.raises:
@@ -64,10 +66,10 @@ class Troubled(Work[int]):
         return replace(self, taking_care=True)
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Callable[[int], Facts]]:
         yield self._run
 
-    def _run(self, item: int):
+    def _run(self, item: int) -> Facts:
         earlier = len(self.attempts(item))
         node = ray.get_runtime_context().get_node_id()
         with (Path(self.trace) / f"{time.monotonic_ns()}.{item}.{os.getpid()}.{node}").open("w"):
@@ -125,7 +127,7 @@ def _exit(work: Troubled, earlier: int) -> None:
     os._exit(7)
 
 
-TROUBLES = {
+TROUBLES: dict[str, Callable[[Troubled, int], object]] = {
     "gate": _gate, "memory": _memory, "careless": _careless, "disk": _disk, "slow": _slow,
     "segfault": _segfault, "kill": _kill, "exit": _exit,
     "sleep": lambda work, earlier: time.sleep(3600),
@@ -146,10 +148,10 @@ class Placed(Work[int]):
         return f"number {item}"
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Callable[[int], Facts]]:
         yield self._run
 
-    def _run(self, item: int):
+    def _run(self, item: int) -> Facts:
         context = ray.get_runtime_context()
         found = {
             "node": context.get_node_id(), "pid": os.getpid(), "gpus": context.get_accelerator_ids()["GPU"],
@@ -172,7 +174,7 @@ class Asking(Placed):
     """The same, as a work that asks the model."""
 
     @property
-    def place(self):
+    def place(self) -> Place:
         return Place.MODEL
 
 
@@ -180,7 +182,7 @@ class Asking(Placed):
 class Capable(Asking):
     """Also says which instructions torch takes."""
 
-    def _run(self, item: int):
+    def _run(self, item: int) -> Facts:
         import torch
 
         return {**super()._run(item), "capability": torch.backends.cpu.get_cpu_capability()}
@@ -190,7 +192,7 @@ ROUTE = "PRETENDED_ROUTE"
 """In the environment of a node: the route of the GPU that it pretends to have."""
 
 
-def pretended(question) -> str:
+def pretended(question: RouteQuestion) -> str:
     """The route of a machine as its environment has it."""
     assert question.gpu_assigned == bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
     return _route("cuda" if question.gpu_assigned else "cpu")
@@ -220,7 +222,7 @@ class Opening(Work[int]):
         return f"number {item}"
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Callable[[int], Facts]]:
         Path(self.trace, f"opening.{os.getpid()}").touch()
         if self.hangs:
             time.sleep(3600)
@@ -240,10 +242,10 @@ class Searching(Placed):
     """A work that wants a whole GPU: searches, and says by what it did."""
 
     @property
-    def place(self):
+    def place(self) -> Place:
         return Place.GPU
 
-    def _run(self, item: int):
+    def _run(self, item: int) -> Facts:
         from pipeline.search.kernels import kernel
         from pipeline.search.nearest import nearest
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.benchmarks.replicas import readable, samples
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, end_to_end.Size]:
     """Two shards of 24 rows, one to warm up on, and the inputs of the bare loop."""
     folder = tmp_path_factory.mktemp("bench")
     size = end_to_end.Size(shards=2, rows=24, warm=8)
@@ -25,7 +26,7 @@ def prepared(tmp_path_factory):
     return folder, size
 
 
-def test_both_sides_of_the_end_to_end_ratio_embed_the_same_pairs(prepared, tmp_path):
+def test_both_sides_of_the_end_to_end_ratio_embed_the_same_pairs(prepared: tuple[Path, end_to_end.Size], tmp_path: Path) -> None:
     folder, size = prepared
     shards = discover([str(folder / "shards")])
     plan = end_to_end.plan_of(str(tmp_path / "root"), (), shards)
@@ -44,7 +45,7 @@ def test_both_sides_of_the_end_to_end_ratio_embed_the_same_pairs(prepared, tmp_p
         assert run(size.rows) == {"rows": 24}
 
 
-def test_the_model_step_and_the_decoding_are_compared_on_equal_results():
+def test_the_model_step_and_the_decoding_are_compared_on_equal_results() -> None:
     towers = model_step.towers(ModelSpec(), 16, 1.6, rounds=1)
     decoding = model_step.decoding(model_step.photos(8), 2.0, rounds=1)
     for figures, accuracy in ((towers, "largest difference"), (decoding, "smallest")):
@@ -53,22 +54,22 @@ def test_the_model_step_and_the_decoding_are_compared_on_equal_results():
         assert all(figure.met for figure in figures if accuracy in figure.name)
 
 
-def test_the_profile_names_every_part_of_the_pass():
+def test_the_profile_names_every_part_of_the_pass() -> None:
     parts = {figure.name: figure.value for figure in where_time_goes.profile(rows=64, rounds=1)}
     assert {"read", "image", "caption", "language", "hashes", "clip", "mentions", "contracts", "commit"} < set(parts)
     assert parts.pop("sum") == pytest.approx(sum(parts.values()))
 
 
-def test_the_matcher_is_timed_on_the_captions_of_the_sample():
+def test_the_matcher_is_timed_on_the_captions_of_the_sample() -> None:
     assert [figure.name for figure in where_time_goes.matcher(rounds=1)] == ["alias matcher", "caption stage"]
 
 
-def test_replicas_keep_the_damaged_samples_and_the_bare_loop_gets_the_readable_ones():
+def test_replicas_keep_the_damaged_samples_and_the_bare_loop_gets_the_readable_ones() -> None:
     assert len(samples()) == 828
     assert 800 < len(readable()) < 828
 
 
-def test_figures_say_which_bound_they_miss(tmp_path):
+def test_figures_say_which_bound_they_miss(tmp_path: Path) -> None:
     figures = [ratio("ours / theirs", [3, 4, 5], [2, 2, 2], bound=2.5), Figure("memory", 1.5, "GB", 2.0, at_most=True)]
     assert [figure.met for figure in figures] == [False, True]
     assert figures[0].rounds == (1.5, 2.0, 2.5)
@@ -79,5 +80,5 @@ def test_figures_say_which_bound_they_miss(tmp_path):
     assert [figure["met"] for figure in json.loads((tmp_path / "figures.json").read_text())["figures"]["Speed"]] == [False, True]
 
 
-def test_every_benchmark_has_a_name_for_only():
+def test_every_benchmark_has_a_name_for_only() -> None:
     assert set(benchmarks(quick=True)) == set(benchmarks(quick=False))

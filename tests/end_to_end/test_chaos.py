@@ -1,10 +1,12 @@
 """A handful of the kills of `make chaos`: the real command on a real cluster of four nodes, on this disk and behind an S3 API."""
 
 import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.chaos.machines import machines
+from tests.chaos.machines import Machines, machines
 from tests.chaos.trial import LONGEST_DELAY, Shot, Trial, damage, undisturbed, write_inputs
 
 SHOTS = {
@@ -18,25 +20,26 @@ SHARDS = {"disk": 12, "s3": 6}
 
 
 @pytest.fixture
-def inputs(tmp_path, sample_folder, where):
+def inputs(tmp_path: Path, sample_folder: Path, where: str) -> list[Path]:
     return write_inputs(tmp_path / "in", sample_folder, shards=SHARDS[where])
 
 
 @pytest.fixture
-def reference(tmp_path, inputs):
+def reference(tmp_path: Path, inputs: list[Path]) -> Path:
     return undisturbed(tmp_path / "reference", inputs)
 
 
 @pytest.fixture(scope="module")
-def cluster(s3_server):   # first: nodes inherit the environment by which workers find the store
+def cluster(s3_server: str) -> Iterator[Machines]:   # first: nodes inherit the environment by which workers find the store
     with machines() as running:
         yield running
 
 
 @pytest.mark.parametrize(("where", "seed"), [("disk", 0), ("s3", 1)])
 def test_whatever_is_killed_in_whatever_pass_the_continued_run_writes_the_bytes_of_an_undisturbed_one(
-    where, seed, cluster, inputs, reference, tmp_path, record_property
-):
+    where: str, seed: int, cluster: Machines, inputs: list[Path], reference: Path, tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     root = str(tmp_path / "root")
     if where == "s3":
         root = f"s3://bucket/{tmp_path.name}"

@@ -9,13 +9,17 @@ import sys
 import tarfile
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import webdataset
 
 from pipeline.audit.verify import verify
+from tests.archives import member_bytes
 from tests.curations import curated
 from tests.roots import shardmill
 
@@ -31,18 +35,18 @@ main()
 """
 
 
-def run(root, *more, workers=2, check=0):
+def run(root: Path, *more: str, workers: int = 2, check: int = 0) -> subprocess.CompletedProcess[str]:
     return shardmill("run", "sample", "--output", str(root), "--workers", str(workers), *more, check=check)
 
 
-def test_every_sample_is_accounted_for(demo_root):
+def test_every_sample_is_accounted_for(demo_root: Path) -> None:
     found = json.loads(shardmill("verify", str(demo_root), "--json").stdout)
     assert found["faults"] == []
     assert found["read"] == found["accounted"] == 828
     assert found["kept"] + sum(found["rejected"].values()) + sum(found["failed"].values()) == 828
 
 
-def test_the_same_command_again_does_nothing(demo_root):
+def test_the_same_command_again_does_nothing(demo_root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo_root.rglob("*") if path.is_file() and "log" not in path.parts}
     command = [sys.executable, "-c", WITHOUT_LIBRARIES, "run", "sample", "--output", str(demo_root)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -50,7 +54,9 @@ def test_the_same_command_again_does_nothing(demo_root):
     assert {path: path.stat().st_mtime_ns for path in demo_root.rglob("*") if path.is_file() and "log" not in path.parts} == before
 
 
-def test_another_threshold_reuses_the_columns_and_leaves_the_first_verdicts(demo_root, sample_folder, tmp_path):
+def test_another_threshold_reuses_the_columns_and_leaves_the_first_verdicts(
+    demo_root: Path, sample_folder: Path, tmp_path: Path,
+) -> None:
     root = tmp_path / "again"
     shutil.copytree(demo_root, root, symlinks=True)
     stored = {path: path.stat().st_mtime_ns for path in [*(root / "columns").rglob("*.parquet"), *root.glob("verdicts@*/*")]}
@@ -63,11 +69,11 @@ def test_another_threshold_reuses_the_columns_and_leaves_the_first_verdicts(demo
     assert {path: path.stat().st_mtime_ns for path in stored} == stored
 
 
-def test_exported_shards_read_with_plain_webdataset_and_keep_the_bytes(demo_root, sample_folder):
+def test_exported_shards_read_with_plain_webdataset_and_keep_the_bytes(demo_root: Path, sample_folder: Path) -> None:
     source = {}
     for tar in sorted(sample_folder.glob("*.tar")):
         with tarfile.open(tar) as archive:
-            source.update({member.name: archive.extractfile(member).read() for member in archive})
+            source.update({member.name: member_bytes(archive, member) for member in archive})
     sizes = json.loads((demo_root / "shards" / "sizes.json").read_text())
     count = 0
     for tar, samples in sizes.items():
@@ -85,8 +91,8 @@ def test_exported_shards_read_with_plain_webdataset_and_keep_the_bytes(demo_root
     assert count == json.loads((demo_root / "shards" / "meta.json").read_text())["output_count"] > 400
 
 
-def test_explain_shows_every_rule_and_the_verdict(demo_root):
-    rejected = None
+def test_explain_shows_every_rule_and_the_verdict(demo_root: Path) -> None:
+    rejected = ""
     import pyarrow.parquet as pq
 
     for path in sorted(demo_root.glob("verdicts@*/*.parquet")):
@@ -110,21 +116,21 @@ def test_explain_shows_every_rule_and_the_verdict(demo_root):
     (["run", "sample", "--output", "nosuch://bucket/x"], ["nosuch"]),
     (["run", "sample", "--output", "x", "--address", "127.0.0.1:9"], ["no Ray cluster answers at '127.0.0.1:9'", "--address"]),
 ])
-def test_bad_input_exits_2_and_names_what_is_wrong(arguments, words, tmp_path):
+def test_bad_input_exits_2_and_names_what_is_wrong(arguments: list[str], words: list[str], tmp_path: Path) -> None:
     done = shardmill(*[str(tmp_path / a) if a == "x" else a for a in arguments], check=2)
     assert all(word in done.stderr for word in words), done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "x").exists()
 
 
-def test_plan_starts_nothing(tmp_path, sample_folder):
+def test_plan_starts_nothing(tmp_path: Path, sample_folder: Path) -> None:
     found = json.loads(shardmill("plan", "sample", str(sample_folder), "--json").stdout)
     assert found["shards"] == 9
     assert 600 < found["samples"] < 1100
     assert found["rate"] > 0
 
 
-def test_exported_shards_read_with_the_training_loader_of_open_clip(demo_root, tmp_path):
+def test_exported_shards_read_with_the_training_loader_of_open_clip(demo_root: Path, tmp_path: Path) -> None:
     # open_clip's loader needs a webdataset older than ours, so it gets one of its own.
     old = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(old), "webdataset==0.2.86"]
@@ -148,10 +154,10 @@ class Flaky(BaseHTTPRequestHandler):
     content = b""
     healed = False
 
-    def do_HEAD(self):
+    def do_HEAD(self) -> None:
         self._answer(200, len(self.content))
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         asked = self.headers.get("Range")
         if asked is None or not self.healed:
             self.send_error(404 if asked is None else 403, "not today")   # without a range: fsspec asks whether it is a folder
@@ -161,7 +167,7 @@ class Flaky(BaseHTTPRequestHandler):
         self._answer(206, len(part), f"bytes {first}-{int(first) + len(part) - 1}/{len(self.content)}")
         self.wfile.write(part)
 
-    def _answer(self, status, length, content_range=None):
+    def _answer(self, status: int, length: int, content_range: str | None = None) -> None:
         self.send_response(status)
         headers = {"Content-Length": length, "Content-Range": content_range, "Accept-Ranges": "bytes", "ETag": '"1"'}
         for name, value in headers.items():
@@ -169,11 +175,11 @@ class Flaky(BaseHTTPRequestHandler):
                 self.send_header(name, str(value))
         self.end_headers()
 
-    def log_message(self, *arguments):
+    def log_message(self, *arguments: Any) -> None:
         pass
 
 
-def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tmp_path, sample_folder):
+def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tmp_path: Path, sample_folder: Path) -> None:
     Flaky.content = (sample_folder / "00007.tar").read_bytes()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -199,16 +205,18 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
         server.shutdown()
 
 
-def ray_starts(driver, root):
+def ray_starts(driver: subprocess.Popen[str], root: Path) -> bool:
     return any("gcs_server" in " ".join(child.cmdline()) for child in psutil.Process(driver.pid).children())
 
 
-def is_claimed(driver, root):
+def is_claimed(driver: subprocess.Popen[str], root: Path) -> bool:
     return (root / "run.json").exists()
 
 
 @pytest.mark.parametrize("moment", [ray_starts, is_claimed])
-def test_sigterm_stops_with_130_as_ctrl_c_does(tmp_path, sample_folder, moment):
+def test_sigterm_stops_with_130_as_ctrl_c_does(
+    tmp_path: Path, sample_folder: Path, moment: Callable[[subprocess.Popen[str], Path], bool],
+) -> None:
     root = tmp_path / "out"
     arguments = ["run", "sample", str(sample_folder / "00008.tar"), "--output", str(root), "--workers", "1", *QUICK]
     driver = subprocess.Popen([sys.executable, "-m", "pipeline.cli.main", *arguments], stderr=subprocess.PIPE, text=True)

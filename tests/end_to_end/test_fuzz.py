@@ -1,6 +1,8 @@
 """A short fuzz run (`make fuzz` is the long one), and whether its oracle sees what it must."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,14 +15,14 @@ from tests.fuzz.oracle import faults, places, uid
 SEEDS = range(1, 60)
 
 
-def read_back(made: Mutant, folder: Path):
+def read_back(made: Mutant, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
     (folder / made.file).write_bytes(made.content)
     reader = read(*discover([str(folder / made.file)]))
     rows = [row for batch in reader for row in batch.to_pylist()]
     return rows, [gap.as_dict() for gap in reader.gaps], dict(reader.ignored)
 
 
-def test_mutated_shards_crash_nothing_and_every_account_balances(record_property):
+def test_mutated_shards_crash_nothing_and_every_account_balances(record_property: Callable[[str, object], None]) -> None:
     result = campaign(first=0, seconds=0, count=48)   # the next would be the first to open the model
     record_property("say", f"{result.mutants} mutated inputs, seeds 0 to 47: {len(result.failures)} failures")
     assert result.mutants == 48
@@ -28,13 +30,13 @@ def test_mutated_shards_crash_nothing_and_every_account_balances(record_property
     assert result.rows > 200
 
 
-def test_a_seed_names_one_mutant_for_good():
+def test_a_seed_names_one_mutant_for_good() -> None:
     assert [mutant(seed).content for seed in range(5)] == [mutant(seed).content for seed in range(5)]
     assert len({mutant(seed).content for seed in SEEDS}) == len(SEEDS)
 
 
 @pytest.mark.parametrize("loss", ["a row", "its image"])
-def test_the_oracle_sees_a_sample_that_a_reader_loses(tmp_path, loss):
+def test_the_oracle_sees_a_sample_that_a_reader_loses(tmp_path: Path, loss: str) -> None:
     asked = seen = 0
     for made in map(mutant, SEEDS):
         if made.archive is None:
@@ -53,7 +55,7 @@ def test_the_oracle_sees_a_sample_that_a_reader_loses(tmp_path, loss):
     assert seen == asked
 
 
-def test_a_crash_and_a_hang_are_found_and_the_rest_goes_on(monkeypatch):
+def test_a_crash_and_a_hang_are_found_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fuzz.campaign.CHILD", "tests.fuzz.crashing")
     monkeypatch.setattr("tests.fuzz.campaign.LIMIT", 2)
     result = campaign(first=0, seconds=0, count=4)

@@ -2,11 +2,14 @@
 
 import json
 from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from tests.curations import curated
@@ -19,7 +22,7 @@ READ = {
 UNREADABLE = {f"failed:image_{why}" for why in ("truncated", "empty", "not_an_image", "undecodable")}
 
 
-def rows_of(root):
+def rows_of(root: Path) -> list[dict[str, Any]]:
     """Every input sample with its verdict, key and columns."""
     found = []
     for path in sorted(root.glob("verdicts@*/*.parquet")):
@@ -33,7 +36,9 @@ def rows_of(root):
 
 
 @pytest.fixture(scope="module", params=["planted", "seeded"])
-def damaged(request, demo_root, sample_folder, tmp_path_factory):
+def damaged(
+    request: pytest.FixtureRequest, demo_root: Path, sample_folder: Path, tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, str]]:
     if request.param == "planted":
         truth = {key: pair["label"] for key, pair in json.loads((sample_folder / "ground_truth.json").read_text())["pairs"].items()}
         root = demo_root
@@ -45,7 +50,7 @@ def damaged(request, demo_root, sample_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(damaged):
+def run(damaged: tuple[Path, dict[str, str]]) -> dict[str, list[dict[str, Any]]]:
     """The rows of a run by what was done to them."""
     root, truth = damaged
     rows = defaultdict(list)
@@ -56,13 +61,13 @@ def run(damaged):
 
 
 @pytest.fixture(scope="module")
-def threshold(damaged):
+def threshold(damaged: tuple[Path, dict[str, str]]) -> np.floating:
     (path,) = damaged[0].glob("verdicts@*/thresholds.json")
     return np.float32(json.loads(path.read_text())["thresholds"]["clip_similarity"]["value"])
 
 
 @pytest.fixture(scope="module")
-def against_any_caption(damaged, sample_folder):
+def against_any_caption(damaged: tuple[Path, dict[str, str]], sample_folder: Path) -> NDArray[np.generic] | None:
     """For the second damage: similarities of each clean image to every caption of a picture from another top folder.
 
     80 swapped pairs would leave a share uncertain by 11 points; these are all the pairs that swapping could have made. None for
@@ -83,22 +88,24 @@ def against_any_caption(damaged, sample_folder):
     return similarity[folder[:, None] != folder[None, :]]
 
 
-def verdicts(rows):
+def verdicts(rows: list[dict[str, Any]]) -> Counter[str]:
     return Counter(row["verdict"] for row in rows)
 
 
-def test_every_corrupt_picture_fails_with_a_named_reason(run):
+def test_every_corrupt_picture_fails_with_a_named_reason(run: dict[str, list[dict[str, Any]]]) -> None:
     assert all(row["verdict"] == f"failed:{row['image_error']}" for row in run["corrupt"])
     assert set(verdicts(run["corrupt"])) <= UNREADABLE
     assert not any(row["image_error"] for label, rows in run.items() if label != "corrupt" for row in rows)
 
 
 @pytest.mark.parametrize(("label", "rule"), [("tiny", "tiny"), ("extreme_aspect", "extreme_aspect")])
-def test_every_tiny_and_every_extreme_picture_is_rejected_by_its_rule(run, label, rule):
+def test_every_tiny_and_every_extreme_picture_is_rejected_by_its_rule(
+    run: dict[str, list[dict[str, Any]]], label: str, rule: str,
+) -> None:
     assert set(verdicts(run[label])) == {f"rejected:{rule}"}
 
 
-def test_duplicates_are_rejected_as_duplicates(run):
+def test_duplicates_are_rejected_as_duplicates(run: dict[str, list[dict[str, Any]]]) -> None:
     """All exact ones; of 12 near ones at least 11. A copy may be preferred to its original only if it has as many pixels."""
     exact = verdicts(run["exact_duplicate"])["rejected:exact_duplicate"]
     originals = verdicts(run["clean"])["rejected:exact_duplicate"] + verdicts(run["swapped"])["rejected:exact_duplicate"]
@@ -106,24 +113,28 @@ def test_duplicates_are_rejected_as_duplicates(run):
     assert verdicts(run["near_duplicate"])["rejected:near_duplicate"] >= 11
 
 
-def caught(rows):
+def caught(rows: list[dict[str, Any]]) -> int:
     """By the caption rules of the recipe, whatever an earlier rule said."""
     return sum(row["caption_characters"] < 3 or row["caption_is_filename"] or row["caption_is_boilerplate"] for row in rows)
 
 
-def test_spam_captions_are_caught_and_clean_ones_are_not(run):
+def test_spam_captions_are_caught_and_clean_ones_are_not(run: dict[str, list[dict[str, Any]]]) -> None:
     assert caught(run["spam_caption"]) >= 16
     assert caught(run["clean"]) <= 0.01 * len(run["clean"])
 
 
-def test_similarity_separates_clean_from_swapped_captions(run, against_any_caption):
+def test_similarity_separates_clean_from_swapped_captions(
+    run: dict[str, list[dict[str, Any]]], against_any_caption: NDArray[np.generic] | None,
+) -> None:
     clean = [row["clip_similarity"] for row in run["clean"]]
     swapped = [row["clip_similarity"] for row in run["swapped"]] if against_any_caption is None else against_any_caption
     truth = np.concatenate([np.ones(len(clean)), np.zeros(len(swapped))])
     assert roc_auc_score(truth, np.concatenate([clean, swapped])) >= 0.81
 
 
-def test_the_calibrated_threshold_keeps_clean_and_removes_swapped_pairs(run, threshold, against_any_caption):
+def test_the_calibrated_threshold_keeps_clean_and_removes_swapped_pairs(
+    run: dict[str, list[dict[str, Any]]], threshold: np.floating, against_any_caption: NDArray[np.generic] | None,
+) -> None:
     clean = np.array([row["clip_similarity"] for row in run["clean"]])
     swapped = np.array([row["clip_similarity"] for row in run["swapped"]]) if against_any_caption is None else against_any_caption
     assert np.mean(clean >= threshold) >= 0.82

@@ -5,7 +5,9 @@ import json
 import shutil
 import tarfile
 from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,19 +27,21 @@ from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
 from pipeline.reduce.classes import taxonomy
 from pipeline.root.existing import open_root
+from pipeline.root.lifecycle import Result
+from pipeline.vectors import Ints
 from tests.answers import checked
 from tests.audit.test_deep import flipped, repair, rewritten
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.reduce.balanced import Tree, copies, sample
-from tests.roots import hashes
+from tests.roots import counted, hashes
 
 CLASSES = ("classes.k=12", "classes.levels=[5, 2]", "export.shard_size=40")
 REPEATED = ("export.balance=150", "export.multiplier=3")
 
 
 @pytest.fixture(scope="module")
-def inputs(sample_folder, tmp_path_factory):
+def inputs(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tar that is read in place, a compressed one, a parquet file: a sample may be taken twice from each. Beside them a small
     knowledge base: entities do not matter here."""
     folder = tmp_path_factory.mktemp("inputs") / "in"
@@ -52,33 +56,35 @@ def inputs(sample_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(inputs, tmp_path_factory):
+def finished(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished") / "root"
     balanced(root, inputs)
     return root
 
 
-def balanced(root, inputs, *wishes, classes=CLASSES):
+def balanced(root: Path, inputs: Path, *wishes: str, classes: tuple[str, ...] = CLASSES) -> Result:
     return curated(root, [inputs], (*classes, f"entities.knowledge_base={inputs.parent / 'words.parquet'}", *wishes))
 
 
 @pytest.fixture
-def root(finished, tmp_path):
+def root(finished: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "root"
     shutil.copytree(finished, copy, symlinks=True)
     return copy
 
 
-def exported(root):
+def exported(root: Path) -> tuple[Counter[tuple[str, int]], Counter[int]]:
     """(shard id, row) of every exported sample, and the counts of the classes of their first labels."""
     tables = [pq.read_table(path) for path in sorted((root / "shards").glob("*.parquet"))]
     rows = [(row["source_shard_id"], row["source_row"]) for table in tables for row in table.to_pylist()]
     return Counter(rows), Counter(labels[0] for table in tables for labels in table.column("labels").to_pylist())
 
 
-def population(root):
+def population(root: Path) -> tuple[list[tuple[str, int]], Tree]:
     """The kept samples: their row ids, and the tree of classes over them."""
     plan = open_root(str(root))
+    assert plan.centroids is not None
+    assert plan.labels is not None
     levels = taxonomy.read_levels(plan.root, plan.centroids)
     rows, uids, first, cosine = [], [], [], []
     for shard in plan.shards:
@@ -94,32 +100,36 @@ def population(root):
                 cosine.append(vectors[row] @ centroid / np.linalg.norm(vectors[row]))
     parents = [
         np.array([above.ids.tolist().index(parent) for parent in below.parents], np.int32)
-        for below, above in pairwise(levels)
+        for below, above in pairwise(levels) if below.parents is not None
     ]
     keys = np.array([int(uid[:16], 16) for uid in uids], np.uint64)
     return rows, Tree(np.array(first, np.int32), parents, np.array(cosine, np.float32), keys)
 
 
 @pytest.mark.parametrize(("order", "target", "multiplier"), [("random", 60, 1), ("closest", 61, 1), ("random", 150, 3)])
-def test_the_export_is_the_balanced_sample_of_the_kept_samples(root, inputs, order, target, multiplier):
+def test_the_export_is_the_balanced_sample_of_the_kept_samples(
+    root: Path, inputs: Path, order: str, target: int, multiplier: int,
+) -> None:
     """Against the sampler that sees all rows at once."""
     wish = (f"export.balance={target}", f"export.multiplier={multiplier}", f"export.balance_order={order}")
     balanced(root, inputs, *wish)
     rows, tree = population(root)
     expected = sample(tree, target, seed=0, multiplier=multiplier, order=order)
     assert exported(root)[0] == Counter(rows[i] for i in expected.tolist())
-    found = verify(str(root), deep=True)
+    found = counted(root, deep=True)
     assert (found.faults, found.compared, found.kept) == ((), target, len(rows))
 
 
-def divergence(counts, k):
+def divergence(counts: Mapping[int, int], k: int) -> float:
     """KL of a class distribution from the uniform one, nats."""
     share = np.array(list(counts.values())) / sum(counts.values())
     return float(np.sum(share * np.log(share * k)))
 
 
-def test_classes_become_more_even_and_repeats_make_them_more_so(root, finished, inputs):
-    k = len(taxonomy.read_levels(open_root(str(finished)).root, open_root(str(finished)).centroids)[0].ids)
+def test_classes_become_more_even_and_repeats_make_them_more_so(root: Path, finished: Path, inputs: Path) -> None:
+    plan = open_root(str(finished))
+    assert plan.centroids is not None
+    k = len(taxonomy.read_levels(plan.root, plan.centroids)[0].ids)
     _, before = exported(finished)
     balanced(root, inputs, "export.balance=120", classes=CLASSES[:1])
     _, even = exported(root)
@@ -130,11 +140,14 @@ def test_classes_become_more_even_and_repeats_make_them_more_so(root, finished, 
     assert 1 < max(rows.values()) <= 4
 
 
-def test_repeats_are_bounded_spread_over_the_class_and_written_under_keys_of_their_own(root, inputs, capsys):
+def test_repeats_are_bounded_spread_over_the_class_and_written_under_keys_of_their_own(
+    root: Path, inputs: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
     done = balanced(root, inputs, *REPEATED)
     rows, _ = exported(root)
     assert (rows.total(), max(rows.values())) == (150, 3)
     plan = open_root(str(root))
+    assert plan.balance is not None
     cut = np.load(root / plan.balance / CUTS)
     taken = {path.stem: pq.read_table(path) for path in (root / plan.balance).glob("*.parquet")}
     times = np.concatenate([table.column("copies").to_numpy() for table in taken.values()])
@@ -144,7 +157,7 @@ def test_repeats_are_bounded_spread_over_the_class_and_written_under_keys_of_the
         mine = [rows[row] for row, first in zip(order, tree.classes, strict=True) if first == place]
         assert (len(mine), sum(mine)) == (cut[place]["samples"], cut[place]["taken"])
         assert max(mine) - min(mine) <= 1
-    names = Counter()
+    names: Counter[str] = Counter()
     for path in (root / "shards").glob("*.tar"):
         with tarfile.open(path) as tar:
             names.update(tar.getnames())
@@ -161,7 +174,7 @@ def test_repeats_are_bounded_spread_over_the_class_and_written_under_keys_of_the
     assert "pass balance" in says
 
 
-def test_where_there_are_fewer_samples_all_are_taken_as_often_as_may_be(root, inputs):
+def test_where_there_are_fewer_samples_all_are_taken_as_often_as_may_be(root: Path, inputs: Path) -> None:
     done = balanced(root, inputs, "export.balance=100000", "export.multiplier=2")
     rows, _ = exported(root)
     assert set(rows.values()) == {2}
@@ -169,7 +182,7 @@ def test_where_there_are_fewer_samples_all_are_taken_as_often_as_may_be(root, in
     assert verify(str(root)).faults == ()
 
 
-def test_files_that_were_lost_are_made_again_the_same(root, inputs):
+def test_files_that_were_lost_are_made_again_the_same(root: Path, inputs: Path) -> None:
     balanced(root, inputs, *REPEATED)
     whole = hashes(root)
     plan = open_root(str(root))
@@ -182,9 +195,11 @@ def test_files_that_were_lost_are_made_again_the_same(root, inputs):
     assert verify(str(root)).faults == ()
 
 
-def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashes_fit(root, inputs):
+def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashes_fit(root: Path, inputs: Path) -> None:
     balanced(root, inputs, *REPEATED)
-    path = max((root / open_root(str(root)).balance).glob("*.parquet"), key=lambda path: path.stat().st_size)
+    balance = open_root(str(root)).balance
+    assert balance is not None
+    path = max((root / balance).glob("*.parquet"), key=lambda path: path.stat().st_size)
     table, said = pq.read_table(path), path.relative_to(root).as_posix()
     times = table.column("copies").to_numpy().copy()
     more, less = np.flatnonzero(times == 1)[0], np.flatnonzero(times == 2)[0]
@@ -198,12 +213,12 @@ def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashe
     times[less], times[np.flatnonzero(times == 0)[0]] = 4, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
     repair(root, said)
-    faults = "\n".join(verify(str(root)).faults)
+    told = "\n".join(verify(str(root)).faults)
     for fault in ("4 times, the multiplier is 3", "the recipe's balance makes it 150", "left_out or repeats is not"):
-        assert fault in faults
+        assert fault in told
 
 
-def test_deep_verification_finds_a_flipped_byte_in_a_balanced_export(root, inputs):
+def test_deep_verification_finds_a_flipped_byte_in_a_balanced_export(root: Path, inputs: Path) -> None:
     balanced(root, inputs, *REPEATED)
     path, key = rewritten(root, lambda sample: {"image": flipped(sample["image"])})
     assert verify(str(root)).faults == ()
@@ -211,7 +226,7 @@ def test_deep_verification_finds_a_flipped_byte_in_a_balanced_export(root, input
     assert fault.startswith(f"{path}: sample {key}: its image is not that of sample")
 
 
-def test_another_balance_keeps_the_labels_and_gc_removes_what_the_old_one_left(root, inputs):
+def test_another_balance_keeps_the_labels_and_gc_removes_what_the_old_one_left(root: Path, inputs: Path) -> None:
     before = balanced(root, inputs, *REPEATED).plan
     after = balanced(root, inputs, "export.balance=60").plan
     assert (before.labels, before.classes) == (after.labels, after.classes)
@@ -220,7 +235,7 @@ def test_another_balance_keeps_the_labels_and_gc_removes_what_the_old_one_left(r
     assert verify(str(root)).faults == ()
 
 
-def test_a_balance_without_classes_is_refused_and_so_is_a_multiplier_without_a_balance():
+def test_a_balance_without_classes_is_refused_and_so_is_a_multiplier_without_a_balance() -> None:
     with pytest.raises(RecipeError, match=r"export: export.balance evens out classes, and there are none: set classes.k"):
         load("sample", ["classes.k=null", "export.balance=10"])
     with pytest.raises(RecipeError, match=r"set export.balance to the samples wanted"):
@@ -228,18 +243,19 @@ def test_a_balance_without_classes_is_refused_and_so_is_a_multiplier_without_a_b
     assert load("sample", ["classes.k=null", "classes.fit_on=/other/root", "export.balance=10"]).export.balance == 10
 
 
-def test_a_balance_is_drawn_by_content_and_not_by_the_order_of_the_input(finished):
+def test_a_balance_is_drawn_by_content_and_not_by_the_order_of_the_input(finished: Path) -> None:
     """The same samples in other shards, in another order: the same ones are taken, as long as none is there twice."""
     plan = open_root(str(finished))
+    assert plan.centroids is not None
     level = taxonomy.read_levels(plan.root, plan.centroids)[0]
     found, start = [], 0
     for shard in plan.shards:
         found.append(ranked(plan, RunShard(shard.shard_id, start), level))
-        start += pq.read_metadata(finished / plan.labels / f"{shard.shard_id}.parquet").num_rows
+        start += pq.read_metadata(finished / str(plan.labels) / f"{shard.shard_id}.parquet").num_rows
     rows = np.concatenate(found)
     assert len(set(rows["rank"])) == len(rows) > 100
 
-    def share(sizes):
+    def share(sizes: Ints) -> Ints:
         return allocate(sizes, (), 70, seed=1, multiplier=2)
 
     cut = cuts.cuts(lambda: found, level.ids, share)
@@ -253,7 +269,7 @@ def test_a_balance_is_drawn_by_content_and_not_by_the_order_of_the_input(finishe
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_cuts_of_any_partition_take_the_first_of_each_class_and_ties_by_row(seed):
+def test_cuts_of_any_partition_take_the_first_of_each_class_and_ties_by_row(seed: int) -> None:
     generator = np.random.default_rng(seed)
     rows = np.zeros(400, cuts.RANKED)
     rows["place"], rows["rank"], rows["row"] = generator.integers(0, 9, 400), generator.integers(0, 12, 400), np.arange(400)
@@ -270,13 +286,13 @@ def test_cuts_of_any_partition_take_the_first_of_each_class_and_ties_by_row(seed
     assert np.array_equal(cuts.copies(rows, cut), expected)
 
 
-def test_no_sample_at_all_gives_no_cut_and_no_copy():
+def test_no_sample_at_all_gives_no_cut_and_no_copy() -> None:
     nothing = np.zeros(0, cuts.RANKED)
     cut = cuts.cuts(lambda: [nothing], np.zeros(0, np.int32), lambda sizes: allocate(sizes, (), 10, seed=0))
     assert (len(cut), len(cuts.copies(nothing, cut)), len(cuts.content_keys([]))) == (0, 0, 0)
 
 
-def test_a_rank_by_closeness_rises_as_the_cosine_falls_and_a_key_is_the_first_half_of_the_uid():
+def test_a_rank_by_closeness_rises_as_the_cosine_falls_and_a_key_is_the_first_half_of_the_uid() -> None:
     assert (np.diff(cuts.farther(np.array([1.0001, 1, 0.999, 0, -0.5, -1, -2])).astype(np.int64)) >= [0, 1, 1, 1, 1, 0]).all()
     assert cuts.farther(np.array([-1.0]))[0] == 2**31
     assert cuts.content_keys(["00000000000000ff" + 16 * "a", "8" + 31 * "0"]).tolist() == [255, 2**63]

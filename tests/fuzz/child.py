@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -26,8 +27,10 @@ from pipeline.recipe.rules import columns_read
 from pipeline.recipe.settled import Settled
 from pipeline.select.ledger import balanced
 from pipeline.select.verdicts import counts, verdicts
+from pipeline.stage import Stage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_facts
+from pipeline.work import Facts
 from tests.fuzz.mutations import Mutant, mutant
 from tests.fuzz.oracle import faults
 
@@ -47,13 +50,14 @@ class Stages:
     """The opened stages, with and without the model; they outlive the roots that they write to."""
 
     def __init__(self, folder: Path) -> None:
-        self._stack, self._root, self._open = ExitStack(), folder / "root", {}
+        self._stack, self._root = ExitStack(), folder / "root"
+        self._open: dict[bool, Callable[[Shard], Facts]] = {}
 
     def columns(self, model: bool) -> Columns:
         names = ["samples", *(stage.contract.name for stage in self._chosen(model))]
         return Columns(Store(str(self._root)), {name: f"columns/{name}@1" for name in names})
 
-    def _chosen(self, model: bool) -> tuple:
+    def _chosen(self, model: bool) -> tuple[Stage, ...]:
         return tuple(stage for stage in plan().stages if model or stage.contract.name != "clip")
 
     def run(self, shard: Shard, model: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import pyarrow as pa
 
@@ -66,7 +67,7 @@ def _tar(made: Mutant, form: str, rng: Random) -> None:
         made.content = _applied(STREAM, made, made.content, rng)
 
 
-def _applied(choices: dict, made: Mutant, subject, rng: Random):
+def _applied(choices: dict[str, Any], made: Mutant, subject: Any, rng: Random) -> Any:
     kind = rng.choice(list(choices))
     made.kinds.append(kind)
     return choices[kind](subject, made, rng) if subject else subject
@@ -151,8 +152,10 @@ def _with(members: list[Member], at: int, content: bytes) -> list[Member]:
 
 
 def _reorder(members: list[Member], made: Mutant, rng: Random) -> list[Member]:
-    return rng.choice([lambda: rng.sample(members, len(members)), lambda: members[::-1],
-                       lambda: sorted(members, key=lambda m: m.name.rpartition(".")[2])])()
+    orders: list[Callable[[], list[Member]]] = [
+        lambda: rng.sample(members, len(members)), lambda: members[::-1],
+        lambda: sorted(members, key=lambda m: m.name.rpartition(".")[2])]
+    return rng.choice(orders)()
 
 
 def _rename(members: list[Member], made: Mutant, rng: Random) -> list[Member]:

@@ -10,6 +10,7 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.archives import member_bytes
 from tests.samples import SAMPLE
 
 BLOCK = 512
@@ -40,7 +41,7 @@ def sample() -> tuple[Sample, ...]:
     found = []
     for path in sorted(SAMPLE.glob("*.tar")):
         with tarfile.open(path) as archive:
-            contents = {one.name: archive.extractfile(one).read() for one in archive}
+            contents = {one.name: member_bytes(archive, one) for one in archive}
         keys = [name.removesuffix(".jpg") for name in contents if name.endswith(".jpg")]
         found += [Sample(key, *(contents[f"{key}.{end}"] for end in ("jpg", "txt", "json"))) for key in keys]
     return tuple(found)

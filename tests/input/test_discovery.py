@@ -1,8 +1,11 @@
 import pickle
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +18,7 @@ from pipeline.store.store import Store
 
 
 @pytest.fixture
-def folder(sample, tmp_path):
+def folder(sample: Path, tmp_path: Path) -> Path:
     """Two of the sample's shards with their side files, and files that are none."""
     for stem in ("00000", "00001"):
         for suffix in (".tar", ".parquet", "_stats.json"):
@@ -25,11 +28,11 @@ def folder(sample, tmp_path):
     return tmp_path
 
 
-def ids(*patterns):
+def ids(*patterns: str | Path) -> list[str]:
     return [shard.shard_id for shard in discover([str(pattern) for pattern in patterns])]
 
 
-def test_a_folder_gives_its_tars_and_takes_side_files_for_what_they_are(folder):
+def test_a_folder_gives_its_tars_and_takes_side_files_for_what_they_are(folder: Path) -> None:
     shards = discover([str(folder)])
     assert [shard.relative for shard in shards] == ["00000.tar", "00001.tar"]
     assert [shard.kind for shard in shards] == ["tar", "tar"]
@@ -39,7 +42,7 @@ def test_a_folder_gives_its_tars_and_takes_side_files_for_what_they_are(folder):
     assert pickle.loads(pickle.dumps(shards)) == shards
 
 
-def test_the_name_of_a_shard_does_not_depend_on_how_its_folder_is_named(folder, monkeypatch):
+def test_the_name_of_a_shard_does_not_depend_on_how_its_folder_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ids(folder)
     assert len(set(whole)) == 2
     assert whole == ids(folder / "*.tar") == ids(folder / "{00000..00001}.tar") == ids(f"file://{folder}")
@@ -50,11 +53,11 @@ def test_the_name_of_a_shard_does_not_depend_on_how_its_folder_is_named(folder, 
     assert len(whole[0]) == len("00000-") + 8
 
 
-def test_a_file_named_twice_is_read_once(folder):
+def test_a_file_named_twice_is_read_once(folder: Path) -> None:
     assert ids(folder, folder / "00000.tar", folder / "*.tar") == ids(folder)
 
 
-def test_files_of_one_name_in_different_folders_stay_apart(archive, tmp_path):
+def test_files_of_one_name_in_different_folders_stay_apart(archive: Callable[..., Path], tmp_path: Path) -> None:
     for name in ("x/0.tar", "y/0.tar", "y/z/0.tar"):
         archive(("a.jpg", name.encode()), name=name)
     one_root = discover([str(tmp_path)])
@@ -69,7 +72,7 @@ def test_files_of_one_name_in_different_folders_stay_apart(archive, tmp_path):
     assert [shard.shard_id for shard in braces] == [shard.shard_id for shard in one_root[:2]]
 
 
-def test_hidden_files_are_left_aside(archive, tmp_path):
+def test_hidden_files_are_left_aside(archive: Callable[..., Path], tmp_path: Path) -> None:
     archive(name="a.tar")
     archive(name="._a.tar")
     archive(name=".partial/b.tar")
@@ -77,14 +80,14 @@ def test_hidden_files_are_left_aside(archive, tmp_path):
     assert [shard.relative for shard in discover([str(tmp_path / "*.tar")])] == ["a.tar"]
 
 
-def test_folder_names_may_look_like_patterns_or_shards(archive, tmp_path):
+def test_folder_names_may_look_like_patterns_or_shards(archive: Callable[..., Path], tmp_path: Path) -> None:
     archive(name="set[1]/a.tar")
     archive(name="b.tar/c.tar")
     assert [shard.relative for shard in discover([str(tmp_path / "set[1]")])] == ["a.tar"]
     assert [shard.relative for shard in discover([str(tmp_path / "b.tar")])] == ["c.tar"]
 
 
-def test_parquet_is_a_shard_only_with_images(tmp_path):
+def test_parquet_is_a_shard_only_with_images(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"1"], "caption": ["a"]}), tmp_path / "images.parquet")
     pq.write_table(pa.table({"url": ["u"], "caption": ["a"]}), tmp_path / "urls.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "images.parquet").read_bytes()[:100])
@@ -111,7 +114,7 @@ def test_parquet_is_a_shard_only_with_images(tmp_path):
         ("00000.parquet", r"no shard there"),
     ],
 )
-def test_a_pattern_that_names_nothing_usable_is_named(folder, pattern, message):
+def test_a_pattern_that_names_nothing_usable_is_named(folder: Path, pattern: str, message: str) -> None:
     assert MAX_EXPANSION == 1_000_000
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match=message):
@@ -127,18 +130,18 @@ def test_a_pattern_that_names_nothing_usable_is_named(folder, pattern, message):
         ("a.tar::b.tar", "no such file.*a.tar"),
     ],
 )
-def test_a_protocol_that_is_not_read_is_named(pattern, message):
+def test_a_protocol_that_is_not_read_is_named(pattern: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         discover([pattern])
 
 
-def test_a_dangling_link_is_named(tmp_path):
+def test_a_dangling_link_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").symlink_to(tmp_path / "gone")
     with pytest.raises(InputError, match=r"no such file.*a\.tar"):
         discover([str(tmp_path)])
 
 
-def test_an_unsupported_compression_in_a_folder_is_a_shard_whose_gap_says_so(archive, tmp_path):
+def test_an_unsupported_compression_in_a_folder_is_a_shard_whose_gap_says_so(archive: Callable[..., Path], tmp_path: Path) -> None:
     archive(name="a.tar")
     (tmp_path / "b.tar.bz2").write_bytes(b"BZh9...")
     shards = discover([str(tmp_path)])
@@ -160,7 +163,10 @@ def test_an_unsupported_compression_in_a_folder_is_a_shard_whose_gap_says_so(arc
         (None, None, None),
     ],
 )
-def test_side_files_say_how_many_samples_there_should_be(archive, tmp_path, stats, sidecar, expected):
+def test_side_files_say_how_many_samples_there_should_be(
+    archive: Callable[..., Path], tmp_path: Path, stats: str | None,
+    sidecar: dict[str, list[str | None]] | dict[str, list[str]] | None, expected: int | None,
+) -> None:
     archive(name="0.tar")
     if stats is not None:
         (tmp_path / "0_stats.json").write_text(stats)
@@ -170,7 +176,7 @@ def test_side_files_say_how_many_samples_there_should_be(archive, tmp_path, stat
     assert expected_samples(shard) == expected
 
 
-def test_damaged_side_files_promise_nothing(archive, tmp_path):
+def test_damaged_side_files_promise_nothing(archive: Callable[..., Path], tmp_path: Path) -> None:
     archive(name="0.tar")
     (tmp_path / "0_stats.json").write_text("not json")
     (tmp_path / "0.parquet").write_bytes(b"PAR1 no parquet")
@@ -179,7 +185,7 @@ def test_damaged_side_files_promise_nothing(archive, tmp_path):
     assert expected_samples(shard) is None
 
 
-def test_shards_behind_s3_have_the_names_they_have_on_disk(s3_server, folder):
+def test_shards_behind_s3_have_the_names_they_have_on_disk(s3_server: str, folder: Path) -> None:
     store = Store("s3://bucket/inputs/set")
     for path in folder.iterdir():
         store.write(path.name, path.read_bytes())
@@ -197,9 +203,9 @@ def test_shards_behind_s3_have_the_names_they_have_on_disk(s3_server, folder):
         discover(["s3://bucket/nowhere"])
 
 
-def test_shards_behind_http_are_read_by_their_urls(folder):
+def test_shards_behind_http_are_read_by_their_urls(folder: Path) -> None:
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server, ThreadPoolExecutor(1) as pool:

@@ -3,28 +3,31 @@ import decimal
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.input.discovery import discover
+from pipeline.input.discovery import Shard, discover
 from pipeline.input.parquet import image_column, plain
-from pipeline.input.reader import fetch, read
+from pipeline.input.reader import ShardReader, fetch, read
 from schemas.columns import SAMPLES
 
 JPEG = b"\xff\xd8\xff..."
 
 
-def write(tmp_path, columns, **options):
+def write(tmp_path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> Shard:
     table = columns if isinstance(columns, pa.Table) else pa.table(columns)
     pq.write_table(table, tmp_path / "a.parquet", **options)
     [shard] = discover([str(tmp_path / "a.parquet")])
     return shard
 
 
-def damaged(tmp_path, *, group, column, start=0.0):
+def damaged(tmp_path: Path, *, group: int, column: int, start: float = 0.0) -> Shard:
     """The file with the bytes of one column chunk overwritten, from this share of it on."""
     chunk = pq.read_metadata(tmp_path / "a.parquet").row_group(group).column(column)
     content = bytearray((tmp_path / "a.parquet").read_bytes())
@@ -36,12 +39,12 @@ def damaged(tmp_path, *, group, column, start=0.0):
     return shard
 
 
-def rows_of(shard, **options):
+def rows_of(shard: Shard, **options: Any) -> tuple[list[dict[str, Any]], ShardReader]:
     reader = read(shard, **options)
     return [row for batch in reader for row in batch.to_pylist()], reader
 
 
-def test_a_binary_column_and_a_caption_are_samples(tmp_path):
+def test_a_binary_column_and_a_caption_are_samples(tmp_path: Path) -> None:
     shard = write(tmp_path, {"jpg": [JPEG, b"", None, b"x"], "caption": ["a", "", "b", None], "original_width": [640, 1, 2, 3]})
     rows, reader = rows_of(shard)
     assert [row["samples_error"] for row in rows] == [None, None, "missing_image", "missing_caption"]
@@ -56,7 +59,7 @@ def test_a_binary_column_and_a_caption_are_samples(tmp_path):
     assert next(iter(read(shard))).drop_columns(["image"]).schema.equals(SAMPLES, check_metadata=True)
 
 
-def test_the_struct_of_hugging_face_is_an_image(tmp_path):
+def test_the_struct_of_hugging_face_is_an_image(tmp_path: Path) -> None:
     images = [{"bytes": JPEG, "path": "a/b.JPG"}, {"bytes": b"\x89PNG..", "path": None}, {"bytes": None, "path": "c"}, None]
     shard = write(tmp_path, {"picture": images, "text": pa.array(["a", "b", "c", "d"]).dictionary_encode(), "key": list("wxyz")})
     rows, _ = rows_of(shard)
@@ -67,7 +70,7 @@ def test_the_struct_of_hugging_face_is_an_image(tmp_path):
     assert [row["caption"] for row in rows] == ["a", "b", "c", "d"]
 
 
-def test_columns_are_told_apart_by_name_and_type():
+def test_columns_are_told_apart_by_name_and_type() -> None:
     hf = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     assert image_column(pa.schema([("image", pa.string()), ("jpg", pa.large_binary())])) == "jpg"
     assert image_column(pa.schema([("photo", hf), ("hash", pa.binary())])) == "photo"
@@ -75,25 +78,25 @@ def test_columns_are_told_apart_by_name_and_type():
     assert image_column(pa.schema([("hash", pa.binary()), ("image", pa.list_(pa.uint8()))])) is None
 
 
-def test_the_caption_column_can_be_named(tmp_path):
+def test_the_caption_column_can_be_named(tmp_path: Path) -> None:
     shard = write(tmp_path, {"image": [b"1"], "caption": ["c"], "title": ["t"]})
     assert rows_of(shard)[0][0]["caption"] == "c"
     assert rows_of(shard, caption_keys=("title", "caption"))[0][0]["caption"] == "t"
     assert rows_of(shard, caption_keys=("nothing",))[0][0]["samples_error"] == "missing_caption"
 
 
-def test_captions_that_are_not_utf8_keep_their_bytes(tmp_path):
+def test_captions_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
     raw = pa.array([b"caf\xe9", b"ok"], pa.binary())
     text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
     nested = pa.ListArray.from_arrays([0, 1, 2], text)
     shard = write(tmp_path, {"image": [b"1", b"2"], "caption": text, "tags": nested})
     rows, _ = rows_of(shard)
     assert [(row["caption"], row["caption_raw"]) for row in rows] == [("caf�", b"caf\xe9"), ("ok", None)]
-    objects = [json.loads(found) for _, found in fetch(shard, pa.Table.from_pylist(rows, SAMPLES))]
+    objects = [json.loads(found or b"") for _, found in fetch(shard, pa.Table.from_pylist(rows, SAMPLES))]
     assert objects == [{"caption": "caf�", "tags": ["caf�"]}, {"caption": "ok", "tags": ["ok"]}]
 
 
-def test_all_other_columns_become_the_metadata_object_and_rows_come_in_the_order_asked(tmp_path):
+def test_all_other_columns_become_the_metadata_object_and_rows_come_in_the_order_asked(tmp_path: Path) -> None:
     count = 500
     images, captions = [b"%d" % i for i in range(count)], [str(i) for i in range(count)]
     columns = {"image": images, "caption": captions, "score": [i / 4 for i in range(count)]}
@@ -102,23 +105,23 @@ def test_all_other_columns_become_the_metadata_object_and_rows_come_in_the_order
     for order in ([499, 0, 89, 90, 3, 3, 250], list(range(0, 500, 7)), list(range(499, -1, -1))):
         found = list(fetch(shard, table.take(pa.array(order))))
         assert [image for image, _ in found] == [b"%d" % i for i in order]
-        assert [json.loads(o) for _, o in found] == [{"caption": str(i), "score": i / 4} for i in order]
+        assert [json.loads(o or b"") for _, o in found] == [{"caption": str(i), "score": i / 4} for i in order]
 
 
-def test_values_that_json_does_not_know_are_said_in_a_way_it_does():
+def test_values_that_json_does_not_know_are_said_in_a_way_it_does() -> None:
     when = datetime.datetime(2026, 11, 22, 17, 0)
     value = {"a": [b"\x00", float("nan"), when, decimal.Decimal("1.50"), None, True], "b": {"c": float("inf")}}
     assert plain(value) == {"a": ["AA==", None, "2026-11-22T17:00:00", "1.50", None, True], "b": {"c": None}}
     json.dumps(plain(value), allow_nan=False)
 
 
-def test_batches_are_bounded_in_rows_and_in_bytes(tmp_path):
+def test_batches_are_bounded_in_rows_and_in_bytes(tmp_path: Path) -> None:
     shard = write(tmp_path, {"image": [b"x" * 1000] * 100, "caption": ["c"] * 100}, row_group_size=30)
     assert [batch.num_rows for batch in read(shard, batch_rows=40)] == [40, 40, 20]
     assert [batch.num_rows for batch in read(shard, batch_bytes=10_000)] == [10] * 10
 
 
-def test_a_row_group_that_cannot_be_decoded_is_named_and_costs_no_other(tmp_path):
+def test_a_row_group_that_cannot_be_decoded_is_named_and_costs_no_other(tmp_path: Path) -> None:
     images = [bytes([i]) * 4000 for i in range(90)]
     write(tmp_path, {"image": images, "caption": ["c"] * 90}, row_group_size=30, compression="zstd", use_dictionary=False)
     shard = damaged(tmp_path, group=1, column=0)
@@ -129,7 +132,7 @@ def test_a_row_group_that_cannot_be_decoded_is_named_and_costs_no_other(tmp_path
 
 
 @pytest.mark.parametrize("column", [0, 2])
-def test_rows_before_a_damaged_page_are_read_and_can_be_fetched_again(tmp_path, column):
+def test_rows_before_a_damaged_page_are_read_and_can_be_fetched_again(tmp_path: Path, column: int) -> None:
     """Damage in a column that only the metadata object needs counts as well: otherwise export would meet it first."""
     images = [bytes([i]) * 3000 for i in range(200)]
     columns = {"image": images, "caption": ["c"] * 200, "score": [os.urandom(400) for _ in range(200)]}
@@ -142,7 +145,7 @@ def test_rows_before_a_damaged_page_are_read_and_can_be_fetched_again(tmp_path, 
     assert [image for image, _ in fetch(shard, chosen)] == [images[5], images[127]]
 
 
-def test_a_column_that_fills_the_memory_out_of_a_few_bytes_is_not_decoded(tmp_path, monkeypatch):
+def test_a_column_that_fills_the_memory_out_of_a_few_bytes_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.input.parquet.MAX_IMAGE", 1 << 20)
     shard = write(tmp_path, {"image": [bytes(2 << 20)], "caption": ["c"]}, compression="zstd", use_dictionary=False)
     rows, reader = rows_of(shard)
@@ -151,24 +154,24 @@ def test_a_column_that_fills_the_memory_out_of_a_few_bytes_is_not_decoded(tmp_pa
     assert "column image is a decompression bomb" in reader.gaps[0].detail
 
 
-def test_a_column_name_that_occurs_twice_names_no_column(tmp_path):
+def test_a_column_name_that_occurs_twice_names_no_column(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([b"1"]), pa.array(["a"]), pa.array(["b"])], names=["image", "caption", "caption"])
     rows, _ = rows_of(write(tmp_path, twice))
     assert [(row["image"], row["samples_error"]) for row in rows] == [(b"1", "missing_caption")]
 
 
-def test_facts_of_an_odd_type_are_left_out(tmp_path):
+def test_facts_of_an_odd_type_are_left_out(tmp_path: Path) -> None:
     sizes = pa.array([2**62], pa.timestamp("us"))
     columns = {"image": [b"1"], "caption": ["c"], "original_width": sizes, "uid": [7], "day": pa.array([2**30], pa.date32())}
     shard = write(tmp_path, columns)
     rows, _ = rows_of(shard)
     assert [(row["source_width"], row["source_uid"], row["samples_error"]) for row in rows] == [(None, None, None)]
     [(_, found)] = fetch(shard, pa.Table.from_pylist(rows, SAMPLES))
-    assert json.loads(found) == {"caption": "c", "original_width": 2**62, "uid": 7, "day": 2**30}
+    assert json.loads(found or b"") == {"caption": "c", "original_width": 2**62, "uid": 7, "day": 2**30}
 
 
 @pytest.mark.parametrize(("keep", "kind"), [(500, "truncated"), (0, "not_an_archive")])
-def test_a_file_without_its_footer_is_named(tmp_path, keep, kind):
+def test_a_file_without_its_footer_is_named(tmp_path: Path, keep: int, kind: str) -> None:
     write(tmp_path, {"image": [b"x" * 1000], "caption": ["c"]})
     path = tmp_path / "a.parquet"
     path.write_bytes(path.read_bytes()[:keep])
@@ -176,7 +179,7 @@ def test_a_file_without_its_footer_is_named(tmp_path, keep, kind):
     assert (rows, [gap.kind for gap in reader.gaps]) == ([], [kind])
 
 
-def test_a_shard_that_shrank_since_it_was_read_is_an_error_that_names_it(tmp_path, archive):
+def test_a_shard_that_shrank_since_it_was_read_is_an_error_that_names_it(tmp_path: Path, archive: Callable[..., Path]) -> None:
     shard = write(tmp_path, {"image": [b"1", b"2"], "caption": ["a", "b"]})
     table = pa.Table.from_batches(list(read(shard)))
     pq.write_table(pa.table({"image": [b"1"], "caption": ["a"]}), shard.url)

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -17,48 +19,49 @@ from pipeline.input.discovery import discover
 from pipeline.input.reader import fetch, read
 from pipeline.input.samples import BATCH
 from pipeline.store.store import Store
+from tests.archives import member_bytes
 
 
 class CountedFile(io.FileIO):
     total = 0
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int:
         count = super().readinto(buffer)
         CountedFile.total += count
         return count
 
-    def read(self, size=-1):
+    def read(self, size: int | None = -1) -> bytes:
         content = super().read(size)
         CountedFile.total += len(content)
         return content
 
 
-class CountedFileSystem(AbstractFileSystem):
+class CountedFileSystem(AbstractFileSystem):   # type: ignore[misc]   # fsspec has no types
     """Files of this disk, as a store that is not local; counts the bytes that leave it."""
 
     protocol = "counted"
 
-    def info(self, path, **_):
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
         path = "/" + self._strip_protocol(path).lstrip("/")
         kind = "directory" if os.path.isdir(path) else "file"
         return {"name": path, "type": kind, "size": os.stat(path).st_size, "ETag": str(os.stat(path).st_mtime_ns)}
 
-    def ls(self, path, detail=True, **_):
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         path = "/" + self._strip_protocol(path).lstrip("/")
         found = [self.info(f"{path}/{name}") for name in sorted(os.listdir(path))]
         return found if detail else [info["name"] for info in found]
 
-    def _open(self, path, mode="rb", **_):
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> CountedFile:
         return CountedFile("/" + path.lstrip("/"), mode)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def counted_protocol():
+def counted_protocol() -> None:
     fsspec.register_implementation("counted", CountedFileSystem, clobber=True)
 
 
 @pytest.mark.parametrize("form", ["tar", "tar.gz", "parquet"])
-def test_each_byte_is_read_once(sample, tmp_path, form):
+def test_each_byte_is_read_once(sample: Path, tmp_path: Path, form: str) -> None:
     if form == "parquet":
         table = pa.Table.from_batches([b for s in discover([str(sample)]) for b in read(s)]).select(["key", "caption", "image"])
         pq.write_table(table, tmp_path / "a.parquet", row_group_size=100)
@@ -73,7 +76,7 @@ def test_each_byte_is_read_once(sample, tmp_path, form):
     assert reader.bytes_read == CountedFile.total
 
 
-def test_the_whole_sample_is_read_as_it_is(sample):
+def test_the_whole_sample_is_read_as_it_is(sample: Path) -> None:
     rows = 0
     for shard in discover([str(sample)]):
         reader = read(shard)
@@ -86,11 +89,11 @@ def test_the_whole_sample_is_read_as_it_is(sample):
     assert rows == 828
 
 
-def test_offsets_are_those_of_the_bytes_and_fetch_brings_the_members_back(sample, s3_server):
+def test_offsets_are_those_of_the_bytes_and_fetch_brings_the_members_back(sample: Path, s3_server: str) -> None:
     store = Store("s3://bucket/ranges")
     store.write("00008.tar", (sample / "00008.tar").read_bytes())
     with tarfile.open(sample / "00008.tar") as tar:
-        members = {info.name: (info.offset_data, tar.extractfile(info).read()) for info in tar}
+        members = {info.name: (info.offset_data, member_bytes(tar, info)) for info in tar}
     for url in (str(sample / "00008.tar"), "s3://bucket/ranges/00008.tar"):
         [shard] = discover([url])
         table = pa.Table.from_batches(list(read(shard)))
@@ -120,7 +123,7 @@ print(rows, peak() - before)
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the peak of a process is asked of Linux")
 @pytest.mark.parametrize("form", ["tar", "parquet"])
-def test_memory_stays_bounded_however_large_the_shard(tmp_path, form):
+def test_memory_stays_bounded_however_large_the_shard(tmp_path: Path, form: str) -> None:
     image = os.urandom(4 << 20)
     path = tmp_path / f"a.{form}"
     if form == "tar":

@@ -7,18 +7,21 @@ import json
 import random
 import subprocess
 import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from pipeline.input.discovery import discover
 from pipeline.input.members import pax_records, split_name
-from pipeline.input.reader import fetch, read, write_tar
+from pipeline.input.reader import ShardReader, fetch, read, write_tar
 from pipeline.input.samples import MAX_DEPTH, MAX_TEXT, WINDOW_SAMPLES, nesting_depth
 from pipeline.input.tar import MAX_EXTENSION
 
 
-def rows_of(path, **options):
+def rows_of(path: Path, **options: Any) -> tuple[list[dict[str, Any]], ShardReader]:
     [shard] = discover([str(path)])
     reader = read(shard, **options)
     rows = [row for batch in reader for row in batch.to_pylist()]
@@ -26,15 +29,15 @@ def rows_of(path, **options):
     return rows, reader
 
 
-def outcomes(rows):
+def outcomes(rows: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
     return [(row["key"], row["samples_error"]) for row in rows]
 
 
-def kinds(reader):
+def kinds(reader: ShardReader) -> list[str]:
     return [gap.kind for gap in reader.gaps]
 
 
-def samples(count, start=0):
+def samples(count: int, start: int = 0) -> list[tuple[str, bytes]]:
     """Members of `count` samples of 3 members each: 512 + 1024, 512 + 512 and 512 + 512 bytes."""
     return [
         member
@@ -46,7 +49,7 @@ def samples(count, start=0):
 SAMPLE_BYTES = 1536 + 1024 + 1024
 
 
-def test_every_sample_of_a_whole_tar_is_read(archive):
+def test_every_sample_of_a_whole_tar_is_read(archive: Callable[..., Path]) -> None:
     rows, reader = rows_of(archive(*samples(5)))
     assert outcomes(rows) == [(f"{i:03d}", None) for i in range(5)]
     assert [row["image"] for row in rows] == [b"%03d" % i * 200 for i in range(5)]
@@ -59,26 +62,26 @@ def test_every_sample_of_a_whole_tar_is_read(archive):
 # Broken archives
 
 
-def test_a_cut_at_a_member_boundary_is_reported(archive):
+def test_a_cut_at_a_member_boundary_is_reported(archive: Callable[..., Path]) -> None:
     rows, reader = rows_of(archive(*samples(5), cut=2 * SAMPLE_BYTES))
     assert outcomes(rows) == [("000", None), ("001", None)]
     assert [(gap.kind, gap.offset) for gap in reader.gaps] == [("truncated", 2 * SAMPLE_BYTES)]
 
 
-def test_a_cut_between_the_members_of_a_sample_leaves_half_a_sample_with_its_reason(archive):
+def test_a_cut_between_the_members_of_a_sample_leaves_half_a_sample_with_its_reason(archive: Callable[..., Path]) -> None:
     rows, reader = rows_of(archive(*samples(5), cut=2 * SAMPLE_BYTES + 1536))
     assert outcomes(rows) == [("000", None), ("001", None), ("002", "missing_caption")]
     assert kinds(reader) == ["truncated"]
 
 
-def test_a_cut_in_a_header_keeps_what_came_before(archive):
+def test_a_cut_in_a_header_keeps_what_came_before(archive: Callable[..., Path]) -> None:
     rows, reader = rows_of(archive(*samples(5), cut=2 * SAMPLE_BYTES + 100))
     assert outcomes(rows) == [("000", None), ("001", None)]
     assert [(gap.kind, gap.offset) for gap in reader.gaps] == [("truncated", 2 * SAMPLE_BYTES)]
     assert "a part of a header" in reader.gaps[0].detail
 
 
-def test_a_cut_in_data_keeps_what_came_before_and_names_the_member(archive):
+def test_a_cut_in_data_keeps_what_came_before_and_names_the_member(archive: Callable[..., Path]) -> None:
     rows, reader = rows_of(archive(*samples(5), cut=2 * SAMPLE_BYTES + 512 + 599))
     assert outcomes(rows) == [("000", None), ("001", None), ("002", "unreadable_member")]
     assert rows[2]["image"] is None
@@ -86,7 +89,7 @@ def test_a_cut_in_data_keeps_what_came_before_and_names_the_member(archive):
     assert "'002.jpg' claims 600 bytes, the file has 599 more" in reader.gaps[0].detail
 
 
-def test_a_cut_in_the_padding_loses_nothing_but_is_reported(archive):
+def test_a_cut_in_the_padding_loses_nothing_but_is_reported(archive: Callable[..., Path]) -> None:
     rows, reader = rows_of(archive(*samples(1), cut=SAMPLE_BYTES - 1))
     assert outcomes(rows) == [("000", None)]
     assert kinds(reader) == ["truncated"]
@@ -95,20 +98,20 @@ def test_a_cut_in_the_padding_loses_nothing_but_is_reported(archive):
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"<html>not found</html>", bytes(range(256)) * 40, b"PK\x03\x04" + b"\0" * 5000], ids=len
 )
-def test_a_file_that_is_no_tar_is_named(tmp_path, content):
+def test_a_file_that_is_no_tar_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     rows, reader = rows_of(tmp_path / "a.tar")
     assert rows == []
     assert [(gap.kind, gap.offset) for gap in reader.gaps] == [("not_an_archive", 0)]
 
 
-def test_a_tar_without_members_has_no_samples_and_no_gap(archive):
+def test_a_tar_without_members_has_no_samples_and_no_gap(archive: Callable[..., Path]) -> None:
     rows, reader = rows_of(archive())
     assert (rows, reader.gaps) == ([], [])
 
 
 @pytest.mark.parametrize("member", [0, 3, 5])
-def test_a_corrupt_header_costs_its_own_member_only(archive, member):
+def test_a_corrupt_header_costs_its_own_member_only(archive: Callable[..., Path], member: int) -> None:
     path = archive(*samples(4))
     content = bytearray(path.read_bytes())
     offset = (member // 3) * SAMPLE_BYTES + [0, 1536, 2560][member % 3]
@@ -120,7 +123,7 @@ def test_a_corrupt_header_costs_its_own_member_only(archive, member):
     assert [(gap.kind, gap.offset) for gap in reader.gaps] == [("corrupt_header", offset)]
 
 
-def test_a_size_that_claims_more_than_the_file_has_costs_its_own_member_only(archive):
+def test_a_size_that_claims_more_than_the_file_has_costs_its_own_member_only(archive: Callable[..., Path]) -> None:
     path = archive(*samples(4))
     content = bytearray(path.read_bytes())
     header = tarfile.TarInfo("001.jpg")
@@ -133,7 +136,7 @@ def test_a_size_that_claims_more_than_the_file_has_costs_its_own_member_only(arc
     assert "'001.jpg' claims 7516192768 bytes" in reader.gaps[0].detail
 
 
-def test_a_size_that_claims_less_than_there_is_is_reported_where_the_next_header_should_be(archive):
+def test_a_size_that_claims_less_than_there_is_is_reported_where_the_next_header_should_be(archive: Callable[..., Path]) -> None:
     path = archive(("0.jpg", b"\1" * 2000), ("0.txt", b"a"), *samples(1))
     content = bytearray(path.read_bytes())
     header = tarfile.TarInfo("0.jpg")
@@ -147,7 +150,7 @@ def test_a_size_that_claims_less_than_there_is_is_reported_where_the_next_header
 
 
 @pytest.mark.parametrize("lost", [1, 100, 512, 1000])
-def test_bytes_missing_from_a_member_cost_it_alone(archive, lost):
+def test_bytes_missing_from_a_member_cost_it_alone(archive: Callable[..., Path], lost: int) -> None:
     """Its size then reaches into the next sample, whose header is off its block."""
     path = archive(("a.jpg", b"\1" * 5000), ("a.txt", b"a"), *samples(2))
     content = path.read_bytes()
@@ -158,7 +161,7 @@ def test_bytes_missing_from_a_member_cost_it_alone(archive, lost):
     assert set(kinds(reader)) == {"corrupt_header"}
 
 
-def test_an_image_may_hold_a_tar_but_not_its_samples(archive):
+def test_an_image_may_hold_a_tar_but_not_its_samples(archive: Callable[..., Path]) -> None:
     """A header inside a member whose size is right adds no sample; at a block's boundary it is named."""
     inner = archive(*samples(1), name="inner.tar").read_bytes()
     for lead, found in ((b"\xff" * 512, ["corrupt_header"]), (b"\xff" * 100, [])):
@@ -168,14 +171,14 @@ def test_an_image_may_hold_a_tar_but_not_its_samples(archive):
         assert kinds(reader) == found
 
 
-def test_an_archive_among_the_members_is_no_damage(archive):
+def test_an_archive_among_the_members_is_no_damage(archive: Callable[..., Path]) -> None:
     inner = archive(*samples(3), name="inner.tar").read_bytes()
     rows, reader = rows_of(archive(("a.tar", inner), *samples(1)))
     assert outcomes(rows) == [("000", None)]
     assert (reader.gaps, reader.ignored) == ([], {"other extension": 1})
 
 
-def test_a_negative_size_is_no_header(archive):
+def test_a_negative_size_is_no_header(archive: Callable[..., Path]) -> None:
     path = archive(*samples(2))
     content = bytearray(path.read_bytes())
     header = tarfile.TarInfo("000.jpg")
@@ -187,7 +190,7 @@ def test_a_negative_size_is_no_header(archive):
     assert kinds(reader) == ["corrupt_header"]
 
 
-def test_archives_joined_in_one_file_are_both_read(archive):
+def test_archives_joined_in_one_file_are_both_read(archive: Callable[..., Path]) -> None:
     first, second = archive(*samples(2), name="1.tar"), archive(*samples(2, start=2), name="2.tar")
     first.write_bytes(first.read_bytes() + second.read_bytes())
     rows, reader = rows_of(first)
@@ -195,7 +198,7 @@ def test_archives_joined_in_one_file_are_both_read(archive):
     assert reader.gaps == []
 
 
-def test_a_hole_of_zeros_between_members_is_reported(archive):
+def test_a_hole_of_zeros_between_members_is_reported(archive: Callable[..., Path]) -> None:
     path = archive(*samples(12))
     content = bytearray(path.read_bytes())
     content[SAMPLE_BYTES : 11 * SAMPLE_BYTES] = bytes(10 * SAMPLE_BYTES)
@@ -205,7 +208,7 @@ def test_a_hole_of_zeros_between_members_is_reported(archive):
     assert [(gap.kind, gap.offset) for gap in reader.gaps] == [("corrupt_header", SAMPLE_BYTES)]
 
 
-def test_bytes_after_the_end_mark_are_reported(archive):
+def test_bytes_after_the_end_mark_are_reported(archive: Callable[..., Path]) -> None:
     path = archive(*samples(1))
     path.write_bytes(path.read_bytes() + b"junk" * 1000)
     rows, reader = rows_of(path)
@@ -213,7 +216,7 @@ def test_bytes_after_the_end_mark_are_reported(archive):
     assert "4000 bytes after the end" in reader.gaps[0].detail
 
 
-def test_fewer_samples_than_the_side_file_promises_are_counted(archive, tmp_path):
+def test_fewer_samples_than_the_side_file_promises_are_counted(archive: Callable[..., Path], tmp_path: Path) -> None:
     path = archive(*samples(5), cut=2 * SAMPLE_BYTES)
     (tmp_path / "a_stats.json").write_text('{"successes": 5}')
     rows, reader = rows_of(path)
@@ -221,7 +224,7 @@ def test_fewer_samples_than_the_side_file_promises_are_counted(archive, tmp_path
     assert [(gap.kind, gap.samples) for gap in reader.gaps] == [("truncated", None), ("missing_vs_sidecar", 3)]
 
 
-def test_any_mutation_of_a_real_shard_is_read_without_an_exception_and_loses_nothing_unnamed(sample, tmp_path):
+def test_any_mutation_of_a_real_shard_is_read_without_an_exception_and_loses_nothing_unnamed(sample: Path, tmp_path: Path) -> None:
     whole = (sample / "00008.tar").read_bytes()
     expected = {row["key"]: row["uid"] for row in rows_of(sample / "00008.tar")[0]}
     for seed in range(60):
@@ -252,7 +255,7 @@ def test_any_mutation_of_a_real_shard_is_read_without_an_exception_and_loses_not
 # Names and kinds of members
 
 
-def test_the_key_ends_at_the_first_dot_of_the_base_name():
+def test_the_key_ends_at_the_first_dot_of_the_base_name() -> None:
     assert split_name("img.v2.JPG") == ("img", "v2.jpg")
     assert split_name("a.b/c.d/e.Txt") == ("a.b/c.d/e", "txt")
     assert split_name("./a.jpg") == ("./a", "jpg")
@@ -263,7 +266,7 @@ def test_the_key_ends_at_the_first_dot_of_the_base_name():
     assert split_name("__a.jpg") == ("__a", "jpg")
 
 
-def test_keys_are_grouped_as_webdataset_groups_them(archive):
+def test_keys_are_grouped_as_webdataset_groups_them(archive: Callable[..., Path]) -> None:
     names = ["d/x.jpg", "d/x.txt", "d.e/x.jpg", "d.e/x.txt", "y.v2.jpg", "y.txt", "Z.JPG", "Z.TXT", ".h.jpg", "n"]
     path = archive(*((name, name.encode()) for name in names))
     rows, reader = rows_of(path)
@@ -275,14 +278,14 @@ def test_keys_are_grouped_as_webdataset_groups_them(archive):
     assert reader.ignored == {"other extension": 1, "no extension": 2}
 
 
-def test_names_are_keys_and_never_paths(archive):
+def test_names_are_keys_and_never_paths(archive: Callable[..., Path]) -> None:
     names = ["../../etc/passwd", "/etc/shadow", "a/../../b", "C:\\x"]
     rows, reader = rows_of(archive(*((f"{name}.{end}", b"{}") for name in names for end in ("jpg", "txt"))))
     assert outcomes(rows) == [(name, None) for name in names]
     assert reader.gaps == []
 
 
-def test_links_devices_and_folders_are_counted_and_passed_over(archive):
+def test_links_devices_and_folders_are_counted_and_passed_over(archive: Callable[..., Path]) -> None:
     members = []
     for name, kind in (("l.jpg", tarfile.SYMTYPE), ("h.jpg", tarfile.LNKTYPE), ("c.jpg", tarfile.CHRTYPE),
                        ("b.jpg", tarfile.BLKTYPE), ("f.jpg", tarfile.FIFOTYPE), ("d.jpg", tarfile.DIRTYPE)):
@@ -297,7 +300,7 @@ def test_links_devices_and_folders_are_counted_and_passed_over(archive):
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_long_names_come_back_whole_in_every_dialect(archive, form):
+def test_long_names_come_back_whole_in_every_dialect(archive: Callable[..., Path], form: int) -> None:
     folder = "f" * 90 + "/" + "g" * 40 if form == tarfile.USTAR_FORMAT else "f" * 300
     name = f"{folder}/{'n' * 80}é"
     rows, reader = rows_of(archive((f"{name}.jpg", b"1"), (f"{name}.txt", b"2"), *samples(1), form=form))
@@ -305,7 +308,7 @@ def test_long_names_come_back_whole_in_every_dialect(archive, form):
     assert (reader.gaps, reader.members) == ([], 5)
 
 
-def test_names_that_are_not_utf8_stay_apart(archive):
+def test_names_that_are_not_utf8_stay_apart(archive: Callable[..., Path]) -> None:
     members = []
     for name in (b"\xff", b"\xfe"):
         for end in (b".jpg", b".txt"):
@@ -315,7 +318,7 @@ def test_names_that_are_not_utf8_stay_apart(archive):
     assert outcomes(rows) == [("\\xff", None), ("\\xfe", None)]
 
 
-def test_pax_headers_may_say_more_and_a_size_in_them_counts(archive):
+def test_pax_headers_may_say_more_and_a_size_in_them_counts(archive: Callable[..., Path]) -> None:
     info = tarfile.TarInfo("a.jpg")
     info.pax_headers = {"comment": "x" * 2000, "mtime": "1.5"}
     rows, reader = rows_of(archive(info, ("a.txt", b"t"), form=tarfile.PAX_FORMAT))
@@ -326,7 +329,7 @@ def test_pax_headers_may_say_more_and_a_size_in_them_counts(archive):
     assert pax_records(b"0 a=b\n") is None
 
 
-def test_a_giant_extended_header_is_passed_over_and_named(archive):
+def test_a_giant_extended_header_is_passed_over_and_named(archive: Callable[..., Path]) -> None:
     info = tarfile.TarInfo("a.jpg")
     info.pax_headers = {"comment": "x" * (MAX_EXTENSION + 1)}
     rows, reader = rows_of(archive(info, ("a.txt", b"t"), form=tarfile.PAX_FORMAT))
@@ -335,7 +338,7 @@ def test_a_giant_extended_header_is_passed_over_and_named(archive):
 
 
 @pytest.mark.parametrize("form", ["gnu", "posix"])
-def test_a_sparse_member_is_named_and_costs_only_its_sample(tmp_path, form):
+def test_a_sparse_member_is_named_and_costs_only_its_sample(tmp_path: Path, form: str) -> None:
     with (tmp_path / "a.jpg").open("wb") as file:
         for i in range(12):
             file.seek(i * 1_000_000)
@@ -354,7 +357,7 @@ def test_a_sparse_member_is_named_and_costs_only_its_sample(tmp_path, form):
 # Samples
 
 
-def test_interleaved_members_are_grouped_within_the_window(archive):
+def test_interleaved_members_are_grouped_within_the_window(archive: Callable[..., Path]) -> None:
     keys = [f"{i:02d}" for i in range(WINDOW_SAMPLES)]
     members = [(f"{key}.{end}", f"{key} {end}".encode()) for end in ("jpg", "txt") for key in keys]
     rows, reader = rows_of(archive(*members))
@@ -363,7 +366,7 @@ def test_interleaved_members_are_grouped_within_the_window(archive):
     assert reader.gaps == []
 
 
-def test_members_too_far_apart_are_named_on_both_sides(archive):
+def test_members_too_far_apart_are_named_on_both_sides(archive: Callable[..., Path]) -> None:
     keys = [f"{i:03d}" for i in range(WINDOW_SAMPLES + 6)]
     rows, _ = rows_of(archive(*((f"{key}.{end}", b"1") for end in ("jpg", "txt") for key in keys)))
     found = outcomes(rows)
@@ -372,7 +375,7 @@ def test_members_too_far_apart_are_named_on_both_sides(archive):
     assert {key for key, _ in found} == set(keys)
 
 
-def test_a_repeated_key_keeps_the_first_sample_and_names_the_others(archive):
+def test_a_repeated_key_keeps_the_first_sample_and_names_the_others(archive: Callable[..., Path]) -> None:
     members = [("a.jpg", b"1"), ("a.txt", b"one"), ("a.jpg", b"2"), ("a.txt", b"two"), *samples(100), ("a.jpg", b"3")]
     rows, _ = rows_of(archive(*members))
     assert outcomes([rows[0], rows[1], rows[-1]]) == [("a", None), ("a", "duplicate_key"), ("a", "duplicate_key")]
@@ -380,7 +383,7 @@ def test_a_repeated_key_keeps_the_first_sample_and_names_the_others(archive):
     assert len(rows) == 103
 
 
-def test_of_several_images_the_first_that_open_clip_would_take_counts(archive):
+def test_of_several_images_the_first_that_open_clip_would_take_counts(archive: Callable[..., Path]) -> None:
     names = ("a.webp", "a.jpeg", "a.png", "a.txt", "b.jpeg", "b.webp", "b.txt")
     rows, reader = rows_of(archive(*((name, name.encode()) for name in names)))
     assert [(row["image_name"], row["image"], row["image_extension"]) for row in rows] == [
@@ -389,8 +392,8 @@ def test_of_several_images_the_first_that_open_clip_would_take_counts(archive):
     assert reader.ignored == {"further image": 3}
 
 
-def test_the_caption_is_the_text_or_else_a_field_of_the_metadata(archive):
-    def one(key, *, txt=None, meta=None):
+def test_the_caption_is_the_text_or_else_a_field_of_the_metadata(archive: Callable[..., Path]) -> None:
+    def one(key: str, *, txt: bytes | None = None, meta: bytes | None = None) -> Iterator[tuple[str, bytes]]:
         yield f"{key}.jpg", b"1"
         if txt is not None:
             yield f"{key}.txt", txt
@@ -417,7 +420,7 @@ def test_the_caption_is_the_text_or_else_a_field_of_the_metadata(archive):
     assert titled[2]["caption"] == "t"
 
 
-def test_captions_keep_their_bytes(archive):
+def test_captions_keep_their_bytes(archive: Callable[..., Path]) -> None:
     captions = [b"caf\xe9 \xff", b"a\0b", "\u202eé😀".encode(), b"x" * (2 << 20)]
     rows, reader = rows_of(archive(*(m for i, c in enumerate(captions) for m in ((f"{i}.jpg", b"1"), (f"{i}.txt", c)))))
     assert [row["samples_error"] for row in rows] == [None] * 4
@@ -426,14 +429,14 @@ def test_captions_keep_their_bytes(archive):
     assert reader.gaps == []
 
 
-def test_a_text_above_the_limit_is_named_and_not_kept(archive):
+def test_a_text_above_the_limit_is_named_and_not_kept(archive: Callable[..., Path]) -> None:
     rows, reader = rows_of(archive(("a.jpg", b"1"), ("a.txt", b"x" * (MAX_TEXT + 1)), *samples(1)))
     assert outcomes(rows) == [("a", "unreadable_member"), ("000", None)]
     assert rows[0]["caption"] is None
     assert reader.gaps == []
 
 
-def test_what_the_metadata_says_is_taken_over_only_if_it_makes_sense(archive):
+def test_what_the_metadata_says_is_taken_over_only_if_it_makes_sense(archive: Callable[..., Path]) -> None:
     facts = [
         {"uid": "u", "original_width": 640, "original_height": 480.0}, {"uid": 7, "original_width": "640", "original_height": -1},
         {"original_width": True, "original_height": 10**12}, {"original_width": 1.5, "original_height": float("inf")},
@@ -445,10 +448,10 @@ def test_what_the_metadata_says_is_taken_over_only_if_it_makes_sense(archive):
     assert found == [("u", 640, 480), (None, None, None), (None, None, None), (None, None, None)]
 
 
-def test_the_uid_is_the_documented_hash_and_a_missing_part_counts_as_empty(archive):
+def test_the_uid_is_the_documented_hash_and_a_missing_part_counts_as_empty(archive: Callable[..., Path]) -> None:
     rows, _ = rows_of(archive(("a.jpg", b"image"), ("a.txt", b"caf\xe9"), ("b.txt", b"only"), ("c.jpg", b"only")))
 
-    def uid(image, caption):
+    def uid(image: bytes, caption: bytes) -> str:
         return hashlib.sha256(len(image).to_bytes(8, "big") + image + caption).hexdigest()[:32]
 
     assert [row["uid"] for row in rows] == [uid(b"image", b"caf\xe9"), uid(b"", b"only"), uid(b"only", b"")]
@@ -462,7 +465,9 @@ def test_the_uid_is_the_documented_hash_and_a_missing_part_counts_as_empty(archi
     ("a.tar.zst", lambda raw: pa.compress(raw, "zstd", asbytes=True)),
     ("b.tar.gz", lambda raw: gzip.compress(raw[:3000]) + gzip.compress(raw[3000:])),
 ])
-def test_gzip_and_zstd_are_read_as_streams(archive, tmp_path, name, pack):
+def test_gzip_and_zstd_are_read_as_streams(
+    archive: Callable[..., Path], tmp_path: Path, name: str, pack: Callable[[bytes], bytes],
+) -> None:
     plain, _ = rows_of(archive(*samples(5), name="plain/p.tar"))
     (tmp_path / name).write_bytes(pack((tmp_path / "plain/p.tar").read_bytes()))
     rows, reader = rows_of(tmp_path / name)
@@ -474,7 +479,7 @@ def test_gzip_and_zstd_are_read_as_streams(archive, tmp_path, name, pack):
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lambda raw: pa.compress(raw, "zstd", asbytes=True)], ids=["gzip", "zstd"])
-def test_a_cut_or_damaged_stream_keeps_its_readable_prefix(tmp_path, sample, pack):
+def test_a_cut_or_damaged_stream_keeps_its_readable_prefix(tmp_path: Path, sample: Path, pack: Callable[[bytes], bytes]) -> None:
     raw = (sample / "00000.tar").read_bytes()
     packed = pack(raw)
     (tmp_path / "cut.tar.gz").write_bytes(packed[: len(packed) // 2])
@@ -485,7 +490,7 @@ def test_a_cut_or_damaged_stream_keeps_its_readable_prefix(tmp_path, sample, pac
     assert "damaged" in reader.gaps[0].detail
 
 
-def test_a_size_that_lies_in_a_compressed_tar_ends_it_by_name(archive, tmp_path):
+def test_a_size_that_lies_in_a_compressed_tar_ends_it_by_name(archive: Callable[..., Path], tmp_path: Path) -> None:
     content = bytearray(archive(*samples(3)).read_bytes())
     header = tarfile.TarInfo("001.txt")
     header.size = 1 << 40
@@ -499,7 +504,7 @@ def test_a_size_that_lies_in_a_compressed_tar_ends_it_by_name(archive, tmp_path)
 # Fetching and writing
 
 
-def test_bytes_are_fetched_again_in_any_order(archive, tmp_path):
+def test_bytes_are_fetched_again_in_any_order(archive: Callable[..., Path], tmp_path: Path) -> None:
     path = archive(*samples(9), ("x.png", b"png"), ("x.txt", b"t"), ("y.jpg", b""), ("y.txt", b""), ("z.txt", b""))
     (tmp_path / "b.tgz").write_bytes(gzip.compress(path.read_bytes()))
     for shard in discover([str(path), str(tmp_path / "b.tgz")]):
@@ -512,7 +517,7 @@ def test_bytes_are_fetched_again_in_any_order(archive, tmp_path):
         assert list(fetch(shard, table.slice(0, 0))) == []
 
 
-def test_written_tars_are_the_same_bytes_each_time_and_webdataset_reads_them(tmp_path):
+def test_written_tars_are_the_same_bytes_each_time_and_webdataset_reads_them(tmp_path: Path) -> None:
     extensions = enumerate(["jpg", "png", "webp"])
     made = [(f"{i:010d}", ext, b"image %d" % i, b"caf\xe9 %d" % i, b'{"i": %d}' % i) for i, ext in extensions]
     buffers = io.BytesIO(), io.BytesIO()
@@ -537,7 +542,7 @@ def test_written_tars_are_the_same_bytes_each_time_and_webdataset_reads_them(tmp
     assert reader.gaps == []
 
 
-def test_how_deep_json_nests_is_a_bound_of_ours_not_of_the_stack():
+def test_how_deep_json_nests_is_a_bound_of_ours_not_of_the_stack() -> None:
     assert nesting_depth(b'{"a": [' * (MAX_DEPTH // 2) + b"1" + b"]}" * (MAX_DEPTH // 2)) == MAX_DEPTH
     assert nesting_depth(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)) == MAX_DEPTH + 1
     flat = json.dumps({"boxes": [[1, 2]] * 1000, "text": '[[[" \\' * 1000}).encode()

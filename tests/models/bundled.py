@@ -3,9 +3,11 @@
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -17,6 +19,7 @@ from pipeline.models.machine import local_route
 from pipeline.models.process import tune
 from pipeline.models.route import RouteWish
 from pipeline.models.spec import ASSETS, ModelSpec
+from tests.archives import member_bytes
 
 SPEC = ModelSpec("bundled:tinyclip-oc")
 _opened = ExitStack()
@@ -31,7 +34,7 @@ def encoder() -> Encoder:
 
 
 @lru_cache(1)
-def plain():
+def plain() -> tuple[Any, Any, Any]:
     """open_clip's own model, transform and tokenizer."""
     name = f"local-dir:{ASSETS / 'model'}"
     tune()
@@ -39,14 +42,14 @@ def plain():
     return model.eval(), transform, open_clip.get_tokenizer(name)
 
 
-def plain_images(images) -> np.ndarray:
+def plain_images(images: Sequence[Image.Image]) -> np.ndarray:
     """Unit vectors of Pillow images by plain open_clip."""
     model, transform, _ = plain()
     with torch.inference_mode():
         return model.encode_image(torch.stack([transform(image) for image in images]), normalize=True).numpy()
 
 
-def plain_texts(captions) -> np.ndarray:
+def plain_texts(captions: list[str]) -> np.ndarray:
     model, _, tokens = plain()
     with torch.inference_mode():
         return model.encode_text(tokens(list(captions)), normalize=True).numpy()
@@ -63,7 +66,7 @@ def sample() -> dict[str, tuple[bytes, str]]:
     found: dict[str, tuple[bytes, str]] = {}
     for path in sorted((ASSETS / "sample").glob("*.tar")):
         with tarfile.open(path) as tar:
-            members = {Path(m.name).name: tar.extractfile(m).read() for m in tar}
+            members = {Path(m.name).name: member_bytes(tar, m) for m in tar}
         for name, data in members.items():
             if name.endswith(".jpg"):
                 found[name[:-4]] = (data, members[f"{name[:-4]}.txt"].decode())
@@ -71,7 +74,7 @@ def sample() -> dict[str, tuple[bytes, str]]:
 
 
 @lru_cache(1)
-def ground_truth() -> dict[str, dict]:
+def ground_truth() -> dict[str, dict[str, Any]]:
     return json.loads((ASSETS / "sample" / "ground_truth.json").read_text())["pairs"]
 
 

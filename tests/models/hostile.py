@@ -17,42 +17,42 @@ PHOTO = picture(120, 90)
 SMALL = encoded(PHOTO, "JPEG")
 
 
-def chunk(kind, content=b""):
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def header(width, height, bits=8, colour=2):
+def header(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
     return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
 
 
-def png(width, height, *, colour=0, packed=None):
+def png(width: int, height: int, *, colour: int = 0, packed: bytes | None = None) -> bytes:
     """A PNG of zeros, with other compressed data where they are given."""
     lines = bytes(height * (1 + width * {0: 1, 2: 3, 6: 4}[colour])) if packed is None else b""
     return PNG + header(width, height, colour=colour) + chunk(b"IDAT", packed or zlib.compress(lines, 9)) + chunk(b"IEND")
 
 
-def with_chunks(*chunks):
+def with_chunks(*chunks: bytes) -> bytes:
     """A small PNG with these chunks before its pixels."""
     data = encoded(PHOTO, "PNG")
     return b"".join([data[:33], *chunks, data[33:]])
 
 
-def with_segments(segments, data=SMALL):
+def with_segments(segments: bytes, data: bytes = SMALL) -> bytes:
     return data[:2] + segments + data[2:]
 
 
-def segment(marker, content=b""):
+def segment(marker: int, content: bytes = b"") -> bytes:
     return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
 
-def scans(count, side=64):
+def scans(count: int, side: int = 64) -> bytes:
     """A progressive JPEG with about so many scans: the last one, over and over."""
     data = encoded(picture(side, side).convert("L"), "JPEG", progressive=True)
     last = data[data.rfind(b"\xff\xda"):-2]
     return data[:-2] + last * (count - data.count(b"\xff\xda")) + b"\xff\xd9"
 
 
-def webp(width, height, frames=1, between=b""):
+def webp(width: int, height: int, frames: int = 1, between: bytes = b"") -> bytes:
     """An animation of tiny frames on a canvas of this size."""
     frame = bytes(6) + b"\1\0\0" * 2 + b"\12\0\0\0" + encoded(Image.new("RGB", (2, 2)), "WEBP", lossless=True)[12:]
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
@@ -60,18 +60,18 @@ def webp(width, height, frames=1, between=b""):
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
 
 
-def riff(name, content=b""):
+def riff(name: bytes, content: bytes = b"") -> bytes:
     return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
 
-def tiff(width, height):
+def tiff(width: int, height: int) -> bytes:
     entries = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 4, height),
                (279, 4, 100)]
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(
         struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries) + bytes(4)
 
 
-def gif(width, height):
+def gif(width: int, height: int) -> bytes:
     data = bytearray(encoded(Image.new("P", (2, 2)), "GIF"))
     data[6:10] = struct.pack("<HH", width, height)
     place = data.rindex(b"\x2c")
@@ -79,14 +79,14 @@ def gif(width, height):
     return bytes(data)
 
 
-def overlapping_exif():
+def overlapping_exif() -> bytes:
     """5,000 entries that each claim the same 60,000 bytes: 300 MB from 65 KB."""
     entries = b"".join(struct.pack("<HHII", 0x8000 + tag, 7, 60_000, 8) for tag in range(5000))
     block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 5000) + entries + bytes(4)
     return with_segments(segment(0xE1, block.ljust(65_000, b"\0")), SMALL.replace(b"JFIF\0", b"none\0", 1))
 
 
-def archive(kind):
+def archive(kind: str) -> bytes:
     file = io.BytesIO()
     if kind == "zip":
         with zipfile.ZipFile(file, "w") as stored:
@@ -100,7 +100,7 @@ def archive(kind):
     return file.getvalue()
 
 
-def adobe(transform):
+def adobe(transform: int) -> bytes:
     """CMYK data whose Adobe segment says how to read them: 2 is YCCK."""
     data = bytearray(encoded(PHOTO.convert("CMYK"), "JPEG"))
     data[data.index(b"Adobe") + 11] = transform
@@ -108,7 +108,7 @@ def adobe(transform):
 
 
 @lru_cache(1)
-def survivable():
+def survivable() -> dict[str, bytes]:
     """Strange pictures that a loader can read."""
     clear = PHOTO.copy()
     clear.putalpha(alpha(*PHOTO.size))
@@ -150,7 +150,7 @@ def survivable():
 
 
 @lru_cache(1)
-def refused():
+def refused() -> dict[str, tuple[bytes, set[str]]]:
     """Name -> (bytes, the codes that it may get)."""
     bomb = zlib.compress(bytes(64 << 20), 9)
     pixels, complex, damaged, banned = (
@@ -186,7 +186,7 @@ def refused():
     }
 
 
-def with_false_end(data):
+def with_false_end(data: bytes) -> bytes:
     """The picture with an end-of-image inside a comment between its first two scans."""
     second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
     return data[:second] + segment(0xFE, b"\xff\xd9") + data[second:]

@@ -4,12 +4,13 @@ import ctypes
 import os
 import signal
 import time
+from typing import Any
 
 SEGFAULT, ABORT, HANG, ERROR, MEMORY = b"segfault", b"abort", b"hang", b"error", b"memory"
 OUTSIDE = b"killed from outside"
 
 
-def decode(data, allowed_formats, max_pixels):
+def decode(data: bytes, allowed_formats: Any, max_pixels: int) -> None:
     if SEGFAULT in data:
         ctypes.string_at(0)
     if ABORT in data:
@@ -24,13 +25,13 @@ def decode(data, allowed_formats, max_pixels):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def decode_for_real(data, allowed_formats, max_pixels):
+def decode_for_real(data: bytes, allowed_formats: Any, max_pixels: int) -> None:
     from pipeline.models.pixels.decoding import decode_as_stages_do
 
     decode(data, allowed_formats, max_pixels)
     decode_as_stages_do(data, allowed_formats, max_pixels)
 
 
-def says_nothing_and_prints(data, allowed_formats, max_pixels):
+def says_nothing_and_prints(data: bytes, allowed_formats: Any, max_pixels: int) -> None:
     os.write(1, b"D" * 100)
     ctypes.string_at(0)

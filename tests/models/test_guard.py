@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -22,24 +23,24 @@ HARMLESS = b"a picture that the decoder survives"
 
 
 @contextmanager
-def guarded(decoder="decode", seconds=60.0, max_pixels=10**6):
+def guarded(decoder: str = "decode", seconds: float = 60.0, max_pixels: int = 10**6) -> Iterator[Callable[[bytes], None]]:
     with Guard(f"tests.models.killers:{decoder}", seconds).open(ALL, max_pixels) as check:
         yield check
 
 
-def fault(check, data):
+def fault(check: Callable[[bytes], None], data: bytes) -> str:
     with pytest.raises(SampleFailure) as failure:
         check(data)
     return failure.value.code
 
 
-def children():
+def children() -> list[psutil.Process]:
     alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
     return [child for child in alive if "pipeline.models.pixels.guard" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("deadly", [killers.SEGFAULT, killers.ABORT, killers.ERROR, killers.MEMORY])
-def test_a_picture_that_kills_its_decoder_is_named_and_the_next_one_is_decoded(deadly):
+def test_a_picture_that_kills_its_decoder_is_named_and_the_next_one_is_decoded(deadly: bytes) -> None:
     with guarded() as check:
         check(HARMLESS)
         assert fault(check, deadly) == ImageFault.DECODER_CRASHED
@@ -47,7 +48,7 @@ def test_a_picture_that_kills_its_decoder_is_named_and_the_next_one_is_decoded(d
     assert not children()
 
 
-def test_a_picture_that_takes_too_long_is_given_up():
+def test_a_picture_that_takes_too_long_is_given_up() -> None:
     with guarded(seconds=0.2) as check:
         started = time.monotonic()
         assert fault(check, killers.HANG) == ImageFault.DECODER_HUNG
@@ -55,7 +56,7 @@ def test_a_picture_that_takes_too_long_is_given_up():
         assert check(HARMLESS) is None
 
 
-def test_death_from_outside_is_no_pictures_fault():
+def test_death_from_outside_is_no_pictures_fault() -> None:
     with guarded() as check:
         with pytest.raises(RuntimeError, match="SIGKILL; no picture is to blame"):
             check(killers.OUTSIDE)
@@ -69,19 +70,19 @@ def test_death_from_outside_is_no_pictures_fault():
         assert check(HARMLESS) is None
 
 
-def test_a_decoder_that_cannot_start_blames_no_picture():
+def test_a_decoder_that_cannot_start_blames_no_picture() -> None:
     with guarded("no_such_decoder") as check, pytest.raises(RuntimeError, match="did not start: it ended with exit code 1"):
         check(HARMLESS)
 
 
-def test_what_a_decoder_prints_is_no_answer():
+def test_what_a_decoder_prints_is_no_answer() -> None:
     with guarded("says_nothing_and_prints") as check:
         assert fault(check, HARMLESS) == ImageFault.DECODER_CRASHED
 
 
-def test_several_threads_share_the_child():
+def test_several_threads_share_the_child() -> None:
     with guarded() as check, ThreadPoolExecutor(4) as pool:
-        def outcome(data):
+        def outcome(data: bytes) -> str | None:
             try:
                 check(data)
             except SampleFailure as failure:
@@ -107,8 +108,9 @@ with Guard("tests.models.killers:decode", 1.0).open(("jpeg",), 100) as check:
 
 
 @pytest.mark.parametrize("state", ["idle", "busy"])
-def test_the_child_does_not_outlive_its_parent(state):
+def test_the_child_does_not_outlive_its_parent(state: str) -> None:
     parent = subprocess.Popen([sys.executable, "-c", ORPHAN, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
     (child,) = psutil.Process(parent.pid).children()
     os.kill(parent.pid, signal.SIGKILL)
@@ -117,7 +119,7 @@ def test_the_child_does_not_outlive_its_parent(state):
     assert not child.is_running()
 
 
-def test_the_real_decoder_survives_every_picture_of_the_zoo_within_its_memory():
+def test_the_real_decoder_survives_every_picture_of_the_zoo_within_its_memory() -> None:
     with Guard().open(ALL, 12_000_000) as check:
         for data in [*list(zoo().values())[:24], b"no picture", b""]:
             assert check(data) is None

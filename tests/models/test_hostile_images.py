@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from pipeline.errors import SampleFailure
-from pipeline.models.pixels.decoding import MAX_CARRIED_PIXELS, PILLOW_NAMES, decode, reopened
+from pipeline.models.pixels.decoding import MAX_CARRIED_PIXELS, PILLOW_NAMES, Decoded, decode, reopened
 from pipeline.stage import joined
 from pipeline.stages.hashes import HashesStage
 from pipeline.stages.image import ImageStage
@@ -26,7 +28,7 @@ ALL = ("jpeg", "png", "webp")
 DEFAULT = 89_478_485
 
 
-def outcome(data, allowed=ALL, max_pixels=DEFAULT):
+def outcome(data: bytes, allowed: tuple[str, ...] = ALL, max_pixels: int = DEFAULT) -> Decoded | str:
     """The picture, or its code."""
     try:
         return decode(data, allowed_formats=allowed, max_pixels=max_pixels)
@@ -34,7 +36,14 @@ def outcome(data, allowed=ALL, max_pixels=DEFAULT):
         return failure.code
 
 
-def pillows(data):
+def picture_of(data: bytes, allowed: tuple[str, ...] = ALL) -> Decoded:
+    """Of what is to be decoded."""
+    found = outcome(data, allowed)
+    assert not isinstance(found, str), found
+    return found
+
+
+def pillows(data: bytes) -> np.ndarray | None:
     """Pixels as a training loader gets them; None where it fails."""
     try:
         return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
@@ -44,7 +53,7 @@ def pillows(data):
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", sorted(refused()))
-def test_a_harmful_picture_gets_its_code_at_once(name):
+def test_a_harmful_picture_gets_its_code_at_once(name: str) -> None:
     data, codes = refused()[name]
     started = time.process_time()
     assert outcome(data) in codes
@@ -53,24 +62,23 @@ def test_a_harmful_picture_gets_its_code_at_once(name):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", sorted(survivable()))
-def test_a_strange_picture_has_the_pixels_of_pillow(name):
+def test_a_strange_picture_has_the_pixels_of_pillow(name: str) -> None:
     data = survivable()[name]
     started = time.process_time()
-    found = outcome(data)
+    found = picture_of(data)
     assert time.process_time() - started < 2
-    assert not isinstance(found, str), found
     np.testing.assert_array_equal(found.pixels, pillows(data))
 
 
-def test_an_animation_gives_its_first_frame():
+def test_an_animation_gives_its_first_frame() -> None:
     first = np.asarray(hostile.PHOTO)
     for name in ("png animated", "png animated, hidden first", "webp animated"):
-        np.testing.assert_array_equal(outcome(survivable()[name]).pixels, first)
+        np.testing.assert_array_equal(picture_of(survivable()[name]).pixels, first)
     data = encoded(hostile.PHOTO, "GIF", save_all=True, append_images=[picture(120, 90, 1)])
-    np.testing.assert_array_equal(outcome(data, ("gif",)).pixels, pillows(data))
+    np.testing.assert_array_equal(picture_of(data, ("gif",)).pixels, pillows(data))
 
 
-def boundaries(data):
+def boundaries(data: bytes) -> list[int]:
     """Where the parts of a JPEG, PNG or WebP begin, and the bytes around its end."""
     names = re.finditer(rb"\xff[\xc0-\xfe]|IHDR|IDAT|IEND|VP8 |VP8L|VP8X|ANMF|ALPH", data)
     found = {place.start() + shift for place in names for shift in (0, 2, 4, 8)}
@@ -81,7 +89,7 @@ def boundaries(data):
 @pytest.mark.parametrize(
     "name", ["jpeg", "jpeg grey", "jpeg progressive", "jpeg cmyk", "png", "png palette", "webp", "webp animated"]
 )
-def test_a_picture_cut_anywhere_has_pillows_pixels_or_none(name):
+def test_a_picture_cut_anywhere_has_pillows_pixels_or_none(name: str) -> None:
     for cut in boundaries(zoo()[name])[:400]:
         part = zoo()[name][:cut]
         found, expected = outcome(part), pillows(part)
@@ -93,7 +101,7 @@ def test_a_picture_cut_anywhere_has_pillows_pixels_or_none(name):
 
 
 @lru_cache(1)
-def foreign():
+def foreign() -> dict[str, bytes]:
     """What Pillow can open and a training loader is not given."""
     photo = picture(64, 64)
     kinds = ("ICO", "TGA", "PCX", "EPS", "ICNS", "JPEG2000", "PPM", "SGI", "DDS", "IM", "TIFF", "GIF", "BMP", "AVIF", "PDF")
@@ -110,8 +118,8 @@ def foreign():
     return found
 
 
-def test_other_formats_are_refused_and_their_parsers_never_run(monkeypatch):
-    def opened(file, mode="r", formats=None):
+def test_other_formats_are_refused_and_their_parsers_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(file: Any, mode: str = "r", formats: Any = None) -> None:
         raise AssertionError(f"opened as {formats}")
 
     monkeypatch.setattr(Image, "open", opened)
@@ -125,7 +133,7 @@ def test_other_formats_are_refused_and_their_parsers_never_run(monkeypatch):
     assert {kind: outcome(data, wished) for kind, data in foreign().items()} == codes   # nor can a recipe allow them
 
 
-def test_postscript_never_starts_a_program(monkeypatch, tmp_path):
+def test_postscript_never_starts_a_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started = tmp_path / "started"
     (tmp_path / "gs").write_text(f"#!/bin/sh\necho yes > {started}\nexit 1\n")
     (tmp_path / "gs").chmod(0o755)
@@ -138,24 +146,26 @@ def test_postscript_never_starts_a_program(monkeypatch, tmp_path):
     assert started.exists()   # it would have been
 
 
-def test_formats_that_a_recipe_adds_are_bounded_by_pixels_too():
+def test_formats_that_a_recipe_adds_are_bounded_by_pixels_too() -> None:
     for format, data in (("gif", hostile.gif(60_000, 60_000)), ("tiff", hostile.tiff(60_000, 60_000))):
         assert outcome(data, (format,)) == "image_too_many_pixels"
     size = encoded(picture(40, 30), "GIF")
     assert outcome(size, ("gif",), max_pixels=1199) == "image_too_many_pixels"
 
 
-def test_no_strip_carries_or_is_reopened_to_more_than_a_picture_may():
-    found = outcome(hostile.png(1, 9_000_000))
+def test_no_strip_carries_or_is_reopened_to_more_than_a_picture_may() -> None:
+    found = picture_of(hostile.png(1, 9_000_000))
     assert (found.width, found.height) == (1, 9_000_000)
     assert found.pixels.size <= 3 * MAX_CARRIED_PIXELS
     assert reopened(hostile.png(1, 9_000_000)) is None
     assert reopened(encoded(Image.new("P", (1001, 1)), "PNG")) is None
-    assert reopened(encoded(Image.new("P", (1000, 1)), "PNG")).size == (1000, 1)
+    small = reopened(encoded(Image.new("P", (1000, 1)), "PNG"))
+    assert small is not None
+    assert small.size == (1000, 1)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
-def test_neighbours_in_the_batch_are_unharmed():
+def test_neighbours_in_the_batch_are_unharmed() -> None:
     strange = [*(data for data, _ in refused().values()), *survivable().values(), *foreign().values()]
     good = encoded(picture(50, 40), "JPEG")
     mixed = batch_of([image for data in strange for image in (data, good)])
@@ -195,7 +205,7 @@ for name, data in pictures.items():
 """
 
 
-def test_no_bomb_takes_more_than_a_hundred_megabytes():
+def test_no_bomb_takes_more_than_a_hundred_megabytes() -> None:
     done = subprocess.run([sys.executable, "-c", MEASURED], check=True, capture_output=True, text=True)
     peaks = {name: int(size) for size, name in (line.split(" ", 1) for line in done.stdout.splitlines())}
     assert len(peaks) == len(refused()) + len(survivable())

@@ -19,29 +19,29 @@ from tests.models.zoo import ORIENTED, encoded, oriented, picture, turned, zoo
 ALL = ("jpeg", "png", "webp")
 
 
-def reason(data, allowed=ALL, max_pixels=10**8):
+def reason(data: bytes, allowed: tuple[str, ...] = ALL, max_pixels: int = 10**8) -> str:
     with pytest.raises(SampleFailure) as failure:
         decode(data, allowed_formats=allowed, max_pixels=max_pixels)
     return failure.value.code
 
 
 @pytest.mark.parametrize("name", sorted(zoo()))
-def test_pixels_are_those_of_pillow_for_every_format_and_orientation(name):
+def test_pixels_are_those_of_pillow_for_every_format_and_orientation(name: str) -> None:
     found, expected = decode(zoo()[name], allowed_formats=ALL, max_pixels=10**8), opened(zoo()[name])
-    assert (found.format, found.width, found.height) == (Image.open(io.BytesIO(zoo()[name])).format.lower(), *expected.size)
+    assert (found.format, found.width, found.height) == (str(Image.open(io.BytesIO(zoo()[name])).format).lower(), *expected.size)
     rgb = expected.convert("RGB")
     np.testing.assert_array_equal(found.pixels, np.asarray(rgb.reduce(2) if "megapixels" in name else rgb))
     assert found.pixels.flags.c_contiguous
 
 
-def test_the_fast_jpeg_decoder_gives_the_same_pixels_as_pillow_on_the_whole_sample():
+def test_the_fast_jpeg_decoder_gives_the_same_pixels_as_pillow_on_the_whole_sample() -> None:
     for key, (data, _) in readable().items():
         np.testing.assert_array_equal(
             decode(data, allowed_formats=ALL, max_pixels=10**8).pixels, np.asarray(opened(data).convert("RGB")), err_msg=key
         )
 
 
-def test_every_corrupt_picture_of_the_sample_has_its_own_reason():
+def test_every_corrupt_picture_of_the_sample_has_its_own_reason() -> None:
     expected = {
         "truncated": ImageFault.TRUNCATED, "zero_bytes": ImageFault.EMPTY, "wrong_magic": ImageFault.NOT_AN_IMAGE,
         "html_error_page": ImageFault.NOT_AN_IMAGE,
@@ -54,13 +54,13 @@ def test_every_corrupt_picture_of_the_sample_has_its_own_reason():
 @pytest.mark.parametrize(
     "name", ["jpeg", "jpeg grey", "jpeg progressive", "jpeg cmyk", "png", "png palette", "webp", "webp lossless"]
 )
-def test_a_picture_that_ends_early_fails_and_is_never_padded(name):
+def test_a_picture_that_ends_early_fails_and_is_never_padded(name: str) -> None:
     data = zoo()[name]
     for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.97):
         assert reason(data[:int(len(data) * share)]) == ImageFault.TRUNCATED
 
 
-def test_damaged_bytes_give_pixels_or_a_reason_and_no_other_error():
+def test_damaged_bytes_give_pixels_or_a_reason_and_no_other_error() -> None:
     rng = np.random.default_rng(7)
     reasons = set()
     for name in ("jpeg", "jpeg progressive", "png", "png palette, transparent", "png 16 bit", "webp", "webp animated"):
@@ -77,7 +77,7 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_no_other_error():
     assert ImageFault.UNDECODABLE in reasons
 
 
-def test_what_is_no_picture_and_what_is_not_allowed_are_told_apart():
+def test_what_is_no_picture_and_what_is_not_allowed_are_told_apart() -> None:
     assert reason(b"") == ImageFault.EMPTY
     assert reason(b"<!DOCTYPE html><html></html>") == ImageFault.NOT_AN_IMAGE
     assert reason(bytes(1000)) == ImageFault.NOT_AN_IMAGE
@@ -88,17 +88,17 @@ def test_what_is_no_picture_and_what_is_not_allowed_are_told_apart():
     assert reason(zoo()["webp"], allowed=("jpeg", "png")) == ImageFault.FORMAT_NOT_ALLOWED
 
 
-def chunk(kind, content):
+def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png_bomb(width, height):
+def png_bomb(width: int, height: int) -> bytes:
     """A PNG that promises these many pixels and has none."""
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_too_many_pixels_fail_by_the_header_before_anything_is_decoded():
+def test_too_many_pixels_fail_by_the_header_before_anything_is_decoded() -> None:
     assert reason(zoo()["jpeg"], max_pixels=320 * 240 - 1) == ImageFault.TOO_MANY_PIXELS
     assert decode(zoo()["jpeg"], allowed_formats=ALL, max_pixels=320 * 240).width == 320
     for action in ("ignore", "error"):
@@ -108,7 +108,7 @@ def test_too_many_pixels_fail_by_the_header_before_anything_is_decoded():
     assert reason(png_bomb(60_000, 60_000), max_pixels=10**12) == ImageFault.TOO_MANY_PIXELS   # Pillow's guard
 
 
-def test_a_huge_picture_keeps_its_true_size_and_carries_few_pixels():
+def test_a_huge_picture_keeps_its_true_size_and_carries_few_pixels() -> None:
     found = decode(zoo()["jpeg 12 megapixels"], allowed_formats=ALL, max_pixels=10**8)
     assert (found.width, found.height) == (4000, 3000)
     assert found.pixels.shape == (1500, 2000, 3)
@@ -117,7 +117,7 @@ def test_a_huge_picture_keeps_its_true_size_and_carries_few_pixels():
     assert turned.pixels.shape[0] * turned.pixels.shape[1] <= MAX_CARRIED_PIXELS
 
 
-def test_only_pictures_that_open_clip_sees_otherwise_are_opened_again():
+def test_only_pictures_that_open_clip_sees_otherwise_are_opened_again() -> None:
     again = {name for name in zoo() if "orientation" not in name and reopened(zoo()[name]) is not None}
     assert again == {
         "jpeg cmyk", "jpeg 12 megapixels", "png palette", "png palette, transparent", "png palette, many alphas", "png 16 bit",
@@ -127,9 +127,10 @@ def test_only_pictures_that_open_clip_sees_otherwise_are_opened_again():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ORIENTED)
-def test_a_picture_that_is_opened_again_is_turned_as_pillow_turns_it(name, orientation):
+def test_a_picture_that_is_opened_again_is_turned_as_pillow_turns_it(name: str, orientation: int) -> None:
     data = turned(name, orientation)
     found, expected = reopened(data), opened(data)
+    assert found is not None
     assert (found.mode, found.size, found.getpalette()) == (expected.mode, expected.size, expected.getpalette())
     assert found.info.get("transparency") == expected.info.get("transparency")
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
@@ -139,7 +140,7 @@ def test_a_picture_that_is_opened_again_is_turned_as_pillow_turns_it(name, orien
     assert (carried.width < carried.height) == (orientation > 4)
 
 
-def test_squares_are_close_to_pillows_resize():
+def test_squares_are_close_to_pillows_resize() -> None:
     photo = picture(320, 240)
     found = squares([np.asarray(photo)], 32)[0].astype(int)
     assert np.abs(found - np.asarray(photo.resize((32, 32), Image.Resampling.BICUBIC), int)).max() <= 1

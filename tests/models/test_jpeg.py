@@ -2,6 +2,7 @@
 
 import io
 import random
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -11,29 +12,29 @@ from PIL import Image
 from pipeline.errors import SampleFailure
 from pipeline.models.pixels import decoding as images
 from pipeline.models.pixels.decoding import decode
-from pipeline.models.pixels.jpeg import MAX_SEGMENTS, ordinary
+from pipeline.models.pixels.jpeg import MAX_SEGMENTS, JpegHeader, ordinary
 from tests.models.hostile import refused, survivable
 from tests.models.zoo import encoded, oriented, picture, zoo
 
 PHOTO = picture(70, 50)
-WRITTEN = {
+WRITTEN: dict[str, dict[str, Any]] = {
     "plain": {}, "optimised": {"optimize": True}, "progressive": {"progressive": True}, "4:4:4": {"subsampling": 0},
     "comment": {"comment": b"by hand"}, "profile": {"icc_profile": bytes(200_000)}, "restarts": {"restart_marker_rows": 1},
     "coarse": {"quality": 1}, "resolution": {"dpi": (300, 300)},
 }
 
 
-def found(data):
+def found(data: bytearray | bytes) -> JpegHeader | None:
     return ordinary(memoryview(data))
 
 
-def behind_start(kind, content):
+def behind_start(kind: int, content: bytes) -> bytes:
     """The photograph with one more segment before all others."""
     data = encoded(PHOTO, "JPEG")
     return data[:2] + b"\xff" + bytes([kind]) + (len(content) + 2).to_bytes(2, "big") + content + data[2:]
 
 
-def outcome(data):
+def outcome(data: bytes) -> str | tuple[str, int, int, bool, bytes]:
     try:
         picture = decode(data, allowed_formats=("jpeg", "png", "webp"), max_pixels=10**6)
     except SampleFailure as failure:
@@ -43,7 +44,7 @@ def outcome(data):
 
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_what_encoders_write_is_ordinary(name, mode):
+def test_what_encoders_write_is_ordinary(name: str, mode: str) -> None:
     data = encoded(PHOTO.convert(mode), "JPEG", **WRITTEN[name])
     assert found(data) == (70, 50, name != "progressive")
     with patch.object(Image, "open", side_effect=AssertionError("Pillow was asked")):
@@ -52,7 +53,7 @@ def test_what_encoders_write_is_ordinary(name, mode):
     assert picture.plain
 
 
-def test_what_may_turn_a_picture_or_offend_pillow_is_not_ordinary():
+def test_what_may_turn_a_picture_or_offend_pillow_is_not_ordinary() -> None:
     assert found(encoded(PHOTO, "JPEG", exif=oriented(6))) is None
     assert found(zoo()["jpeg cmyk"]) is None
     for kind, content in (
@@ -67,7 +68,7 @@ def test_what_may_turn_a_picture_or_offend_pillow_is_not_ordinary():
     assert found(many[:2] + many[6:]) is None
 
 
-def test_no_end_of_the_file_is_passed():
+def test_no_end_of_the_file_is_passed() -> None:
     data = encoded(PHOTO, "JPEG", comment=b"by hand")
     for cut in range(3, data.index(b"\xff\xda") + 14):
         assert found(data[:cut]) is None
@@ -75,7 +76,7 @@ def test_no_end_of_the_file_is_passed():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
-def test_every_picture_is_decoded_or_refused_as_without_this_header(monkeypatch):
+def test_every_picture_is_decoded_or_refused_as_without_this_header(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(3)
     strange = [*zoo().values(), *(data for data, _ in refused().values()), *survivable().values()]
     for options in WRITTEN.values():

@@ -33,7 +33,7 @@ print("as before:", bool((encoder().encode_images(inputs) == expected).all()))
 """
 
 
-def test_a_model_without_memory_fails_by_name_and_works_again_when_there_is_some():
+def test_a_model_without_memory_fails_by_name_and_works_again_when_there_is_some() -> None:
     done = subprocess.run([sys.executable, "-c", SCARCE], check=True, capture_output=True, text=True)
     failure, after = done.stdout.splitlines()
     assert failure.startswith("ModelOutOfMemory the model ran out of memory on cpu with model.micro_batch 16: ")
@@ -46,7 +46,7 @@ def test_a_model_without_memory_fails_by_name_and_works_again_when_there_is_some
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation"), MemoryError(),
     InputError("this model cannot be packed (DefaultCPUAllocator: can't allocate memory): set model.compile to false"),
 ])
-def test_want_of_memory_is_known_whoever_reports_it(error):
+def test_want_of_memory_is_known_whoever_reports_it(error: Exception) -> None:
     with pytest.raises(ModelOutOfMemory, match="micro_batch 32") as failure, memory_guard(32, parse("cpu-avx2-fp32-packed")):
         raise error
     assert failure.value.__cause__ is error
@@ -54,7 +54,7 @@ def test_want_of_memory_is_known_whoever_reports_it(error):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), InputError("no such model"), ValueError("memory")])
-def test_other_errors_of_a_model_stay_what_they_are(error):
+def test_other_errors_of_a_model_stay_what_they_are(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)) as failure, memory_guard(32, parse("cpu-avx2-fp32-packed")):
         raise error
     assert failure.value is error

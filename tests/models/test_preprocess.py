@@ -1,6 +1,7 @@
 """The batched transform against open_clip's own."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ SIZES = [
 OTHER_MODES = ["jpeg cmyk", "png palette, transparent", "png 16 bit", "png 1 bit", "png grey, alpha", "png alpha", "webp alpha"]
 
 
-def both(size, mode, interpolation, fill):
+def both(size: tuple[int, int], mode: str, interpolation: str, fill: int) -> tuple[Preprocess, Any]:
     ours = Preprocess(size, mode, interpolation, fill, MEAN, STD)
     steps = image_transform(size, is_train=False, resize_mode=mode, interpolation=interpolation, fill_color=fill).transforms
     return ours, Compose(steps[:-2])
@@ -36,7 +37,7 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize(("mode", "size", "interpolation"), CONFIGS)
-def test_pixels_are_open_clips_up_to_rounding(mode, size, interpolation):
+def test_pixels_are_open_clips_up_to_rounding(mode: str, size: tuple[int, int], interpolation: str) -> None:
     ours, theirs = both(size, mode, interpolation, 255)
     for shape in SIZES:
         photo = picture(*shape)
@@ -50,7 +51,7 @@ def test_pixels_are_open_clips_up_to_rounding(mode, size, interpolation):
 
 
 @pytest.mark.parametrize("shape", [(96, 256), (106, 256), (90, 400), (300, 260)])
-def test_hard_edges_of_tall_pictures_are_resized_in_pillows_order(shape):
+def test_hard_edges_of_tall_pictures_are_resized_in_pillows_order(shape: tuple[int, int]) -> None:
     bars = np.random.default_rng(2).integers(0, 2, (shape[1], shape[0], 3), np.uint8) * np.uint8(255)
     for mode in ("longest", "shortest", "squash"):
         ours, theirs = both((64, 64), mode, "bicubic", 255)
@@ -58,7 +59,7 @@ def test_hard_edges_of_tall_pictures_are_resized_in_pillows_order(shape):
         assert np.abs(found - np.asarray(theirs(Image.fromarray(bars)), int)).max() <= 1
 
 
-def test_a_strip_is_not_blown_up_to_be_cropped():
+def test_a_strip_is_not_blown_up_to_be_cropped() -> None:
     ours, theirs = both((64, 64), "shortest", "bicubic", 0)
     strip = picture(2, 5000)
     assert ours.target(5000, 2) == (160_000, 64)
@@ -68,13 +69,15 @@ def test_a_strip_is_not_blown_up_to_be_cropped():
 
 
 @pytest.mark.parametrize("name", OTHER_MODES)
-def test_pictures_in_other_modes_are_open_clips_exactly(name):
+def test_pictures_in_other_modes_are_open_clips_exactly(name: str) -> None:
     ours, theirs = both((64, 64), "longest", "bicubic", 255)
-    found = ours([reopened(zoo()[name])])[0].permute(1, 2, 0).numpy()
+    picture = reopened(zoo()[name])
+    assert picture is not None
+    found = ours([picture])[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(found, np.asarray(theirs(Image.open(io.BytesIO(zoo()[name])))))
 
 
-def test_normalised_pixels_are_open_clips_up_to_float_rounding():
+def test_normalised_pixels_are_open_clips_up_to_float_rounding() -> None:
     ours = Preprocess((64, 64), "squash", "bicubic", 0, MEAN, STD)
     theirs = image_transform((64, 64), is_train=False, mean=MEAN, std=STD, resize_mode="squash")
     photo = picture(64, 64)
@@ -82,5 +85,5 @@ def test_normalised_pixels_are_open_clips_up_to_float_rounding():
     assert float((ours.normalised(pixels, torch.float32)[0] - theirs(photo)).abs().max()) < 1e-5
 
 
-def test_no_pictures_give_an_empty_batch():
+def test_no_pictures_give_an_empty_batch() -> None:
     assert Preprocess((64, 32), "squash", "bicubic", 0, MEAN, STD)([]).shape == (0, 3, 64, 32)

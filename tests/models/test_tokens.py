@@ -1,6 +1,7 @@
 """Bounded tokenisation: the same tokens as open_clip's, at a bounded price."""
 
 import time
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -15,16 +16,16 @@ MODEL = "ViT-B-32"
 
 
 @pytest.fixture(scope="module")
-def plain():
+def plain() -> Any:
     return open_clip.get_tokenizer(MODEL)
 
 
-def test_tokens_are_open_clips_for_every_caption_of_the_sample(plain):
+def test_tokens_are_open_clips_for_every_caption_of_the_sample(plain: Any) -> None:
     captions = [caption for _, caption in sample().values()]
     assert bool((tokenizer(MODEL)(captions) == plain(captions)).all())
 
 
-def test_long_and_strange_captions_are_cut_where_no_token_can_change(plain):
+def test_long_and_strange_captions_are_cut_where_no_token_can_change(plain: Any) -> None:
     rng = np.random.default_rng(3)
     letters = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 7000))
     captions = [
@@ -35,7 +36,7 @@ def test_long_and_strange_captions_are_cut_where_no_token_can_change(plain):
     assert bool((tokenizer(MODEL)(captions) == plain(captions)).all())
 
 
-def test_a_caption_of_two_megabytes_costs_little():
+def test_a_caption_of_two_megabytes_costs_little() -> None:
     rng = np.random.default_rng(4)
     ours = tokenizer(MODEL)
     for caption in ("".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 2_000_000)), " \n" * 1_000_000 + "a cat"):
@@ -45,7 +46,7 @@ def test_a_caption_of_two_megabytes_costs_little():
     assert ours([" \n" * 1_000_000 + "a cat"]).tolist() == ours(["a cat"]).tolist()
 
 
-def test_the_words_that_the_tokenizer_remembers_are_bounded(monkeypatch, plain):
+def test_the_words_that_the_tokenizer_remembers_are_bounded(monkeypatch: pytest.MonkeyPatch, plain: Any) -> None:
     monkeypatch.setattr(tokens, "MAX_CACHED_WORDS", 10)
     own = open_clip.get_tokenizer(MODEL)
     monkeypatch.setattr(open_clip, "get_tokenizer", lambda name: own)
@@ -56,7 +57,7 @@ def test_the_words_that_the_tokenizer_remembers_are_bounded(monkeypatch, plain):
     assert bool((ours(captions) == plain(captions)).all())
 
 
-def test_plain_captions_are_cleaned_as_open_clip_does_it(plain):
+def test_plain_captions_are_cleaned_as_open_clip_does_it(plain: Any) -> None:
     rng = np.random.default_rng(5)
     ascii = [chr(code) for code in range(32, 127)]
     parts = [

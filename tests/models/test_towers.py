@@ -18,16 +18,23 @@ CARD = "cuda-sm90.card.torch2"
     ("cpu-avx2-fp32-packed", "fp32", torch.float32), ("cpu-avx512-bf16-packed", "pure_bf16", torch.bfloat16),
     ("cpu-avx2-fp16-eager", "pure_fp16", torch.float16),
 ])
-def test_a_gpu_keeps_float32_weights_and_a_cpu_those_of_its_precision(route, weights, inputs):
+def test_a_gpu_keeps_float32_weights_and_a_cpu_those_of_its_precision(route: str, weights: str, inputs: torch.dtype) -> None:
     assert (loaded_precision(parse(route)), input_type(parse(route))) == (weights, inputs)
 
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-def test_tf32_and_rounded_factors_are_the_routes_alone_and_no_kernel_is_chosen_by_timing(precision, monkeypatch):
+def test_tf32_and_rounded_factors_are_the_routes_alone_and_no_kernel_is_chosen_by_timing(
+    precision: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     casts = []
     autocast = torch.autocast
-    monkeypatch.setattr(torch, "autocast", lambda device, dtype: (casts.append((device, dtype)), autocast("cpu", enabled=False))[1])
+
+    def cast(device: str, dtype: torch.dtype) -> torch.autocast:
+        casts.append((device, dtype))
+        return autocast("cpu", enabled=False)
+
+    monkeypatch.setattr(torch, "autocast", cast)
     before = torch.backends.cuda.matmul.allow_tf32
     try:
         with arithmetic(parse(f"{CARD}-{precision}-eager")):
@@ -42,19 +49,19 @@ def test_tf32_and_rounded_factors_are_the_routes_alone_and_no_kernel_is_chosen_b
 class Halved(nn.Module):
     """A model that rounds: its residual sum is as wide as what its first norm gives."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.visual = SimpleNamespace(ln_pre=nn.Identity())
 
-    def encode_image(self, pixels, normalize):
+    def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
         return self.visual.ln_pre(pixels.half()) + 1e-4
 
-    def encode_text(self, tokens, normalize):
+    def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
         return tokens.half()
 
 
 @pytest.mark.parametrize("wide", [True, False])
-def test_half_precision_keeps_the_residual_sum_and_the_vectors_lengths_in_float32(wide):
+def test_half_precision_keeps_the_residual_sum_and_the_vectors_lengths_in_float32(wide: bool) -> None:
     inputs = torch.tensor([[1.0, 2.0, 3.0]])
     image, text = ImageTower(Halved(), wide=wide), TextTower(Halved(), wide=wide)
     for tower in (image, text):

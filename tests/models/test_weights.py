@@ -1,7 +1,10 @@
 """Which model: names, identities, and errors that say what to write instead."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,13 +14,13 @@ from pipeline.models.weights import load_model
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     target = tmp_path / "model"
     shutil.copytree(ASSETS / "model", target)
     return target
 
 
-def test_a_model_is_known_by_its_content_wherever_its_folder_is(folder):
+def test_a_model_is_known_by_its_content_wherever_its_folder_is(folder: Path) -> None:
     bundled = describe(ModelSpec("bundled:tinyclip-oc"))
     assert (bundled.dimension, bundled.image_size) == (256, (128, 128))
     assert describe(ModelSpec("bundled")) == bundled
@@ -26,7 +29,7 @@ def test_a_model_is_known_by_its_content_wherever_its_folder_is(folder):
     assert describe(ModelSpec(f"local-dir:{folder}")) == bundled
 
 
-def test_changed_weights_are_another_model(folder):
+def test_changed_weights_are_another_model(folder: Path) -> None:
     before = describe(ModelSpec(f"local-dir:{folder}")).identity
     weights = folder / "open_clip_model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -35,7 +38,7 @@ def test_changed_weights_are_another_model(folder):
     assert describe(ModelSpec(f"local-dir:{folder}")).identity != before
 
 
-def test_open_clips_models_are_described_without_their_weights():
+def test_open_clips_models_are_described_without_their_weights() -> None:
     assert describe(ModelSpec("ViT-L-14", "datacomp_xl_s13b_b90k")).dimension == 768
     assert describe(ModelSpec("ViT-L-14", "datacomp_xl_s13b_b90k")).identity == "ViT-L-14/datacomp_xl_s13b_b90k"
     assert describe(ModelSpec("ViT-B-16-SigLIP-384", "webli")).image_size == (384, 384)
@@ -49,12 +52,12 @@ def test_open_clips_models_are_described_without_their_weights():
     (ModelSpec("local-dir:/nowhere"), "there is no"),
     (ModelSpec("bundled", "openai"), "brings its own weights"),
 ])
-def test_a_model_that_does_not_exist_is_an_error_that_says_what_to_write(spec, message):
+def test_a_model_that_does_not_exist_is_an_error_that_says_what_to_write(spec: ModelSpec, message: str) -> None:
     with pytest.raises(InputError, match=message):
         describe(spec)
 
 
-def test_a_folder_without_weights_or_with_a_broken_config_is_refused(folder):
+def test_a_folder_without_weights_or_with_a_broken_config_is_refused(folder: Path) -> None:
     (folder / "open_clip_model.safetensors").unlink()
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(ModelSpec(f"local-dir:{folder}"), "fp32", "cpu")
@@ -63,12 +66,11 @@ def test_a_folder_without_weights_or_with_a_broken_config_is_refused(folder):
         describe(ModelSpec(f"local-dir:{folder}"))
 
 
-def test_weights_that_are_a_pickle_of_code_are_not_run(folder, tmp_path):
-    import os
+def test_weights_that_are_a_pickle_of_code_are_not_run(folder: Path, tmp_path: Path) -> None:
     import pickle
 
     class Evil:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Callable[[str | bytes | os.PathLike[str] | os.PathLike[bytes]], int], tuple[str]]:
             return os.system, (f"touch {tmp_path / 'owned'}",)
 
     (folder / "open_clip_model.safetensors").unlink()
@@ -78,7 +80,7 @@ def test_weights_that_are_a_pickle_of_code_are_not_run(folder, tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
-def test_random_weights_are_the_same_every_time():
+def test_random_weights_are_the_same_every_time() -> None:
     spec = ModelSpec("RN50-quickgelu", "random")
     first, second = (dict(load_model(spec, "fp32", "cpu")[0].named_parameters()) for _ in range(2))
     assert all(bool((first[name] == second[name]).all()) for name in first)

@@ -16,10 +16,10 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     for cells in (2, 5, 11):
         coarse = rng.integers(0, 256, (cells, cells, 3), np.uint8)
         canvas += np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float32)
-    canvas = canvas / 3 + rng.normal(0, 3, canvas.shape)
+    noisy = canvas / 3 + rng.normal(0, 3, canvas.shape)
     y, x = np.mgrid[0:height, 0:width]
-    canvas[(x - width * 0.6) ** 2 + (y - height * 0.4) ** 2 < (min(width, height) * 0.2) ** 2] = (200, 30, 40)
-    return Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
+    noisy[(x - width * 0.6) ** 2 + (y - height * 0.4) ** 2 < (min(width, height) * 0.2) ** 2] = (200, 30, 40)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
 def alpha(width: int, height: int) -> Image.Image:

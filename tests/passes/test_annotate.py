@@ -1,7 +1,9 @@
 import json
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +14,16 @@ from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError, ContractViolation
-from pipeline.input.discovery import discover
+from pipeline.input.discovery import Shard, discover
 from pipeline.passes import annotate as runner
 from pipeline.passes.annotate import Annotate, MissingColumns, ahead, stored_batch
 from pipeline.root.log import EventLog
-from pipeline.stage import Contract, Stage
+from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.clip import ClipStage
 from pipeline.stages.image import ImageStage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_facts, read_vectors
-from pipeline.work import Outcome, beats
+from pipeline.work import Item, Outcome, Work, beats
 
 VECTOR = pa.list_(pa.float16(), 4)
 SHOUT = pa.schema([("uid", pa.string()), ("shout", pa.string()), ("vector", VECTOR), ("shout_error", pa.string())])
@@ -36,10 +38,10 @@ class Shout(Stage):
     drops: bool = False
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Transform]:
         yield self._shout
 
-    def _shout(self, batch):
+    def _shout(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         texts = batch["caption"].to_pylist()
         good = [i % 3 != 2 for i in range(len(texts))]
         vectors = [[float(len(t))] * 4 if ok else None for t, ok in zip(texts, good, strict=True)]
@@ -55,10 +57,10 @@ class Long(Stage):
     contract = Contract("long", version=1, reads=("shout", "vector"), writes=LONG)
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Transform]:
         yield self._long
 
-    def _long(self, batch):
+    def _long(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         lengths = [None if v is None else sum(v) for v in batch["vector"].to_pylist()]
         return pa.RecordBatch.from_arrays([
             batch["uid"], pa.array([None if n is None else n > 80 for n in lengths], pa.bool_()), pa.array(lengths, pa.float32()),
@@ -66,14 +68,16 @@ class Long(Stage):
         ], schema=LONG)
 
 
-def annotated(root, folder, threads=1, batch_rows=64, stage=None):
+def annotated(
+    root: Path, folder: Path, threads: int = 1, batch_rows: int = 64, stage: Shout | None = None,
+) -> tuple[Columns, list[Shard], list[Outcome[runner.MissingColumns]]]:
     columns = Columns(Store(str(root)), {"samples": "columns/samples@1", "shout": "columns/shout@1", "long": "columns/long@1"})
     work = Annotate(columns, (stage or Shout(),), ("txt",), threads, batch_rows)
     shards = discover([str(folder)])
     return columns, shards, list(LocalExecutor().run(work, work.of(shards)))
 
 
-def test_every_readable_member_becomes_a_row_and_failures_keep_their_place(tmp_path, sample_folder):
+def test_every_readable_member_becomes_a_row_and_failures_keep_their_place(tmp_path: Path, sample_folder: Path) -> None:
     columns, shards, outcomes = annotated(tmp_path, sample_folder)
     assert sum(outcome.facts["rows"] for outcome in outcomes) == 828
     samples = read_columns(columns.store, columns.folders["samples"], shards[0].shard_id)
@@ -91,7 +95,7 @@ def test_every_readable_member_becomes_a_row_and_failures_keep_their_place(tmp_p
     assert facts["failed"] == {"third": int((~valid).sum())}
 
 
-def test_threads_change_no_byte(tmp_path, sample_folder):
+def test_threads_change_no_byte(tmp_path: Path, sample_folder: Path) -> None:
     found = []
     for name, threads in (("one", 1), ("four", 4)):
         annotated(tmp_path / name, sample_folder, threads)
@@ -101,20 +105,22 @@ def test_threads_change_no_byte(tmp_path, sample_folder):
     assert len(found[0]) == 27
 
 
-def test_a_stage_that_loses_a_sample_leaves_no_file(tmp_path, sample_folder):
+def test_a_stage_that_loses_a_sample_leaves_no_file(tmp_path: Path, sample_folder: Path) -> None:
     with pytest.raises(ContractViolation, match="dropped, added or reordered"):
         annotated(tmp_path, sample_folder, stage=Shout(drops=True))
     assert not list(tmp_path.rglob("*.parquet"))
 
 
-def test_a_batch_that_gets_lost_between_reading_and_writing_leaves_no_file(tmp_path, sample_folder, monkeypatch):
+def test_a_batch_that_gets_lost_between_reading_and_writing_leaves_no_file(
+    tmp_path: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(runner, "ahead", lambda *arguments: list(ahead(*arguments))[:-1])
     with pytest.raises(ConservationError, match="100 samples were read, 64 came through"):
         annotated(tmp_path, sample_folder)
     assert not list(tmp_path.rglob("*.parquet"))
 
 
-def test_every_batch_is_a_sign_of_progress(tmp_path, sample_folder):
+def test_every_batch_is_a_sign_of_progress(tmp_path: Path, sample_folder: Path) -> None:
     before = beats()
     annotated(tmp_path, sample_folder, batch_rows=10)
     assert beats() - before >= 828 // 10
@@ -123,12 +129,12 @@ def test_every_batch_is_a_sign_of_progress(tmp_path, sample_folder):
 class Unlucky(LocalExecutor):
     """Gives up every third item."""
 
-    def run(self, work, items):
+    def run(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         for number, outcome in enumerate(super().run(work, items)):
             yield Outcome(outcome.item, error="bad luck", attempts=3) if number % 3 == 0 else outcome
 
 
-def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path, sample_folder):
+def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path: Path, sample_folder: Path) -> None:
     columns, shards, _ = annotated(tmp_path, sample_folder)
     store = columns.store
     driver = Driver(store, Unlucky(), Silent(), EventLog(store))
@@ -140,7 +146,7 @@ def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path, sample_fol
     assert events[-1]["samples"] == sum(event.get("rows", 0) for event in events[:-1]) > 0
 
 
-def test_stages_over_stored_columns_see_what_was_stored(tmp_path, sample_folder):
+def test_stages_over_stored_columns_see_what_was_stored(tmp_path: Path, sample_folder: Path) -> None:
     columns, shards, _ = annotated(tmp_path, sample_folder)
     writers = {"shout": "shout", "vector": "shout"}
     work = Annotate(columns, (Long(),), ("txt",), writers=writers)
@@ -150,7 +156,7 @@ def test_stages_over_stored_columns_see_what_was_stored(tmp_path, sample_folder)
     assert [row["sum"] for row in found] == [None if row["shout"] is None else 4.0 * len(row["shout"]) for row in shout]
 
 
-def test_columns_of_one_shard_that_are_of_other_samples_are_not_put_together(tmp_path, sample_folder):
+def test_columns_of_one_shard_that_are_of_other_samples_are_not_put_together(tmp_path: Path, sample_folder: Path) -> None:
     columns, shards, _ = annotated(tmp_path, sample_folder)
     first, second = (tmp_path / columns.folders["samples"] / f"{shard.shard_id}.parquet" for shard in shards[:2])
     first.write_bytes(second.read_bytes())
@@ -159,28 +165,33 @@ def test_columns_of_one_shard_that_are_of_other_samples_are_not_put_together(tmp
     assert stored_batch(columns, shards[1].shard_id, {"samples": ("caption",), "shout": ("shout",)}).num_rows == 100
 
 
-def test_the_last_try_of_a_shard_takes_every_stage_s_precautions():
+def test_the_last_try_of_a_shard_takes_every_stage_s_precautions() -> None:
     work = Annotate(Columns(Store("memory://unused"), {}), (ImageStage(), Shout()), ("txt",))
     assert work.careful().stages == (ImageStage().careful(), Shout()) != work.stages
 
 
-def test_work_ahead_is_bounded_and_in_order():
+def test_work_ahead_is_bounded_and_in_order() -> None:
     started = []
+
+    def start(i: int) -> int:
+        started.append(i)
+        return i
+
     with ThreadPoolExecutor(4) as pool:
-        found = ahead(pool, lambda i: (started.append(i), i)[1], iter(range(100)), depth=5)
+        found = ahead(pool, start, iter(range(100)), depth=5)
         assert next(found) == 0
         assert max(started) <= 5
         assert list(found) == list(range(1, 100))
 
 
 @pytest.mark.parametrize(("micro_batch", "rows"), [(16, 64), (64, 64), (48, 96), (256, 256)])
-def test_a_batch_is_a_multiple_of_what_the_model_pads_to(micro_batch, rows):
+def test_a_batch_is_a_multiple_of_what_the_model_pads_to(micro_batch: int, rows: int) -> None:
     """A micro-batch of 256 with batches of 64 rows would compute four rows for each one."""
     clip = ClipStage("bundled", None, "fp32", "cpu-avx2-fp32-packed", micro_batch)
     assert Annotate(Columns(Store("memory://unused"), {}), (clip,), ("txt",)).rows == rows
 
 
-def test_with_a_gpu_three_batches_are_in_work_and_their_size_is_the_readers():
+def test_with_a_gpu_three_batches_are_in_work_and_their_size_is_the_readers() -> None:
     clip = ClipStage("bundled", None, "bf16", "cuda-sm90.card.torch2-bf16-eager", 256)
     work = Annotate(Columns(Store("memory://unused"), {}), (clip,), ("txt",))
     assert (work.rows, work.overlap) == (64, 3)

@@ -5,8 +5,11 @@ import shutil
 import tarfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
@@ -27,6 +30,7 @@ from pipeline.root.existing import open_root
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
 from tests.answers import checked
+from tests.archives import member_bytes
 from tests.curations import curated
 from tests.roots import hashes
 
@@ -34,7 +38,7 @@ WISHES = ("classes.k=12", "classes.levels=[5, 2]", "classes.labels=4", "classes.
 
 
 @pytest.fixture(scope="module")
-def shards(sample_folder, tmp_path_factory):
+def shards(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Folders of the first two shards of the sample, and of the first three."""
     folders = []
     for count in (2, 3):
@@ -47,32 +51,32 @@ def shards(sample_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(shards, tmp_path_factory):
+def finished(shards: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished") / "root"
     curated(root, [shards[0]], WISHES)
     return root
 
 
 @pytest.fixture
-def root(finished, tmp_path):
+def root(finished: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "root"
     shutil.copytree(finished, copy, symlinks=True)
     return copy
 
 
-def table(root, pattern):
+def table(root: Path, pattern: str) -> pa.Table:
     (path,) = root.glob(pattern)
     return pq.read_table(path)
 
 
-def labelled(root):
+def labelled(root: Path) -> dict[str, dict[str, Any]]:
     """uid -> labels, of the current labels."""
     folder = root / json.loads((root / "current.json").read_text())["labels"]
     rows = [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
     return {row["uid"]: row for row in rows if row["labels"]}
 
 
-def test_every_class_knows_its_parent_and_coarse_labels_are_the_parents_of_the_labels(finished):
+def test_every_class_knows_its_parent_and_coarse_labels_are_the_parents_of_the_labels(finished: Path) -> None:
     classes = table(finished, "tables/classes@*/classes.parquet").to_pylist()
     assert Counter(row["level"] for row in classes) == {0: 12, 1: 5, 2: 2}
     parent = {(row["level"], row["class_id"]): row["parent"] for row in classes}
@@ -88,21 +92,21 @@ def test_every_class_knows_its_parent_and_coarse_labels_are_the_parents_of_the_l
         assert len(row["labels"]) == 4
 
 
-def test_the_export_carries_labels_of_every_level_and_their_names(finished):
+def test_the_export_carries_labels_of_every_level_and_their_names(finished: Path) -> None:
     names = {row.class_id: row.name for row in class_rows(str(finished))}
     stored = labelled(finished)
     seen = 0
     for path in sorted((finished / "shards").glob("*.tar")):
         with tarfile.open(path) as tar:
             for member in (one for one in tar if one.name.endswith(".json")):
-                found = json.load(tar.extractfile(member))
+                found = json.loads(member_bytes(tar, member))
                 assert found["label_levels"] == stored[found["uid"]]["label_levels"]
                 assert found["label_names"] == [names[label] for label in found["labels"]]
                 seen += 1
     assert seen == len(stored) > 90
 
 
-def test_quality_agrees_with_what_the_labels_and_the_metadata_say(finished):
+def test_quality_agrees_with_what_the_labels_and_the_metadata_say(finished: Path) -> None:
     quality = json.loads(next(finished.glob("tables/classes@*/quality.json")).read_text())
     rows = labelled(finished)
     assert quality["rows"] == len(rows)
@@ -113,7 +117,7 @@ def test_quality_agrees_with_what_the_labels_and_the_metadata_say(finished):
     for path in sorted((finished / "shards").glob("*.tar")):
         with tarfile.open(path) as tar:
             for member in (one for one in tar if one.name.endswith(".json")):
-                found = json.load(tar.extractfile(member))
+                found = json.loads(member_bytes(tar, member))
                 pairs.append((str(found["creator"]), found["labels"][0]))
     expected = adjusted_mutual_info_score(*zip(*[p for p in pairs if p[0] != "None"], strict=True))
     assert quality["agreement"]["ami"] == pytest.approx(expected, abs=1e-9)
@@ -121,11 +125,12 @@ def test_quality_agrees_with_what_the_labels_and_the_metadata_say(finished):
     assert quality["weights"]["nll"] <= quality["weights"]["nll_default"]
 
 
-def test_a_class_is_shown_with_its_family_and_members(finished):
+def test_a_class_is_shown_with_its_family_and_members(finished: Path) -> None:
     largest = class_rows(str(finished))[0]
     found = class_details(str(finished), largest.class_id)
     assert len(found.exemplars) == min(16, largest.size)
     assert found.exemplars[0].similarity >= found.outliers[0].similarity
+    assert found.parent is not None
     above = class_details(str(finished), found.parent, level=1)
     assert above.name == found.parent_name
     assert largest.class_id in [child.class_id for child in above.children]
@@ -135,7 +140,7 @@ def test_a_class_is_shown_with_its_family_and_members(finished):
         class_rows(str(finished), 3)
 
 
-def test_ids_stay_when_data_are_added_and_the_same_command_again_changes_nothing(root, shards):
+def test_ids_stay_when_data_are_added_and_the_same_command_again_changes_nothing(root: Path, shards: list[Path]) -> None:
     before = labelled(root)
     old = {row.class_id for row in class_rows(str(root))}
     keep = (*WISHES[:-1], "classes.k=14", "classes.ids_from=self")
@@ -160,10 +165,14 @@ def test_ids_stay_when_data_are_added_and_the_same_command_again_changes_nothing
     assert verify(str(root)).faults == ()
 
 
-def test_the_classes_of_another_root_come_with_their_ids_and_names(root, finished, shards, tmp_path):
+def test_the_classes_of_another_root_come_with_their_ids_and_names(
+    root: Path, finished: Path, shards: list[Path], tmp_path: Path,
+) -> None:
     other = tmp_path / "other"
     result = curated(other, [shards[1]], ("classes.k=null", f"classes.fit_on={finished}"))
     theirs, ours = open_root(str(finished)), result.plan
+    assert theirs.centroids is not None
+    assert ours.centroids is not None
     for name in ("centroids.npy", "hierarchy.parquet", "fit.json"):
         assert (other / ours.centroids / name).read_bytes() == (finished / theirs.centroids / name).read_bytes()
     names = {row.class_id: row.name for row in class_rows(str(finished))}
@@ -179,7 +188,7 @@ def test_the_classes_of_another_root_come_with_their_ids_and_names(root, finishe
     assert again.finished_before
 
 
-def test_what_names_no_classes_is_refused_by_name(finished, shards, tmp_path):
+def test_what_names_no_classes_is_refused_by_name(finished: Path, shards: list[Path], tmp_path: Path) -> None:
     none = tmp_path / "none"
     with pytest.raises(RecipeError, match=r"classes\.fit_on: .*none is not a finished run with classes"):
         curated(tmp_path / "root", [shards[0]], (f"classes.fit_on={none}",))
@@ -189,9 +198,10 @@ def test_what_names_no_classes_is_refused_by_name(finished, shards, tmp_path):
         label_by(str(tmp_path / "nowhere"), str(finished), Silent())
 
 
-def test_advice_looks_at_a_range_and_at_known_classes(finished):
+def test_advice_looks_at_a_range_and_at_known_classes(finished: Path) -> None:
     found = suggest_class_numbers(str(finished), "2,4,5")
     assert [one.k for one in found.advice.judged] == [2, 4, 5]
+    assert found.estimate is not None
     assert found.estimate.k >= found.estimate.known > 1
     assert checked("classes_suggest", as_json(found))["estimate"]
     with pytest.raises(InputError, match="no list of numbers"):
@@ -201,11 +211,13 @@ def test_advice_looks_at_a_range_and_at_known_classes(finished):
 class Small(LocalExecutor):
     """A machine of 100 MB."""
 
-    def machines(self):
+    def machines(self) -> tuple[int, int]:
         return 1, 100_000_000
 
 
-def test_what_cannot_fit_is_refused_before_anything_is_read_with_what_would(shards, tmp_path, finished):
+def test_what_cannot_fit_is_refused_before_anything_is_read_with_what_would(
+    shards: list[Path], tmp_path: Path, finished: Path,
+) -> None:
     plan = open_root(str(finished))
     huge = replace(plan, recipe=plan.recipe.model_copy(update={"classes": plan.recipe.classes.model_copy(update={"k": 1_000_000})}))
     store = Store(str(tmp_path))
@@ -216,7 +228,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_read_with_what_would(shar
     refuse_what_cannot_fit(plan, roomy)
 
 
-def test_the_fit_says_what_it_did(finished):
+def test_the_fit_says_what_it_did(finished: Path) -> None:
     facts = Store(str(finished)).read_json(f"{open_root(str(finished)).centroids}/{taxonomy.FIT}")
     assert facts["k"] == 12
     assert facts["why"].startswith("full: ")
@@ -224,7 +236,7 @@ def test_the_fit_says_what_it_did(finished):
     assert not list(finished.glob("tables/*/fitting"))
 
 
-def test_other_weights_and_a_single_label_are_told_of_and_move_no_sample(root, shards):
+def test_other_weights_and_a_single_label_are_told_of_and_move_no_sample(root: Path, shards: list[Path]) -> None:
     before = {row.class_id: row.size for row in class_rows(str(root))}
     curated(root, [shards[0]], (*WISHES, "classes.temperature=0.2", "classes.labels=1"))
     plan = open_root(str(root))

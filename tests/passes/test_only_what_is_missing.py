@@ -1,6 +1,7 @@
 """A shard is asked for the columns that it lacks, and for nothing else."""
 
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import ConservationError
-from pipeline.input.discovery import discover
+from pipeline.input.discovery import Shard, discover
 from pipeline.passes import annotate
 from pipeline.passes.annotate import Annotate, MissingColumns, Steps, steps
 from pipeline.registry import SOURCE, producers
-from pipeline.stage import Contract, Stage
+from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.image import ImageStage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_facts
@@ -34,7 +35,7 @@ class Sides(Stage):
     contract = Contract("sides", 1, ("pixels_rows", "pixels_columns"), SIDES)
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Transform]:
         yield lambda batch: columns(SIDES, batch, [
             None if rows is None else rows + across
             for rows, across in zip(batch["pixels_rows"].to_pylist(), batch["pixels_columns"].to_pylist(), strict=True)
@@ -48,7 +49,7 @@ class Words(Stage):
     contract = Contract("words", 1, ("caption",), WORDS)
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Transform]:
         yield lambda batch: columns(WORDS, batch, [
             None if text is None else len(text.split()) for text in batch["caption"].to_pylist()
         ])
@@ -61,14 +62,14 @@ class Double(Stage):
     contract = Contract("double", 1, ("words", "width"), DOUBLE)
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Transform]:
         yield lambda batch: columns(DOUBLE, batch, [
             None if words is None or width is None else 2 * words + width
             for words, width in zip(batch["words"].to_pylist(), batch["width"].to_pylist(), strict=True)
         ])
 
 
-def columns(schema, batch, values):
+def columns(schema: pa.Schema, batch: pa.RecordBatch, values: list[int | None]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [batch["uid"], pa.array(values, schema.field(1).type), pa.nulls(len(values), pa.string())], schema=schema)
 
@@ -86,12 +87,14 @@ WRITERS = producers() | {"words": "words", "sides": "sides", "double": "double"}
     ({SOURCE}, Steps((), {}, True)),
     ({SOURCE, "image", "words", "sides", "double"}, Steps((0, 1, 2, 3), {}, True)),
 ])
-def test_what_is_missing_says_which_stages_run_what_is_read_back_and_whether_the_input_is(missing, expected):
+def test_what_is_missing_says_which_stages_run_what_is_read_back_and_whether_the_input_is(
+    missing: set[str], expected: annotate.Steps,
+) -> None:
     assert steps(STAGES, missing, WRITERS) == expected
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, sample_folder):
+def finished(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> tuple[Path, annotate.Annotate, Shard]:
     """A root with everything of one shard, and the work that made it."""
     folder = tmp_path_factory.mktemp("missing")
     shutil.copy2(sample_folder / "00000.tar", folder / "00000.tar")
@@ -107,7 +110,9 @@ def finished(tmp_path_factory, sample_folder):
 @pytest.mark.parametrize("gone", [
     ["words"], ["double"], ["sides"], ["image"], ["samples"], ["words", "sides"], ["image", "double"],
 ])
-def test_what_is_made_again_has_its_bytes_and_nothing_else_is_touched(finished, tmp_path, gone):
+def test_what_is_made_again_has_its_bytes_and_nothing_else_is_touched(
+    finished: tuple[Path, annotate.Annotate, Shard], tmp_path: Path, gone: list[str],
+) -> None:
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
     work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
@@ -121,7 +126,9 @@ def test_what_is_made_again_has_its_bytes_and_nothing_else_is_touched(finished, 
         assert (root / path.relative_to(source)).read_bytes() == path.read_bytes(), path
 
 
-def test_the_input_is_not_opened_where_stored_columns_are_enough(finished, tmp_path, monkeypatch):
+def test_the_input_is_not_opened_where_stored_columns_are_enough(
+    finished: tuple[Path, annotate.Annotate, Shard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
     work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
@@ -131,7 +138,9 @@ def test_the_input_is_not_opened_where_stored_columns_are_enough(finished, tmp_p
     assert (outcome.error, outcome.facts["bytes_read"], outcome.facts["rows"]) == (None, 0, 100)
 
 
-def test_stored_columns_of_other_samples_are_not_put_beside_the_input_s(finished, tmp_path):
+def test_stored_columns_of_other_samples_are_not_put_beside_the_input_s(
+    finished: tuple[Path, annotate.Annotate, Shard], tmp_path: Path,
+) -> None:
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
     work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
@@ -147,7 +156,9 @@ def test_stored_columns_of_other_samples_are_not_put_beside_the_input_s(finished
         run(MissingColumns(shard, frozenset(["image", "double"])))
 
 
-def test_a_changed_stage_of_a_finished_root_costs_that_stage_and_what_reads_it(tmp_path, sample_folder, monkeypatch):
+def test_a_changed_stage_of_a_finished_root_costs_that_stage_and_what_reads_it(
+    tmp_path: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`entities.ner` changes the mentions, which the entities read: the other columns keep inode, time and bytes, and what is made
     has the bytes of a run that began with it."""
     shard, root = sample_folder / "00008.tar", tmp_path / "root"

@@ -1,5 +1,6 @@
 """What a recipe's own stages may read and be set to is checked before a run."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import load
-from pipeline.stage import Contract, Stage, stage_schema
+from pipeline.stage import Contract, Stage, Transform, stage_schema
 
 HERE = "tests.recipe.test_further_stages"
 
@@ -19,7 +20,7 @@ class Plain(Stage):
     limit: int = 3
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Transform]:
         yield lambda batch: batch
 
 
@@ -28,15 +29,15 @@ class AfterTheRun(Plain):
     contract = Contract("late", 1, ("exact_duplicate",), stage_schema("late", ("lateness", pa.float32(), "nothing")))
 
 
-def test_a_stage_that_reads_what_only_the_whole_run_knows_is_refused():
+def test_a_stage_that_reads_what_only_the_whole_run_knows_is_refused() -> None:
     with pytest.raises(RecipeError, match="late reads exact_duplicate, which nothing before it writes"):
         load("sample", [], [f"{HERE}:AfterTheRun"])
 
 
-def test_a_stage_that_reads_the_source_is_taken():
+def test_a_stage_that_reads_the_source_is_taken() -> None:
     assert [one.name for one in load("sample", [], [f"{HERE}:Plain"]).added] == ["plain"]
 
 
-def test_a_value_that_yaml_reads_as_a_date_is_told_of_by_its_key():
+def test_a_value_that_yaml_reads_as_a_date_is_told_of_by_its_key() -> None:
     with pytest.raises(RecipeError, match=r"stages\.plain\.limit: expected a whole number, not '2001-01-01'"):
         load("sample", ["stages.plain.limit=2001-01-01"], [f"{HERE}:Plain"])

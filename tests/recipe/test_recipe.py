@@ -21,18 +21,18 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "recipes.md"
 MINIMAL = "name: mine\nmodel: {name: 'bundled:tinyclip-oc'}\n"
 
 
-def written(folder, text):
+def written(folder: Path, text: str) -> str:
     path = folder / "mine.yaml"
     path.write_text(text)
     return str(path)
 
 
-def test_the_presets_of_the_issue_are_there():
+def test_the_presets_of_the_issue_are_there() -> None:
     assert presets() == ["align", "datacomp-basic", "datacomp-clip30", "laion400m", "laion5b-en", "sample"]
 
 
 @pytest.mark.parametrize("name", ["align", "datacomp-basic", "datacomp-clip30", "laion400m", "laion5b-en", "sample"])
-def test_a_preset_loads_names_its_source_and_has_rules(name):
+def test_a_preset_loads_names_its_source_and_has_rules(name: str) -> None:
     recipe = load(name)
     assert recipe.name == name
     assert recipe.filters
@@ -41,14 +41,14 @@ def test_a_preset_loads_names_its_source_and_has_rules(name):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_a_similarity_bound_of_a_preset_is_calibrated_or_belongs_to_its_model(name):
+def test_a_similarity_bound_of_a_preset_is_calibrated_or_belongs_to_its_model(name: str) -> None:
     recipe = load(name)
     for rule in recipe.filters.values():
         if rule.column == "clip_similarity":
             assert rule.null_quantile is not None or rule.for_model == recipe.model.label
 
 
-def test_the_numbers_of_the_sources():
+def test_the_numbers_of_the_sources() -> None:
     similarity = {name: load(name).filters["clip_similarity"] for name in ("laion400m", "laion5b-en", "datacomp-clip30")}
     assert similarity["laion400m"].min == 0.3
     assert similarity["laion5b-en"].min == 0.28
@@ -58,7 +58,7 @@ def test_the_numbers_of_the_sources():
     assert load("laion400m").filters["caption_too_short"].min == 5
 
 
-def test_a_preset_refuses_another_model_until_it_has_its_own_bound():
+def test_a_preset_refuses_another_model_until_it_has_its_own_bound() -> None:
     other = ["model.name=ViT-L-14", "model.pretrained=datacomp_xl_s13b_b90k"]
     for name, bound in (("laion400m", "min=0.2"), ("laion5b-en", "null_quantile=0.9"), ("datacomp-clip30", "fraction=0.3")):
         with pytest.raises(RecipeError, match=r"clip_similarity was made for ViT-.*/openai .* ViT-L-14/datacomp_xl_s13b_b90k"):
@@ -67,7 +67,7 @@ def test_a_preset_refuses_another_model_until_it_has_its_own_bound():
         assert "clip_similarity" not in load(name, [*other, "filters.clip_similarity=null"]).filters
 
 
-def test_a_calibrated_bound_goes_with_any_model():
+def test_a_calibrated_bound_goes_with_any_model() -> None:
     recipe = load("sample", ["model.name=ViT-L-14", "model.pretrained=datacomp_xl_s13b_b90k"])
     assert recipe.model.label == "ViT-L-14/datacomp_xl_s13b_b90k"
 
@@ -112,14 +112,14 @@ def test_a_calibrated_bound_goes_with_any_model():
     ("=3", "write key=value"),
     ("model..name=x", "write key=value"),
 ])
-def test_a_wrong_override_is_named_with_what_to_write_instead(override, says):
+def test_a_wrong_override_is_named_with_what_to_write_instead(override: str, says: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load("sample", [override])
     assert str(caught.value).startswith(f"--set {override}:")
     assert says in str(caught.value)
 
 
-def test_every_wrong_key_of_a_file_is_named_with_its_line(tmp_path):
+def test_every_wrong_key_of_a_file_is_named_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, "name: mine\nmodel:\n  name: bundled:tinyclip-oc\n  devise: cpu\nfilters:\n  tiny:\n"
                              "    column: longest_side\n    mn: 3\nexprt: {}\nseed: soon\n")
     with pytest.raises(RecipeError) as caught:
@@ -143,7 +143,7 @@ def test_every_wrong_key_of_a_file_is_named_with_its_line(tmp_path):
     ("", "name: missing; expected text"),
     ("1: 2\n", ":1: 1: unknown key"),
 ])
-def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, says):
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, says: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(RecipeError) as caught:
         load(path)
@@ -151,7 +151,7 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, says):
     assert says in str(caught.value)
 
 
-def test_an_unknown_recipe_suggests_the_nearest_preset(tmp_path):
+def test_an_unknown_recipe_suggests_the_nearest_preset(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no preset and no file laion-400m; did you mean laion400m\?"):
         load("laion-400m")
     with pytest.raises(RecipeError, match="presets: align, "):
@@ -161,7 +161,7 @@ def test_an_unknown_recipe_suggests_the_nearest_preset(tmp_path):
         load(str(tmp_path / "picture.yaml"))
 
 
-def test_overrides_change_add_and_remove_rules_in_order():
+def test_overrides_change_add_and_remove_rules_in_order() -> None:
     overrides = ["filters.tiny.above=63", "filters.wide.column=width", "filters.wide.max=5000", "filters.language=null"]
     recipe = load("sample", overrides)
     assert recipe.filters["tiny"].above == 63
@@ -170,7 +170,7 @@ def test_overrides_change_add_and_remove_rules_in_order():
     assert load("sample", ["filters.language.unless.known_words.min=0.9"]).filters["language"].unless["known_words"].min == 0.9
 
 
-def test_an_override_replaces_the_bound_of_the_file_on_its_side_alone():
+def test_an_override_replaces_the_bound_of_the_file_on_its_side_alone() -> None:
     rule = load("sample", ["filters.clip_similarity.min=0.25"]).filters["clip_similarity"]
     assert (rule.min, rule.null_quantile) == (0.25, None)
     rule = load("sample", ["filters.clip_similarity.max=0.9"]).filters["clip_similarity"]
@@ -181,7 +181,7 @@ def test_an_override_replaces_the_bound_of_the_file_on_its_side_alone():
         load("sample", ["filters.clip_similarity.min=0.2", "filters.clip_similarity.above=0.3"])
 
 
-def test_a_later_override_wins_and_is_the_one_that_is_named():
+def test_a_later_override_wins_and_is_the_one_that_is_named() -> None:
     assert load("sample", ["seed=1", "seed=2"]).seed == 2
     whole = "model={name: 'bundled:tinyclip-oc', device: tpu}"
     with pytest.raises(RecipeError) as caught:
@@ -189,7 +189,7 @@ def test_a_later_override_wins_and_is_the_one_that_is_named():
     assert str(caught.value).startswith(f"--set {whole}: model.device: expected auto, cpu or cuda, not 'tpu'")
 
 
-def test_a_recipe_cannot_be_changed_and_travels():
+def test_a_recipe_cannot_be_changed_and_travels() -> None:
     recipe = load("sample")
     with pytest.raises(ValidationError, match="frozen"):
         recipe.seed = 3
@@ -225,12 +225,12 @@ IDENTITIES = {
     (["export.group=2"], {"export"}),
     (["export.shard_size=7"], {"export"}),
 ])
-def test_identities_change_with_what_changes_the_output_and_with_nothing_else(overrides, changed):
+def test_identities_change_with_what_changes_the_output_and_with_nothing_else(overrides: list[str], changed: set[str]) -> None:
     before, after = load("sample"), load("sample", overrides)
     assert {name for name, identity in IDENTITIES.items() if identity(before) != identity(after)} == changed
 
 
-def test_identities_ignore_keys_that_have_no_effect():
+def test_identities_ignore_keys_that_have_no_effect() -> None:
     fixed = ["filters.clip_similarity.min=0.1"]
     assert select_identity(load("sample", fixed)) == select_identity(load("sample", [*fixed, "seed=1"]))
     still = ["export.shuffle=false"]
@@ -239,26 +239,26 @@ def test_identities_ignore_keys_that_have_no_effect():
     assert classes_identity(load("sample", none)) == classes_identity(load("sample", [*none, "classes.iterations=3"]))
 
 
-def test_the_order_of_the_rules_is_part_of_their_identity(tmp_path):
+def test_the_order_of_the_rules_is_part_of_their_identity(tmp_path: Path) -> None:
     one, other = "tiny: {column: width, min: 3}", "wide: {column: width, max: 9}"
     texts = [MINIMAL + f"filters: {{{first}, {second}}}\n" for first, second in ((one, other), (other, one))]
     first, second = (select_identity(load(written(tmp_path, text))) for text in texts)
     assert first != second
 
 
-def test_the_reference_is_what_the_models_say():
+def test_the_reference_is_what_the_models_say() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     assert rewritten(text) == text
 
 
-def test_the_reference_must_have_every_generated_part():
+def test_the_reference_must_have_every_generated_part() -> None:
     with pytest.raises(ValueError, match="0 parts marked columns"):
         rewritten(DOCUMENT.read_text(encoding="utf-8").replace("<!-- columns -->", ""))
 
 
-def test_the_recipe_and_the_overrides_that_the_reference_shows_are_valid(tmp_path):
+def test_the_recipe_and_the_overrides_that_the_reference_shows_are_valid(tmp_path: Path) -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]
+    example = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
     recipe = load(written(tmp_path, example))
     assert list(recipe.filters) == ["too_small", "exact_duplicate", "language", "clip_similarity"]
     shown = [a or b for a, b in re.findall(r"--set (?:'([^']+)'|([^ `\n]+=[^ `\n]+))", text)]

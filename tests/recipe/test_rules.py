@@ -1,3 +1,5 @@
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -8,7 +10,7 @@ from pipeline.recipe.wording import bound_in_words
 from schemas import columns as schemas
 
 
-def refused(**rule):
+def refused(**rule: Any) -> str:
     with pytest.raises(ValidationError) as caught:
         Rule.model_validate(rule)
     return str(caught.value)
@@ -40,15 +42,15 @@ def refused(**rule):
     ({"column": "width", "min": 3, "unless": {"language": {"min": 3}}}, "unless.language: min compares numbers"),
     ({"column": "width", "min": 3, "unless": {"height": {}}}, "has no bound"),
 ])
-def test_a_rule_that_cannot_work_is_refused_with_the_reason(rule, says):
+def test_a_rule_that_cannot_work_is_refused_with_the_reason(rule: dict[str, Any], says: str) -> None:
     assert says in refused(**rule)
 
 
-def test_an_exact_value_is_a_possible_interval():
+def test_an_exact_value_is_a_possible_interval() -> None:
     assert Rule(column="width", min=3, max=3).conditions == {"min": 3, "max": 3}
 
 
-def test_every_scalar_of_the_stages_can_be_read_and_nothing_else():
+def test_every_scalar_of_the_stages_can_be_read_and_nothing_else() -> None:
     for schema in (schemas.SAMPLES, schemas.IMAGE, schemas.CAPTION, schemas.LANGUAGE):
         for field in schema:
             scalar = not (pa.types.is_nested(field.type) or pa.types.is_binary(field.type))
@@ -58,7 +60,7 @@ def test_every_scalar_of_the_stages_can_be_read_and_nothing_else():
     assert column_named("clip_similarity").type == pa.float32()
 
 
-def test_the_columns_to_read_are_grouped_by_who_writes_them():
+def test_the_columns_to_read_are_grouped_by_who_writes_them() -> None:
     rules = {
         "language": Rule(column="language", any_of=("en",),
                          unless={"caption_words": Bound(below=2), "known_words": Bound(min=0.5)}),
@@ -79,5 +81,5 @@ def test_the_columns_to_read_are_grouped_by_who_writes_them():
     ({"column": "clip_similarity", "null_quantile": 0.5}, Threshold(-0.004),
      "at least the 0.5 quantile of shuffled pairs (here -0.004)"),
 ])
-def test_a_bound_reads_as_a_sentence(rule, threshold, words):
+def test_a_bound_reads_as_a_sentence(rule: dict[str, Any], threshold: Threshold | None, words: str) -> None:
     assert bound_in_words(Rule.model_validate(rule), threshold) == words

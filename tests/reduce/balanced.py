@@ -33,7 +33,7 @@ def sample(tree: Tree, target: int, *, seed: int, multiplier: int = 1, order: st
     sizes = np.bincount(classes, minlength=k)
     take = allocate(sizes, tree.parents, target, seed=seed, multiplier=multiplier)
     keys = rows if tree.keys is None else tree.keys[rows]
-    rank = -tree.similarity[rows] if order == "closest" else draws(keys, seed, ROOT)
+    rank = -tree.similarity[rows] if order == "closest" and tree.similarity is not None else draws(keys, seed, ROOT)
     by_class, place = ranked(classes, rank)
     inside = classes[by_class]
     return np.sort(np.repeat(rows[by_class], copies(place, sizes[inside], take[inside])))

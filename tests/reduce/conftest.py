@@ -6,19 +6,23 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.models.clip import Encoder, open_encoder
+from pipeline.models.clip import Embedder, Encoder, open_encoder
 from pipeline.models.machine import local_route
 from pipeline.models.pixels.planes import squares
 from pipeline.models.route import RouteWish
 from pipeline.models.spec import ModelSpec
 from pipeline.reduce.duplicates.find import Pictures
 from pipeline.stages.hashes import SIDE, perceptual_hashes, thumbnails_of
+from pipeline.vectors import Ids, Ints
+from tests.archives import member_bytes
 
 
 def looks(images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +38,7 @@ class Sample:
     keys: list[str]
     captions: list[str]
     images: list[Image.Image | None]
-    truth: list[dict]
+    truth: list[dict[str, Any]]
     pictures: Pictures
 
     @property
@@ -56,11 +60,11 @@ def decoded(content: bytes) -> Image.Image | None:
 
 
 @pytest.fixture(scope="session")
-def sample(sample_folder) -> Sample:
-    members = {}
+def sample(sample_folder: Path) -> Sample:
+    members: dict[str, bytes] = {}
     for path in sorted(sample_folder.glob("*.tar")):
         with tarfile.open(path) as tar:
-            members |= {one.name: tar.extractfile(one).read() for one in tar}
+            members |= {one.name: member_bytes(tar, one) for one in tar}
     keys = sorted({name.split(".")[0] for name in members})
     contents = [members[f"{key}.jpg"] for key in keys]
     captions = [members.get(f"{key}.txt", b"") for key in keys]
@@ -80,14 +84,14 @@ def sample(sample_folder) -> Sample:
 
 
 @pytest.fixture(scope="session")
-def encoder() -> Iterator[Encoder]:
+def encoder() -> Iterator[Embedder]:
     """The bundled model."""
     with open_encoder(ModelSpec(), local_route(RouteWish())) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def embeddings(sample, encoder) -> np.ndarray:
+def embeddings(sample: Sample, encoder: Encoder) -> np.ndarray:
     """Image embeddings of the readable pairs, float32 [823, d]."""
     return encoder.encode_images(encoder.preprocess([np.array(image) for image in sample.images if image]))
 
@@ -95,7 +99,7 @@ def embeddings(sample, encoder) -> np.ndarray:
 class Hundreds:
     """Row ids of shards of a hundred rows."""
 
-    def ids(self, rows):
+    def ids(self, rows: Ints) -> tuple[list[str], Ids]:
         return [f"shard{row // 100}" for row in rows], (rows % 100).astype(np.int32)
 
 

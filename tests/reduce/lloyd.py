@@ -1,13 +1,18 @@
 """Lloyd's iterations from given centres, in this process."""
 
+import numpy as np
+
 from pipeline.reduce.kmeans.fit import Fit
-from pipeline.reduce.kmeans.in_memory import clustering_of
+from pipeline.reduce.kmeans.in_memory import Clustering, clustering_of
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import WINDOW_BYTES, ArrayBlock, Partition
 from pipeline.reduce.kmeans.schedule import Schedule
+from pipeline.vectors import Floats
 
 
-def iterate(x, start, *, iterations=25, tolerance=1e-4, block=None):
+def iterate(
+    x: Floats, start: Floats | np.ndarray, *, iterations: int = 25, tolerance: float = 1e-4, block: int | None = None,
+) -> Clustering:
     """The `Clustering` of the rows of x [n, d] from these centres f32[k, d], until the objective grows by at most `tolerance` of
     itself.
     `block` rows are measured at a time, which must not show in the result."""

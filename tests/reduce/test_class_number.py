@@ -7,20 +7,20 @@ from sklearn.metrics import normalized_mutual_info_score
 from pipeline.errors import InputError
 from pipeline.reduce.class_number.advise import advise
 from pipeline.reduce.class_number.estimate import LABELLED_ROWS, estimate_class_number
-from pipeline.reduce.class_number.mixture import Prior, log_marginal, log_weight, moments, split_and_merge, split_ratio
+from pipeline.reduce.class_number.mixture import Moments, Prior, log_marginal, log_weight, moments, split_and_merge, split_ratio
 from pipeline.reduce.class_number.projection import GRID, MAX_ROWS, projected
 from pipeline.search.nearest import nearest
-from pipeline.vectors import unit
+from pipeline.vectors import Doubles, Floats, Ids, unit
 
 BLOB = 0.05
 
 
-def halves(rows, side):
+def halves(rows: Doubles, side: np.ndarray) -> tuple[Moments, Moments, Prior]:
     found = moments(rows, side.astype(np.int32), 2)
     return found.of(np.array(0)), found.of(np.array(1)), Prior(rows.mean(axis=0))
 
 
-def planted(seed, k=20, d=16, known=10):
+def planted(seed: int, k: int = 20, d: int = 16, known: int = 10) -> tuple[Floats, np.ndarray, Ids]:
     """AT-12b: 200 to 600 rows around each of k prototypes, half the rows of the first `known` classes labelled."""
     random = np.random.default_rng(seed)
     prototypes: list[np.ndarray] = []
@@ -35,14 +35,14 @@ def planted(seed, k=20, d=16, known=10):
     return unit(x), truth, labels
 
 
-def blobs(k, n=3000, d=32, noise=0.6):
+def blobs(k: int, n: int = 3000, d: int = 32, noise: float = 0.6) -> Floats:
     random = np.random.default_rng(0)
     centres = unit(random.standard_normal((k, d)))
     return unit(centres[random.integers(0, k, n)] + noise * random.standard_normal((n, d)) / np.sqrt(d))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_two_blobs_stay_apart_and_one_split_at_random_is_merged_again(seed):   # AT-12a
+def test_two_blobs_stay_apart_and_one_split_at_random_is_merged_again(seed: int) -> None:   # AT-12a
     random = np.random.default_rng(seed)
     side = np.repeat([0, 1], 200)
     rows = BLOB * random.standard_normal((400, 8))
@@ -51,7 +51,7 @@ def test_two_blobs_stay_apart_and_one_split_at_random_is_merged_again(seed):   #
     assert float(split_ratio(*halves(BLOB * random.standard_normal((400, 8)), random.permutation(side)))) < -50
 
 
-def test_the_marginal_likelihood_is_the_product_of_its_sequential_predictives():   # AT-12c
+def test_the_marginal_likelihood_is_the_product_of_its_sequential_predictives() -> None:   # AT-12c
     rows = 0.3 * np.random.default_rng(0).standard_normal((60, 8)) + 1
     prior, size = Prior(rows.mean(axis=0)), 8
     kappa, nu, mean, psi, total = prior.kappa, size + 1.0, prior.mean, prior.scale * np.eye(size), 0.0
@@ -67,7 +67,7 @@ def test_the_marginal_likelihood_is_the_product_of_its_sequential_predictives():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_planted_classes_are_counted_from_their_number_and_from_the_best_start(seed):   # AT-12b
+def test_planted_classes_are_counted_from_their_number_and_from_the_best_start(seed: int) -> None:   # AT-12b
     x, truth, labels = planted(seed)
     same = split_and_merge(projected(x, 16), labels, 20, seed=0)
     assert abs(same.k - 20) <= 2
@@ -80,7 +80,7 @@ def test_planted_classes_are_counted_from_their_number_and_from_the_best_start(s
     assert (nearest(unit(x), found.centroids, 1)[0][:, 0] == found.assignment).mean() > 0.98
 
 
-def test_the_planted_partition_scores_above_where_a_start_with_too_few_classes_ends():
+def test_the_planted_partition_scores_above_where_a_start_with_too_few_classes_ends() -> None:
     x, truth, labels = planted(0)
     rows = projected(x, 16)
     true = log_weight(moments(rows, truth.astype(np.int32), 20), Prior(rows.mean(axis=0))).sum()
@@ -89,14 +89,14 @@ def test_the_planted_partition_scores_above_where_a_start_with_too_few_classes_e
     assert low.score < true
 
 
-def test_too_many_classes_are_merged_and_labelled_rows_keep_their_class():
+def test_too_many_classes_are_merged_and_labelled_rows_keep_their_class() -> None:
     x, _, labels = planted(1)
     found = split_and_merge(projected(x, 16), labels, 60, seed=0)
     assert found.k <= 26
     assert (found.assignment[labels >= 0] == labels[labels >= 0]).all()
 
 
-def test_labels_may_be_any_numbers_and_new_classes_have_none():
+def test_labels_may_be_any_numbers_and_new_classes_have_none() -> None:
     x, _, labels = planted(2)
     named = np.where(labels >= 0, 7 * labels + 100, -1).astype(np.int32)
     plain, found = estimate_class_number(x, labels, seed=0), estimate_class_number(x, named, seed=0)
@@ -105,7 +105,7 @@ def test_labels_may_be_any_numbers_and_new_classes_have_none():
     assert "10 have labels" in found.reason
 
 
-def test_a_large_run_is_sampled_with_rows_of_every_labelled_class():
+def test_a_large_run_is_sampled_with_rows_of_every_labelled_class() -> None:
     x = blobs(4, n=84_000, d=8)
     labels = np.full(len(x), -1, np.int32)
     labels[:9], labels[9:14] = 0, 1
@@ -117,19 +117,19 @@ def test_a_large_run_is_sampled_with_rows_of_every_labelled_class():
     assert f"a sample of {MAX_ROWS} of 84000 rows" in found.reason
 
 
-def test_only_labelled_rows_give_the_labelled_classes():
+def test_only_labelled_rows_give_the_labelled_classes() -> None:
     x, truth, _ = planted(0, k=6, known=6)
     found = estimate_class_number(x, truth.astype(np.int32), seed=0)
     assert found.k == 6
     assert np.array_equal(found.assignment, truth)
 
 
-def test_an_estimate_without_a_label_is_refused():
+def test_an_estimate_without_a_label_is_refused() -> None:
     with pytest.raises(InputError, match="needs a label"):
         estimate_class_number(blobs(3, n=100), np.full(100, -1, np.int32), seed=0)
 
 
-def test_sums_of_projected_rows_are_exact_so_their_order_changes_nothing():
+def test_sums_of_projected_rows_are_exact_so_their_order_changes_nothing() -> None:
     rows = projected(blobs(5, d=64), 16)
     order = np.random.default_rng(0).permutation(len(rows))
     assert np.array_equal(rows * GRID, np.rint(rows * GRID))
@@ -141,7 +141,7 @@ def test_sums_of_projected_rows_are_exact_so_their_order_changes_nothing():
 
 
 @pytest.mark.parametrize("k", [12, 40])
-def test_a_planted_number_of_classes_stands_out_of_a_range(k):
+def test_a_planted_number_of_classes_stands_out_of_a_range(k: int) -> None:
     found = advise(blobs(k), [3, 6, 12, 20, 40, 64], seed=0)
     assert found.k == k
     assert found.between is not None
@@ -153,7 +153,7 @@ def test_a_planted_number_of_classes_stands_out_of_a_range(k):
 
 
 @pytest.mark.parametrize("widths", [np.ones(32), np.linspace(3, 0.2, 32)], ids=["round", "stretched"])
-def test_no_number_stands_out_of_rows_without_classes(widths):
+def test_no_number_stands_out_of_rows_without_classes(widths: Doubles) -> None:
     found = advise(np.random.default_rng(1).standard_normal((2000, 32)) * widths, [2, 6, 12, 32], seed=0)
     assert found.k is None
     assert found.between is None
@@ -162,7 +162,7 @@ def test_no_number_stands_out_of_rows_without_classes(widths):
     assert "no k stands out" in found.reason
 
 
-def test_a_k_that_the_rows_cannot_show_is_not_judged():
+def test_a_k_that_the_rows_cannot_show_is_not_judged() -> None:
     x = blobs(4, n=200)
     found = advise(x, [1, 4, 64], seed=0)
     assert [one.k for one in found.judged] == [4]

@@ -1,23 +1,28 @@
+
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.models.clip import Encoder
 from pipeline.reduce.describe.lift import NameCandidate, Vocabulary
 from pipeline.reduce.describe.names import Level, MemberColumns, class_table, named, unique_names
 from pipeline.reduce.describe.presence import class_counts, merged_cells, presence
 from pipeline.reduce.kmeans.in_memory import fit
-from pipeline.vectors import unit
+from pipeline.vectors import Floats, unit
 from schemas.tables import CLASSES
 from tests.quality import folder_agreement, linked_entities, name_quality, raw_pixels
+from tests.reduce.conftest import Sample
 
 SEEDS = range(5)
 
 
-def candidate(name, score=1.0):
+def candidate(name: str, score: float = 1.0) -> NameCandidate:
     return NameCandidate(name, name, score, 2.0, 0.5, 3)
 
 
-def test_names_are_unique_and_the_strongest_class_gets_the_plain_name():
+def test_names_are_unique_and_the_strongest_class_gets_the_plain_name() -> None:
     found = [
         [candidate("dog", 3), candidate("pet")],
         [candidate("dog", 5), candidate("lawn")],
@@ -29,12 +34,12 @@ def test_names_are_unique_and_the_strongest_class_gets_the_plain_name():
     assert unique_names(found, range(6)) == ["dog (pet)", "dog", "Dog (class 2)", "dog (class 3)", "class 4", "class 4 (class 5)"]
 
 
-def level(centroids, *, ids=None, parents=None, number=0):
+def level(centroids: Floats, *, ids: Sequence[int] | None = None, parents: Sequence[int] | None = None, number: int = 0) -> Level:
     chosen = np.arange(len(centroids)) if ids is None else np.array(ids)
     return Level(number, chosen.astype(np.int32), centroids, None if parents is None else np.array(parents, np.int32))
 
 
-def test_the_table_describes_every_class_by_its_stable_id():
+def test_the_table_describes_every_class_by_its_stable_id() -> None:
     found = presence([["dog"]] * 10 + [[]] * 20, {}, 4)
     counts = class_counts(found, np.repeat(np.array([0, 1], np.int32), [10, 20]), 3)
     classes = level(np.eye(3, dtype=np.float32), ids=[7, 2, 9], parents=[1, 1, 0])
@@ -53,7 +58,7 @@ def test_the_table_describes_every_class_by_its_stable_id():
     assert (third["name"], third["size"], third["exemplars"]) == ("class 9", 0, [])
 
 
-def test_counts_of_shards_add_up_to_those_of_the_run_and_those_of_classes_to_their_parents():
+def test_counts_of_shards_add_up_to_those_of_the_run_and_those_of_classes_to_their_parents() -> None:
     rng = np.random.default_rng(0)
     kinds = ["dog", "cat", "car"]
     entities = [[kinds[i] for i in np.flatnonzero(rng.random(3) < 0.4)] for _ in range(300)]
@@ -70,14 +75,14 @@ def test_counts_of_shards_add_up_to_those_of_the_run_and_those_of_classes_to_the
 
 
 @pytest.fixture(scope="module")
-def vocabulary_and_entities(sample, embeddings, encoder):
+def vocabulary_and_entities(sample: Sample, embeddings: np.ndarray, encoder: Encoder) -> tuple[Vocabulary, list[list[str]]]:
     """Per readable pair the entities linked to its caption, confirmed or not."""
     captions = [caption for caption, readable in zip(sample.captions, sample.readable, strict=True) if readable]
     vocabulary, linked, _ = linked_entities(captions, embeddings, encoder.encode_texts, seed=0)
     return vocabulary, linked
 
 
-def test_classes_agree_with_the_folders_of_the_sources_more_than_raw_pixels_do(sample, embeddings):
+def test_classes_agree_with_the_folders_of_the_sources_more_than_raw_pixels_do(sample: Sample, embeddings: np.ndarray) -> None:
     rows = np.flatnonzero(sample.readable)
     folders = [sample.truth[row]["source"].split("/")[0] for row in rows]
     pixels = raw_pixels(sample.pictures.thumbnail[rows])
@@ -87,7 +92,9 @@ def test_classes_agree_with_the_folders_of_the_sources_more_than_raw_pixels_do(s
     assert ours - baseline >= 0.08
 
 
-def test_names_hold_on_the_other_half_of_the_sample(embeddings, vocabulary_and_entities):
+def test_names_hold_on_the_other_half_of_the_sample(
+    embeddings: np.ndarray, vocabulary_and_entities: tuple[Vocabulary, list[list[str]]],
+) -> None:
     vocabulary, entities = vocabulary_and_entities
     found = [name_quality(embeddings, entities, vocabulary, k=32, seed=seed) for seed in SEEDS]
     assert np.mean([one.precision for one in found]) >= 0.38
@@ -96,7 +103,9 @@ def test_names_hold_on_the_other_half_of_the_sample(embeddings, vocabulary_and_e
     assert abs(said - held) <= 0.15
 
 
-def test_names_of_shuffled_captions_do_not_hold(embeddings, vocabulary_and_entities):
+def test_names_of_shuffled_captions_do_not_hold(
+    embeddings: np.ndarray, vocabulary_and_entities: tuple[Vocabulary, list[list[str]]],
+) -> None:
     vocabulary, entities = vocabulary_and_entities
     order = np.random.default_rng(0).permutation(len(entities))
     shuffled = [entities[i] for i in order]
@@ -104,7 +113,9 @@ def test_names_of_shuffled_captions_do_not_hold(embeddings, vocabulary_and_entit
     assert np.mean([one.precision * one.coverage for one in found]) < 0.05
 
 
-def test_the_sample_gets_names_with_entities_and_unique_handles(embeddings, vocabulary_and_entities):
+def test_the_sample_gets_names_with_entities_and_unique_handles(
+    embeddings: np.ndarray, vocabulary_and_entities: tuple[Vocabulary, list[list[str]]],
+) -> None:
     vocabulary, entities = vocabulary_and_entities
     found = fit(unit(embeddings), 32, seed=0)
     counts = class_counts(presence(entities, vocabulary.parents, 4), found.assignment, 32)

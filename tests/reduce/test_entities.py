@@ -1,7 +1,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +12,10 @@ import pytest
 from pipeline.captions.normal import normalised
 from pipeline.draws import sampled
 from pipeline.entities import calibration as entities
+from pipeline.entities.aliases import AliasIndex
 from pipeline.entities.calibration import Settings
 from pipeline.entities.counts import Frequent
+from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.entities.linking import first_of_best, link, mentions_of, standardised
 from pipeline.entities.table import EntityTable
 from pipeline.errors import InputError
@@ -19,7 +23,9 @@ from pipeline.passes.entities import mentioned_aliases
 from pipeline.stages.mentions import alias_mentions
 from pipeline.store.store import Store
 from pipeline.store.tables import write_table
+from pipeline.vectors import Floats, Ints
 from schemas.columns import ENTITIES, MENTIONS
+from tests.reduce.conftest import Sample
 from tests.samples import wordnet as bundled_wordnet
 
 SEEDS = (0, 1, 2, 3)
@@ -27,21 +33,21 @@ LIST = MENTIONS.field("mentions").type
 
 
 @pytest.fixture(scope="module")
-def knowledge():
+def knowledge() -> tuple[KnowledgeBase, AliasIndex]:
     return bundled_wordnet()
 
 
 @pytest.fixture(scope="module")
-def encode(sample_folder):
+def encode(sample_folder: Path) -> Callable[..., np.ndarray]:
     import open_clip
     import torch
 
     folder = f"local-dir:{sample_folder.parent / 'model'}"
     model, tokenize = open_clip.create_model(folder), open_clip.get_tokenizer(folder)
     model.eval()
-    seen = {}
+    seen: dict[str, Floats] = {}
 
-    def unit_rows(texts):
+    def unit_rows(texts: Sequence[str]) -> np.ndarray:
         new = [text for text in dict.fromkeys(texts) if text not in seen]
         with torch.inference_mode():
             for at in range(0, len(new), 256):
@@ -53,7 +59,7 @@ def encode(sample_folder):
 
 
 @pytest.fixture(scope="module")
-def images(sample, embeddings):
+def images(sample: Sample, embeddings: np.ndarray) -> np.ndarray:
     """float16 [828, d], zero rows for pictures that cannot be read."""
     out = np.zeros((len(sample.keys), embeddings.shape[1]), np.float16)
     out[sample.readable] = embeddings
@@ -61,13 +67,16 @@ def images(sample, embeddings):
 
 
 @pytest.fixture(scope="module")
-def column(sample, knowledge):
+def column(sample: Sample, knowledge: tuple[KnowledgeBase, AliasIndex]) -> pa.Array:
     return pa.array([alias_mentions(knowledge[1], normalised(caption)) for caption in sample.captions], LIST)
 
 
 @pytest.fixture(scope="module")
-def calibrated(sample, knowledge, encode, images, column):
-    def table(seed, rate=0.05):
+def calibrated(
+    sample: Sample, knowledge: tuple[KnowledgeBase, AliasIndex], encode: Callable[..., np.ndarray], images: np.ndarray,
+    column: pa.Array,
+) -> Callable[..., EntityTable]:
+    def table(seed: int, rate: float = 0.05) -> EntityTable:
         background = images[sampled(np.flatnonzero(sample.readable), 128, seed)]
         table = entities.entity_table(*knowledge, mentioned_aliases(pa.chunked_array([column])), encode, background)
         mentions = mentions_of(column, sample.readable)
@@ -76,11 +85,11 @@ def calibrated(sample, knowledge, encode, images, column):
     return table
 
 
-def rows_labelled(sample, label):
+def rows_labelled(sample: Sample, label: str) -> Ints:
     return np.flatnonzero([truth["label"] == label for truth in sample.truth] & sample.readable)
 
 
-def z_by_row(table, column, rows, images, of=None):
+def z_by_row(table: EntityTable, column: pa.Array, rows: Ints, images: np.ndarray, of: Ints | None = None) -> tuple[Floats, Ints]:
     """For each of the rows the z of its mentions, with the images of other rows (`of`) if given."""
     mentions = mentions_of(column.take(pa.array(rows)), np.ones(len(rows), bool))
     links = link(table, mentions, images[rows if of is None else of])
@@ -88,7 +97,9 @@ def z_by_row(table, column, rows, images, of=None):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_nominal_false_positive_rate_holds_on_pairs_that_calibration_never_saw(sample, calibrated, column, images, seed):
+def test_a_nominal_false_positive_rate_holds_on_pairs_that_calibration_never_saw(
+    sample: Sample, calibrated: Callable[..., EntityTable], column: pa.Array, images: np.ndarray, seed: int,
+) -> None:
     table = calibrated(seed)
     clean = rows_labelled(sample, "clean")
     z, _ = z_by_row(table, column, clean, images)
@@ -99,10 +110,12 @@ def test_a_nominal_false_positive_rate_holds_on_pairs_that_calibration_never_saw
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_confirmed_entities_tell_clean_pairs_from_swapped_ones(sample, calibrated, column, images, seed):
+def test_confirmed_entities_tell_clean_pairs_from_swapped_ones(
+    sample: Sample, calibrated: Callable[..., EntityTable], column: pa.Array, images: np.ndarray, seed: int,
+) -> None:
     table = calibrated(seed)
 
-    def share(label):
+    def share(label: str) -> float:
         rows = rows_labelled(sample, label)
         z, row = z_by_row(table, column, rows, images)
         return len(np.unique(row[z >= table.threshold])) / len(rows)
@@ -111,7 +124,7 @@ def test_confirmed_entities_tell_clean_pairs_from_swapped_ones(sample, calibrate
     assert share("swapped") <= 0.12
 
 
-def test_a_smaller_rate_gives_a_higher_threshold_and_the_facts_say_how_it_was_found(calibrated):
+def test_a_smaller_rate_gives_a_higher_threshold_and_the_facts_say_how_it_was_found(calibrated: Callable[..., EntityTable]) -> None:
     loose, strict = calibrated(0), calibrated(0, 0.01)
     assert loose.threshold < strict.threshold
     assert loose.facts["null"] == "shuffled pairs"
@@ -119,7 +132,9 @@ def test_a_smaller_rate_gives_a_higher_threshold_and_the_facts_say_how_it_was_fo
     assert strict.facts["confirmed_share"] < loose.facts["confirmed_share"]
 
 
-def test_too_few_pairs_fall_back_to_the_normal_quantile(calibrated, column, images, sample):
+def test_too_few_pairs_fall_back_to_the_normal_quantile(
+    calibrated: Callable[..., EntityTable], column: pa.Array, images: np.ndarray, sample: Sample,
+) -> None:
     few = mentions_of(column.slice(0, 2), sample.readable[:2])
     table = entities.with_threshold(calibrated(0), few, images, Settings())
     assert table.threshold == pytest.approx(1.6449, abs=1e-4)
@@ -128,7 +143,9 @@ def test_too_few_pairs_fall_back_to_the_normal_quantile(calibrated, column, imag
     assert entities.with_threshold(calibrated(0), none, images, Settings()).facts["confirmed_share"] is None
 
 
-def test_senses_are_chosen_by_image_prior_and_domain(knowledge, encode, images, sample):
+def test_senses_are_chosen_by_image_prior_and_domain(
+    knowledge: tuple[KnowledgeBase, AliasIndex], encode: Callable[..., np.ndarray], images: np.ndarray, sample: Sample,
+) -> None:
     base, index = knowledge
     texts = ["mouse", "a mouse", "the flag"]
     column = pa.array([alias_mentions(index, text) for text in texts], LIST)
@@ -141,12 +158,14 @@ def test_senses_are_chosen_by_image_prior_and_domain(knowledge, encode, images, 
     assert list(ids[links.entities]) == ["n02330245", "n03793489", "n03354903"]
 
 
-def test_ties_go_to_the_first_sense_of_each_mention():
+def test_ties_go_to_the_first_sense_of_each_mention() -> None:
     score = np.array([1, 3, 3, 2, 5, 5], np.float32)
     assert list(first_of_best(score, np.array([4, 2]))) == [1, 4]
 
 
-def test_a_saved_table_links_as_before_and_the_same_table_gives_the_same_bytes(calibrated, column, images, sample, tmp_path):
+def test_a_saved_table_links_as_before_and_the_same_table_gives_the_same_bytes(
+    calibrated: Callable[..., EntityTable], column: pa.Array, images: np.ndarray, sample: Sample, tmp_path: Path,
+) -> None:
     table, store = calibrated(0), Store(str(tmp_path))
     table.save(store, "tables/calibration@1")
     table.save(store, "tables/calibration@2")
@@ -160,7 +179,7 @@ def test_a_saved_table_links_as_before_and_the_same_table_gives_the_same_bytes(c
         assert store.read(f"tables/calibration@1/{name}") == store.read(f"tables/calibration@2/{name}")
 
 
-def test_a_folder_without_a_whole_table_is_a_clear_error(calibrated, tmp_path):
+def test_a_folder_without_a_whole_table_is_a_clear_error(calibrated: Callable[..., EntityTable], tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     calibrated(0).save(store, "t")
     store.remove("t/calibration.json")
@@ -168,7 +187,9 @@ def test_a_folder_without_a_whole_table_is_a_clear_error(calibrated, tmp_path):
         EntityTable.load(store, "t")
 
 
-def test_linking_does_not_depend_on_the_batches(calibrated, column, images, sample):
+def test_linking_does_not_depend_on_the_batches(
+    calibrated: Callable[..., EntityTable], column: pa.Array, images: np.ndarray, sample: Sample,
+) -> None:
     table = calibrated(0)
     whole = link(table, mentions_of(column, sample.readable), images)
     parts = [
@@ -179,14 +200,14 @@ def test_linking_does_not_depend_on_the_batches(calibrated, column, images, samp
     assert np.array_equal(whole.entities, np.concatenate([part.entities for part in parts]))
 
 
-def test_a_derangement_moves_everything():
+def test_a_derangement_moves_everything() -> None:
     for count in (2, 3, 100):
         moved = entities.deranged(count, 7)
         assert sorted(moved) == list(range(count))
         assert not (moved == np.arange(count)).any()
 
 
-def found(*rows):
+def found(*rows: Sequence[tuple[str, float, bool]] | None) -> pa.Array:
     """An `entities` column: rows of (id, z, confirmed), or None."""
     return pa.array([
         None if row is None else [
@@ -196,7 +217,7 @@ def found(*rows):
     ], ENTITIES.field("entities").type)
 
 
-def test_counts_are_of_samples_with_the_entity_confirmed():
+def test_counts_are_of_samples_with_the_entity_confirmed() -> None:
     first = found([("a", 3.0, True), ("a", 2.0, True), ("b", 1.0, False)], None, [])
     second = found([("b", 2.0, True), ("a", 1.0, True)])
     counts = entities.entity_counts([first, second])
@@ -205,7 +226,7 @@ def test_counts_are_of_samples_with_the_entity_confirmed():
     assert counts.equals(entities.entity_counts([second, first]))
 
 
-def test_an_entity_in_exactly_as_many_samples_as_are_asked_for_is_frequent(tmp_path):
+def test_an_entity_in_exactly_as_many_samples_as_are_asked_for_is_frequent(tmp_path: Path) -> None:
     """AT-4: 4, 5 and 6 samples, spread over shards; mentions in one sample count once, unconfirmed ones not at all."""
     wanted = {"four": 4, "five": 5, "six": 6}
     rows = [[(id, 2.0, True), (id, 1.0, True)] for id, count in wanted.items() for _ in range(count)]
@@ -228,7 +249,7 @@ print(hashlib.sha256(found.mean.tobytes() + found.std.tobytes()).hexdigest())
 """
 
 
-def test_the_number_of_threads_of_the_process_changes_no_bit():
+def test_the_number_of_threads_of_the_process_changes_no_bit() -> None:
     """`ray submit` runs the driver with one thread, a laptop with all of them."""
     found = {
         subprocess.run([sys.executable, "-c", STANDARDISED], capture_output=True, text=True, check=True,
@@ -238,14 +259,20 @@ def test_the_number_of_threads_of_the_process_changes_no_bit():
     assert len(found) == 1
 
 
-def test_the_threshold_is_infinite_until_it_is_calibrated(calibrated, knowledge, encode, images, column, sample):
+def test_the_threshold_is_infinite_until_it_is_calibrated(
+    calibrated: Callable[..., EntityTable], knowledge: tuple[KnowledgeBase, AliasIndex], encode: Callable[..., np.ndarray],
+    images: np.ndarray, column: pa.Array, sample: Sample,
+) -> None:
     background = images[:128]
     bare = entities.entity_table(*knowledge, mentioned_aliases(pa.chunked_array([column.slice(0, 20)])), encode, background)
     assert bare.threshold == float("inf")
     assert replace(bare, threshold=1.0).threshold == 1.0
 
 
-def test_z_of_the_background_images_has_mean_zero_and_deviation_one(knowledge, encode, images, column, sample):
+def test_z_of_the_background_images_has_mean_zero_and_deviation_one(
+    knowledge: tuple[KnowledgeBase, AliasIndex], encode: Callable[..., np.ndarray], images: np.ndarray, column: pa.Array,
+    sample: Sample,
+) -> None:
     background = images[sampled(np.flatnonzero(sample.readable), 128, 0)]
     table = entities.entity_table(*knowledge, mentioned_aliases(pa.chunked_array([column.slice(0, 40)])), encode, background)
     every = np.repeat(np.arange(len(table.ids), dtype=np.int32), 128)
@@ -256,11 +283,13 @@ def test_z_of_the_background_images_has_mean_zero_and_deviation_one(knowledge, e
 
 
 @pytest.mark.parametrize("texts", [[], ["a dog"]])
-def test_a_run_without_mentions_or_without_images_has_a_table_that_links_nothing(knowledge, encode, tmp_path, texts):
+def test_a_run_without_mentions_or_without_images_has_a_table_that_links_nothing(
+    knowledge: tuple[KnowledgeBase, AliasIndex], encode: Callable[..., np.ndarray], tmp_path: Path, texts: Sequence[str],
+) -> None:
     base, index = knowledge
     column = pa.array([alias_mentions(index, text) for text in texts], LIST)
 
-    def encode_any(texts):
+    def encode_any(texts: Sequence[str]) -> Floats:
         return encode(texts) if texts else np.zeros((0, 256), np.float32)
 
     aliases = mentioned_aliases(pa.chunked_array([column]))

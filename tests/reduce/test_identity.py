@@ -1,4 +1,8 @@
+
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
@@ -7,31 +11,31 @@ from pipeline.errors import InputError
 from pipeline.reduce.classes.identity import OF_LEVEL, SizedClasses, StableClasses, compare, first_classes, matched
 from pipeline.reduce.classes.matching import MatchRule
 from pipeline.reduce.classes.overlap import Overlap
-from pipeline.reduce.kmeans.in_memory import fit
-from pipeline.vectors import unit
+from pipeline.reduce.kmeans.in_memory import Clustering, fit
+from pipeline.vectors import Floats, Ids, Ints, unit
 from tests.reduce.lloyd import iterate
 
 
-def directions(k, d=32, seed=0):
+def directions(k: int, d: int = 32, seed: int = 0) -> Floats:
     return unit(np.random.default_rng(seed).standard_normal((k, d)))
 
 
-def clouds(centres, rows, seed, noise=0.5):
+def clouds(centres: Floats, rows: int, seed: int, noise: float = 0.5) -> tuple[Floats, Ints]:
     """`rows` rows around each centre, and which centre each belongs to."""
     truth = np.repeat(np.arange(len(centres)), rows)
     scatter = np.random.default_rng(seed).standard_normal((len(truth), centres.shape[1])) / np.sqrt(centres.shape[1])
     return unit(centres[truth] + noise * scatter), truth
 
 
-def by_status(table):
-    found = {"kept": [], "new": [], "retired": []}
+def by_status(table: pa.Table) -> dict[str, list[tuple[Any, Any]]]:
+    found: dict[str, list[tuple[Any, Any]]] = {"kept": [], "new": [], "retired": []}
     for row in table.to_pylist():
         found[row["status"]].append((row["old_id"], row["class_id"]))
     return found
 
 
 @pytest.mark.parametrize("counted", [True, False])
-def test_the_same_fit_in_another_order_keeps_every_id(counted):
+def test_the_same_fit_in_another_order_keeps_every_id(counted: bool) -> None:
     x, _ = clouds(directions(40), 50, seed=1)
     one = fit(x, 40, seed=0)
     order = np.random.default_rng(2).permutation(40)
@@ -47,7 +51,7 @@ def test_the_same_fit_in_another_order_keeps_every_id(counted):
     assert found.table["overlap"].to_pylist() == [1.0 if counted else None] * 40
 
 
-def attainable(was, now):
+def attainable(was: Ids, now: Ids) -> float:
     """The most samples that could keep their label under any one-to-one matching of these two fits, as a share."""
     table = np.zeros((was.max() + 1, now.max() + 1))
     np.add.at(table, (was, now), 1)
@@ -55,7 +59,7 @@ def attainable(was, now):
 
 
 @pytest.fixture(scope="module")
-def grown():
+def grown() -> tuple[Floats, int, Clustering]:
     """A fit on 77 % of the rows of 150 unequal, overlapping groups with 100 classes, and all rows (the old ones first)."""
     rng = np.random.default_rng(0)
     sizes = np.minimum(rng.zipf(1.5, 150), 30) * 6
@@ -65,7 +69,7 @@ def grown():
     return x, old, fit(x[:old], 100, seed=0)
 
 
-def test_a_refit_from_nothing_keeps_nearly_all_labels_that_any_matching_could(grown):
+def test_a_refit_from_nothing_keeps_nearly_all_labels_that_any_matching_could(grown: tuple[Floats, int, Clustering]) -> None:
     """What is lost is the instability of k-means from another start, which no matching can undo."""
     x, old, one = grown
     other = fit(x, 100, seed=1)
@@ -75,7 +79,7 @@ def test_a_refit_from_nothing_keeps_nearly_all_labels_that_any_matching_could(gr
     assert stable >= 0.95 * attainable(one.assignment, common)
 
 
-def test_a_refit_from_the_old_centroids_keeps_nearly_every_id_and_label(grown):
+def test_a_refit_from_the_old_centroids_keeps_nearly_every_id_and_label(grown: tuple[Floats, int, Clustering]) -> None:
     x, old, one = grown
     other = iterate(x, one.centroids)
     common = other.assignment[:old]
@@ -85,7 +89,7 @@ def test_a_refit_from_the_old_centroids_keeps_nearly_every_id_and_label(grown):
 
 
 @pytest.mark.parametrize("counted", [True, False])
-def test_classes_keep_their_ids_when_the_data_grow_by_a_third(counted):
+def test_classes_keep_their_ids_when_the_data_grow_by_a_third(counted: bool) -> None:
     """40 old groups get 30 % more rows and 5 groups appear; the fit on all of it starts from another seed and asks for 45."""
     centres = directions(45)
     x, _ = clouds(centres[:40], 100, seed=1)
@@ -98,7 +102,7 @@ def test_classes_keep_their_ids_when_the_data_grow_by_a_third(counted):
     assert found.classes.next_id >= 45
 
 
-def test_a_split_has_one_heir_and_one_new_class():
+def test_a_split_has_one_heir_and_one_new_class() -> None:
     old = directions(6)
     aside = 0.3 * np.eye(1, 32, dtype=np.float32)
     new = unit(np.concatenate([old[:5], old[5:] + aside, old[5:] - aside]))
@@ -110,7 +114,7 @@ def test_a_split_has_one_heir_and_one_new_class():
     assert found.table["overlap"].to_pylist()[-2:] == pytest.approx([0.6, 0.4])
 
 
-def test_a_merge_retires_one_and_says_what_it_merged_into():
+def test_a_merge_retires_one_and_says_what_it_merged_into() -> None:
     near = directions(6)
     near[4:, 0] += 2
     near = unit(near)
@@ -122,14 +126,14 @@ def test_a_merge_retires_one_and_says_what_it_merged_into():
     assert by_status(found.table) == {"kept": [(i, i) for i in (0, 1, 2, 3, 5)], "new": [], "retired": [(4, 5)]}
 
 
-def test_a_class_that_came_from_nowhere_has_no_predecessor():
+def test_a_class_that_came_from_nowhere_has_no_predecessor() -> None:
     old = np.eye(4, dtype=np.float32)[:3]
     found = matched(first_classes(old), np.eye(4, dtype=np.float32)[[3, 1, 0]])
     assert found.classes.ids.tolist() == [3, 1, 0]
     assert by_status(found.table) == {"kept": [(0, 0), (1, 1)], "new": [(None, 3)], "retired": [(2, None)]}
 
 
-def test_retired_ids_never_come_back():
+def test_retired_ids_never_come_back() -> None:
     pool = directions(12, d=64)
     known = first_classes(pool[:8])
     given, retired = set(known.ids.tolist()), set()
@@ -147,7 +151,7 @@ def test_retired_ids_never_come_back():
     assert len(retired) == 10   # of 17: group 0 came back as a new class
 
 
-def test_members_decide_between_classes_whose_centroids_cannot():
+def test_members_decide_between_classes_whose_centroids_cannot() -> None:
     old = unit(np.array([[1, 0.1, 0], [1, -0.1, 0], [0, 0, 1]]))
     new = unit(np.array([[1, 0, 0.02], [1, 0, -0.02], [0, 0, 1]]))
     was, now = np.repeat([0, 1, 2], 50), np.repeat([1, 0, 2], 50)
@@ -155,14 +159,14 @@ def test_members_decide_between_classes_whose_centroids_cannot():
     assert matched(first_classes(old), new, Overlap.of(was, was)).classes.ids.tolist() == [0, 1, 2]
 
 
-def test_members_find_their_class_even_where_others_are_nearer():
+def test_members_find_their_class_even_where_others_are_nearer() -> None:
     old = np.eye(3, dtype=np.float32)
     new = unit(np.array([[1, 0.8, 0], [0.8, 1, 0], [0, 0, 1]]))   # each nearest to its own number
     was, now = np.repeat([0, 1, 2], 50), np.repeat([1, 0, 2], 50)
     assert matched(first_classes(old), new, Overlap.of(was, now), MatchRule(candidates=1)).classes.ids.tolist() == [1, 0, 2]
 
 
-def test_in_a_narrow_cone_a_high_cosine_does_not_make_the_same_class():
+def test_in_a_narrow_cone_a_high_cosine_does_not_make_the_same_class() -> None:
     """As encoders have it: every two classes have a cosine of 0.9, and so has the new one to all."""
     cone = unit(np.concatenate([np.full((5, 1), 3.0), np.eye(5)], axis=1))
     assert cone[4] @ cone[0] == pytest.approx(0.9)
@@ -171,27 +175,27 @@ def test_in_a_narrow_cone_a_high_cosine_does_not_make_the_same_class():
     assert [old for old, _ in by_status(found.table)["retired"]] == [0]
 
 
-def test_a_class_without_samples_in_both_fits_is_judged_by_its_place_alone():
+def test_a_class_without_samples_in_both_fits_is_judged_by_its_place_alone() -> None:
     x = np.eye(3, dtype=np.float32)
     found = matched(first_classes(x), x, Overlap.of(np.array([0, 0, 1]), np.array([0, 0, 1])))
     assert found.classes.ids.tolist() == [0, 1, 2]
     assert found.table["overlap"].to_pylist() == [1, 1, None]
 
 
-def test_a_pair_below_the_floor_is_no_match():
+def test_a_pair_below_the_floor_is_no_match() -> None:
     old, new = np.eye(2, dtype=np.float32), unit(np.array([[1, 0.2], [0, 1]]))
     score = 1 / np.sqrt(1.04)   # closeness = cosine here, the old ones being perpendicular
     assert matched(first_classes(old), new, rule=MatchRule(floor=score - 1e-3)).classes.ids.tolist() == [0, 1]
     assert matched(first_classes(old), new, rule=MatchRule(floor=score + 1e-3)).classes.ids.tolist() == [2, 1]
 
 
-def test_twin_centroids_are_told_apart_by_their_members():
+def test_twin_centroids_are_told_apart_by_their_members() -> None:
     old = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     found = matched(first_classes(old), old, Overlap.of(np.repeat([0, 1, 2], 9), np.repeat([1, 0, 2], 9)))
     assert found.classes.ids.tolist() == [1, 0, 2]
 
 
-def test_a_first_fit_and_an_empty_one():
+def test_a_first_fit_and_an_empty_one() -> None:
     nothing = np.zeros((0, 0), np.float32)
     x = np.eye(4, dtype=np.float32)
     assert first_classes(x).ids.tolist() == [0, 1, 2, 3]
@@ -200,7 +204,7 @@ def test_a_first_fit_and_an_empty_one():
     assert matched(gone.classes, x).classes.ids.tolist() == [4, 5, 6, 7]
 
 
-def test_centroids_of_another_dimension_are_refused():
+def test_centroids_of_another_dimension_are_refused() -> None:
     with pytest.raises(InputError, match="have 3 dimensions and the new ones 4"):
         matched(first_classes(np.eye(3, dtype=np.float32)), np.eye(4, dtype=np.float32))
 
@@ -208,13 +212,13 @@ def test_centroids_of_another_dimension_are_refused():
 @pytest.mark.parametrize(("ids", "next_id", "message"), [
     ([0, 0], 2, "different class ids"), ([0], 2, "2 centroids need"), ([0, 5], 5, "given already"),
 ])
-def test_ids_that_contradict_themselves_are_refused(ids, next_id, message):
+def test_ids_that_contradict_themselves_are_refused(ids: list[int], next_id: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         StableClasses(np.array(ids, np.int32), np.eye(2, dtype=np.float32), next_id)
 
 
 @pytest.mark.timeout(60)   # 5 s on one core
-def test_twenty_thousand_classes_are_matched_in_seconds():
+def test_twenty_thousand_classes_are_matched_in_seconds() -> None:
     rng = np.random.default_rng(0)
     old = directions(20_000, d=16)
     kept, order = old[: 19_000], rng.permutation(20_000)
@@ -227,7 +231,7 @@ def test_twenty_thousand_classes_are_matched_in_seconds():
     assert (found.classes.ids[~there] >= 19_000).all()
 
 
-def test_two_fits_side_by_side():
+def test_two_fits_side_by_side() -> None:
     x, truth = clouds(directions(12), 60, seed=3)
     one, other = fit(x, 12, seed=0), fit(x[:600], 10, seed=5)
     overlap = Overlap.of(one.assignment[:600], other.assignment)
@@ -251,7 +255,7 @@ def test_two_fits_side_by_side():
     assert found.ami == pytest.approx(adjusted_mutual_info_score(one.assignment[:600], other.assignment), abs=1e-12)
 
 
-def test_without_common_samples_there_is_no_agreement_to_report():
+def test_without_common_samples_there_is_no_agreement_to_report() -> None:
     side = SizedClasses(first_classes(np.eye(3, dtype=np.float32)), np.array([5, 6, 7]))
     found = compare(side, side)
     assert (found.ari, found.ami) == (None, None)
@@ -264,7 +268,7 @@ def test_without_common_samples_there_is_no_agreement_to_report():
     assert compare(side, side, one).ari == 1.0
 
 
-def test_mutual_information_is_left_out_where_its_chance_level_would_take_minutes(monkeypatch):
+def test_mutual_information_is_left_out_where_its_chance_level_would_take_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     side = SizedClasses(first_classes(np.eye(3, dtype=np.float32)), np.array([5, 6, 7]))
     same = Overlap.of(np.arange(3).repeat(4), np.arange(3).repeat(4))
     assert compare(side, side, same).ami == pytest.approx(1.0)

@@ -7,12 +7,12 @@ from pipeline.reduce.classes.matching import ClassPairs, MatchRule
 from pipeline.reduce.classes.overlap import Overlap
 
 
-def pairs(*triples):
+def pairs(*triples: tuple[int, int, float]) -> ClassPairs:
     old, new, score = (np.array(column) for column in zip(*sorted(triples), strict=True))
     return ClassPairs(old, new, score.astype(float), score.astype(float), np.full(len(old), np.nan))
 
 
-def test_the_matching_is_globally_best_where_the_best_pair_first_is_not():
+def test_the_matching_is_globally_best_where_the_best_pair_first_is_not() -> None:
     some = pairs((0, 0, 0.9), (0, 1, 0.8), (1, 0, 0.8), (1, 1, 0.1), (7, 5, 0.3))
     chosen = matching.matching(some)
     assert list(zip(chosen.old, chosen.new, strict=True)) == [(0, 1), (1, 0), (7, 5)]
@@ -20,7 +20,7 @@ def test_the_matching_is_globally_best_where_the_best_pair_first_is_not():
     assert list(zip(greedy.old, greedy.new, strict=True)) == [(0, 0), (1, 1), (7, 5)]
 
 
-def test_best_pair_first_gives_the_optimum_where_the_best_is_beyond_doubt(monkeypatch):
+def test_best_pair_first_gives_the_optimum_where_the_best_is_beyond_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     partner = rng.permutation(60)
     some = pairs(*((i, j, 0.9 if partner[i] == j else 0.3 + 0.2 * rng.random()) for i in range(60) for j in range(60)))
@@ -30,12 +30,12 @@ def test_best_pair_first_gives_the_optimum_where_the_best_is_beyond_doubt(monkey
     assert np.array_equal(best.new, partner)
 
 
-def test_an_optional_partner_is_not_forced_on_a_class():
+def test_an_optional_partner_is_not_forced_on_a_class() -> None:
     chosen = matching.matching(pairs((0, 0, 0.9), (1, 0, 0.8)))
     assert (chosen.old.tolist(), chosen.new.tolist()) == ([0], [0])
 
 
-def test_overlaps_of_partitions_add_up_in_any_order():
+def test_overlaps_of_partitions_add_up_in_any_order() -> None:
     rng = np.random.default_rng(0)
     old, new = rng.integers(-1, 9, 1000), rng.integers(-1, 7, 1000)
     whole = Overlap.of(old, new)
@@ -49,7 +49,7 @@ def test_overlaps_of_partitions_add_up_in_any_order():
     assert len(Overlap.joined([]).rows) == 0
 
 
-def test_a_rule_out_of_bounds_is_refused():
+def test_a_rule_out_of_bounds_is_refused() -> None:
     for wrong in ({"floor": 0}, {"overlap_weight": 1.1}, {"candidates": 0}):
         with pytest.raises(InputError, match="matching needs"):
             MatchRule(**wrong)

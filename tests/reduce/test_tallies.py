@@ -1,6 +1,7 @@
 """What shards say of classes adds up to what the run says, however it is parted."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,21 +11,21 @@ from pipeline.reduce.describe.presence import class_counts, presence
 from pipeline.reduce.describe.quality import Counting, tally
 from pipeline.search.nearest import nearest
 from pipeline.store.store import Store
-from pipeline.vectors import unit
+from pipeline.vectors import Floats, unit
 
 KINDS = ["dog", "cat", "car"]
 PARENTS = {"dog": ["pet"], "cat": ["pet"]}
 
 
 @pytest.fixture(scope="module")
-def rows():
+def rows() -> tuple[Floats, Floats, list[list[str]]]:
     rng = np.random.default_rng(0)
     x, centroids = unit(rng.standard_normal((700, 8))), unit(rng.standard_normal((40, 8)))
     entities = [[KINDS[i] for i in np.flatnonzero(rng.random(3) < 0.4)] for _ in range(700)]
     return x, centroids, entities
 
 
-def written(store, rows, cuts):
+def written(store: Store, rows: tuple[Floats, Floats, list[list[str]]], cuts: tuple[int, ...]) -> tuple[list[str], Counting]:
     """The tallies of runs of rows as one file each; their names."""
     x, centroids, entities = rows
     counting = Counting(len(centroids), margin=0.1, share=0.5, seed=3)
@@ -39,7 +40,9 @@ def written(store, rows, cuts):
 
 
 @pytest.mark.parametrize("cuts", [(0, 700), (0, 1, 1, 333, 700), tuple(range(0, 701, 7))])
-def test_files_of_any_parts_merge_to_the_same_account(rows, tmp_path, cuts):
+def test_files_of_any_parts_merge_to_the_same_account(
+    rows: tuple[Floats, Floats, list[list[str]]], tmp_path: Path, cuts: tuple[int, ...],
+) -> None:
     store = Store(str(tmp_path))
     names, counting = written(store, rows, cuts)
     merged, counts = tallies.merged_tallies(store, "tallies", names[::-1], counting)
@@ -56,14 +59,14 @@ def test_files_of_any_parts_merge_to_the_same_account(rows, tmp_path, cuts):
     assert sum(merged.sizes) == 700
 
 
-def test_a_shard_without_kept_samples_adds_nothing(rows, tmp_path):
+def test_a_shard_without_kept_samples_adds_nothing(rows: tuple[Floats, Floats, list[list[str]]], tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     names, counting = written(store, rows, (0, 0, 700))
     assert tallies.merged_tallies(store, "tallies", names, counting)[0].sizes.sum() == 700
     assert tallies.merged_tallies(store, "tallies", [], counting)[1].samples == 0
 
 
-def test_the_members_of_each_class_stand_where_cards_says(rows, tmp_path):
+def test_the_members_of_each_class_stand_where_cards_says(rows: tuple[Floats, Floats, list[list[str]]], tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     names, counting = written(store, rows, (0, 700))
     nearest_ones = tallies.merged_tallies(store, "tallies", names, counting)[0].members.nearest

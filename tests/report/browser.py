@@ -7,20 +7,21 @@ the page's own style and pictures through, and that nothing hostile runs.
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from pipeline.report.data import ReportData
+from pipeline.report.data import Picture, ReportData
 from pipeline.report.page import render, thumbnail
-from tests.report.test_page import HOSTILE, RUN, Page, Picture, hostile
+from tests.report.test_page import HOSTILE, RUN, Page, hostile
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--force-color-profile=srgb",
          "--blink-settings=preferredColorScheme=1", "--window-size=1280,1600"]
 
 
-def chromium(folder, html, *flags):
+def chromium(folder: Path, html: str, *flags: str) -> str:
     """The standard output of Chromium after it opened the page."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert browser, "this test asks a real browser: apt-get install --no-install-recommends chromium"
@@ -29,7 +30,7 @@ def chromium(folder, html, *flags):
     return subprocess.run(command, capture_output=True, check=True, timeout=120, text=True).stdout
 
 
-def test_a_browser_runs_nothing_hostile_and_shows_style_and_pictures(tmp_path):
+def test_a_browser_runs_nothing_hostile_and_shows_style_and_pictures(tmp_path: Path) -> None:
     text = " ".join(HOSTILE)
     dom = Page(chromium(tmp_path, render(hostile(text)), "--dump-dom"))
     assert dom.all("title")[0].text.endswith("1 of 3 kept · shardmill")

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +48,8 @@ from pipeline.report.data import (
     Top,
 )
 from pipeline.report.page import THUMBNAIL_BYTES, breakable, cut, duration, image_url, percent, render, thumbnail
+from pipeline.vectors import Bytes
+from tests.archives import member_bytes
 
 ASSETS = files("pipeline") / "assets"
 RUN = RunFacts("sample", "/out", ("in/00000.tar",), 1, "bundled", datetime(2026, 3, 4, 9, 41, tzinfo=UTC), 12.5)
@@ -76,46 +80,46 @@ class Page(HTMLParser):
         self.feed(self.source)
         assert [e.tag for e in self.open] == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         element = Element(tag, {name: value or "" for name, value in attrs})
         self.elements.append(element)
         if tag not in VOID:
             self.open.append(element)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append(Element(tag, {name: value or "" for name, value in attrs}))
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop().tag == tag, f"</{tag}> closes nothing"
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         for element in self.open:
             element.text += data
 
-    def all(self, tag, name=None):
+    def all(self, tag: str, name: str | None = None) -> list[Element]:
         """Elements of a tag; with a name, those of that class."""
         return [e for e in self.elements if e.tag == tag and (name is None or name in e.attributes.get("class", "").split())]
 
     @property
-    def text(self):
+    def text(self) -> str:
         """What is read on the page, white space as one space."""
         return re.sub(r"\s+", " ", self.all("body")[0].text)
 
 
 @pytest.fixture(scope="module")
-def pixels(sample_folder):
+def pixels(sample_folder: Path) -> list[Bytes]:
     """Real pictures of the bundled sample."""
     with tarfile.open(sample_folder / "00000.tar") as tar:
         names = [name for name in tar.getnames() if name.endswith(".jpg")][:24]
-        return [np.asarray(Image.open(io.BytesIO(tar.extractfile(name).read())).convert("RGB")) for name in names]
+        return [np.asarray(Image.open(io.BytesIO(member_bytes(tar, name))).convert("RGB")) for name in names]
 
 
 @pytest.fixture(scope="module")
-def full(pixels):
+def full(pixels: list[Bytes]) -> ReportData:
     """A report with every section, of a balanced run."""
     shots = tuple(Picture(f"caption {i}", f"{i:09d}", "00000.tar", thumbnail(p), f"value {i}") for i, p in enumerate(pixels))
     kept, removed, null = np.array([0.1, 0.2]), np.array([-0.3, np.nan]), np.array([0.0])
-    similarity = histogram("clip_similarity", np.linspace(-1, 1, 21), kept, removed, null)
+    similarity = histogram("clip_similarity", np.linspace(-1, 1, 21).tolist(), kept, removed, null)
     return ReportData(
         RUN, 828, 600,
         steps=(Step("failed:image_empty", 5, "no bytes", (Picture("", "k", "s"),)), Step("rejected:language", 0, "not English"),
@@ -133,7 +137,7 @@ def full(pixels):
     )
 
 
-def hostile(text):
+def hostile(text: str) -> ReportData:
     """A run in which whatever may come from outside is this text."""
     shot = Picture(text, text, text, thumbnail(np.zeros((8, 8, 3), np.uint8)), text)
     return ReportData(
@@ -149,7 +153,7 @@ def hostile(text):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_adds_no_element_and_no_attribute_and_is_shown_as_it_is(text):
+def test_hostile_text_adds_no_element_and_no_attribute_and_is_shown_as_it_is(text: str) -> None:
     page, harmless = Page(render(hostile(text))), Page(render(hostile("harmless")))
     shape = [(e.tag, sorted(e.attributes)) for e in page.elements]
     assert shape == [(e.tag, sorted(e.attributes)) for e in harmless.elements]
@@ -158,25 +162,25 @@ def test_hostile_text_adds_no_element_and_no_attribute_and_is_shown_as_it_is(tex
 
 
 @pytest.mark.parametrize("bad", ["\0", "\u202e", "\u2066", "\u200f", "\x1b", "\x85", "\ud800", "\ufeff"])
-def test_characters_that_end_or_reorder_text_are_replaced_wherever_they_come_from(bad):
+def test_characters_that_end_or_reorder_text_are_replaced_wherever_they_come_from(bad: str) -> None:
     html = render(hostile(f"a{bad}b"))
     html.encode()
     assert bad not in html
     assert "a\N{REPLACEMENT CHARACTER}b" in html
 
 
-def test_scripts_that_need_joiners_and_right_to_left_captions_stay_as_they_are():
+def test_scripts_that_need_joiners_and_right_to_left_captions_stay_as_they_are() -> None:
     for caption in ("نمی\u200cخواهم", "👩\u200d🚀 astronaut", "שלום", "naïve\ttab"):
         assert caption in render(hostile(caption))
 
 
-def test_a_caption_of_two_million_characters_is_cut_with_an_ellipsis():
+def test_a_caption_of_two_million_characters_is_cut_with_an_ellipsis() -> None:
     html = render(hostile("spam " * 400_000))
     assert len(html) < 600_000
     assert "spam…" in html
 
 
-def test_the_page_loads_nothing_and_its_policy_allows_nothing(full):
+def test_the_page_loads_nothing_and_its_policy_allows_nothing(full: ReportData) -> None:
     page = Page(render(full))
     assert not {"script", "link", "iframe", "object", "embed", "form", "base", "video", "audio"} & {e.tag for e in page.elements}
     for element in page.elements:
@@ -192,7 +196,7 @@ def test_the_page_loads_nothing_and_its_policy_allows_nothing(full):
     ]
 
 
-def test_the_first_screen_answers_whether_it_worked_how_much_was_kept_and_why_the_rest_was_not(full):
+def test_the_first_screen_answers_whether_it_worked_how_much_was_kept_and_why_the_rest_was_not(full: ReportData) -> None:
     hero = Page(render(full)).all("section", "hero")[0].text
     hero = re.sub(r"\s+", " ", hero.replace("\N{NO-BREAK SPACE}", " "))
     assert "Complete: every sample is accounted for" in hero
@@ -203,7 +207,7 @@ def test_the_first_screen_answers_whether_it_worked_how_much_was_kept_and_why_th
     assert "5 could not be processed 0.6 %" in hero
 
 
-def test_the_funnel_takes_from_read_what_leads_to_kept(full):
+def test_the_funnel_takes_from_read_what_leads_to_kept(full: ReportData) -> None:
     page = Page(render(full))
     taken = [int(e.text.replace("−", "-").replace(",", "")) for e in page.all("b", "taken")]
     left = [int(e.text.removeprefix("left: ")) for e in page.all("span", "left") if e.text]
@@ -212,7 +216,7 @@ def test_the_funnel_takes_from_read_what_leads_to_kept(full):
     assert sum(taken[:-1]) == taken[-1]
 
 
-def test_every_section_shows_what_it_was_given(full):
+def test_every_section_shows_what_it_was_given(full: ReportData) -> None:
     text = Page(render(full)).text
     for words in ("class name 13", "18 more classes not shown", "entity 29", "107 more entities not shown", "×4.2",
                   "2 more pairs not shown", "a label of 90 samples · mean weight 0.20", "7 shards, 1 tried more than once",
@@ -228,7 +232,7 @@ def test_every_section_shows_what_it_was_given(full):
     ({"quarantined": (Quarantined("00007.tar", 3, "WorkerDied"),)}, "Finished with 1 quarantined shard"),
     ({"gaps": (Gap("a.tar", "truncated", ""), Gap("b.tar", "truncated", ""))}, "Finished with 2 unreadable parts"),
 ])
-def test_whatever_went_wrong_is_said_in_the_first_line(full, change, words):
+def test_whatever_went_wrong_is_said_in_the_first_line(full: ReportData, change: dict[str, Any], words: str) -> None:
     page = Page(render(replace(full, **change)))
     assert words in page.all("p", "status")[0].text
     assert "every sample is accounted for" not in page.text
@@ -237,7 +241,7 @@ def test_whatever_went_wrong_is_said_in_the_first_line(full, change, words):
         assert shard.error in page.text
 
 
-def test_an_empty_run_and_a_run_without_classes_or_entities_have_a_page(full):
+def test_an_empty_run_and_a_run_without_classes_or_entities_have_a_page(full: ReportData) -> None:
     empty = Page(render(ReportData(replace(RUN, shards=0, seconds=0.0, inputs=()), 0, 0))).text
     assert "there was no sample to read" in empty
     assert "0 of 0 samples kept" in empty
@@ -247,7 +251,7 @@ def test_an_empty_run_and_a_run_without_classes_or_entities_have_a_page(full):
     assert "Duplicates" not in bare
 
 
-def test_a_huge_run_has_a_page_of_a_few_megabytes(pixels):
+def test_a_huge_run_has_a_page_of_a_few_megabytes(pixels: list[Bytes]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     shot = Picture("word " * 5000, "k" * 5000, "s" * 5000, thumbnail(noise), "v" * 5000)
     data = ReportData(
@@ -264,7 +268,7 @@ def test_a_huge_run_has_a_page_of_a_few_megabytes(pixels):
     assert len(Page(html).all("img")) <= 31 * LIMITS["pictures"] + 2 * LIMITS["pairs"] + 32 * (16 + 16) + 60
 
 
-def test_the_page_can_be_read_without_eyes_and_its_links_lead_somewhere(full):
+def test_the_page_can_be_read_without_eyes_and_its_links_lead_somewhere(full: ReportData) -> None:
     page = Page(render(full))
     ids = [e.attributes["id"] for e in page.elements if "id" in e.attributes]
     assert len(ids) == len(set(ids))
@@ -278,14 +282,14 @@ def test_the_page_can_be_read_without_eyes_and_its_links_lead_somewhere(full):
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def luminance(colour):
+def luminance(colour: str) -> float:
     channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("theme", [0, 1])
-def test_text_has_the_contrast_that_wcag_aa_asks_for_in_both_themes(theme):
+def test_text_has_the_contrast_that_wcag_aa_asks_for_in_both_themes(theme: int) -> None:
     css = (ASSETS / "report" / "report.css").read_text()
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", re.findall(r":root \{(.*?)\}", css, re.S)[theme]))
     pairs = [("ink", "paper"), ("ink", "card"), ("muted", "paper"), ("muted", "card"), ("muted", "soft"), ("muted", "warn-soft"),
@@ -296,19 +300,19 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for_in_both_themes(theme):
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, behind)
 
 
-def test_the_same_data_gives_the_same_page_and_it_is_html_from_the_first_byte(full):
+def test_the_same_data_gives_the_same_page_and_it_is_html_from_the_first_byte(full: ReportData) -> None:
     assert render(full) == render(full)
     assert render(full).startswith("<!doctype html>\n<html lang=\"en\">")
 
 
 @pytest.mark.parametrize("content", [b"<svg onload=alert(1)>", b"\x89PNG\r\n", b"", b"\xff\xd8\xff" + bytes(THUMBNAIL_BYTES)])
-def test_bytes_that_no_thumbnail_has_never_reach_the_page(full, content):
+def test_bytes_that_no_thumbnail_has_never_reach_the_page(full: ReportData, content: bytes) -> None:
     with pytest.raises(ValueError, match="did not make"):
         image_url(content)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (14, 256, 3), (256, 1, 3), (900, 1300, 3)])
-def test_a_thumbnail_is_a_small_jpeg_of_any_picture_even_of_noise(shape):
+def test_a_thumbnail_is_a_small_jpeg_of_any_picture_even_of_noise(shape: tuple[int, int, int]) -> None:
     made = thumbnail(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
     picture = Image.open(io.BytesIO(made))
     assert picture.format == "JPEG"
@@ -317,13 +321,13 @@ def test_a_thumbnail_is_a_small_jpeg_of_any_picture_even_of_noise(shape):
     assert image_url(made)
 
 
-def test_a_thumbnail_shows_its_picture(pixels):
+def test_a_thumbnail_shows_its_picture(pixels: list[Bytes]) -> None:
     shown = np.asarray(Image.open(io.BytesIO(thumbnail(pixels[0]))), np.float32)
     wanted = np.asarray(Image.fromarray(pixels[0]).resize(shown.shape[1::-1], Image.Resampling.LANCZOS), np.float32)
     assert np.abs(shown - wanted).mean() < 8
 
 
-def test_a_histogram_loses_no_value():
+def test_a_histogram_loses_no_value() -> None:
     rng = np.random.default_rng(2)
     kept, removed = rng.normal(0, 2, 500), np.r_[rng.normal(0, 2, 300), np.nan, np.nan, np.inf, -np.inf]
     made = histogram("x", [-1.0, 0.0, 0.5, 1.0], kept, removed, kept)
@@ -336,7 +340,7 @@ def test_a_histogram_loses_no_value():
     assert (on_edges.kept, on_edges.beyond) == ((1, 2), 0)
 
 
-def test_bars_and_bounds_are_drawn_where_their_values_are():
+def test_bars_and_bounds_are_drawn_where_their_values_are() -> None:
     drawn = plot(Histogram("x", (1.0, 10.0, 100.0), (30, 0), (10, 20), null=(0.5, 0.5), bounds=((10.0, "at 10"),)))
     assert [bar.x for bar in drawn.bars] == [0, 50]
     assert drawn.bounds[0].at == 50
@@ -346,12 +350,12 @@ def test_bars_and_bounds_are_drawn_where_their_values_are():
     assert drawn.null == "25.00,29.25 75.00,29.25"
 
 
-def test_an_empty_histogram_can_be_drawn():
+def test_an_empty_histogram_can_be_drawn() -> None:
     drawn = plot(Histogram("x", (0.0, 1.0), (0,), (0,)))
     assert (drawn.bars[0].kept, drawn.bars[0].removed, drawn.null) == (0, 0, "")
 
 
-def test_histograms_of_shards_add_up_to_that_of_the_run():
+def test_histograms_of_shards_add_up_to_that_of_the_run() -> None:
     values = np.random.default_rng(3).normal(0, 1, 900)
     parts = [histogram("x", [-1, 0, 1], part[:100], part[100:]) for part in np.split(values, 3)]
     whole = histogram("x", [-1, 0, 1], np.concatenate([p[:100] for p in np.split(values, 3)]), np.zeros(0))
@@ -362,7 +366,7 @@ def test_histograms_of_shards_add_up_to_that_of_the_run():
         parts[0] + histogram("x", [0, 1], values, values)
 
 
-def test_growing_edges_are_whole_and_part_at_every_bound():
+def test_growing_edges_are_whole_and_part_at_every_bound() -> None:
     edges = growing_edges(0.0, True, [32, 5000])
     assert edges[:11] == list(range(11))
     assert {32, 5000} < set(edges)
@@ -374,14 +378,14 @@ def test_growing_edges_are_whole_and_part_at_every_bound():
     assert (ratios[1:] / ratios[:-1]).max() < 1.11
 
 
-def test_a_histogram_is_trimmed_to_what_is_there_and_loses_nothing():
+def test_a_histogram_is_trimmed_to_what_is_there_and_loses_nothing() -> None:
     fine = np.linspace(-1, 1, 201)
-    some = histogram("x", fine, np.array([0.105, 0.11]), np.array([0.305]), np.array([0.2]))
+    some = histogram("x", fine.tolist(), np.array([0.105, 0.11]), np.array([0.305]), np.array([0.2]))
     drawn = trimmed(replace(some, bounds=((0.0, "b"),)))
     assert drawn.edges[0] == pytest.approx(0.0, abs=0.011)
     assert drawn.edges[-1] == pytest.approx(0.31)
     assert (sum(drawn.kept), sum(drawn.removed), sum(drawn.null)) == (2, 1, 1)
-    wide = histogram("x", fine, np.random.default_rng(4).uniform(-1, 1, 5000), np.zeros(0), fine)
+    wide = histogram("x", fine.tolist(), np.random.default_rng(4).uniform(-1, 1, 5000), np.zeros(0), fine)
     merged = trimmed(wide)
     assert len(merged.kept) == len(merged.edges) - 1 <= MOST_BINS
     assert sum(merged.kept) == 5000
@@ -390,14 +394,14 @@ def test_a_histogram_is_trimmed_to_what_is_there_and_loses_nothing():
     assert trimmed(Histogram("x", (0.0, 1.0), (0,), (0,))) == Histogram("x", (0.0, 1.0), (0,), (0,))
 
 
-def test_an_axis_that_starts_at_zero_has_labels_that_do_not_overlap():
+def test_an_axis_that_starts_at_zero_has_labels_that_do_not_overlap() -> None:
     drawn = plot(trimmed(histogram("caption_words", growing_edges(0.0, True), np.r_[0, 3, 200], np.zeros(0))))
     assert [float(mark.wording) for mark in drawn.x] == sorted(float(mark.wording) for mark in drawn.x)
     assert min(after.at - before.at for before, after in pairwise(drawn.x)) >= 5
     assert apart([Mark(0, "1"), Mark(4, "2"), Mark(9, "3")]) == [Mark(0, "1"), Mark(9, "3")]
 
 
-def test_ticks_are_round_and_inside():
+def test_ticks_are_round_and_inside() -> None:
     assert ticks(-0.4, 0.8) == [-0.25, 0, 0.25, 0.5, 0.75]
     assert ticks(0, 260) == [0, 50, 100, 150, 200, 250]
     assert ticks(3, 3) == [3]
@@ -405,12 +409,12 @@ def test_ticks_are_round_and_inside():
     assert growing_ticks(1, 1e6) == [10.0**i for i in range(7)]
 
 
-def test_names_of_rules_break_after_underscores_only_and_stay_escaped():
+def test_names_of_rules_break_after_underscores_only_and_stay_escaped() -> None:
     assert breakable("caption_is_filename") == "caption_<wbr>is_<wbr>filename"
     assert breakable("<b>_\u202e") == "&lt;b&gt;_<wbr>\N{REPLACEMENT CHARACTER}"
 
 
-def test_what_was_not_measured_is_left_out(full):
+def test_what_was_not_measured_is_left_out(full: ReportData) -> None:
     row = EntityRow("n1", "dog", 3, None)
     card = replace(full.classes.items[0], labelled=None)
     page = Page(render(replace(full, run=replace(RUN, started=None), entities=Top((row,), 1), classes=Top((card,), 1))))
@@ -419,7 +423,7 @@ def test_what_was_not_measured_is_left_out(full):
     assert [e.text for e in page.all("td", "n")][:2] == ["3", "–"]
 
 
-def test_the_page_says_where_the_time_of_each_pass_went_and_what_to_change(full):
+def test_the_page_says_where_the_time_of_each_pass_went_and_what_to_change(full: ReportData) -> None:
     page = Page(render(full))
     assert "annotate 16.5 s The model is slow: a GPU." in page.text
     tables = [e.text.split() for e in page.all("table", "timings") if "Where" in e.text]
@@ -429,12 +433,12 @@ def test_the_page_says_where_the_time_of_each_pass_went_and_what_to_change(full)
     assert "Where the time went" not in Page(render(replace(full, spendings=()))).text
 
 
-def test_conditions_that_nobody_checked_and_notes_on_the_numbers_stand_apart(full):
+def test_conditions_that_nobody_checked_and_notes_on_the_numbers_stand_apart(full: ReportData) -> None:
     text = Page(render(replace(full, conditions=("a bloom filter",), notes=("z from 1.7",)))).text
     assert "source asks for and nobody checked a bloom filter How these numbers were made z from 1.7" in text
 
 
-def test_numbers_are_worded_without_rounding_something_to_nothing_or_a_part_to_all():
+def test_numbers_are_worded_without_rounding_something_to_nothing_or_a_part_to_all() -> None:
     assert [percent(*pair) for pair in ((0, 9), (1, 10**6), (1, 8), (10**6 - 1, 10**6), (9, 9), (0, 0))] == [
         "0.0 %", "<0.1 %", "12.5 %", ">99.9 %", "100.0 %", "–"]
     assert [duration(s) for s in (0, 0.042, 8.31, 59.96, 250, 7500)] == [
@@ -443,7 +447,7 @@ def test_numbers_are_worded_without_rounding_something_to_nothing_or_a_part_to_a
     assert (cut("abcdef", 6), cut("abcdefg", 6)) == ("abcdef", "abcde…")
 
 
-def test_a_reason_that_is_no_verdict_and_a_list_longer_than_its_total_are_refused():
+def test_a_reason_that_is_no_verdict_and_a_list_longer_than_its_total_are_refused() -> None:
     with pytest.raises(ValueError, match="neither"):
         Step("clip_similarity", 3, "")
     with pytest.raises(ValueError, match="2 items"):

@@ -27,7 +27,7 @@ WHEN = 1_700_000_000
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     with tarfile.open(PACKED) as archive:
         archive.extractall(tmp_path, filter="tar")
     for path in (tmp_path / "in").iterdir():
@@ -42,14 +42,14 @@ def root(tmp_path):
     return tmp_path / "root"
 
 
-def test_it_is_finished_and_whole(root):
+def test_it_is_finished_and_whole(root: Path) -> None:
     result = finished(open_root(str(root)))
     assert result is not None
     assert (result.ledger.read, result.ledger.kept, result.ledger.rejected) == (11, 6, {"clip_similarity": 4, "language": 1})
     assert verify(str(root), deep=True).faults == ()
 
 
-def test_every_question_is_answered(root):
+def test_every_question_is_answered(root: Path) -> None:
     assert status(str(root)).kept == 6
     uid = pq.read_table(next((root / "shards").glob("*.parquet"))).column("uid")[0].as_py()
     (answer,) = explain_sample(str(root), uid)
@@ -59,7 +59,7 @@ def test_every_question_is_answered(root):
     write_report(open_root(str(root)))
 
 
-def test_it_goes_on_with_its_own_columns(root):
+def test_it_goes_on_with_its_own_columns(root: Path) -> None:
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (root / "columns").rglob("*.*")}
     plan = open_root(str(root))
     plan = replace(plan, recipe=changed_recipe(plan.recipe, ["filters.clip_similarity.min=0.0"]))

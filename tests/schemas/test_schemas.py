@@ -7,16 +7,16 @@ DOCUMENTS = documents()
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))
-def test_committed_json_schema_is_the_one_generated_from_its_source(name):
+def test_committed_json_schema_is_the_one_generated_from_its_source(name: str) -> None:
     assert (FOLDER / name).read_text() == DOCUMENTS[name], "run: python -m schemas"
 
 
-def test_no_json_schema_is_left_over():
+def test_no_json_schema_is_left_over() -> None:
     assert {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()} == set(DOCUMENTS)
 
 
 @pytest.mark.parametrize("name", ["samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities"])
-def test_stage_columns_start_with_uid_and_end_with_the_stage_error(name):
+def test_stage_columns_start_with_uid_and_end_with_the_stage_error(name: str) -> None:
     schema = published()[name]
     assert schema.names[0] == "uid"
     assert schema.names[-1] == f"{name}_error"

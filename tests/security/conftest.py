@@ -31,13 +31,13 @@ class Attacked:
 
 
 @pytest.fixture(scope="session")
-def pictures(sample_folder):
+def pictures(sample_folder: Path) -> list[bytes]:
     """JPEG bytes of clean samples."""
     return [image for image, _ in clean_pairs(sample_folder).values()]
 
 
 @pytest.fixture(scope="package")
-def attacked(tmp_path_factory, pictures):
+def attacked(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) -> Attacked:
     from pipeline.report.build import write_report
 
     sandbox = tmp_path_factory.mktemp("sandbox")

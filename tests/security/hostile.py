@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import tarfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Payload:
     def __init__(self, canary: Path) -> None:
         self.canary = canary
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[[str | bytes | os.PathLike[str] | os.PathLike[bytes]], int], tuple[str]]:
         return os.system, (f"touch {self.canary}",)
 
 
@@ -121,13 +122,14 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
 
 
 @contextmanager
-def watched():
+def watched() -> Iterator[list[str]]:
     """What this process does meanwhile that starts a program, asks the network or resolves a name in a pickle."""
     global seen
     if not _hooked:
         sys.addaudithook(_hook)   # for ever: Python has no way to take one back
         _hooked.append(True)
-    seen = found = []
+    found: list[str] = []
+    seen = found
     try:
         yield found
     finally:

@@ -5,36 +5,40 @@ import re
 import shutil
 import tarfile
 import unicodedata
+from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline.audit.verify import verify
 from pipeline.cli import printing
 from pipeline.queries.classes import class_rows
 from pipeline.queries.simulate import explain_sample
 from pipeline.queries.status import status
+from pipeline.report.data import ReportData
 from pipeline.report.page import render
 from tests.report.browser import chromium
 from tests.report.test_page import Page, full, hostile, pixels  # noqa: F401  (fixtures)
+from tests.security.conftest import Attacked
 from tests.security.hostile import CONTROLS, DEPTHS, SCRIPTS
 
 
-def test_no_member_column_or_side_file_of_an_input_is_unpickled(attacked):
+def test_no_member_column_or_side_file_of_an_input_is_unpickled(attacked: Attacked) -> None:
     assert [event for event in attacked.seen if event.startswith("pickle")] == []
     assert not (attacked.sandbox / "canary").exists()
     assert attacked.result.ledger.read == attacked.samples
 
 
-def test_no_name_caption_or_object_of_an_input_starts_a_program(attacked):
+def test_no_name_caption_or_object_of_an_input_starts_a_program(attacked: Attacked) -> None:
     assert [event for event in attacked.seen if not event.startswith(("pickle", "socket"))] == []
     assert not (attacked.sandbox / "canary").exists()
 
 
-def test_a_local_curation_asks_no_network(attacked):
+def test_a_local_curation_asks_no_network(attacked: Attacked) -> None:
     assert [event for event in attacked.seen if event.startswith("socket")] == []
 
 
-def test_names_from_archives_never_become_paths(attacked):
+def test_names_from_archives_never_become_paths(attacked: Attacked) -> None:
     assert attacked.after == attacked.before
     allowed = re.compile(r"[A-Za-z0-9._@-]+")
     strange = [path for path in attacked.root.rglob("*") if not allowed.fullmatch(path.name)]
@@ -47,7 +51,7 @@ def test_names_from_archives_never_become_paths(attacked):
     assert all(re.fullmatch(r"\d{10}\.(jpg|txt|json)", name) for name in members)
 
 
-def test_hostile_samples_are_accounted_for_like_any_other(attacked):
+def test_hostile_samples_are_accounted_for_like_any_other(attacked: Attacked) -> None:
     ledger = attacked.result.ledger
     assert ledger.read == attacked.samples
     assert ledger.kept + sum(ledger.failed.values()) == attacked.samples
@@ -55,7 +59,7 @@ def test_hostile_samples_are_accounted_for_like_any_other(attacked):
     assert verify(str(attacked.root)).faults == ()
 
 
-def test_json_too_deep_fails_its_own_sample_and_what_passes_can_be_exported(attacked):
+def test_json_too_deep_fails_its_own_sample_and_what_passes_can_be_exported(attacked: Attacked) -> None:
     exported = [pq.read_table(path) for path in attacked.root.glob("exports/*/*.parquet")]
     keys = {key for table in exported for key in table.column("source_key").to_pylist()}
     failed = attacked.result.ledger.failed["bad_json"]
@@ -63,7 +67,7 @@ def test_json_too_deep_fails_its_own_sample_and_what_passes_can_be_exported(atta
     assert len([key for key in keys if key.startswith("depth")]) == len(DEPTHS) - failed
 
 
-def test_side_files_name_tars_that_we_named_so_their_readers_open_no_pipe(attacked):
+def test_side_files_name_tars_that_we_named_so_their_readers_open_no_pipe(attacked: Attacked) -> None:
     export = next(attacked.root.glob("exports/*"))
     urls = [shard["url"] for shard in json.loads((export / "wids.json").read_text())["shardlist"]]
     urls += json.loads((export / "sizes.json").read_text())
@@ -71,12 +75,12 @@ def test_side_files_name_tars_that_we_named_so_their_readers_open_no_pipe(attack
     assert all(re.fullmatch(r"\d{6}\.tar", url) for url in urls)
 
 
-def shape(html):
+def shape(html: str) -> set[tuple[str, str]]:
     """Every element, and every attribute with its element."""
     return {(element.tag, name) for element in Page(html).elements for name in ["", *element.attributes]}
 
 
-def test_the_report_shows_hostile_text_as_text(attacked, full, tmp_path):   # noqa: F811
+def test_the_report_shows_hostile_text_as_text(attacked: Attacked, full: ReportData, tmp_path: Path) -> None:   # noqa: F811
     html = (attacked.root / "report.html").read_text()
     page = Page(html)
     assert any(script in page.text for script in SCRIPTS)
@@ -93,7 +97,9 @@ def test_the_report_shows_hostile_text_as_text(attacked, full, tmp_path):   # no
         assert element.attributes.get("href", "#").startswith("#")
 
 
-def test_no_control_or_direction_character_of_an_input_reaches_the_terminal(attacked, capsys):
+def test_no_control_or_direction_character_of_an_input_reaches_the_terminal(
+    attacked: Attacked, capsys: pytest.CaptureFixture[str],
+) -> None:
     root = str(attacked.root)
     printing.status(status(root))
     printing.verify(verify(root))

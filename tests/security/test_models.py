@@ -19,7 +19,7 @@ from tests.security.hostile import Payload, watched
 MODEL = Path(__file__).parents[2] / "pipeline" / "assets" / "model"
 
 
-def saved(payload, how):
+def saved(payload: Payload, how: str) -> bytes:
     file = io.BytesIO()
     if how == "pickle":
         pickle.dump(payload, file)
@@ -32,7 +32,7 @@ def saved(payload, how):
     return file.getvalue()
 
 
-def refused(spec, message, tmp_path):
+def refused(spec: ModelSpec, message: str, tmp_path: Path) -> None:
     with watched() as seen, pytest.raises(InputError, match=message):
         load_model(spec, "fp32", "cpu")
     assert [event for event in seen if "posix" in event or event.startswith(("os.", "subprocess"))] == []
@@ -41,7 +41,7 @@ def refused(spec, message, tmp_path):
 
 @pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth", "open_clip_model.safetensors"])
 @pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])
-def test_weights_in_a_models_folder_are_tensors_or_refused(tmp_path, name, how):
+def test_weights_in_a_models_folder_are_tensors_or_refused(tmp_path: Path, name: str, how: str) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     for path in MODEL.glob("*.json"):
@@ -53,14 +53,14 @@ def test_weights_in_a_models_folder_are_tensors_or_refused(tmp_path, name, how):
 @pytest.mark.parametrize(("suffix", "how"), [
     (".pt", "zip"), (".pt", "legacy"), (".bin", "pickle"), (".safetensors", "zip"), (".npy", "numpy"), (".npz", "npz"),
 ])
-def test_a_checkpoint_file_is_tensors_or_refused(tmp_path, suffix, how):
+def test_a_checkpoint_file_is_tensors_or_refused(tmp_path: Path, suffix: str, how: str) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(saved(Payload(tmp_path / "canary"), how))
     open_clip.add_model_config(MODEL / "tinyclip-oc.json")   # a small one, by name
     refused(ModelSpec("tinyclip-oc", str(path)), "cannot be loaded", tmp_path)
 
 
-def test_a_model_that_wants_its_own_code_run_is_refused(tmp_path):
+def test_a_model_that_wants_its_own_code_run_is_refused(tmp_path: Path) -> None:
     shutil.copytree(MODEL, tmp_path / "model")
     path = tmp_path / "model" / "open_clip_config.json"
     config = json.loads(path.read_text())

@@ -17,13 +17,13 @@ METADATA = ("169.254.169.254", "metadata.google.internal")
 """What Ray 2.60's dashboard process asks at its start, whatever is switched off: which cloud is this? It is sent nowhere."""
 
 
-def alone():
+def alone() -> list[str]:
     """The prefix of a command that gets a network of its own with nobody on it; empty where the system forbids it."""
     able = shutil.which("unshare") and subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
     return ALONE if able else []
 
 
-def is_own(host):
+def is_own(host: str) -> bool:
     if host in ("", "None", "localhost", socket.gethostname()) or host.startswith(("/", "b'/", "\0", "b'\\x00")):
         return True
     try:
@@ -32,7 +32,9 @@ def is_own(host):
         return False
 
 
-def test_a_run_on_local_files_asks_no_other_machine_and_its_workers_unpickle_no_column(tmp_path, pictures):
+def test_a_run_on_local_files_asks_no_other_machine_and_its_workers_unpickle_no_column(
+    tmp_path: Path, pictures: list[bytes],
+) -> None:
     for name in ("in", "watch", "home"):
         (tmp_path / name).mkdir()
     write_parquet(tmp_path / "in" / "types.parquet", tmp_path, pictures[:6])

@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 ROW = re.compile(r"^\| (.+) \| `(test_\w+)` \|$", re.MULTILINE)
 
 
-def test_every_promise_has_its_test_and_every_test_its_promise():
+def test_every_promise_has_its_test_and_every_test_its_promise() -> None:
     promised = [name for _, name in ROW.findall((HERE.parents[1] / "SECURITY.md").read_text(encoding="utf-8"))]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in HERE.glob("test_*.py") if path != Path(__file__)]
     functions = [node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,13 +26,13 @@ PIPES = (
 )
 
 
-def quiet(seen, canary):
+def quiet(seen: list[str], canary: Path) -> None:
     assert seen == []
     assert not canary.exists()
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_a_yaml_tag_in_a_recipe_or_an_override_makes_no_object(tmp_path, tag):
+def test_a_yaml_tag_in_a_recipe_or_an_override_makes_no_object(tmp_path: Path, tag: str) -> None:
     canary = tmp_path / "canary"
     recipe = tmp_path / "evil.yaml"
     recipe.write_text(f"name: x\nmodel: {{name: bundled}}\nsource: {tag.format(canary=canary)}\n")
@@ -44,7 +45,7 @@ def test_a_yaml_tag_in_a_recipe_or_an_override_makes_no_object(tmp_path, tag):
 
 
 @pytest.mark.parametrize("key", ["source", "caption.keys", "filters", "seed"])
-def test_aliases_cannot_stand_for_gigabytes(tmp_path, key):
+def test_aliases_cannot_stand_for_gigabytes(tmp_path: Path, key: str) -> None:
     began = time.perf_counter()
     (tmp_path / "laughs.yaml").write_text(f"name: x\nmodel: {{name: bundled}}\nsource: {LAUGHS}\n")
     for name, overrides in ((str(tmp_path / "laughs.yaml"), []), ("sample", [f"{key}={LAUGHS}"])):
@@ -54,7 +55,7 @@ def test_aliases_cannot_stand_for_gigabytes(tmp_path, key):
 
 
 @pytest.mark.parametrize("text", STRANGE, ids=lambda text: text[:12])
-def test_values_that_break_a_yaml_parser_are_an_error_of_the_recipe(tmp_path, text):
+def test_values_that_break_a_yaml_parser_are_an_error_of_the_recipe(tmp_path: Path, text: str) -> None:
     (tmp_path / "strange.yaml").write_text(f"name: x\nmodel: {{name: bundled}}\nseed: {text}\n")
     for name, overrides in ((str(tmp_path / "strange.yaml"), []), ("sample", [f"seed={text}"])):
         with pytest.raises(RecipeError):
@@ -62,7 +63,9 @@ def test_values_that_break_a_yaml_parser_are_an_error_of_the_recipe(tmp_path, te
 
 
 @pytest.mark.parametrize("pattern", PIPES)
-def test_an_input_pattern_starts_no_command_and_opens_no_chain(tmp_path, pattern, monkeypatch):
+def test_an_input_pattern_starts_no_command_and_opens_no_chain(
+    tmp_path: Path, pattern: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.tar").write_bytes(bytes(10240))
     canary = tmp_path / "canary"
@@ -73,13 +76,13 @@ def test_an_input_pattern_starts_no_command_and_opens_no_chain(tmp_path, pattern
 
 @pytest.mark.parametrize("key", ["entities.knowledge_base", "classes.fit_on"])
 @pytest.mark.parametrize("url", ["pipe:touch {canary}", "reference::http://127.0.0.1:1/a", "simplecache::pipe:touch {canary}"])
-def test_a_recipe_names_no_command_and_no_chain_of_file_systems(tmp_path, key, url):
+def test_a_recipe_names_no_command_and_no_chain_of_file_systems(tmp_path: Path, key: str, url: str) -> None:
     with pytest.raises(RecipeError, match="never opens"):
         load("sample", [f"{key}={url.format(canary=tmp_path / 'canary')}"])
 
 
 @pytest.mark.parametrize("name", ["evil_stage:Stage", "evil_stage", "os:system", "../evil_stage", "evil_stage.py"])
-def test_a_recipe_names_installed_stages_and_never_code(tmp_path, monkeypatch, name):
+def test_a_recipe_names_installed_stages_and_never_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (tmp_path / "evil_stage.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()")
     monkeypatch.syspath_prepend(tmp_path)
     recipe = tmp_path / "recipe.yaml"

@@ -3,6 +3,9 @@
 import json
 import pickle
 import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,21 +17,22 @@ from pipeline.errors import RecipeError, RootError, ShardmillError
 from pipeline.queries.simulate import simulate_rules
 from pipeline.report.build import write_report
 from pipeline.root.existing import open_root
+from pipeline.root.lifecycle import Result
 from pipeline.root.manifest import MANIFEST
 from tests.curations import curated
-from tests.security.conftest import OVERRIDES
+from tests.security.conftest import OVERRIDES, Attacked
 from tests.security.hostile import Payload, watched
 
 
 @pytest.fixture
-def root(attacked, tmp_path):
+def root(attacked: Attacked, tmp_path: Path) -> Path:
     copy = tmp_path / "root"
     shutil.copytree(attacked.root, copy, symlinks=True)
     return copy
 
 
 @pytest.fixture
-def precious(tmp_path):
+def precious(tmp_path: Path) -> Iterator[Path]:
     """A folder of someone who did nothing wrong."""
     folder = tmp_path / "precious"
     folder.mkdir()
@@ -37,7 +41,7 @@ def precious(tmp_path):
     assert [path.read_text() for path in folder.iterdir()] == ["three years"]
 
 
-def test_a_stage_that_a_root_names_is_not_imported(root, tmp_path, monkeypatch):
+def test_a_stage_that_a_root_names_is_not_imported(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "evil_stage.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()")
     monkeypatch.syspath_prepend(tmp_path)
     stored = json.loads((root / "run.json").read_text())
@@ -56,22 +60,22 @@ def test_a_stage_that_a_root_names_is_not_imported(root, tmp_path, monkeypatch):
     assert not (tmp_path / "canary").exists()
 
 
-def again(attacked, root):
+def again(attacked: Attacked, root: Path) -> Result:
     return curated(root, [attacked.sandbox / "in"], overrides(attacked))
 
 
-def overrides(attacked):
+def overrides(attacked: Attacked) -> tuple[str, str, str, str, str, str, str]:
     return (*OVERRIDES, f"entities.knowledge_base={attacked.sandbox / 'kb.parquet'}")
 
 
-def object_array(canary):
+def object_array(canary: Path) -> np.ndarray:
     array = np.empty(1, object)
     array[0] = Payload(canary)
     return array
 
 
 @pytest.mark.parametrize("pattern", ["columns/clip@*/*.image_embedding.npy", "tables/centroids@*/centroids.npy"])
-def test_arrays_in_a_root_are_numbers_or_refused(attacked, root, tmp_path, pattern):
+def test_arrays_in_a_root_are_numbers_or_refused(attacked: Attacked, root: Path, tmp_path: Path, pattern: str) -> None:
     for path in root.glob(pattern):
         np.save(path, object_array(tmp_path / "canary"), allow_pickle=True)
     for name in (MANIFEST, "_SUCCESS"):   # whoever plants an array takes the hashes away too
@@ -85,7 +89,7 @@ def test_arrays_in_a_root_are_numbers_or_refused(attacked, root, tmp_path, patte
     assert not (tmp_path / "canary").exists()
 
 
-def test_looking_at_a_root_unpickles_nothing_and_asks_no_network(root, tmp_path):
+def test_looking_at_a_root_unpickles_nothing_and_asks_no_network(root: Path, tmp_path: Path) -> None:
     for name in ("run.pickle", "current.pkl"):
         (root / name).write_bytes(pickle.dumps(Payload(tmp_path / "canary")))
     with watched() as seen:
@@ -99,7 +103,7 @@ def test_looking_at_a_root_unpickles_nothing_and_asks_no_network(root, tmp_path)
     "../precious/thesis.tex", "tables/../../precious/thesis.tex", "exports/../../precious/thesis.tex", "{precious}/thesis.tex",
     "columns/x@1/../../../precious/thesis.tex",
 ])
-def test_what_a_manifest_names_outside_its_root_is_not_removed(attacked, root, precious, path):
+def test_what_a_manifest_names_outside_its_root_is_not_removed(attacked: Attacked, root: Path, precious: Path, path: str) -> None:
     manifest = json.loads((root / MANIFEST).read_text())
     manifest["files"][path.format(precious=precious)] = {"size": 1, "sha256": ""}
     (root / MANIFEST).write_text(json.dumps(manifest))
@@ -108,7 +112,7 @@ def test_what_a_manifest_names_outside_its_root_is_not_removed(attacked, root, p
 
 
 @pytest.mark.parametrize("folder", ["columns/mine", "tables/mine", "exports/mine", "mine"])
-def test_removal_does_not_follow_a_link_out_of_the_root(attacked, root, precious, folder):
+def test_removal_does_not_follow_a_link_out_of_the_root(attacked: Attacked, root: Path, precious: Path, folder: str) -> None:
     (root / folder).symlink_to(precious)
     manifest = json.loads((root / MANIFEST).read_text())
     manifest["files"][f"{folder}/thesis.tex"] = {"size": 1, "sha256": ""}
@@ -122,7 +126,7 @@ def test_removal_does_not_follow_a_link_out_of_the_root(attacked, root, precious
     lambda run: run["outputs"]["columns"].update(samples="columns/samples@../../../etc"),
     lambda run: run["outputs"]["columns"].update({"../x": "columns/x@1"}),
 ])
-def test_names_in_a_run_json_do_not_lead_out_of_the_root(root, change):
+def test_names_in_a_run_json_do_not_lead_out_of_the_root(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
     run = json.loads((root / "run.json").read_text())
     change(run)
     (root / "run.json").write_text(json.dumps(run))

@@ -1,5 +1,8 @@
 import dataclasses
+from collections.abc import Sequence
 from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,19 +20,20 @@ from pipeline.select.explain import explain
 from pipeline.select.thresholds import relative, resolve, top_share
 from pipeline.select.verdicts import Selection, counts, passes, simulate, subset, verdicts
 from pipeline.store.store import Store
+from pipeline.vectors import Doubles, Floats, Ints
 
 
-def table(**columns):
+def table(**columns: Any) -> pa.Table:
     """Columns in their real types; error columns as text."""
     types = {name: COLUMNS[name].type if name in COLUMNS else pa.string() for name in columns}
     return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
 
-def rules(**given):
+def rules(**given: dict[str, Any]) -> dict[str, Rule]:
     return {name: Rule.model_validate({"column": name, **rule}) for name, rule in given.items()}
 
 
-def judged(columns, given, null_similarities=None):
+def judged(columns: pa.Table, given: dict[str, Rule], null_similarities: Floats | None = None) -> list[str]:
     return verdicts(columns, given, resolve(given, columns, null_similarities)).to_pylist()
 
 
@@ -43,11 +47,13 @@ def judged(columns, given, null_similarities=None):
     ({"none_of": [2]}, [2, 3, 4, None], [False, True, True, False]),
     ({"equals": 3}, [2, 3, 4, None], [False, True, False, False]),
 ])
-def test_bounds_are_strict_on_the_sides_that_they_say_and_null_meets_none(bound, values, passing):
+def test_bounds_are_strict_on_the_sides_that_they_say_and_null_meets_none(
+    bound: dict[str, Any], values: list[int | None], passing: list[bool],
+) -> None:
     assert passes(table(width=values), rules(width=bound)["width"]).tolist() == passing
 
 
-def test_nan_and_null_meet_no_bound():
+def test_nan_and_null_meet_no_bound() -> None:
     columns = table(clip_similarity=[float("nan"), None, 0.5])
     for bound in ({"min": -1}, {"max": 1}, {"above": -1}, {"below": 1}):
         assert passes(columns, rules(clip_similarity=bound)["clip_similarity"]).tolist() == [False, False, True]
@@ -60,14 +66,17 @@ class Given:
     columns: Columns
     rows: pa.Table
 
-    def table(self, shard_id, names):
+    def table(self, shard_id: str, names: Sequence[str]) -> pa.Table:
         return self.rows
 
 
 @pytest.mark.parametrize("wrong", [["kept"], ["kept", "kept", "kept"], ["kept", None]])
-def test_a_shard_without_a_verdict_for_each_of_its_samples_is_an_error_and_is_not_written(tmp_path, monkeypatch, wrong):
+def test_a_shard_without_a_verdict_for_each_of_its_samples_is_an_error_and_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str | None],
+) -> None:
     store, two = Store(str(tmp_path)), table(width=[1, 9]).append_column("uid", pa.array(["a", "b"]))
-    work = Select(Given(Columns(store, {}), two), rules(width={"min": 5}), {}, {}, "verdicts@1")
+    source: Any = Given(Columns(store, {}), two)
+    work = Select(source, rules(width={"min": 5}), {}, {}, "verdicts@1")
     with work.open() as run:
         with monkeypatch.context() as patch:
             patch.setattr(selection, "verdicts", lambda *_: pa.array(wrong, pa.string()))
@@ -78,7 +87,7 @@ def test_a_shard_without_a_verdict_for_each_of_its_samples_is_an_error_and_is_no
     assert store.names("verdicts@1") == ["s.parquet"]
 
 
-def test_text_and_truth():
+def test_text_and_truth() -> None:
     columns = table(language=["en", "de", None], exact_duplicate=[True, False, None])
     assert passes(columns, rules(language={"any_of": ["en"]})["language"]).tolist() == [True, False, False]
     assert passes(columns, rules(language={"none_of": ["en"]})["language"]).tolist() == [False, True, False]
@@ -87,13 +96,13 @@ def test_text_and_truth():
 
 
 @pytest.mark.parametrize("bound", [0.1, 0.26, 0.28, 0.3, 0.7])
-def test_a_stored_float32_meets_the_decimal_that_it_was_made_from(bound):
+def test_a_stored_float32_meets_the_decimal_that_it_was_made_from(bound: float) -> None:
     columns = table(clip_similarity=[np.nextafter(np.float32(bound), np.float32(-1)), np.float32(bound)])
     assert passes(columns, rules(clip_similarity={"min": bound})["clip_similarity"]).tolist() == [False, True]
     assert passes(columns, rules(clip_similarity={"below": bound})["clip_similarity"]).tolist() == [True, False]
 
 
-def test_unless_lets_a_row_through_when_any_bound_holds_and_null_holds_none():
+def test_unless_lets_a_row_through_when_any_bound_holds_and_null_holds_none() -> None:
     given = {"language": load("sample").filters["language"]}
     columns = table(
         language=["en", "de", "de", "de", "de", None, None],
@@ -104,7 +113,7 @@ def test_unless_lets_a_row_through_when_any_bound_holds_and_null_holds_none():
     assert judged(columns, given) == ["kept", "rejected:language", "kept", "kept", "kept", "kept", "rejected:language"]
 
 
-def test_the_verdict_is_the_first_failure_else_the_first_rule_in_the_recipe_s_order():
+def test_the_verdict_is_the_first_failure_else_the_first_rule_in_the_recipe_s_order() -> None:
     columns = table(
         width=[9, 1, 1, 9, 1], height=[9, 9, 1, 1, 1],
         image_error=[None, None, None, None, "image_truncated"], clip_error=[None, None, None, "embedding_not_finite", "later"],
@@ -116,16 +125,16 @@ def test_the_verdict_is_the_first_failure_else_the_first_rule_in_the_recipe_s_or
     assert judged(columns, {})[:3] == ["kept"] * 3
 
 
-def test_no_rows_give_no_verdicts():
+def test_no_rows_give_no_verdicts() -> None:
     assert judged(table(width=[], image_error=[]), rules(width={"min": 5})) == []
 
 
-def test_a_column_that_the_table_lacks_is_an_error_not_a_pass():
+def test_a_column_that_the_table_lacks_is_an_error_not_a_pass() -> None:
     with pytest.raises(ContractViolation, match="lacks column height, which a rule reads"):
         judged(table(width=[3]), rules(height={"min": 1}))
 
 
-def agreement(rows=20_000, dimensions=512):
+def agreement(rows: int = 20_000, dimensions: int = 512) -> tuple[Floats, Doubles]:
     """Cosines that are known by construction (science.md, AT-1)."""
     rng = np.random.default_rng(5)
     cosine = rng.uniform(0, 0.6, (rows, 1))
@@ -136,7 +145,7 @@ def agreement(rows=20_000, dimensions=512):
     return (image.astype(np.float32) * text.astype(np.float32)).sum(1), cosine[:, 0]
 
 
-def test_a_threshold_keeps_exactly_the_pairs_that_agree_so_much():
+def test_a_threshold_keeps_exactly_the_pairs_that_agree_so_much() -> None:
     similarity, truth = agreement()
     assert np.abs(similarity - truth).max() <= 1e-6
     kept = passes(table(clip_similarity=similarity), rules(clip_similarity={"min": 0.28})["clip_similarity"])
@@ -144,7 +153,7 @@ def test_a_threshold_keeps_exactly_the_pairs_that_agree_so_much():
 
 
 @pytest.mark.parametrize("partitions", [1, 8])
-def test_a_fraction_keeps_exactly_its_share_whatever_the_partitions(partitions):
+def test_a_fraction_keeps_exactly_its_share_whatever_the_partitions(partitions: int) -> None:
     similarity, _ = agreement()
     similarity = similarity.round(2).astype(np.float32)   # many ties
     run = table(clip_similarity=similarity)
@@ -158,7 +167,7 @@ def test_a_fraction_keeps_exactly_its_share_whatever_the_partitions(partitions):
     assert np.array_equal(np.flatnonzero(kept), np.sort(by_rank))
 
 
-def test_a_fraction_counts_readable_rows_alone():
+def test_a_fraction_counts_readable_rows_alone() -> None:
     columns = table(clip_similarity=[0.9, 0.8, 0.7, None, float("nan"), 0.1], image_error=["image_empty", *[None] * 5])
     assert judged(columns, rules(clip_similarity={"fraction": 0.7})) == [
         "failed:image_empty", "kept", "kept", *["rejected:clip_similarity"] * 3]
@@ -166,21 +175,21 @@ def test_a_fraction_counts_readable_rows_alone():
 
 @pytest.mark.parametrize(("rows", "share", "kept"),
                          [(100, 0.29, 29), (10, 0.3, 3), (7, 0.5, 3), (3, 0.3, 0), (5, 0, 0), (5, 1, 5), (0, 0.5, 0)])
-def test_a_fraction_is_the_floor_in_decimals(rows, share, kept):
+def test_a_fraction_is_the_floor_in_decimals(rows: int, share: float, kept: int) -> None:
     given = rules(clip_similarity={"fraction": share})
     assert judged(table(clip_similarity=[0.5] * rows), given).count("kept") == kept
 
 
-def datacomp_threshold(values, fraction):
+def datacomp_threshold(values: Floats, fraction: float) -> float:
     """What DataComp's rule says: the value at rank int(n x fraction) of the descending order; at least that is kept."""
     return np.sort(values)[::-1][int(len(values) * fraction)]
 
 
 @pytest.mark.parametrize("decimals", [7, 2, 1])
-def test_ties_datacomp_keeps_what_datacomp_keeps(decimals):
+def test_ties_datacomp_keeps_what_datacomp_keeps(decimals: int) -> None:
     values = np.random.default_rng(2).normal(0.2, 0.1, 999).round(decimals).astype(np.float32)
     preset = load("datacomp-clip30").filters
-    kept = np.array(judged(table(clip_similarity=values), preset)) == "kept"
+    kept = np.array(judged(table(clip_similarity=values), preset), object) == "kept"
     assert np.array_equal(kept, values >= datacomp_threshold(values, 0.3))
     assert kept.sum() > 299
     exact = load("datacomp-clip30", ["filters.clip_similarity.ties=row_id"]).filters
@@ -188,7 +197,7 @@ def test_ties_datacomp_keeps_what_datacomp_keeps(decimals):
     assert top_share(np.array([0.1, 0.2]), np.ones(2, bool), 1.0, as_datacomp=True) == Threshold(0.1)
 
 
-def test_a_null_quantile_is_that_of_the_shuffled_pairs():
+def test_a_null_quantile_is_that_of_the_shuffled_pairs() -> None:
     null = np.random.default_rng(3).normal(0, 0.1, 10_001).astype(np.float32)
     given = rules(clip_similarity={"null_quantile": 0.95})
     threshold = resolve(given, table(clip_similarity=[0.0]), null)["clip_similarity"]
@@ -201,7 +210,7 @@ def test_a_null_quantile_is_that_of_the_shuffled_pairs():
     assert verdicts(table(clip_similarity=[-1.0]), given, one_sample).to_pylist() == ["kept"]
 
 
-def test_an_unresolved_threshold_is_an_error_not_a_pass():
+def test_an_unresolved_threshold_is_an_error_not_a_pass() -> None:
     given = rules(clip_similarity={"fraction": 0.3})
     assert list(relative(given)) == ["clip_similarity"]
     with pytest.raises(ContractViolation, match="not resolved"):
@@ -220,17 +229,17 @@ ALIGN = {"original_shortest_side": 201, "original_aspect_ratio": 1.5, "image_cap
     ({"caption_words": 2}, "rejected:caption_too_few_words"), ({"caption_words": 3}, "kept"),
     ({"caption_words": 20}, "kept"), ({"caption_words": 21}, "rejected:caption_too_many_words"),
 ])
-def test_align_s_bounds_are_those_of_the_paper(change, verdict):
+def test_align_s_bounds_are_those_of_the_paper(change: dict[str, float], verdict: str) -> None:
     assert judged(table(**{name: [value] for name, value in {**ALIGN, **change}.items()}), load("align").filters) == [verdict]
 
 
-def test_align_keeps_the_same_rows_for_any_partitions_and_any_order():
+def test_align_keeps_the_same_rows_for_any_partitions_and_any_order() -> None:
     rng = np.random.default_rng(4)
     rows = 50_000
     caption, image = rng.zipf(1.6, rows) % 20_000, rng.zipf(1.8, rows) % 20_000
     side, aspect, words = rng.integers(150, 260, rows), rng.uniform(1, 4, rows), rng.integers(1, 25, rows)
 
-    def kept(order, partitions):
+    def kept(order: Ints, partitions: int) -> set[int]:
         images, captions = alt_text_counts(pa.array([f"c{i}" for i in caption[order]]), pa.array([f"i{i}" for i in image[order]]))
         run = table(original_shortest_side=side[order], original_aspect_ratio=aspect[order], caption_words=words[order]) \
             .append_column("caption_images", images).append_column("image_captions", captions)
@@ -244,13 +253,13 @@ def test_align_keeps_the_same_rows_for_any_partitions_and_any_order():
         assert kept(order, partitions) == reference
 
 
-def datacomp_basic(language, text, width, height):
+def datacomp_basic(language: str, text: str, width: int, height: int) -> bool:
     """DataComp's basic filtering as its paper and code state it, row by row."""
     smaller, larger = min(width, height), max(width, height)
     return language == "en" and len(text.split()) > 2 and len(text) > 5 and smaller >= 200 and larger / smaller <= 3.0
 
 
-def test_datacomp_basic_keeps_what_datacomp_keeps():
+def test_datacomp_basic_keeps_what_datacomp_keeps() -> None:
     rng = np.random.default_rng(6)
     parts = ["a", "an", "tree", " ", "  ", "\t", "\n", "\u3000", "é", "漢"]
     texts = ["".join(rng.choice(parts, rng.integers(0, 9))) for _ in range(20_000)]
@@ -267,7 +276,7 @@ def test_datacomp_basic_keeps_what_datacomp_keeps():
     assert 500 < kept.sum() < 10_000
 
 
-def example_run(rows=400):
+def example_run(rows: int = 400) -> pa.Table:
     rng = np.random.default_rng(7)
     return table(
         width=[None if i % 50 == 0 else int(w) for i, w in enumerate(rng.integers(1, 100, rows))],
@@ -276,11 +285,11 @@ def example_run(rows=400):
     )
 
 
-MIXED = {"width": {"min": 10}, "language": {"any_of": ["en"], "unless": {"caption_words": {"below": 2}}},
+MIXED: dict[str, Any] = {"width": {"min": 10}, "language": {"any_of": ["en"], "unless": {"caption_words": {"below": 2}}},
          "clip_similarity": {"fraction": 0.5}}
 
 
-def test_explain_agrees_with_the_verdict_of_every_row():
+def test_explain_agrees_with_the_verdict_of_every_row() -> None:
     run, given = example_run(), rules(**MIXED)
     thresholds = resolve(given, run)
     verdict = verdicts(run, given, thresholds).to_pylist()
@@ -294,21 +303,21 @@ def test_explain_agrees_with_the_verdict_of_every_row():
     assert found[1].bound == "one of en, or caption_words below 2"
 
 
-def test_simulate_counts_both_selections_and_what_changes_and_sums_over_shards():
+def test_simulate_counts_both_selections_and_what_changes_and_sums_over_shards() -> None:
     run, old, new = example_run(), rules(**MIXED), rules(**{**MIXED, "width": {"min": 50}})
-    selections = [Selection(given, resolve(given, run)) for given in (old, new)]
-    whole = simulate(run, *selections)
-    before, after = (verdicts(run, s.rules, s.thresholds) for s in selections)
+    first, second = (Selection(given, resolve(given, run)) for given in (old, new))
+    whole = simulate(run, first, second)
+    before, after = (verdicts(run, s.rules, s.thresholds) for s in (first, second))
     assert (whole.old, whole.new) == (counts(before), counts(after))
     assert sum(whole.old.values()) == sum(whole.new.values()) == run.num_rows
     assert sum(whole.moved.values()) == sum(a != b for a, b in zip(before.to_pylist(), after.to_pylist(), strict=True)) > 0
     assert {to for _, to in whole.moved} == {"rejected:width"}
-    parts = simulate(run.slice(0, 150), *selections) + simulate(run.slice(150), *selections, first_row=150)
+    parts = simulate(run.slice(0, 150), first, second) + simulate(run.slice(150), first, second, first_row=150)
     for field in dataclasses.fields(whole):
         assert dict(getattr(parts, field.name)) == dict(getattr(whole, field.name))
 
 
-def test_the_subset_file_is_datacomp_s():
+def test_the_subset_file_is_datacomp_s() -> None:
     rng = np.random.default_rng(8)
     uids = ["".join(rng.choice(list("0123456789abcdef"), 32)) for _ in range(500)]
     uids += [uids[0], "f" * 32, "0" * 32, "0" * 16 + "f" * 16]

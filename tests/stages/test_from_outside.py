@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,18 +18,19 @@ from PIL import Image
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import load
+from tests.archives import member_bytes
 from tests.roots import shardmill
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
 SETTINGS = ("--set", "model.compile=false", "--set", "stages.colour.step=2", "--set", "filters.colourfulness.min=10")
 
 
-def blocks(language):
+def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The PYTHONPATH with the package of the document."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "shardmill_colour.py").write_text(blocks("python")[0], encoding="utf-8")
@@ -47,7 +49,7 @@ def installed_in(folder: Path, version: str = "0.1.0") -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(installed, tmp_path_factory, sample_folder):
+def finished(installed: str, tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("outside")
     shutil.copytree(sample_folder, folder / "in", ignore=lambda _, names: [name for name in names if name not in ("00008.tar",)])
     root = folder / "root"
@@ -57,14 +59,14 @@ def finished(installed, tmp_path_factory, sample_folder):
 
 def expected(root: Path) -> dict[str, float]:
     """colourfulness of every exported picture by uid, computed anew from the tar."""
-    scope: dict = {}
+    scope: dict[str, Any] = {}
     exec(blocks("python")[0], scope)
     found = {}
     for path in (root / "shards").glob("*.tar"):
         members = {}
         with tarfile.open(path) as archive:
             for member in archive:
-                members[member.name] = archive.extractfile(member).read()
+                members[member.name] = member_bytes(archive, member)
         for name in [name for name in members if name.endswith(".json")]:
             image = next(n for n in members if n.startswith(name[:-5]) and n.rsplit(".", 1)[1] in ("jpg", "png", "webp"))
             rgb = np.asarray(Image.open(io.BytesIO(members[image])).convert("RGB"))
@@ -72,7 +74,7 @@ def expected(root: Path) -> dict[str, float]:
     return found
 
 
-def test_its_column_is_filtered_exported_explained_and_shown(finished, installed):
+def test_its_column_is_filtered_exported_explained_and_shown(finished: Path, installed: str) -> None:
     stage = next((finished / "columns").glob("colour@*"))
     values = pq.read_table(next(stage.glob("*.parquet"))).column("colourfulness").to_pylist()
     low = sum(value is not None and value < 10 for value in values)
@@ -86,7 +88,7 @@ def test_its_column_is_filtered_exported_explained_and_shown(finished, installed
     assert dict(zip(sidecar.column("uid").to_pylist(), sidecar.column("colourfulness").to_pylist(), strict=True)) == pytest.approx(
         wanted, abs=2.5)   # another decoder
     with tarfile.open(next((finished / "shards").glob("*.tar"))) as archive:
-        objects = [json.load(archive.extractfile(member)) for member in archive if member.name.endswith(".json")]
+        objects = [json.loads(member_bytes(archive, member)) for member in archive if member.name.endswith(".json")]
     assert [one["colourfulness"] for one in objects] == pytest.approx(sidecar.column("colourfulness").to_pylist())
     uid = sidecar.column("uid")[0].as_py()
     (said,) = json.loads(shardmill("explain", str(finished), uid, "--json", PYTHONPATH=installed).stdout)
@@ -97,7 +99,7 @@ def test_its_column_is_filtered_exported_explained_and_shown(finished, installed
     shardmill("verify", str(finished), "--deep", PYTHONPATH=installed)
 
 
-def test_where_it_is_not_installed_the_root_is_still_read_and_a_run_says_what_to_do(finished):
+def test_where_it_is_not_installed_the_root_is_still_read_and_a_run_says_what_to_do(finished: Path) -> None:
     other = ["simulate", "--set", "filters.colourfulness.min=20"]
     for command, *rest in (["status"], ["verify", "--deep"], ["report"], ["classes"], other):
         shardmill(command, str(finished), *rest)
@@ -108,7 +110,7 @@ def test_where_it_is_not_installed_the_root_is_still_read_and_a_run_says_what_to
     assert "no stage is called colour" in again.stderr
 
 
-def test_another_release_is_another_column_and_nothing_else_is_computed(finished, installed, tmp_path):
+def test_another_release_is_another_column_and_nothing_else_is_computed(finished: Path, installed: str, tmp_path: Path) -> None:
     root = Path(shutil.copytree(finished, tmp_path / "root", symlinks=True))
     package = Path(installed.split(os.pathsep)[0]).parent
     before = {path: path.stat().st_mtime_ns for path in (root / "columns").rglob("*.parquet")}
@@ -119,7 +121,9 @@ def test_another_release_is_another_column_and_nothing_else_is_computed(finished
     assert {path.parent.name.partition("@")[0] for path in set(after) - set(before)} == {"colour"}
 
 
-def test_a_class_is_named_by_the_operator_and_its_faults_are_told_at_once(installed, tmp_path, monkeypatch):
+def test_a_class_is_named_by_the_operator_and_its_faults_are_told_at_once(
+    installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.syspath_prepend(installed.split(os.pathsep)[0])
     recipe = load("sample", [], ["shardmill_colour:ColourStage"])
     assert [one.name for one in recipe.added] == ["colour"]

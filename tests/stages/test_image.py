@@ -2,6 +2,8 @@
 
 import io
 import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.input.discovery import discover
 from pipeline.models.pixels.guard import Guard
 from pipeline.passes.annotate import Annotate
-from pipeline.stage import checked, fingerprints
+from pipeline.stage import Stage, checked, fingerprints
 from pipeline.stages.hashes import HashesStage
 from pipeline.stages.image import ImageStage
 from pipeline.stages.pixels import pixel_arrays
@@ -24,7 +26,10 @@ from tests.models.bundled import ground_truth, sample
 from tests.models.zoo import encoded, picture
 
 
-def batch_of(images, sizes=None, captions=None):
+def batch_of(
+    images: Sequence[bytes | None], sizes: Sequence[tuple[int | None, int | None]] | None = None,
+    captions: Sequence[str | None] | None = None,
+) -> pa.RecordBatch:
     """What the source hands to the stages."""
     sizes = sizes or [(None, None)] * len(images)
     return pa.record_batch({
@@ -36,12 +41,12 @@ def batch_of(images, sizes=None, captions=None):
     })
 
 
-def columns(stage, batch):
+def columns(stage: Stage, batch: pa.RecordBatch) -> pa.RecordBatch:
     with stage.open() as transform:
         return checked(stage, batch, transform(batch))
 
 
-def test_every_picture_of_the_sample_is_measured_or_has_a_reason():
+def test_every_picture_of_the_sample_is_measured_or_has_a_reason() -> None:
     keys = list(sample())
     found = columns(ImageStage(), batch_of([sample()[key][0] for key in keys])).to_pylist()
     failed = {key for key, row in zip(keys, found, strict=True) if row["image_error"]}
@@ -55,13 +60,13 @@ def test_every_picture_of_the_sample_is_measured_or_has_a_reason():
     assert max(tiny) <= 31
 
 
-def test_a_row_without_a_picture_gets_nulls_and_no_error_of_its_own():
+def test_a_row_without_a_picture_gets_nulls_and_no_error_of_its_own() -> None:
     row = columns(ImageStage(), batch_of([None])).to_pylist()[0]
     assert row.pop("uid")
     assert set(row.values()) == {None}
 
 
-def test_the_original_size_is_the_inputs_where_it_brings_one():
+def test_the_original_size_is_the_inputs_where_it_brings_one() -> None:
     data = encoded(picture(40, 20), "PNG")
     rows = columns(ImageStage(), batch_of([data] * 4, [(400, 100), (None, 100), (0, 100), (None, None)])).to_pylist()
     assert [(r["shortest_side"], r["longest_side"], r["aspect_ratio"], r["pixels"]) for r in rows] == [(20, 40, 2.0, 800)] * 4
@@ -69,20 +74,21 @@ def test_the_original_size_is_the_inputs_where_it_brings_one():
     assert found == [(100, 400, 4.0), *[(20, 40, 2.0)] * 3]
 
 
-def test_pixels_travel_with_the_batch_without_a_copy():
+def test_pixels_travel_with_the_batch_without_a_copy() -> None:
     small, large = encoded(picture(7, 5), "PNG"), encoded(picture(30, 40), "PNG")
     found = columns(ImageStage(), batch_of([small, None, b"no picture", large]))
     arrays = pixel_arrays(found)
     assert [None if a is None else a.shape for a in arrays] == [(5, 7, 3), None, None, (40, 30, 3)]
     np.testing.assert_array_equal(arrays[3], np.asarray(picture(30, 40)))
     values = found["pixels_rgb"].buffers()[2 + 3]
+    assert arrays[3] is not None
     assert (arrays[3].ctypes.data, arrays[3].size) == (values.address, values.size)
     part = pixel_arrays(found.slice(3, 1))
     np.testing.assert_array_equal(part[0], np.asarray(picture(30, 40)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 4), (1, 5), (3, 3)])
-def test_pictures_of_a_few_bytes_travel_too(size):
+def test_pictures_of_a_few_bytes_travel_too(size: tuple[int, int]) -> None:
     """Arrow keeps up to twelve bytes of such a value in the column itself."""
     found = columns(ImageStage(), batch_of([None, encoded(picture(*size), "PNG")]))
     found["pixels_rgb"].validate(full=True)
@@ -91,7 +97,7 @@ def test_pictures_of_a_few_bytes_travel_too(size):
     np.testing.assert_array_equal(pixel_arrays(found.slice(1))[0], np.asarray(picture(*size)))
 
 
-def test_formats_and_sizes_are_the_recipes():
+def test_formats_and_sizes_are_the_recipes() -> None:
     data = encoded(picture(40, 20), "WEBP")
     assert columns(ImageStage(("jpeg",)), batch_of([data]))["image_error"].to_pylist() == ["image_format_not_allowed"]
     assert columns(ImageStage(max_pixels=799), batch_of([data]))["image_error"].to_pylist() == ["image_too_many_pixels"]
@@ -99,11 +105,11 @@ def test_formats_and_sizes_are_the_recipes():
         pass
 
 
-def test_an_empty_batch_stays_empty():
+def test_an_empty_batch_stays_empty() -> None:
     assert columns(ImageStage(), batch_of([])).num_rows == 0
 
 
-def test_care_is_no_part_of_the_fingerprint_and_is_taken_once():
+def test_care_is_no_part_of_the_fingerprint_and_is_taken_once() -> None:
     careful = ImageStage(("png",), 100).careful()
     assert careful.guard == Guard()
     assert careful.careful() == careful
@@ -112,7 +118,7 @@ def test_care_is_no_part_of_the_fingerprint_and_is_taken_once():
     assert fingerprints([careful], behind) != fingerprints([ImageStage(("png",), 101)], behind)
 
 
-def write_shard(folder, pictures):
+def write_shard(folder: Path, pictures: Iterable[bytes]) -> None:
     folder.mkdir()
     with tarfile.open(folder / "00000.tar", "w") as tar:
         for number, data in enumerate(pictures):
@@ -122,7 +128,7 @@ def write_shard(folder, pictures):
                 tar.addfile(entry, io.BytesIO(content))
 
 
-def test_a_careful_annotate_loses_the_killer_alone_and_the_others_are_the_same_bytes(tmp_path):
+def test_a_careful_annotate_loses_the_killer_alone_and_the_others_are_the_same_bytes(tmp_path: Path) -> None:
     good = [data for data, _ in list(sample().values())[:7]]
     killer = encoded(picture(30, 20), "JPEG", comment=killers.SEGFAULT)
     write_shard(tmp_path / "in", [*good[:4], killer, b"no picture", *good[4:]])

@@ -3,12 +3,14 @@
 import io
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.api.run import shards_of
 from pipeline.errors import InputError
+from pipeline.models.route import RouteWish
 from pipeline.recipe.recipe import load
 from pipeline.stages import precision
 from pipeline.stages.precision import (
@@ -29,12 +31,12 @@ from tests.models.bundled import encoder
 ROUTE = "cuda-sm90.card.torch2-bf16-eager"
 
 
-def question(*overrides):
+def question(*overrides: str) -> PrecisionQuestion:
     recipe = load("sample", ["model.device=cpu", *overrides])
     return PrecisionQuestion(recipe, shards_of(recipe, ())[:2])
 
 
-def test_no_pair_crosses_without_an_error_and_none_far_from_the_bound():
+def test_no_pair_crosses_without_an_error_and_none_far_from_the_bound() -> None:
     reference = np.random.default_rng(0).normal(0.2, 0.05, 512).astype(np.float32)
     assert crossing(reference, np.zeros(512), 0.2) == 0
     assert crossing(reference, np.full(512, 1e-3), 0.9) < 1e-12
@@ -44,7 +46,7 @@ def test_no_pair_crosses_without_an_error_and_none_far_from_the_bound():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_expected_share_is_that_of_many_pairs(seed):
+def test_the_expected_share_is_that_of_many_pairs(seed: int) -> None:
     """512 pairs say about what 200,000 pairs would count."""
     draws = np.random.default_rng(seed)
     many, errors = draws.normal(0.25, 0.06, 200_000), draws.normal(0, 1e-3, 200_000)
@@ -56,7 +58,7 @@ def test_the_expected_share_is_that_of_many_pairs(seed):
     assert not found.acceptable
 
 
-def test_a_small_error_is_acceptable_and_one_that_is_not_finite_never_is():
+def test_a_small_error_is_acceptable_and_one_that_is_not_finite_never_is() -> None:
     draws = np.random.default_rng(1)
     reference = draws.normal(0.25, 0.06, 512).astype(np.float32)
     near = distance(ROUTE, reference + np.float32(2e-5), reference, [0.28])
@@ -69,9 +71,9 @@ def test_a_small_error_is_acceptable_and_one_that_is_not_finite_never_is():
     assert distance(ROUTE, reference + np.float32(0.1), reference, []).acceptable   # no rule reads it
 
 
-def test_bounds_are_those_of_rules_on_similarities():
+def test_bounds_are_those_of_rules_on_similarities() -> None:
     reference, shuffled = np.linspace(0, 1, 101, dtype=np.float32), np.linspace(0, 0.1, 101, dtype=np.float32)
-    def bounds(text):
+    def bounds(text: str) -> list[float]:
         return bounds_of(load("sample", [f"filters={text}"]).filters, reference, shuffled)
 
     assert bounds("{}") == []
@@ -81,14 +83,14 @@ def test_bounds_are_those_of_rules_on_similarities():
     assert bounds("{low: {column: clip_similarity, min: 0.2, max: 0.8}}") == pytest.approx([0.2, 0.8])
 
 
-def test_the_sample_are_the_first_pairs_that_get_an_embedding():
+def test_the_sample_are_the_first_pairs_that_get_an_embedding() -> None:
     found = list(first_pairs(question(), 100))
     assert len(found) == 100
     assert all(isinstance(caption, str) for _, caption in found)
     assert len(list(first_pairs(question(), 10_000))) < 200   # two shards, without the broken pictures
 
 
-def test_fp32_is_not_measured_and_half_precision_is():
+def test_fp32_is_not_measured_and_half_precision_is() -> None:
     assert settled(question()) == MeasuredRoute(settled(question("model.precision=fp32")).route)
     found = settled(question("model.precision=bf16"))
     assert found.route.split("-")[2] == "bf16"
@@ -108,11 +110,13 @@ GPU = "cuda-sm90.card.torch2"
     ({"bf16": 1e-2, "fp16": np.nan, "tf32": 1e-6}, "tf32-compiled", ["bf16", "fp16", "tf32"]),
     ({"bf16": 1e-2, "fp16": np.nan, "tf32": 1e-3}, "fp32-compiled", ["bf16", "fp16", "tf32"]),
 ])
-def test_on_a_gpu_the_fastest_precision_that_moves_hardly_a_pair_is_taken_and_else_fp32(monkeypatch, off, taken, tried):
+def test_on_a_gpu_the_fastest_precision_that_moves_hardly_a_pair_is_taken_and_else_fp32(
+    monkeypatch: pytest.MonkeyPatch, off: dict[str, float], taken: str, tried: list[str],
+) -> None:
     """With similarities that are made up, for a GPU is not there. Operator by operator is measured; compiled is what runs."""
     reference = np.random.default_rng(0).normal(0.25, 0.06, 512).astype(np.float32)
 
-    def local_route(wish):
+    def local_route(wish: RouteWish) -> str:
         name = "fp32" if wish.precision == "auto" else wish.precision
         return f"{GPU}-{name}-{'compiled' if wish.packed else 'eager'}"
 
@@ -125,7 +129,7 @@ def test_on_a_gpu_the_fastest_precision_that_moves_hardly_a_pair_is_taken_and_el
     assert [one.route for one in found.distances] == [f"{GPU}-{name}-eager" for name in tried]
 
 
-def test_shuffled_pairs_are_each_picture_with_another_one_s_caption():
+def test_shuffled_pairs_are_each_picture_with_another_one_s_caption() -> None:
     pairs = list(first_pairs(question(), 20))
     route = settled(question()).route
     found, shuffled = similarities(question().recipe, route, pairs)
@@ -134,7 +138,7 @@ def test_shuffled_pairs_are_each_picture_with_another_one_s_caption():
     np.testing.assert_allclose(shuffled, [images[i] @ texts[i - 1] for i in range(20)], atol=1e-5)
 
 
-def test_a_picture_without_a_caption_is_no_pair(tmp_path, sample_folder):
+def test_a_picture_without_a_caption_is_no_pair(tmp_path: Path, sample_folder: Path) -> None:
     (key, (image, caption)), (other, (alone, _)) = list(clean_pairs(sample_folder).items())[:2]
     with tarfile.open(tmp_path / "0.tar", "w") as archive:
         for name, content in ((f"{other}.jpg", alone), (f"{key}.jpg", image), (f"{key}.txt", caption)):
@@ -146,10 +150,10 @@ def test_a_picture_without_a_caption_is_no_pair(tmp_path, sample_folder):
     assert [text for _, text in found] == [caption.decode()]
 
 
-def test_what_only_a_gpu_computes_is_refused_on_the_cpu():
+def test_what_only_a_gpu_computes_is_refused_on_the_cpu() -> None:
     with pytest.raises(InputError, match="tf32"):
         settled(question("model.precision=tf32"))
 
 
-def test_a_question_without_shards_is_answered_without_a_measurement():
+def test_a_question_without_shards_is_answered_without_a_measurement() -> None:
     assert settled(replace(question("model.precision=bf16"), shards=())).distances == ()

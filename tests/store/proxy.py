@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length", "date", "server"}
@@ -44,12 +45,12 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 
-    def fail(self, pattern: str, how: int | str, **more) -> None:
+    def fail(self, pattern: str, how: int | str, **more: Any) -> None:
         self.faults.append(Fault(pattern, how, **more))
 
     def heal(self) -> None:
@@ -121,5 +122,5 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
-    def log_message(self, *_) -> None:
+    def log_message(self, *_: object) -> None:
         pass

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +38,7 @@ def create(name, size):
 """
 
 
-def child(root, script, mount=()):
+def child(root: Path, script: str, mount: Sequence[str] | None = ()) -> Any:
     """What OutputErrors a script got in a process of its own, and which files are left; with `mount`, on a file system
     that only this process sees."""
     command = [sys.executable, "-c", CHILD, str(root), script]
@@ -49,7 +51,7 @@ def child(root, script, mount=()):
 
 
 @pytest.fixture(scope="module")
-def mount():
+def mount() -> list[str] | None:
     """How a process gets mounts of its own here: as root, or in a user namespace."""
     for command in (["unshare", "-m"], ["unshare", "-Urm"]):
         probe = [*command, "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
@@ -58,7 +60,7 @@ def mount():
     pytest.fail("a full disk cannot be tested: neither root nor a user namespace may mount a tmpfs here (unshare -Urm)")
 
 
-def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path, mount):
+def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path, mount: list[str] | None) -> None:
     found = child(tmp_path, CREATE + """
 store.write("kept", b"before")
 attempt(lambda: store.write("big", bytes(8 << 20)))
@@ -76,7 +78,7 @@ attempt(lambda: create("small", 2))   # the room is free again
     assert found["left"] == ["out/kept", "out/small"]
 
 
-def test_a_parquet_file_that_does_not_fit_is_named(tmp_path, mount):
+def test_a_parquet_file_that_does_not_fit_is_named(tmp_path: Path, mount: list[str] | None) -> None:
     found = child(tmp_path, """
 import numpy as np, pyarrow as pa
 from pipeline.store.tables import write_table
@@ -87,7 +89,7 @@ attempt(lambda: write_table(store, "columns/t.parquet", table, {}))
     assert found["left"] == []
 
 
-def test_a_file_system_that_becomes_read_only_is_named(tmp_path, mount):
+def test_a_file_system_that_becomes_read_only_is_named(tmp_path: Path, mount: list[str] | None) -> None:
     found = child(tmp_path, CREATE + """
 store.write("kept", b"before")
 import subprocess
@@ -101,7 +103,7 @@ for action in (lambda: store.write("a", b"1"), lambda: create("a", 1), lambda: s
     assert found["left"] == ["out/kept"]
 
 
-def test_a_size_limit_is_named(tmp_path):
+def test_a_size_limit_is_named(tmp_path: Path) -> None:
     found = child(tmp_path, CREATE + """
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, 1 << 19))
 attempt(lambda: create("big", 3))
@@ -117,7 +119,7 @@ except KeyError:
     assert found["left"] == []
 
 
-def test_a_folder_of_somebody_else_is_named(tmp_path):
+def test_a_folder_of_somebody_else_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == os.getuid() and folder.name.startswith("pytest"):
             folder.chmod(0o755)   # so that somebody else gets there
@@ -131,6 +133,6 @@ attempt(lambda: store.write("a", b"1"))
     assert "right to write there, or choose another --output" in found["said"][0]
 
 
-def test_a_quota_is_named():
+def test_a_quota_is_named() -> None:
     message = str(unwritable("/x", OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))))
     assert message.endswith("free space under the quota, or raise it, then run the same command again")

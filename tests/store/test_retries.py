@@ -1,6 +1,7 @@
 import errno
 import sys
 import time
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,31 +13,36 @@ from pipeline.store.retries import Backoff, Exhausted, is_passing, retried
 class Failing:
     """Fails as often as told, then answers."""
 
-    def __init__(self, *errors):
+    def __init__(self, *errors: Exception) -> None:
         self.errors, self.calls = list(errors), 0
 
-    def __call__(self):
+    def __call__(self) -> str:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
         return "answer"
 
 
-def patience(**given):
-    waited = []
+def patience(**given: Any) -> tuple[list[float], Backoff]:
+    waited: list[float] = []
     return waited, Backoff(**{"sleep": waited.append, **given})
 
 
-def test_the_pauses_double_up_to_a_bound_and_the_jitter_is_full(monkeypatch):
+def test_the_pauses_double_up_to_a_bound_and_the_jitter_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("random.uniform", lambda least, most: asked.append((least, most)) or 0.5)
+
+    def uniform(least: float, most: float) -> float:
+        asked.append((least, most))
+        return 0.5
+
+    monkeypatch.setattr("random.uniform", uniform)
     waited, calm = patience(tries=6, base=1, cap=5, seconds=1000)
     assert retried(Failing(*[TimeoutError()] * 5), "file", calm) == "answer"
     assert asked == [(0, 1), (0, 2), (0, 4), (0, 5), (0, 5)]
     assert waited == [0.5] * 5
 
 
-def test_the_last_error_is_told_with_how_often_and_how_long():
+def test_the_last_error_is_told_with_how_often_and_how_long() -> None:
     calm = Backoff(tries=3, base=0.2, cap=0.2, sleep=lambda _: time.sleep(0.1))
     action = Failing(*[ConnectionResetError(104, "Connection reset by peer")] * 9)
     with pytest.raises(Exhausted, match=r"3 tries in 0\.[2-9] s failed, the last one with ConnectionReset.*by peer") as info:
@@ -45,17 +51,17 @@ def test_the_last_error_is_told_with_how_often_and_how_long():
     assert isinstance(info.value.__cause__, ConnectionResetError)
 
 
-def test_each_failed_try_is_in_the_log_with_the_file_and_the_pause(caplog):
+def test_each_failed_try_is_in_the_log_with_the_file_and_the_pause(caplog: pytest.LogCaptureFixture) -> None:
     _, calm = patience(base=0.0)
     assert retried(Failing(TimeoutError("slow")), "s3://bucket/file", calm) == "answer"
     assert caplog.messages == ["s3://bucket/file: try 1 failed (TimeoutError: slow), next in 0.0 s"]
 
 
-def test_a_client_that_the_first_try_loads_is_known_when_it_fails(monkeypatch):
+def test_a_client_that_the_first_try_loads_is_known_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "aiohttp")
     errors = [aiohttp.ClientPayloadError("cut off")]
 
-    def action():
+    def action() -> str:
         monkeypatch.setitem(sys.modules, "aiohttp", aiohttp)
         if errors:
             raise errors.pop()
@@ -64,11 +70,11 @@ def test_a_client_that_the_first_try_loads_is_known_when_it_fails(monkeypatch):
     assert retried(action, "file", patience()[1]) == "answer"
 
 
-def test_no_try_begins_after_the_time_is_over(monkeypatch):
+def test_no_try_begins_after_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda least, most: most)
     began, error = [], TimeoutError()
 
-    def action():
+    def action() -> None:
         began.append(time.monotonic())
         raise error
 
@@ -82,7 +88,7 @@ def test_no_try_begins_after_the_time_is_over(monkeypatch):
     FileNotFoundError("x"), PermissionError(13, "x"), IsADirectoryError(21, "x"), OSError(errno.ENOSPC, "x"),
     OSError(errno.EINVAL, "x"),
 ])
-def test_a_lasting_error_is_not_tried_again(error):
+def test_a_lasting_error_is_not_tried_again(error: Exception) -> None:
     waited, calm = patience()
     action = Failing(error)
     with pytest.raises(OSError, match="x") as info:
@@ -90,7 +96,7 @@ def test_a_lasting_error_is_not_tried_again(error):
     assert (info.value, action.calls, waited) == (error, 1, [])
 
 
-def test_an_error_of_the_program_is_not_tried_again_whatever_it_was_raised_from():
+def test_an_error_of_the_program_is_not_tried_again_whatever_it_was_raised_from() -> None:
     waited, calm = patience()
     error = ValueError("x")
     error.__cause__ = TimeoutError()
@@ -99,7 +105,7 @@ def test_an_error_of_the_program_is_not_tried_again_whatever_it_was_raised_from(
     assert not waited
 
 
-def s3_error(code, status, kind=OSError):
+def s3_error(code: str, status: int, kind: type[OSError] = OSError) -> OSError:
     answer = ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")
     error = kind(errno.EIO, "as s3fs words it")
     error.__cause__ = answer
@@ -114,5 +120,5 @@ def s3_error(code, status, kind=OSError):
     (s3_error("InvalidRange", 416), False), (s3_error("XMinioStorageFull", 507), False),
     (s3_error("NoSuchKey", 404, FileNotFoundError), False), (s3_error("503", 503, FileNotFoundError), True),
 ])
-def test_what_the_server_answered_decides_before_how_the_client_words_it(error, passing):
+def test_what_the_server_answered_decides_before_how_the_client_words_it(error: Exception, passing: bool) -> None:
     assert is_passing(error) is passing

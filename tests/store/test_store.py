@@ -1,5 +1,8 @@
 import os
 import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -23,17 +26,17 @@ from pipeline.store.store import (
 
 
 @pytest.fixture
-def store(anywhere):
+def store(anywhere: str) -> Store:
     return Store(f"{anywhere}/root")
 
 
 @pytest.fixture
-def requests(s3_server):
+def requests(s3_server: str) -> Iterator[list[str]]:
     """The byte ranges that are asked of the server from now on."""
     asked = []
     events = Store("s3://bucket")._target[0].s3.meta.events
 
-    def record(params, **_):
+    def record(params: dict[str, Any], **_: Any) -> None:
         asked.append(params["headers"].get("Range"))
 
     events.register("before-call.s3.GetObject", record)
@@ -41,7 +44,7 @@ def requests(s3_server):
     events.unregister("before-call.s3.GetObject", record)
 
 
-def test_a_file_is_not_there_until_its_block_ends(store):
+def test_a_file_is_not_there_until_its_block_ends(store: Store) -> None:
     with store.create("columns/a.parquet") as file:
         file.write(b"x" * 100)
         assert not store.exists("columns/a.parquet")
@@ -50,14 +53,14 @@ def test_a_file_is_not_there_until_its_block_ends(store):
     assert store.names("columns") == ["a.parquet"]
 
 
-def write_and_fail(store, name, size):
+def write_and_fail(store: Store, name: str, size: int) -> None:
     with store.create(name) as file:
         file.write(b"x" * size)
         raise InterruptedError
 
 
 @pytest.mark.parametrize("size", [0, 1000, 60 << 20])
-def test_a_block_that_fails_leaves_nothing_and_keeps_the_file_of_before(store, size):
+def test_a_block_that_fails_leaves_nothing_and_keeps_the_file_of_before(store: Store, size: int) -> None:
     store.write("done", b"before")
     for name in ("done", "new"):
         with pytest.raises(InterruptedError):
@@ -71,14 +74,14 @@ def test_a_block_that_fails_leaves_nothing_and_keeps_the_file_of_before(store, s
 
 
 @pytest.mark.parametrize("size", [0, 1, 60 << 20])
-def test_files_of_any_size_come_back_whole(store, size):
+def test_files_of_any_size_come_back_whole(store: Store, size: int) -> None:
     content = os.urandom(1000) * (size // 1000) + b"y" * (size % 1000)
     store.write("file", content)
     assert store.size("file") == size
     assert store.read("file") == content
 
 
-def test_a_parquet_writer_can_write_into_a_store(store):
+def test_a_parquet_writer_can_write_into_a_store(store: Store) -> None:
     table = pa.table({"a": list(range(1000))})
     with store.create("t.parquet") as file:
         pq.write_table(table, file)
@@ -86,7 +89,7 @@ def test_a_parquet_writer_can_write_into_a_store(store):
         assert pq.read_table(file).equals(table)
 
 
-def test_a_file_that_another_process_writes_is_seen_at_once(store):
+def test_a_file_that_another_process_writes_is_seen_at_once(store: Store) -> None:
     store.write("a", b"1")
     assert store.names() == ["a"]
     assert not store.exists("b")
@@ -101,7 +104,7 @@ def test_a_file_that_another_process_writes_is_seen_at_once(store):
     assert store.names() == ["a"]
 
 
-def test_folders_and_names_tell_files_from_folders_and_hide_what_is_in_the_making(store):
+def test_folders_and_names_tell_files_from_folders_and_hide_what_is_in_the_making(store: Store) -> None:
     store.write("b/x", b"")
     store.write("a/deep/x", b"")
     store.write("file", b"")
@@ -112,7 +115,7 @@ def test_folders_and_names_tell_files_from_folders_and_hide_what_is_in_the_makin
     assert store.names("b/x") == []
 
 
-def test_an_object_that_marks_a_folder_is_no_file_of_it(s3_server):
+def test_an_object_that_marks_a_folder_is_no_file_of_it(s3_server: str) -> None:
     s3 = fsspec.filesystem("s3")
     s3.touch("bucket/marked/")
     s3.pipe_file("bucket/marked/a.tar", b"1")
@@ -120,7 +123,7 @@ def test_an_object_that_marks_a_folder_is_no_file_of_it(s3_server):
     assert [info.url for info in files_in("s3://bucket/marked")] == ["s3://bucket/marked/a.tar"]
 
 
-def test_json_lines_and_removal(store):
+def test_json_lines_and_removal(store: Store) -> None:
     store.write_json("run.json", {"b": 1, "a": [2]})
     assert store.read("run.json") == b'{\n  "b": 1,\n  "a": [\n    2\n  ]\n}\n'   # in the order given: rules have one
     assert store.read_json("run.json") == {"a": [2], "b": 1}
@@ -136,7 +139,9 @@ def test_json_lines_and_removal(store):
     assert store.folders() == []
 
 
-def test_a_store_means_the_same_folder_in_a_process_with_another_working_directory(tmp_path, monkeypatch):
+def test_a_store_means_the_same_folder_in_a_process_with_another_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store("out")
     store.write("a", b"1")
@@ -149,7 +154,7 @@ def test_a_store_means_the_same_folder_in_a_process_with_another_working_directo
     assert absolute("file:///x/a.tar") == "/x/a.tar"
 
 
-def test_ranges_come_back_in_the_order_asked(store):
+def test_ranges_come_back_in_the_order_asked(store: Store) -> None:
     content = os.urandom(300_000)
     store.write("a", content)
     ranges = [(200_000, 200_010), (0, 5), (5, 5), (3, 8), (100_000, 250_000), (299_990, 300_010)]
@@ -157,24 +162,25 @@ def test_ranges_come_back_in_the_order_asked(store):
     assert read_ranges(f"{store.url}/a", []) == []
 
 
-def test_ranges_are_joined_only_when_they_are_close():
+def test_ranges_are_joined_only_when_they_are_close() -> None:
     assert merged_ranges([(0, 10), (20, 30), (1000, 1010)], gap=10, limit=100) == [(0, 30), (1000, 1010)]
     assert merged_ranges([(20, 30), (0, 25), (5, 6), (7, 7)], gap=0) == [(0, 30)]
     assert merged_ranges([(0, 60), (60, 120)], gap=10, limit=100) == [(0, 60), (60, 120)]
 
 
-def test_a_remote_file_is_read_from_first_to_last_without_reading_anything_twice(s3_server):
+def test_a_remote_file_is_read_from_first_to_last_without_reading_anything_twice(s3_server: str) -> None:
     content = os.urandom(20 << 20)
     Store("s3://bucket/once").write("a.tar", content)
     with open_url("s3://bucket/once/a.tar") as file:
         pieces = list(iter(lambda: file.read(1 << 20), b""))
-        fetched = file._file.cache.total_requested_bytes
+        opened: Any = file._file   # fsspec's
+        fetched = opened.cache.total_requested_bytes
     assert b"".join(pieces) == content
     assert file.bytes_read == len(content)
     assert fetched <= 1.05 * len(content)
 
 
-def test_a_remote_file_that_is_read_here_and_there_brings_no_more_than_was_asked(requests):
+def test_a_remote_file_that_is_read_here_and_there_brings_no_more_than_was_asked(requests: list[str]) -> None:
     content = os.urandom(1 << 20)
     Store("s3://bucket/scattered").write("a.parquet", content)
     with open_url("s3://bucket/scattered/a.parquet", scattered=True) as file:
@@ -185,13 +191,13 @@ def test_a_remote_file_that_is_read_here_and_there_brings_no_more_than_was_asked
     assert requests == [f"bytes={len(content) - 8}-{len(content) - 1}", "bytes=1000-1499"]
 
 
-def test_members_that_lie_together_are_one_request(requests):
+def test_members_that_lie_together_are_one_request(requests: list[str]) -> None:
     Store("s3://bucket/together").write("a.tar", bytes(1 << 20))
     read_ranges("s3://bucket/together/a.tar", [(900_000, 900_100), (512, 9_000), (10_240, 10_300)])
     assert sorted(requests) == ["bytes=512-10299", "bytes=900000-900099"]
 
 
-def test_listing_stat_and_find_agree_on_size_and_version_and_a_changed_file_changes_version(store):
+def test_listing_stat_and_find_agree_on_size_and_version_and_a_changed_file_changes_version(store: Store) -> None:
     store.write("x/b.tar", b"12")
     store.write("x/a.tar", b"1")
     store.write("x/note.txt", b"1")
@@ -208,7 +214,7 @@ def test_listing_stat_and_find_agree_on_size_and_version_and_a_changed_file_chan
         stat(f"{store.url}/missing")
 
 
-def test_symbolic_links_are_files_and_folders_like_any_other(tmp_path):
+def test_symbolic_links_are_files_and_folders_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
     (tmp_path / "blobs" / "1").write_bytes(b"tar")
     snapshot = tmp_path / "snapshot"
@@ -227,18 +233,18 @@ def test_symbolic_links_are_files_and_folders_like_any_other(tmp_path):
     assert found[0] == stat(f"{snapshot}/a.tar") == find(f"{snapshot}/*.tar", (".tar",))[0]
 
 
-def test_a_folder_whose_name_looks_like_a_pattern_is_searched(tmp_path):
+def test_a_folder_whose_name_looks_like_a_pattern_is_searched(tmp_path: Path) -> None:
     (tmp_path / "[2024]").mkdir()
     (tmp_path / "[2024]" / "a.tar").write_bytes(b"")
     assert len(find(f"{tmp_path}/[2024]", (".tar",))) == 1
 
 
-def test_s3_and_https_are_known():
+def test_s3_and_https_are_known() -> None:
     assert {"s3", "https", "gs"} <= set(known_protocols())
 
 
 @pytest.mark.parametrize("url", ["simplecache::/etc/hostname", "pipe:cat /etc/hostname", "filecache::pipe:cat x", "nosuch://bucket/x"])
-def test_chains_commands_and_unknown_protocols_are_refused_whoever_names_them(url):
+def test_chains_commands_and_unknown_protocols_are_refused_whoever_names_them(url: str) -> None:
     """A run.json of somebody else names inputs, too."""
     for way_in in (open_url, exists, stat, files_in, absolute, Store):
         with pytest.raises(InputError, match=r"never followed|nosuch"):

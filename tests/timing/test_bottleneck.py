@@ -38,17 +38,19 @@ NOTHING = "nothing stands out: nothing to change"
     ({"read": 0.25, "model": 0.75}, CPU, Measures(), "the model is the bottleneck"),
     ({"read": 0.45, "model": 0.55}, CPU, Measures(), "reading is the bottleneck"),
 ])
-def test_the_advice_names_what_is_furthest_above_its_bound(shares, means, measures, says):
+def test_the_advice_names_what_is_furthest_above_its_bound(
+    shares: dict[str, float], means: Means, measures: Measures, says: str,
+) -> None:
     found = advice(shares, means, measures)
     assert found.startswith(says) or says in found
     assert bool(found) == bool(says)
 
 
-def test_passes_without_threads_are_not_advised_to_have_two():
+def test_passes_without_threads_are_not_advised_to_have_two() -> None:
     assert "--threads" not in advice({"read": 1.0}, Means())
 
 
-def test_a_pass_is_one_line_with_the_largest_shares_first():
+def test_a_pass_is_one_line_with_the_largest_shares_first() -> None:
     usage = Usage()
     usage.add({"threads": 2, "spent": {"read": 0.6, "other": 0.01, "image": 1.8, "model": 6.0}})
     usage.add({"threads": 2, "spent": {"model": 1.1, "write": 0.2}})
@@ -56,7 +58,7 @@ def test_a_pass_is_one_line_with_the_largest_shares_first():
     assert in_words(usage, CPU).startswith("model 73 %, decode 19 %, read 6 %, write 2 %; the model is the bottleneck: a GPU")
 
 
-def test_actors_that_share_a_gpu_add_up_to_what_it_was_busy():
+def test_actors_that_share_a_gpu_add_up_to_what_it_was_busy() -> None:
     usage = Usage()
     for _ in range(2):
         usage.add({"threads": 1, "spent": {"model": 8.0, "image": 2.0}, "beside": {"device": 4.5}})
@@ -66,11 +68,12 @@ def test_actors_that_share_a_gpu_add_up_to_what_it_was_busy():
     assert Usage().device(GPU) is None
 
 
-def test_a_thread_that_reads_for_itself_and_is_on_a_cpu_does_not_wait_for_storage():
+def test_a_thread_that_reads_for_itself_and_is_on_a_cpu_does_not_wait_for_storage() -> None:
     busy, waiting = Usage(), Usage()
     busy.add({"threads": 1, "spent": {"read": 6.0, "other": 4.0}, "beside": {"computing cpu": 9.4}})
     waiting.add({"threads": 1, "spent": {"read": 6.0, "other": 4.0}, "beside": {"computing cpu": 4.3}})
-    assert (busy.reading_cpu, waiting.reading_cpu) == (pytest.approx(0.9), pytest.approx(0.05))
+    assert busy.reading_cpu == pytest.approx(0.9)
+    assert waiting.reading_cpu == pytest.approx(0.05)
     assert "it computes" in in_words(busy, Means())
     assert "nearer" in in_words(waiting, Means())
 
@@ -78,7 +81,7 @@ def test_a_thread_that_reads_for_itself_and_is_on_a_cpu_does_not_wait_for_storag
 @pytest.mark.parametrize("spent", [
     None, 3, [1], {"read": "1"}, {"read": -1.0}, {"read": float("nan")}, {"read": float("inf")}, {"read": 1e300}, {},
 ])
-def test_lines_that_nobody_measured_count_nothing(spent):
+def test_lines_that_nobody_measured_count_nothing(spent: dict[str, float]) -> None:
     usage = Usage()
     usage.add({"threads": "x", "spent": spent, "beside": {"device": 1.0}})
     assert (usage.total, usage.shares, usage.seconds) == (0, {}, 0)

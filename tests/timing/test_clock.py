@@ -4,9 +4,12 @@ import json
 import threading
 import time
 import timeit
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,7 +25,7 @@ from pipeline.passes.annotate import Annotate
 from pipeline.report.clocks import spendings
 from pipeline.root import log
 from pipeline.root.log import EventLog, pass_usages
-from pipeline.stage import Contract, Stage
+from pipeline.stage import Contract, Stage, Transform
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts
 from pipeline.timing.bottleneck import Means
@@ -42,29 +45,29 @@ class Slow(Stage):
     route: str = "cuda-sm90-bf16-eager"
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Transform]:
         yield self._slow
 
-    def _slow(self, batch):
+    def _slow(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         time.sleep(self.seconds)
         with spent("model"):
             time.sleep(self.seconds)
         return pa.RecordBatch.from_arrays([batch["uid"], pa.nulls(batch.num_rows, pa.string())], schema=SLOW)
 
 
-def one_shard(root, sample_folder, stage, threads=1):
+def one_shard(root: Path, sample_folder: Path, stage: Slow, threads: int = 1) -> dict[str, Any]:
     work = Annotate(Columns(Store(str(root)), FOLDERS), (stage,), ("txt",), threads, batch_rows=10)
     (outcome,) = LocalExecutor().run(Accounted(work), work.of(discover([str(sample_folder / "00000.tar")])))
     return outcome.facts
 
 
-def adds_up(facts):
+def adds_up(facts: Facts) -> bool:
     total = sum(facts["spent"].values())
     return 0.9 * facts["threads"] * facts["seconds"] < total <= 1.001 * facts["threads"] * facts["seconds"] + 0.001
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_slow_stage_is_where_the_time_went(tmp_path, sample_folder, threads):
+def test_a_slow_stage_is_where_the_time_went(tmp_path: Path, sample_folder: Path, threads: int) -> None:
     one_shard(tmp_path / "warm", sample_folder, Slow())
     facts = one_shard(tmp_path / "root", sample_folder, Slow(0.03), threads)
     assert facts["threads"] == threads
@@ -75,17 +78,19 @@ def test_a_slow_stage_is_where_the_time_went(tmp_path, sample_folder, threads):
     assert facts["beside"]["computing cpu"] < 0.3
 
 
-def test_a_slow_reader_is_where_the_time_went_and_a_hidden_one_costs_nothing(tmp_path, sample_folder, monkeypatch):
-    def trickling(*arguments, **options):
+def test_a_slow_reader_is_where_the_time_went_and_a_hidden_one_costs_nothing(
+    tmp_path: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def trickling(*arguments: Any, **options: Any) -> Any:
         reader = read(*arguments, **options)
 
         class Trickling:
-            def __iter__(self):
+            def __iter__(self) -> Iterator[pa.RecordBatch]:
                 for batch in reader:
                     time.sleep(0.05)
                     yield batch
 
-            def __getattr__(self, name):
+            def __getattr__(self, name: str) -> Any:
                 return getattr(reader, name)
 
         return Trickling()
@@ -102,15 +107,20 @@ def test_a_slow_reader_is_where_the_time_went_and_a_hidden_one_costs_nothing(tmp
     assert hidden["spent"]["read"] < 0.5 * hidden["beside"]["reading"]
 
 
-def test_a_slow_store_is_where_the_time_went(tmp_path, sample_folder, monkeypatch):
+def test_a_slow_store_is_where_the_time_went(tmp_path: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = runner.commit
-    monkeypatch.setattr(runner, "commit", lambda *arguments: (time.sleep(0.5), commit(*arguments))[1])
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.5)
+        return commit(*arguments)
+
+    monkeypatch.setattr(runner, "commit", slowly)
     facts = one_shard(tmp_path, sample_folder, Slow(), threads=2)
     assert facts["spent"]["write"] >= 1.0
     assert adds_up(facts)
 
 
-def test_no_file_of_columns_says_where_the_time_went(tmp_path, sample_folder):
+def test_no_file_of_columns_says_where_the_time_went(tmp_path: Path, sample_folder: Path) -> None:
     facts = one_shard(tmp_path, sample_folder, Slow())
     assert facts["spent"]
     for folder in FOLDERS.values():
@@ -118,18 +128,18 @@ def test_no_file_of_columns_says_where_the_time_went(tmp_path, sample_folder):
         assert not footer.keys() & {"spent", "beside", "threads", "seconds"}
 
 
-def test_what_is_named_inside_is_not_counted_twice_and_errors_end_it():
-    def fail():
+def test_what_is_named_inside_is_not_counted_twice_and_errors_end_it() -> None:
+    def fail() -> None:
         with spent("inner"), spent("outer"):
             time.sleep(0.03)
             raise KeyError
 
-    def run(_):
+    def run(_: object) -> Facts:
         with spent("outer"):
             time.sleep(0.02)
             with pytest.raises(KeyError):
                 fail()
-        list(timed("read", (time.sleep(0.01) for _ in range(3))))
+        list(timed("read", map(time.sleep, [0.01] * 3)))
         add_seconds("device", 7.0)
         return {"rows": 1}
 
@@ -144,12 +154,12 @@ def test_what_is_named_inside_is_not_counted_twice_and_errors_end_it():
     assert sum(facts["spent"].values()) <= took + 0.001
 
 
-def test_a_work_with_threads_of_its_own_keeps_its_own_account():
+def test_a_work_with_threads_of_its_own_keeps_its_own_account() -> None:
     own = {"threads": 4, "spent": {"model": 8.0}, "beside": {"reading": 1.0}, "rows": 3}
     assert accounted(lambda _: dict(own), None).items() >= own.items()
 
 
-def test_what_idle_threads_wait_for_is_what_it_was_before_once_the_feeding_is_over():
+def test_what_idle_threads_wait_for_is_what_it_was_before_once_the_feeding_is_over() -> None:
     account = Account(1)
     with account.feeding("write"), account.feeding("read"):
         pass
@@ -159,8 +169,8 @@ def test_what_idle_threads_wait_for_is_what_it_was_before_once_the_feeding_is_ov
     assert found.get("write", 0) + found.get("read", 0) < 0.05
 
 
-def test_what_follows_something_inside_an_activity_is_counted_once():
-    def run(_):
+def test_what_follows_something_inside_an_activity_is_counted_once() -> None:
+    def run(_: object) -> Facts:
         with spent("outer"):
             for _ in range(3):
                 with spent("inner"):
@@ -172,12 +182,12 @@ def test_what_follows_something_inside_an_activity_is_counted_once():
     assert found.get("outer", 0) < 0.03
 
 
-def test_threads_do_not_name_what_others_do_and_nobody_needs_an_account():
+def test_threads_do_not_name_what_others_do_and_nobody_needs_an_account() -> None:
     with spent("nobody"):
         add_seconds("device", 1.0)
     account, barrier = Account(4), threading.Barrier(4)
 
-    def compute(number):
+    def compute(number: int) -> None:
         with account.computing():
             barrier.wait()
             for _ in range(200):
@@ -193,7 +203,7 @@ def test_threads_do_not_name_what_others_do_and_nobody_needs_an_account():
     assert all(facts["spent"][f"thread {i}"] >= 0.02 for i in range(4))
 
 
-def test_naming_costs_little():
+def test_naming_costs_little() -> None:
     """A microsecond on a machine that does nothing else; ten are allowed here."""
     seconds = min(timeit.repeat("with spent('model'): pass", globals={"spent": spent}, number=2000, repeat=20)) / 2000
     assert seconds < 10e-6
@@ -203,7 +213,7 @@ def test_naming_costs_little():
 class Naps(Work[str]):
     """Sleeps as it is told, and asks something after the first."""
 
-    ask: object = None
+    ask: Callable[[], object] | str = ""
 
     def name(self, item: str) -> str:
         return item
@@ -212,26 +222,26 @@ class Naps(Work[str]):
         return Naps("careful")
 
     @contextmanager
-    def open(self):
+    def open(self) -> Iterator[Callable[[str], dict[str, Any]]]:
         yield self._run
 
     def _run(self, item: str) -> Facts:
         with spent("read"):
             time.sleep(0.6)
-        if item == "second":
+        if item == "second" and not isinstance(self.ask, str):
             self.ask()
         return {"rows": 5}
 
 
 class Notes(Silent):
-    def __init__(self):
-        self.told = []
+    def __init__(self) -> None:
+        self.told: list[str] = []
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         self.told.append(text)
 
 
-def test_the_log_of_a_pass_says_where_its_time_goes_while_it_is_at_work_and_after(tmp_path):
+def test_the_log_of_a_pass_says_where_its_time_goes_while_it_is_at_work_and_after(tmp_path: Path) -> None:
     store, notes, seen = Store(str(tmp_path)), Notes(), []
     driver = Driver(store, LocalExecutor(), notes, EventLog(store))
     driver.run("nap", Naps(lambda: seen.append(pass_usages(store)["nap"])), ["first", "second"])
@@ -251,7 +261,7 @@ def test_the_log_of_a_pass_says_where_its_time_goes_while_it_is_at_work_and_afte
     assert events[-1]["spent"]["read"] == pytest.approx(sum(e["spent"]["read"] for e in events if "item" in e), abs=0.01)
 
 
-def test_a_pass_says_what_it_computes_with(tmp_path, sample_folder):
+def test_a_pass_says_what_it_computes_with(tmp_path: Path, sample_folder: Path) -> None:
     store = Store(str(tmp_path))
     driver = Driver(store, LocalExecutor(), Silent(), EventLog(store))
     work = Annotate(Columns(store, FOLDERS), (Slow(),), ("txt",), threads=2)
@@ -261,7 +271,7 @@ def test_a_pass_says_what_it_computes_with(tmp_path, sample_folder):
     assert Accounted(Naps()).careful() == Accounted(Naps("careful"))
 
 
-def test_a_log_that_somebody_else_wrote_gives_no_figures_and_no_error(tmp_path):
+def test_a_log_that_somebody_else_wrote_gives_no_figures_and_no_error(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     lines = [b"\xff\xfe", b"[]", b"{}", b'{"time": "x", "pass": "p", "begun": true}', b'{"time": 1, "pass": ["p"], "item": 1}',
              b'{"time": 1, "pass": "p", "item": "a", "spent": {"a": "b"}}', b'{"time": 1, "pass": "q", "begun": 1, "means": 3}',
@@ -274,7 +284,9 @@ def test_a_log_that_somebody_else_wrote_gives_no_figures_and_no_error(tmp_path):
     assert spendings(store) == ()
 
 
-def test_the_log_on_an_object_store_is_there_while_a_pass_is_at_work_and_in_pieces_of_bounded_size(monkeypatch):
+def test_the_log_on_an_object_store_is_there_while_a_pass_is_at_work_and_in_pieces_of_bounded_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     store = Store("memory://clock-test")
     monkeypatch.setattr(log, "FLUSHED", 0.0)
     monkeypatch.setattr(log, "SEGMENT", 400)

@@ -7,7 +7,7 @@ their sums once more. Both give the same bits.
 
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import ray
 from ray.exceptions import RayError
@@ -71,7 +71,7 @@ class RayFleet(Fleet[Ref]):
         for owner in self._owners:
             ray.kill(owner)
 
-    def __enter__(self) -> "RayFleet":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class LocalFleet(Fleet[Floats]):
         self.dimension = self.partitions[0].dimension if self.partitions else 0
 
     @classmethod
-    def of(cls, blocks: Sequence[Block], *, partitions: int = 1, owners: int = 1, threads: int = 1) -> "LocalFleet":
+    def of(cls, blocks: Sequence[Block], *, partitions: int = 1, owners: int = 1, threads: int = 1) -> Self:
         """The fleet whose partitions hold these blocks, in order: as many partitions as asked for, or as there are blocks."""
         parts: list[Partition] = []
         for run in runs(blocks, partitions):

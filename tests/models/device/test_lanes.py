@@ -2,24 +2,25 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.models.device.lanes import LINGER, Lane, Slot, no_wait
+from pipeline.models.device.lanes import LINGER, Lane, Slot, Start, no_wait
 
 ROWS = 8
 
 
-def lane(start, slots=2):
+def lane(start: Start, slots: int = 2) -> Lane:
     return Lane([Slot(torch.zeros(ROWS, 3), torch.zeros(ROWS, 1)) for _ in range(slots)], start, "test")
 
 
-def summed(batches=None):
+def summed(batches: list[int] | None = None) -> Start:
     """A tower that adds up each row, slowly enough for rows to meet."""
-    def start(slot):
+    def start(slot: Slot) -> Callable[[], None]:
         if batches is not None:
             batches.append(slot.reserved)
         time.sleep(0.001)
@@ -28,7 +29,7 @@ def summed(batches=None):
     return start
 
 
-def asked(to, rows):
+def asked(to: Lane, rows: torch.Tensor) -> torch.Tensor:
     """What a caller gets for its rows [n, 3]."""
     shares, at = to.reserve(len(rows)), 0
     for share in shares:
@@ -46,7 +47,7 @@ def asked(to, rows):
 
 
 @pytest.mark.parametrize("slots", [2, 3])
-def test_every_caller_gets_what_its_own_rows_give(slots):
+def test_every_caller_gets_what_its_own_rows_give(slots: int) -> None:
     """With requests of up to a whole batch from more threads than there are slots: whoever held part of a slot and waited for the
     next would wait for ever."""
     to, draws = lane(summed(), slots), np.random.default_rng(0)
@@ -56,8 +57,8 @@ def test_every_caller_gets_what_its_own_rows_give(slots):
             assert torch.equal(found, rows.sum(1, keepdim=True))
 
 
-def test_rows_of_several_callers_share_a_batch():
-    batches = []
+def test_rows_of_several_callers_share_a_batch() -> None:
+    batches: list[int] = []
     to = lane(summed(batches))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: asked(to, torch.ones(2, 3)), range(80)))
@@ -66,18 +67,18 @@ def test_rows_of_several_callers_share_a_batch():
     assert len(batches) < 60
 
 
-def test_an_idle_device_does_not_wait_long_for_a_full_batch():
+def test_an_idle_device_does_not_wait_long_for_a_full_batch() -> None:
     to = lane(summed())
     began = time.monotonic()
     assert asked(to, torch.ones(1, 3)).item() == 3
     assert time.monotonic() - began < 100 * LINGER
 
 
-def test_a_batch_that_fails_is_told_to_its_callers_and_the_next_one_goes_on():
+def test_a_batch_that_fails_is_told_to_its_callers_and_the_next_one_goes_on() -> None:
     failing = threading.Event()
     failing.set()
 
-    def start(slot):
+    def start(slot: Slot) -> Callable[[], None]:
         if failing.is_set():
             raise MemoryError("no room")
         return summed()(slot)
@@ -92,10 +93,10 @@ def test_a_batch_that_fails_is_told_to_its_callers_and_the_next_one_goes_on():
     assert asked(to, torch.ones(3, 3)).tolist() == [[3.0]] * 3
 
 
-def test_a_slot_that_held_a_failed_batch_tells_its_next_callers_of_no_error():
+def test_a_slot_that_held_a_failed_batch_tells_its_next_callers_of_no_error() -> None:
     tries = []
 
-    def start(slot):
+    def start(slot: Slot) -> Callable[[], None]:
         tries.append(slot)
         if len(tries) == 1:
             raise MemoryError("no room")
@@ -112,7 +113,7 @@ def test_a_slot_that_held_a_failed_batch_tells_its_next_callers_of_no_error():
 
 
 @pytest.mark.parametrize("wanted", [2, ROWS])
-def test_no_batch_is_computed_before_its_rows_are_there_however_long_they_take(wanted):
+def test_no_batch_is_computed_before_its_rows_are_there_however_long_they_take(wanted: int) -> None:
     """Neither by a device that is idle nor because it is full; and others are not held up by it."""
     to = lane(summed())
     (late,) = to.reserve(wanted)
@@ -126,9 +127,9 @@ def test_no_batch_is_computed_before_its_rows_are_there_however_long_they_take(w
     to.fetched(late)
 
 
-def test_a_wait_that_fails_is_told_as_well():
-    def start(slot):
-        def wait():
+def test_a_wait_that_fails_is_told_as_well() -> None:
+    def start(slot: Slot) -> Callable[[], None]:
+        def wait() -> None:
             raise RuntimeError("device lost")
         return wait
 
@@ -139,7 +140,7 @@ def test_a_wait_that_fails_is_told_as_well():
     assert "device lost" in str(share.slot.error)
 
 
-def test_there_are_no_more_rows_at_once_than_the_slots_hold():
+def test_there_are_no_more_rows_at_once_than_the_slots_hold() -> None:
     """Back-pressure: the next caller waits until a slot is fetched."""
     to = lane(summed())
     held = [to.reserve(ROWS), to.reserve(ROWS)]

@@ -2,9 +2,10 @@
 
 import os
 import sys
+from typing import Any
 
 
-def watch(event, arguments):
+def watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
         address = arguments[1] if event in ("socket.connect", "socket.sendto") else arguments[0]
         host = address[0] if isinstance(address, tuple) else address
