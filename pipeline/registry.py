@@ -173,6 +173,9 @@ def refuse_malformed(target: str, kind: type[Stage]) -> None:
         raise InputError(f"{target}: {name!r} is no name for a stage: small letters, digits and _")
     if len(names) < 2 or names[0] != "uid" or names[-1] != f"{name}_error":
         raise InputError(f"{target}: its columns must be uid first and {name}_error last, not {', '.join(names)}")
+    taken = sorted(field.name for field in fields(kind) if field.name in MEMBERS)
+    if taken:
+        raise InputError(f"{target}: a field cannot be called {taken[0]}, which shardmill asks of every stage; rename it")
     clashing = sorted({*names[1:], *contract.carries.names} & RESERVED)
     if clashing:
         raise InputError(f"{target}: {', '.join(clashing)} is a column of every run; give its columns names of their own")
@@ -182,6 +185,9 @@ RESERVED = frozenset({
     "image", "row", "shard_id", "verdict", *schemas.PIXELS.names, *schemas.SAMPLES.names, *schemas.LABELS.names,
     *EXPORT.names, *SAMPLE_JSON.names, *(name for core in CORE.values() for name in core.schema.names),
 })
+
+MEMBERS = frozenset({"route", *(name for name in vars(Stage) if not name.startswith("_"))})
+"""What shardmill asks of a stage: no field may have such a name. `route` marks the stage that asks the model."""
 
 
 def release_of(kind: type[Stage]) -> str:
@@ -209,6 +215,10 @@ def default_of(field: Field[Any]) -> Any:
 
 
 def stage_of_settings(kind: type[Stage], settings: Mapping[str, Any]) -> Stage:
-    """The stage with these fields, as YAML or JSON gives them. Raises pydantic's ValidationError for wrong ones."""
+    """The stage with these fields, as YAML or JSON gives them. Raises pydantic's ValidationError for wrong ones, InputError for
+    those that the stage itself refuses (`__post_init__`)."""
     model = settings_model(kind).model_validate_json(json.dumps(dict(settings), default=str), strict=True)   # a date is text
-    return kind(**{name: getattr(model, name) for name in type(model).model_fields})
+    try:
+        return kind(**{name: getattr(model, name) for name in type(model).model_fields})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"stage {kind.contract.name} refuses its settings: {error}") from error

@@ -41,3 +41,25 @@ def test_a_stage_that_reads_the_source_is_taken() -> None:
 def test_a_value_that_yaml_reads_as_a_date_is_told_of_by_its_key() -> None:
     with pytest.raises(RecipeError, match=r"stages\.plain\.limit: expected a whole number, not '2001-01-01'"):
         load("sample", ["stages.plain.limit=2001-01-01"], [f"{HERE}:Plain"])
+
+
+@dataclass(frozen=True)
+class Routed(Plain):
+    route: str = "slow"
+
+
+@dataclass(frozen=True)
+class Choosy(Plain):
+    def __post_init__(self) -> None:
+        if self.limit > 9:
+            raise ValueError("limit is a digit")
+
+
+def test_a_field_that_means_something_to_shardmill_is_refused() -> None:
+    with pytest.raises(RecipeError, match="a field cannot be called route"):
+        load("sample", [], [f"{HERE}:Routed"])
+
+
+def test_what_a_stage_itself_refuses_is_said_of_its_section() -> None:
+    with pytest.raises(RecipeError, match=r"stages\.plain.*stage plain refuses its settings: limit is a digit"):
+        load("sample", ["stages.plain.limit=12"], [f"{HERE}:Choosy"])
