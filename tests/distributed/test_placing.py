@@ -56,7 +56,8 @@ def test_the_works_that_ask_for_a_gpu_say_so_and_a_work_that_is_accounted_for_st
     from pipeline import curation  # brings all works
 
     assert curation
-    ours = [work for work in Work.__subclasses__() if work.__module__.startswith("pipeline.")]
+    works = [*Work.__subclasses__(), *PlainWork.__subclasses__()]
+    ours = [work for work in works if work.__module__.startswith("pipeline.")]
     assert len(ours) > 6
     asking = {work.__name__ for work in ours if "place" in vars(work)} - {"Accounted"}
     assert asking == {"Annotate", "EmbedTexts", "Label", "Measure"}
