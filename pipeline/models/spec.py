@@ -4,6 +4,7 @@ take seconds to import."""
 import difflib
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,23 +86,38 @@ def _config(spec: ModelSpec) -> Mapping[str, Any]:
         return _folder_config(spec, spec.folder)
     if spec.name.startswith(HUB):
         return _hub_config(spec)
-    configs, name = architectures(), spec.name.replace("/", "-")
-    if name not in configs:
-        near = difflib.get_close_matches(spec.name, configs, n=1)
+    name, config = spec.name.replace("/", "-"), architecture(spec.name.replace("/", "-"))
+    if config is None:
+        near = difflib.get_close_matches(spec.name, architectures(), n=1)
         hint = f"; the nearest that it knows is {near[0]}" if near else ""
         raise InputError(f"open_clip knows no model {spec.name}{hint}")
     if spec.pretrained != RANDOM and not (spec.pretrained and Path(spec.pretrained).is_file()):
         _has_tag(spec, name)
-    config: Mapping[str, Any] = json.loads(configs[name].read_text(encoding="utf-8"))
     return config
 
 
-def architectures() -> dict[str, Path]:
-    """The config files of the architectures that open_clip brings, by name. They are found without importing it."""
+def architecture(name: str) -> Mapping[str, Any] | None:
+    """open_clip's config of an architecture; None where there is none of this name. Where open_clip is loaded it is asked, for a
+    program may have added some; else its files are read, which takes no seconds."""
+    config: Mapping[str, Any] | None
+    if "open_clip" in sys.modules:
+        config = sys.modules["open_clip"].get_model_config(name)
+        return config
+    path = _config_folder() / f"{name}.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.name in {file.name for file in path.parent.iterdir()} else None
+    return config
+
+
+def architectures() -> list[str]:
+    """The names of the architectures that open_clip brings."""
+    return sorted(path.stem for path in _config_folder().glob("*.json"))
+
+
+def _config_folder() -> Path:
     package = find_spec("open_clip")
     assert package is not None
     assert package.origin is not None
-    return {path.stem: path for path in Path(package.origin).with_name("model_configs").glob("*.json")}
+    return Path(package.origin).with_name("model_configs")
 
 
 def _has_tag(spec: ModelSpec, name: str) -> None:

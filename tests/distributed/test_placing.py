@@ -21,7 +21,7 @@ from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.store.store import Store
 from pipeline.vectors import Matrix
-from pipeline.work import Accounted, Facts, Place, Work
+from pipeline.work import Accounted, Facts, Place, PlainWork, Work
 from tests.distributed.conftest import Machines
 from tests.distributed.works import ROUTE, Asking, Placed, Searching, provides
 

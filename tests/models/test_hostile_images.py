@@ -183,6 +183,7 @@ def test_neighbours_in_the_batch_are_unharmed() -> None:
 MEASURED = """
 import sys, warnings
 from pipeline.errors import SampleFailure
+from pipeline.models.pixels import planes   # torch itself: a worker has loaded it before its first picture
 from pipeline.models.pixels.decoding import decode
 from tests.models.hostile import refused, survivable
 warnings.simplefilter("ignore")
