@@ -29,4 +29,5 @@ def autoscaled(gpus: int) -> dict[str, Any]:
     env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    (answer,) = [line for line in done.stdout.splitlines() if line.startswith("{")]   # Ray writes lines of its own there
+    return json.loads(answer)

@@ -95,18 +95,22 @@ def test_a_gpu_node_that_joins_late_is_used_and_one_of_another_model_is_kept_out
     at_three: Machines, tmp_path: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:
     executor = RayExecutor(terms=Terms(H100, check=provides), actors_per_gpu=1, patience=Patience(stall=4.0))
-    work, nodes = Asking(str(tmp_path), 2), []
+    work, nodes = Asking(str(tmp_path), 3), []
     with ThreadPoolExecutor(1) as thread:
         found = thread.submit(lambda: list(executor.run(work, ITEMS)))
         time.sleep(1.0)
         assert not work.begun(), "nobody has a GPU"
         nodes += [at_three.add(gpus=1, env={ROUTE: route}) for route in (H100, A100, H100)]
+        until = time.monotonic() + 40
+        while not warnings(caplog) and time.monotonic() < until:
+            time.sleep(0.1)
+        (tmp_path / "nobody.0").touch()   # the third that the two others wait for: the pass is still at work when the A100 is asked
         outcomes = found.result()
     executor.close()
     first, other, last = (node.node_id for node in nodes)
     assert {outcome.facts["node"] for outcome in outcomes} == {first, last}
     assert {(outcome.error, outcome.attempts) for outcome in outcomes} == {(None, 1)}
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    said = warnings(caplog)
     assert len(said) == 1, said
     assert f"({other[:8]}) is kept out of this run: this one computes by {A100}" in said[0]
 
@@ -155,6 +159,10 @@ def passed(executor: RayExecutor, work: Placed) -> list[Facts]:
 def processes(found: Sequence[Facts]) -> Counter[str]:
     """How many on each node."""
     return Counter(node for node, _ in {(one["node"], one["pid"]) for one in found})
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def alive() -> set[str]:
