@@ -1,9 +1,7 @@
 """Process-wide settings of a worker, made once before its first stage opens. Neither changes a byte of any column."""
 
 import ctypes
-import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,8 +9,6 @@ from contextlib import contextmanager
 # is paid for again, page by page, by the next micro-batch.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 SETTINGS = ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20))
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""What torch's libraries take their number of threads from when they are loaded."""
 
 
 def tune() -> bool:
@@ -28,14 +24,6 @@ def limit_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-
-
-def limit_process(threads: int) -> None:
-    """The same for a process that may never need torch, which takes seconds to load: from now on, or when it is loaded."""
-    if "torch" in sys.modules:
-        limit_threads(threads)
-    else:
-        os.environ.update(dict.fromkeys(THREADS, str(threads)))
 
 
 def prepare_process() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import ray
 
 from pipeline.distributed.worker import WATCH
-from pipeline.models.process import limit_process, tune
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.owner import Owner
 from pipeline.reduce.kmeans.partition import Block, Partition
@@ -39,8 +38,10 @@ class PartitionActor:
     def __init__(self, blocks: Sequence[Block], threads: int, device: str | None = None) -> None:
         """`device` is the actor's own, as torch names it. Without one it uses no GPU, though it may see some: Ray hides them from
         actors without GPUs only until `RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO` says otherwise."""
+        from pipeline.models.process import limit_threads, tune
+
         tune()
-        limit_process(threads)
+        limit_threads(threads)   # loads torch here, while the driver waits for an opening: in a pass its seconds look like a hang
         self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and use_device(device) else None)
 
     @ray.method(concurrency_group=WATCH)
