@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.recipe.derived import DERIVED
 from pipeline.registry import CORE, Added, is_scalar
 from schemas import columns as schemas
 
@@ -35,13 +36,7 @@ OVER_THE_RUN = {
         schemas.field("exact_duplicate", pa.bool_(), "another sample of the run has the same image bytes and is preferred"),
         schemas.field("near_duplicate", pa.bool_(), "another sample of the run has nearly the same picture and is preferred"),
     ],
-    "derived": [
-        schemas.field("raw_caption_words", pa.int32(), "words of the raw caption, separated by white space"),
-        schemas.field("raw_caption_characters", pa.int32(), "characters of the raw caption, white space included"),
-        schemas.field("pair_duplicate", pa.bool_(), "an earlier sample of the run has the same image bytes and caption"),
-        schemas.field("caption_images", pa.int32(), "distinct images (bytes) of the run that have this caption_text"),
-        schemas.field("image_captions", pa.int32(), "distinct caption_texts of the run that this image (bytes) has"),
-    ],
+    "derived": [field for derived in DERIVED for field in derived.fields],
 }
 
 

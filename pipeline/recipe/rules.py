@@ -4,11 +4,12 @@ Here is what may be written and whether it fits the column. `select/thresholds.p
 into numbers, `select/verdicts.py` applies them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from pipeline.recipe.rule_columns import COLUMNS, Column, column_named, columns_in_context
@@ -26,9 +27,6 @@ Thresholds = Mapping[str, Threshold]
 
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-LOWER = ("min", "above", "fraction", "null_quantile")
-UPPER = ("max", "below")
-CONDITIONS = (*LOWER, *UPPER, "any_of", "none_of", "equals")
 SCORES = ("clip_similarity",)
 """Columns whose numbers belong to one model, and for which shuffled pairs give a null distribution."""
 
@@ -36,6 +34,57 @@ Number = int | float
 Text = str | int
 Texts = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+
+
+Holds = Callable[[pa.ChunkedArray, Any], pa.ChunkedArray]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a key of a bound means. A new one is a key of `Bound` or `Rule` and its entry in CONDITIONS."""
+
+    phrase: str
+    """in words, with {} for the value that it is set to"""
+    holds: Holds | None = None
+    """bool [n] (or null) for a column [n] and that value; None: relative to the run, so that a threshold decides"""
+    side: Literal["lower", "upper"] | None = None
+    """for numbers: the end that it bounds"""
+    past_value: bool = False
+    """the value itself lies on the lower side of the bound"""
+
+    @property
+    def relative(self) -> bool:
+        """Whether its number follows from the run."""
+        return self.holds is None
+
+
+def scalar_of(value: object, type: pa.DataType) -> pa.Scalar:
+    """The value as a column of this type compares with it: numbers in the column's own type, so that a float32 0.26 is at least
+    0.26."""
+    return pa.scalar(value, type) if pa.types.is_floating(type) else pa.scalar(value)
+
+
+def _compared(compare: Callable[[pa.ChunkedArray, pa.Scalar], pa.ChunkedArray]) -> Holds:
+    return lambda column, value: compare(column, scalar_of(value, column.type))
+
+
+def _is_in(column: pa.ChunkedArray, values: tuple[Text, ...]) -> pa.ChunkedArray:
+    set_of_values = pa.array(values)
+    return pc.is_in(column.cast(set_of_values.type), set_of_values)
+
+
+CONDITIONS: Mapping[str, Condition] = {
+    "min": Condition("at least {}", _compared(pc.greater_equal), "lower"),
+    "above": Condition("above {}", _compared(pc.greater), "lower", past_value=True),
+    "fraction": Condition("among the highest {} of the run", None, "lower"),
+    "null_quantile": Condition("at least the {} quantile of shuffled pairs", None, "lower"),
+    "max": Condition("at most {}", _compared(pc.less_equal), "upper", past_value=True),
+    "below": Condition("below {}", _compared(pc.less), "upper"),
+    "any_of": Condition("one of {}", _is_in),
+    "none_of": Condition("none of {}", lambda column, values: pc.invert(_is_in(column, values))),
+    "equals": Condition("is {}", _compared(pc.equal)),
+}
+LOWER, UPPER = (tuple(name for name, condition in CONDITIONS.items() if condition.side == side) for side in ("lower", "upper"))
 
 
 class Bound(BaseModel):
@@ -63,6 +112,11 @@ class Bound(BaseModel):
         """The conditions that are set, by name."""
         conditions = {name: getattr(self, name) for name in _conditions(type(self))}
         return {name: value for name, value in conditions.items() if value is not None}
+
+    @property
+    def relative(self) -> bool:
+        """Whether a threshold of the run decides."""
+        return any(CONDITIONS[name].relative for name in self.conditions)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -99,7 +153,7 @@ def _conditions(kind: type[BaseModel]) -> list[str]:
 def _misfit(condition: str, value: object, column: Column) -> str | None:
     if condition == "null_quantile" and column.name not in SCORES:
         return f"null_quantile fits {', '.join(SCORES)} alone: shuffled pairs say nothing of {column.name}"
-    if condition in (*LOWER, *UPPER):
+    if CONDITIONS[condition].side is not None:
         use = "equals" if column.kind == "truth" else "equals, any_of or none_of"
         return None if column.kind == "number" else f"{condition} compares numbers, {column.name} is {_words(column)}: use {use}"
     if column.kind == "truth":

@@ -1,10 +1,6 @@
 """Rules in words."""
 
-from pipeline.recipe.rules import Bound, Rule, Threshold
-
-PHRASES = {"min": "at least {}", "max": "at most {}", "above": "above {}", "below": "below {}", "equals": "is {}",
-           "any_of": "one of {}", "none_of": "none of {}", "fraction": "among the highest {} of the run",
-           "null_quantile": "at least the {} quantile of shuffled pairs"}
+from pipeline.recipe.rules import CONDITIONS, Bound, Rule, Threshold
 
 
 def bound_in_words(bound: Bound, threshold: Threshold | None = None) -> str:
@@ -12,8 +8,8 @@ def bound_in_words(bound: Bound, threshold: Threshold | None = None) -> str:
     of the run, where there is one."""
     parts = []
     for name, value in bound.conditions.items():
-        parts.append(PHRASES[name].format(_value_text(value)))
-        if threshold is not None and name in ("fraction", "null_quantile"):
+        parts.append(CONDITIONS[name].phrase.format(_value_text(value)))
+        if threshold is not None and CONDITIONS[name].relative:
             parts[-1] += f" (here {threshold.value:.4g})"
     alternatives = [f"{name} {bound_in_words(other)}" for name, other in bound.unless.items()] if isinstance(bound, Rule) else []
     return ", or ".join([" and ".join(parts), *alternatives])

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.recipe.rule_columns import COLUMNS, Column
-from pipeline.recipe.rules import Bound, Rule, Rules, Threshold, Thresholds
-from pipeline.recipe.wording import PHRASES
+from pipeline.recipe.rules import CONDITIONS, Bound, Rule, Rules, Threshold, Thresholds
 from pipeline.report.charts import Histogram, growing_edges, histogram
 
 SIMILARITY = "clip_similarity"
@@ -45,11 +44,11 @@ def limits(column: str, bound: Bound, threshold: Threshold | None = None, column
     """The numbers at which a bound on this column decides."""
     integers = pa.types.is_integer(columns[column].type)
     for name, value in bound.conditions.items():
-        if name in ("fraction", "null_quantile") and threshold is not None:
+        condition = CONDITIONS[name]
+        if condition.relative and threshold is not None:
             yield Limit(threshold.value, threshold.value, f"at least {threshold.value:.3g}")
-        elif name in ("min", "max", "above", "below") and isinstance(value, int | float):
-            step = 1 if integers and name in ("max", "above") else 0
-            yield Limit(value, value + step, PHRASES[name].format(f"{value:,}"))
+        elif condition.holds is not None and condition.side is not None and isinstance(value, int | float):
+            yield Limit(value, value + int(integers and condition.past_value), condition.phrase.format(f"{value:,}"))
 
 
 def rule_limits(name: str, rule: Rule, thresholds: Thresholds, columns: Known = COLUMNS) -> list[Limit]:

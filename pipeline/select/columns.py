@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from pipeline.columns import Columns, Run
 from pipeline.draws import sampled
+from pipeline.recipe.derived import derived_columns
 from pipeline.recipe.recipe import Recipe
-from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words, repeated
 from pipeline.select.thresholds import relative
 from pipeline.store.tables import read_columns
 
-RAW_CAPTION = {"raw_caption_words": raw_caption_words, "raw_caption_characters": raw_caption_characters}
 NULL_PAIRS = 100_000
 """Shuffled pairs are drawn from at most so many rows: the error of a quantile is then below 0.2 % of the ranks."""
 
@@ -36,11 +35,12 @@ class RuleColumns:
             stage_names = list(dict.fromkeys(["uid", *names.get(stage, ()), f"{stage}_error"]))
             table = read_columns(store, folders[stage], shard_id, stage_names)
             columns.update({name: table.column(name) for name in stage_names})
-        for name in names.get("derived", ()):
-            if name in RAW_CAPTION:
-                caption = read_columns(store, folders["samples"], shard_id, ["caption"]).column("caption")
-                columns[name] = RAW_CAPTION[name](caption)
-        over_run = [*names.get("duplicates", ()), *(name for name in names.get("derived", ()) if name not in RAW_CAPTION)]
+        wanted = names.get("derived", ())
+        for derived in derived_columns(wanted, over_run=False):
+            arguments = (read_columns(store, folders[stage], shard_id, [name]).column(name) for stage, name in derived.reads)
+            columns.update(zip(derived.names, derived.values(*arguments), strict=True))
+        of_run = {name for derived in derived_columns(wanted, over_run=True) for name in derived.names}
+        over_run = [*names.get("duplicates", ()), *(name for name in wanted if name in of_run)]
         if over_run:
             table = read_columns(store, self.run_folder, shard_id, over_run)
             columns.update({name: table.column(name) for name in over_run})
@@ -49,15 +49,12 @@ class RuleColumns:
 
 def run_columns(run: Run, exact: NDArray[np.bool_], near: NDArray[np.bool_], derived: Collection[str]) -> pa.Table:
     """The columns that need the whole run, one row per row of the run: `exact` and `near` duplicates (bool [n]), and those of
-    `derived.py` that `derived` names."""
+    `recipe/derived.py` that `derived` names."""
     uid = run.table("samples", ["uid"]).column("uid")
     columns: dict[str, Any] = {"uid": uid, "exact_duplicate": pa.array(exact), "near_duplicate": pa.array(near)}
-    if "pair_duplicate" in derived:
-        columns["pair_duplicate"] = repeated(uid)
-    if {"caption_images", "image_captions"} & set(derived):
-        texts = run.table("caption", ["caption_text"]).column("caption_text")
-        images = run.table("hashes", ["sha256"]).column("sha256")
-        columns["caption_images"], columns["image_captions"] = alt_text_counts(texts, images)
+    for group in derived_columns(derived, over_run=True):
+        arguments = (uid if name == "uid" else run.table(stage, [name]).column(name) for stage, name in group.reads)
+        columns.update(zip(group.names, group.values(*arguments), strict=True))
     return pa.table(columns)
 
 

@@ -13,7 +13,7 @@ from pipeline.recipe.rules import Rule, Rules, Threshold
 
 def relative(rules: Rules) -> dict[str, Rule]:
     """The rules whose bound depends on the run: a share or a quantile."""
-    return {name: rule for name, rule in rules.items() if rule.fraction is not None or rule.null_quantile is not None}
+    return {name: rule for name, rule in rules.items() if rule.relative}
 
 
 def resolve(rules: Rules, run: pa.Table, null_similarities: NDArray[np.float32] | None = None) -> dict[str, Threshold]:

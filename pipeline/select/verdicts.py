@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import ContractViolation
-from pipeline.recipe.rules import Bound, Rule, Rules, Threshold, Thresholds
+from pipeline.recipe.rules import CONDITIONS, Bound, Rule, Rules, Threshold, Thresholds, scalar_of
 from pipeline.vectors import Bools
 
 KEPT, REJECTED, FAILED = "kept", "rejected:", "failed:"
@@ -40,7 +40,7 @@ def _failures(table: pa.Table) -> list[pa.Array]:
 def passes(table: pa.Table, rule: Rule, threshold: Threshold | None = None, first_row: int = 0) -> Bools:
     """bool [n]: the row meets the rule's bounds, or one of `unless`. A null meets no bound."""
     passed = meets(_column(table, rule.column), rule)
-    if rule.fraction is not None or rule.null_quantile is not None:
+    if rule.relative:
         if threshold is None:
             raise ContractViolation(f"the threshold of the rule on {rule.column} was not resolved")
         passed &= _reaches(_column(table, rule.column), threshold, first_row)
@@ -50,29 +50,21 @@ def passes(table: pa.Table, rule: Rule, threshold: Threshold | None = None, firs
 
 
 def meets(column: pa.ChunkedArray, bound: Bound) -> Bools:
-    """bool [n]: the value is there and meets every absolute condition. Numbers compare in the column's own type, so
-    that a float32 0.26 is at least 0.26."""
-    compare = {"min": pc.greater_equal, "max": pc.less_equal, "above": pc.greater, "below": pc.less, "equals": pc.equal}
+    """bool [n]: the value is there and meets every absolute condition."""
     result: Bools = np.asarray(column.is_valid().to_numpy(), bool)
     for name, value in bound.conditions.items():
-        if name in compare:
-            result &= _truth(compare[name](column, _scalar(value, column.type)))
-        elif name in ("any_of", "none_of") and isinstance(value, tuple):
-            values = pa.array(value)
-            result &= _truth(pc.is_in(column.cast(values.type), values)) == (name == "any_of")
+        holds = CONDITIONS[name].holds
+        if holds is not None:
+            result &= _truth(holds(column, value))
     return result
 
 
 def _reaches(column: pa.ChunkedArray, threshold: Threshold, first_row: int) -> Bools:
-    value = _scalar(threshold.value, column.type)
+    value = scalar_of(threshold.value, column.type)
     if threshold.last_tie is None:
         return _truth(pc.greater_equal(column, value))
     in_time = np.arange(first_row, first_row + len(column)) <= threshold.last_tie
     return _truth(pc.greater(column, value)) | (_truth(pc.equal(column, value)) & in_time)
-
-
-def _scalar(value: object, type: pa.DataType) -> pa.Scalar:
-    return pa.scalar(value, type) if pa.types.is_floating(type) else pa.scalar(value)
 
 
 def _truth(array: pa.ChunkedArray) -> Bools:

@@ -12,10 +12,10 @@ from pipeline.columns import Columns, RunShard
 from pipeline.errors import ConservationError, ContractViolation
 from pipeline.passes import select as selection
 from pipeline.passes.select import Select
+from pipeline.recipe.derived import alt_text_counts, raw_caption_characters, raw_caption_words
 from pipeline.recipe.recipe import load
 from pipeline.recipe.rule_columns import COLUMNS
 from pipeline.recipe.rules import Rule, Threshold
-from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words
 from pipeline.select.explain import explain
 from pipeline.select.thresholds import relative, resolve, top_share
 from pipeline.select.verdicts import Selection, counts, passes, simulate, subset, verdicts

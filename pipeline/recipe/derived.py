@@ -1,11 +1,16 @@
-"""Columns that rules may read and no stage stores: lengths of the raw caption, and counts over the whole run."""
+"""Columns that rules may read and no stage stores: lengths of the raw caption, and counts over the whole run. A new one is a
+function and its entry in DERIVED; rules, documents and the report follow."""
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from schemas.columns import field
 
 Strings: TypeAlias = "pa.Array | pa.ChunkedArray"
 
@@ -54,3 +59,43 @@ def _codes(values: Strings) -> NDArray[np.int64]:
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     encoded = array.dictionary_encode()
     return np.asarray(encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Columns that are computed together from what stages have stored."""
+
+    fields: tuple[pa.Field, ...]
+    reads: tuple[tuple[str, str], ...]
+    """(stage or `samples`, column) of each argument of `values`"""
+    values: Callable[..., tuple[pa.Array, ...]]
+    """one array [n] for each field"""
+    over_run: bool = False
+    """its arguments are of the whole run, in row-id order, not of one shard; the values are stored as a table of the run"""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(field.name for field in self.fields)
+
+
+DERIVED = (
+    Derived(
+        (field("raw_caption_words", pa.int32(), "words of the raw caption, separated by white space"),),
+        (("samples", "caption"),), lambda caption: (raw_caption_words(caption),)),
+    Derived(
+        (field("raw_caption_characters", pa.int32(), "characters of the raw caption, white space included"),),
+        (("samples", "caption"),), lambda caption: (raw_caption_characters(caption),)),
+    Derived(
+        (field("pair_duplicate", pa.bool_(), "an earlier sample of the run has the same image bytes and caption"),),
+        (("samples", "uid"),), lambda uid: (repeated(uid),), over_run=True),
+    Derived(
+        (field("caption_images", pa.int32(), "distinct images (bytes) of the run that have this caption_text"),
+         field("image_captions", pa.int32(), "distinct caption_texts of the run that this image (bytes) has")),
+        (("caption", "caption_text"), ("hashes", "sha256")), alt_text_counts, over_run=True),
+)
+
+
+def derived_columns(names: Collection[str], over_run: bool) -> tuple[Derived, ...]:
+    """The derived columns of which `names` has some, over the run or within a shard."""
+    return tuple(derived for derived in DERIVED if derived.over_run == over_run and set(derived.names) & set(names))

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline.select.derived import alt_text_counts, raw_caption_characters, raw_caption_words, repeated
+from pipeline.recipe.derived import alt_text_counts, raw_caption_characters, raw_caption_words, repeated
 
 
 def test_raw_lengths_are_python_s_on_every_kind_of_white_space() -> None:
