@@ -4,9 +4,10 @@ The unit of work, retry and commit is one item (an input shard, an output shard)
 (`pipeline/distributed/`) know nothing of what the work does; the work knows nothing of where it runs.
 """
 
+import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -30,6 +31,19 @@ def beat() -> None:
 def beats() -> int:
     """How often this process has got somewhere."""
     return _beats
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """While many small objects are made that stay (modules, weights, an index): the collector would look at all of them again and
+    again, and find nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Place(StrEnum):
@@ -103,7 +117,9 @@ class Accounted(Work[Item]):
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Item], Facts]]:
-        with self.work.open() as run:
+        with ExitStack() as stack:
+            with collector_paused():
+                run = stack.enter_context(self.work.open())
             yield lambda item: accounted(run, item)
 
 

@@ -14,6 +14,7 @@ from pipeline.distributed.agreement import Offer, Terms, agreed, confirmed
 from pipeline.distributed.growth import GPU_PROBE, Waiting, wait_for_gpu
 from pipeline.distributed.pools import log_kept_out
 from pipeline.errors import InputError, ShardmillError
+from pipeline.work import collector_paused
 
 if TYPE_CHECKING:
     from pipeline.models.route import RouteQuestion, RouteWish
@@ -78,7 +79,8 @@ def settled_precision(question: "precision.PrecisionQuestion", terms: Terms) -> 
 
 def offered_route(question: "RouteQuestion") -> str:
     """See `machine.offered_route`. It runs on a node: the driver needs no torch to ask."""
-    from pipeline.models import machine
+    with collector_paused():
+        from pipeline.models import machine
 
     return machine.offered_route(question)
 

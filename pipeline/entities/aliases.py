@@ -8,9 +8,10 @@ from functools import lru_cache
 from math import log
 from typing import NamedTuple
 
-from pipeline.entities.knowledge_base import KnowledgeBase, collector_paused
+from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.entities.lemmas import WORD, folded, singulars, words
 from pipeline.entities.stop_words import STOP_ENTITIES, STOP_WORDS
+from pipeline.work import collector_paused
 
 DEPICTABLE_MASS = 0.1
 """Aliases with less of their use (corpus counts) on depictable senses are no mentions: "age", "use", "kind"."""

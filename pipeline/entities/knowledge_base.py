@@ -1,10 +1,8 @@
 """The knowledge base: entities with names, a prior per name, a description and what they are kinds of."""
 
-import gc
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,6 +13,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.store.store import open_url
 from pipeline.store.tables import parquet_table
+from pipeline.work import collector_paused
 from schemas.tables import KNOWLEDGE_BASE
 
 BUNDLED = "bundled:wordnet"
@@ -63,18 +62,6 @@ class KnowledgeBase:
     def depictability(self, row: int) -> float:
         """1: pictures show such things; 0: unknown; -1: they cannot."""
         return DEPICTABILITY.get(self.domains[row], 0.0)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """While many small objects are made that stay: the collector would look at all of them again and again, and find nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @lru_cache(maxsize=1)

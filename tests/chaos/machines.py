@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 from ray.cluster_utils import Cluster
 
-WORKERS = 3
+NODES = 3
+"""More than workers, so that one is free when another is lost."""
 FAST = {
     "health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_timeout_ms": 1000,
     "health_check_failure_threshold": 3,
@@ -18,9 +19,9 @@ FAST = {
 
 
 class Machines:
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, nodes: int) -> None:
         self.cluster = cluster
-        self._nodes = [self._new() for _ in range(WORKERS)]
+        self._nodes = [self._new() for _ in range(nodes)]
         self._zombies: list[psutil.Process] = []
         cluster.wait_for_nodes()
 
@@ -72,12 +73,12 @@ class Machines:
 
 
 @contextmanager
-def machines() -> Iterator[Machines]:
+def machines(nodes: int = NODES) -> Iterator[Machines]:
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 << 20, "_system_config": FAST}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     found = None
     try:
-        found = Machines(cluster)
+        found = Machines(cluster, nodes)
         yield found
     finally:
         if found is not None:

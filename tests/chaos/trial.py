@@ -84,9 +84,9 @@ def undisturbed(root: Path, inputs: list[Path]) -> Path:
 class Trial:
     """Shoots at one root until it is done."""
 
-    def __init__(self, machines: Machines, inputs: list[Path], root: str, rng: random.Random) -> None:
+    def __init__(self, machines: Machines, inputs: list[Path], root: str, rng: random.Random, workers: int = 2) -> None:
         self._machines, self._inputs, self._root, self._rng = machines, inputs, root, rng
-        self._store = Store(root)
+        self._store, self._workers = Store(root), workers
         self._shards = len(list(inputs[0].glob("*.tar")))
         self._output = tempfile.TemporaryFile()   # noqa: SIM115 - closed by close()
         self._driver = self._start()
@@ -102,7 +102,8 @@ class Trial:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "pipeline.cli.main", "run", "sample", *map(str, self._inputs), "--output", self._root,
-                   "--address", self._machines.address, "--workers", str(2), *[a for s in SETTINGS for a in ("--set", s)]]
+                   "--address", self._machines.address, "--workers", str(self._workers),
+                   *[word for setting in SETTINGS for word in ("--set", setting)]]
         environment = {**os.environ, **ON_ACTORS, "NO_COLOR": "1"}
         return subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT, env=environment)
 
@@ -121,7 +122,7 @@ class Trial:
                 actors, looked = self._machines.actors(), time.monotonic()
             assert time.monotonic() < deadline, f"no progress in {now}:\n{self.said()}"
             self._continue()
-            time.sleep(0.01 if self._store.local else 0.1)   # each look is several requests to an object store
+            time.sleep(0.01 if self._store.local else 0.3)   # each look is several requests to an object store
         time.sleep(shot.delay)
         now = current_pass(self._store, self._shards)
         if now == "done":

@@ -11,7 +11,7 @@ from tests.distributed.conftest import Machines
 def test_a_program_runs_a_curation_on_its_own_cluster_and_stays_connected(
     machines: Machines, tmp_path: Path, sample_folder: Path,
 ) -> None:
-    wishes = {"classes.k": None}
+    wishes = {"classes.k": None, "model.compile": False}   # packing would make each of the two start slower
     root = shardmill.curate("sample", sample_folder / "00008.tar", tmp_path / "root", workers=1, overrides=wishes)
     assert ray.is_initialized()
     assert root.ledger.read == 28

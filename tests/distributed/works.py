@@ -127,12 +127,16 @@ def _exit(work: Troubled, earlier: int) -> None:
     os._exit(7)
 
 
+def _stop(work: Troubled, earlier: int) -> None:
+    time.sleep(0.5)   # the thread that sends the answer for the item before is stopped as well
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 TROUBLES: dict[str, Callable[[Troubled, int], object]] = {
     "gate": _gate, "memory": _memory, "careless": _careless, "disk": _disk, "slow": _slow,
-    "segfault": _segfault, "kill": _kill, "exit": _exit,
+    "segfault": _segfault, "kill": _kill, "exit": _exit, "stop": _stop,
     "sleep": lambda work, earlier: time.sleep(3600),
     "regex": lambda work, earlier: re.match(r"(a+)+$", "a" * 64 + "b"),   # C code that holds the GIL for years
-    "stop": lambda work, earlier: os.kill(os.getpid(), signal.SIGSTOP),
 }
 
 

@@ -13,25 +13,23 @@ SHOTS = {
     "disk": (("annotate", "actor"), ("reduce", "node"), ("select", "driver"), ("export", "actor")),
     "s3": (("export", "driver"),),
 }
+WORKERS = {"disk": 2, "s3": 1}
+SHARDS = 10
 
 
-SHARDS = {"disk": 12, "s3": 6}
-"""Behind the S3 API a pass takes longer: fewer shards hold the moments to shoot at."""
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> list[Path]:
+    return write_inputs(tmp_path_factory.mktemp("chaos") / "in", sample_folder, shards=SHARDS)
 
 
-@pytest.fixture
-def inputs(tmp_path: Path, sample_folder: Path, where: str) -> list[Path]:
-    return write_inputs(tmp_path / "in", sample_folder, shards=SHARDS[where])
-
-
-@pytest.fixture
-def reference(tmp_path: Path, inputs: list[Path]) -> Path:
-    return undisturbed(tmp_path / "reference", inputs)
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, inputs: list[Path]) -> Path:
+    return undisturbed(tmp_path_factory.mktemp("reference") / "root", inputs)
 
 
 @pytest.fixture(scope="module")
 def cluster(s3_server: str) -> Iterator[Machines]:   # first: nodes inherit the environment by which workers find the store
-    with machines() as running:
+    with machines(nodes=2) as running:
         yield running
 
 
@@ -44,7 +42,7 @@ def test_whatever_is_killed_in_whatever_pass_the_continued_run_writes_the_bytes_
     if where == "s3":
         root = f"s3://bucket/{tmp_path.name}"
     rng = random.Random(seed)
-    trial = Trial(cluster, inputs, root, rng)
+    trial = Trial(cluster, inputs, root, rng, WORKERS[where])
     try:
         kills = list(trial.run([Shot(moment, victim, rng.uniform(0, LONGEST_DELAY[moment])) for moment, victim in SHOTS[where]]))
     finally:

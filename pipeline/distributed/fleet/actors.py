@@ -13,7 +13,7 @@ from pipeline.reduce.kmeans.partition import Block, Partition
 from pipeline.reduce.kmeans.sums import Sums
 from pipeline.search.kernels import use_device
 from pipeline.vectors import Floats
-from pipeline.work import beats
+from pipeline.work import beats, collector_paused
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class PartitionActor:
         from pipeline.models.process import limit_threads, tune
 
         tune()
-        limit_threads(threads)   # loads torch here, while the driver waits for an opening: in a pass its seconds look like a hang
+        with collector_paused():
+            limit_threads(threads)   # loads torch while the driver waits for an opening: in a pass its seconds look like a hang
         self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and use_device(device) else None)
 
     @ray.method(concurrency_group=WATCH)
