@@ -4,9 +4,13 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from pipeline.audit.verify import verify
+from pipeline.cli.main import app
 from schemas.answers.samples import Verified
 
 FREE = ("log", "quarantine", "report.html", ".partial")
@@ -21,6 +25,22 @@ def shardmill(*arguments: str, check: int | None = 0, **environment: str) -> sub
     )
     assert check is None or done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a command said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def asked(*arguments: str, check: int | None = 0) -> Printed:
+    """Runs the command line in this process: for commands that only look, and for what is refused. A quarter of the time."""
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert check is None or result.exit_code == check, f"exit {result.exit_code}\n{result.stdout}\n{result.stderr}"
+    return Printed(result.exit_code, result.stdout, result.stderr)
 
 
 def hashes(root: Path) -> dict[str, str]:

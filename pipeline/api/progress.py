@@ -28,7 +28,7 @@ class Lines:
     """One line now and then, for a log file."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
     def start(self, title: str, total: int, done: int) -> None:
         self._title, self._total, self._done, self._samples = title, total, done, 0
@@ -58,7 +58,7 @@ class Bar:
     """A progress bar for a terminal."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False)
 
     def start(self, title: str, total: int, done: int) -> None:
         self._bar = Progress(

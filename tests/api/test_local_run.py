@@ -21,8 +21,7 @@ from pipeline.audit.verify import verify
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError, OutputError
 from pipeline.work import Facts, Work
-from tests.roots import hashes
-from tests.roots import shardmill as command
+from tests.roots import asked, hashes
 
 WITHOUT_RAY = """
 import runpy, signal, sys
@@ -63,14 +62,14 @@ def test_ctrl_c_and_sigterm_stop_a_local_run_and_the_same_command_continues_it(t
         _, said = running.communicate(timeout=60)
         assert running.returncode == 130, said
         assert "the same command continues it" in said
-        assert json.loads(command("status", str(root), "--json").stdout)["state"] == "unfinished"   # the lock is given back
+        assert json.loads(asked("status", str(root), "--json").stdout)["state"] == "unfinished"   # the lock is given back
     shardmill.curate("sample", sample_folder / "00008.tar", root, local=True, overrides=["model.compile=false"])
     assert verify(str(root)).faults == ()
 
 
 @pytest.mark.parametrize("option", [["--workers", "2"], ["--address", "auto"], ["--actors-per-gpu", "1"], ["--stall-timeout", "9"]])
 def test_a_local_run_takes_no_setting_of_a_cluster(tmp_path: Path, option: list[str]) -> None:
-    done = command("run", "sample", "--output", str(tmp_path / "x"), "--local", *option, check=2)
+    done = asked("run", "sample", "--output", str(tmp_path / "x"), "--local", *option, check=2)
     assert f"leave out {option[0]}" in done.stderr
 
 

@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.captions.normal import normalised
 from pipeline.entities.aliases import AliasIndex, Written, build
 from pipeline.entities.knowledge_base import KnowledgeBase, content_id
 from pipeline.entities.lemmas import folded, singulars, words
 from pipeline.errors import InputError
 from schemas.tables import KNOWLEDGE_BASE
-from tests.samples import captions
 from tests.samples import wordnet as bundled_wordnet
 
 
@@ -180,16 +177,3 @@ def test_known_words_tell_english_from_other_languages_and_noise(index: AliasInd
 
 def test_a_long_caption_is_read_up_to_its_bound(index: AliasIndex) -> None:
     assert len(index.matches("dog " * 100_000)) == 2_500
-
-
-def test_matches_at_least_15000_captions_a_second(index: AliasIndex) -> None:
-    texts = [normalised(caption) for caption in captions().values()] * 5
-    best = min(timed(index, texts) for _ in range(3))
-    assert len(texts) / best >= 15_000
-
-
-def timed(index: AliasIndex, texts: list[str]) -> float:
-    started = time.process_time()
-    for text in texts:
-        index.matches(text)
-    return time.process_time() - started

@@ -15,6 +15,7 @@ from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard, discover
 from pipeline.passes import annotate
 from pipeline.passes.annotate import Annotate, MissingColumns, Steps, steps
+from pipeline.passes.stages import forget
 from pipeline.registry import SOURCE, producers
 from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.image import ImageStage
@@ -156,6 +157,33 @@ def test_stored_columns_of_other_samples_are_not_put_beside_the_input_s(
         run(MissingColumns(shard, frozenset(["image", "double"])))
 
 
+class Stopping(Store):
+    """Stands for a process that is stopped after so many removals."""
+
+    left = 2
+
+    def remove(self, path: str) -> None:
+        if path.startswith("columns/"):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+        super().remove(path)
+
+
+def test_of_a_changed_input_samples_go_last_so_that_a_stopped_run_knows_what_else_is_to_go(tmp_path: Path) -> None:
+    root = Stopping(str(tmp_path))
+    for stage in ("image@1", "samples@2", "words@3"):
+        for name in ("a.parquet", "a.vectors.npy", "ab.parquet"):
+            (tmp_path / "columns" / stage).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "columns" / stage / name).touch()
+    with pytest.raises(KeyboardInterrupt):
+        forget(root, "a")
+    assert root.exists("columns/samples@2/a.parquet")
+    root.left = 9
+    forget(root, "a")
+    assert sorted(path.name for path in (tmp_path / "columns").rglob("*.*")) == ["ab.parquet"] * 3
+
+
 def test_a_changed_stage_of_a_finished_root_costs_that_stage_and_what_reads_it(
     tmp_path: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -171,6 +199,9 @@ def test_a_changed_stage_of_a_finished_root_costs_that_stage_and_what_reads_it(
     assert {path: after[path] for path in before} == before
     folders = {path.parent.name.partition("@")[0] for path in set(after) - set(before)}
     assert folders == {"mentions", "entities"}
+    folder, shard_id = changed.plan.columns.folders["entities"], changed.plan.shards[0].shard_id
+    footer = read_facts(changed.plan.root, f"{folder}/{shard_id}.parquet")
+    assert footer.keys() == {"shard_id", "stage", "failed", "rows", "files"}, "nothing of the input, which it did not read"
     fresh = curated(tmp_path / "fresh", [shard], ("entities.ner=true",))
     assert fresh.plan.describe() == changed.plan.describe()
     for path in (tmp_path / "fresh" / "columns").rglob("*.*"):
