@@ -19,7 +19,7 @@ demo: setup
 	@echo "  open $(DEMO)/report.html"
 
 test: setup check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 
 check: setup
 	$(BIN)/ruff check .
@@ -49,4 +49,4 @@ $(VENV)/.installed-$(EXTRAS): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) build *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -44,6 +44,7 @@ def changed(first: Mapping[str, str | None], second: Mapping[str, str | None]) -
     ("filters.pair_duplicate.equals=false", {"run_columns", "verdicts", *AFTER_VERDICTS}),
     ("stages.plain.limit=4", {"plain", "verdicts", *AFTER_VERDICTS}),
     ("entities.false_positive_rate=0.2", {"calibration", "entities", "counts", "verdicts", *AFTER_VERDICTS}),
+    ("caption.keys=[alt]", {*folders()} - {"balance"}),
     ("duplicates.radius=3", {"duplicates", "run_columns", "verdicts", *AFTER_VERDICTS}),
 ])
 def test_another_setting_makes_anew_what_follows_from_it_and_nothing_else(override: str, anew: set[str]) -> None:

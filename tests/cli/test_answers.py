@@ -23,7 +23,7 @@ from tests.curations import curated
 CASES = {
     "run": ["run", "sample", "--output", "{root}"],
     "label": ["label", "{copy}", "--classes", "{root}"],
-    "plan": ["plan", "sample", "{sample}/00000.tar"],
+    "plan": ["plan", "sample", "{sample}/00008.tar", "--set", "model.compile=false"],
     "status": ["status", "{root}"],
     "verify": ["verify", "{root}"],
     "gc": ["gc", "{copy}"],

@@ -107,7 +107,7 @@ def test_a_finished_run_and_a_plan_are_told(demo_root: Path, sample_folder: Path
     assert text.startswith("shardmill: finished before in ")
     assert value_of(text, "kept") == f"{answer['kept']:,}"
     assert f"report: {demo_root}/report.html" in text
-    plan, estimate = both("plan", "sample", str(sample_folder / "00000.tar"), "--set", "model.compile=false")
+    plan, estimate = both("plan", "sample", str(sample_folder / "00008.tar"), "--set", "model.compile=false")
     assert estimate["shards"] == 1
     assert {"recipe", "model", "route", "shards", "rate", "time"} <= {line.split()[0] for line in plan.splitlines()}
 

@@ -23,7 +23,7 @@ from tests.benchmarks.replicas import write_shards
 from tests.distributed.conftest import Machines
 from tests.distributed.shared_clip import SharedClip
 
-SHARDS, ROWS = 5, 40
+SHARDS, ROWS = 3, 20
 
 
 @pytest.fixture
