@@ -1,12 +1,13 @@
 """One actor as the driver sees it: is it there, is its work open, what waits at it, does it get on."""
 
+import re
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RaySystemError, RayTaskError
 
 from pipeline.distributed.attempts import Attempt, Patience
 from pipeline.work import Item
@@ -103,12 +104,19 @@ def reason(error: RayError) -> str:
     """One line for people on why an actor or its work failed."""
     if isinstance(error, RayTaskError):
         cause = error.cause if isinstance(error.cause, BaseException) else error
-        return f"{type(cause).__name__}: {cause}"
+        return _unread(cause) if isinstance(cause, RaySystemError) else f"{type(cause).__name__}: {cause}"
     if isinstance(error, OutOfMemoryError):
         return "its worker process was ended because its node had no memory left"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     detail = next((line.partition(DETAIL)[2] for line in lines if DETAIL in line), lines[0])
     return f"its worker process died: {detail.partition(' Some common causes')[0].strip()}"
+
+
+def _unread(error: RaySystemError) -> str:
+    """Why a process could not read the work that it was sent: Ray gives the whole traceback, whose last line matters."""
+    last = str(error).strip().splitlines()[-1]
+    missing = re.search(r"ModuleNotFoundError: No module named '([^']+)'", last)
+    return f"its machine lacks the Python package {missing[1]}: install it on every machine of the cluster" if missing else last
 
 
 def wants_memory(error: RayTaskError) -> bool:

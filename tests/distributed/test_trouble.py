@@ -1,5 +1,6 @@
 """Items that end their process, hang or raise: given up by name after three processes, and nothing else is harmed."""
 
+import importlib
 import os
 import signal
 import time
@@ -120,6 +121,27 @@ def test_a_work_that_never_opens_stops_the_run_with_its_reason(tmp_path: Path) -
     work = Opening(str(tmp_path), hangs=True)
     with pytest.raises(ShardmillError, match=r"workers cannot start: the work was not open after 0.3 s \(hung\)"):
         results(RayExecutor(1, patience=Patience(opening=0.3)), work, [1])
+
+
+ELSEWHERE = """
+from tests.distributed.works import Squares
+
+
+class Elsewhere(Squares):
+    pass
+"""
+
+
+def test_a_work_whose_package_a_machine_lacks_stops_the_run_and_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "only_the_driver_has_it.py").write_text(ELSEWHERE)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        package = importlib.import_module("only_the_driver_has_it")
+    says = "^workers cannot start: its machine lacks the Python package only_the_driver_has_it: install it on every machine"
+    with pytest.raises(ShardmillError, match=says):
+        results(RayExecutor(1), package.Elsewhere(str(tmp_path)), [1])
 
 
 def results(executor: RayExecutor, work: Opening | Troubled, items: Sequence[int]) -> dict[int, Outcome[int]]:
