@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.api import shardmill
 from pipeline.api.engines import wish
 from pipeline.api.progress import Silent
 from pipeline.api.run import shards_of
@@ -302,6 +304,23 @@ def test_a_driver_whose_root_was_taken_over_does_not_say_that_it_is_finished(roo
             succeed(result, driver.fence)
     assert not (root / "_SUCCESS").exists()
     assert (root / "manifest.json").read_bytes() == manifest
+
+
+def test_a_run_whose_root_was_taken_over_before_it_began_claims_nothing(
+    root: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def taken_over(plan: Plan, driver: Driver) -> None:
+        while not list((root / "log" / "lock").glob("*.beat")):   # its first, and for long its last
+            time.sleep(0.01)
+        with held(Store(str(root)), QUICK):
+            pass
+
+    monkeypatch.setattr("pipeline.api.run.held", lambda store: held(store, STILL))
+    monkeypatch.setattr("pipeline.api.run.refuse_what_cannot_fit", taken_over)
+    before = hashes(root)
+    with pytest.raises(RootError, match="has taken over, this one stops"):
+        shardmill.curate("sample", inputs, root, local=True, overrides=["classes.k=3", "model.compile=false"])
+    assert hashes(root) == before
 
 
 def test_an_input_that_is_added_later_leaves_the_first_columns(
