@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.entities.aliases import AliasIndex
 from pipeline.entities.knowledge_base import KnowledgeBase
-from pipeline.entities.linking import Mentions, link
+from pipeline.entities.linking import Mentions, candidate_senses, link
 from pipeline.entities.table import EntityTable, Senses, Texts
 from pipeline.vectors import Floats
 
@@ -120,7 +120,8 @@ def shuffled_z(table: EntityTable, mentions: Mentions, embeddings: NDArray[np.fl
         return np.zeros(0, np.float32)
     place = np.searchsorted(images, mentions.images)
     derangements = [images[deranged(len(images), seed + i)][place] for i in range(SHUFFLES)]
-    return np.concatenate([link(table, replace(mentions, images=rows), embeddings).z for rows in derangements])
+    candidates = candidate_senses(table, mentions)
+    return np.concatenate([link(table, replace(mentions, images=rows), embeddings, candidates).z for rows in derangements])
 
 
 def with_threshold(

@@ -54,9 +54,17 @@ def mentions_of(column: pa.Array | pa.ChunkedArray, valid: NDArray[np.bool_]) ->
     return Mentions(alias, text, start, end, images.astype(np.int64))
 
 
-def link(table: EntityTable, mentions: Mentions, embeddings: NDArray[np.float16]) -> Links:
-    """Chooses a sense for each mention; ties go to the first sense. `embeddings`: float16 [rows, d], unit rows."""
-    senses_of_mentions = [table.senses.of(alias, text) for alias, text in zip(mentions.aliases, mentions.texts, strict=True)]
+def candidate_senses(table: EntityTable, mentions: Mentions) -> list[list[int]]:
+    """Positions in the table of the senses that each mention may have, whatever its image shows."""
+    return [table.senses.of(alias, text) for alias, text in zip(mentions.aliases, mentions.texts, strict=True)]
+
+
+def link(
+    table: EntityTable, mentions: Mentions, embeddings: NDArray[np.float16], candidates: Sequence[Sequence[int]] | None = None
+) -> Links:
+    """Chooses a sense for each mention; ties go to the first sense. `embeddings`: float16 [rows, d], unit rows. `candidates`: the
+    `candidate_senses` of these mentions, where the caller has them."""
+    senses_of_mentions = candidate_senses(table, mentions) if candidates is None else candidates
     counts = np.array([len(senses) for senses in senses_of_mentions], np.int64)
     linked = np.flatnonzero(counts)
     if not len(linked):

@@ -53,8 +53,14 @@ class Senses:
     def of(self, alias: str, text: str) -> list[int]:
         """Positions of the senses that a mention may have, written as it is."""
         start, end = self.spans.get(alias, (0, 0))
-        form = Written.of(text)
-        return [i for i in range(start, end) if self.written[i] & form]
+        form, ways = int(Written.of(text)), self._ways
+        return [i for i in range(start, end) if ways[i] & form]
+
+    @cached_property
+    def _ways(self) -> list[int]:
+        """`written` as Python's integers, which are looked up one by one."""
+        ways: list[int] = self.written.tolist()
+        return ways
 
 
 @dataclass(frozen=True)
