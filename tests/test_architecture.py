@@ -177,4 +177,4 @@ def test_the_walk_sees_the_sources() -> None:
     assert len(SOURCES) > 25
     log = ast.parse((ROOT / "pipeline/root/log.py").read_text())
     assert clocks(log) == {("EventLog", "time.gmtime"), ("EventLog", "time.time")}
-    assert "ray" in {m.split(".")[0] for m in imports(ROOT / "pipeline/distributed/ray_executor.py")}
+    assert "ray" in {m.split(".")[0] for m in imports(ROOT / "pipeline/distributed/shard_actor.py")}

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import yaml
 from ray._private.services import get_node_ip_address
@@ -113,8 +114,11 @@ def main() -> None:
             print(json.dumps(story(folder)))
             ray.shutdown()
         finally:
+            parts = psutil.Process(head.pid).children(recursive=True)
             head.terminate()
             head.wait(60)
+            for left in psutil.wait_procs(parts, timeout=10)[1]:   # Ray forgets its log monitor
+                left.kill()
 
 
 if __name__ == "__main__":

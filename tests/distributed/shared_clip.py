@@ -21,4 +21,4 @@ class SharedClip(ClipStage):
     def open(self) -> Iterator[Transform]:
         from pipeline.models.device.client import connected
 
-        yield partial(clip_columns, connected(self.spec, self.route, self.micro_batch, idle=3.0))
+        yield partial(clip_columns, connected(self.spec, self.route, self.micro_batch, idle=12.0))
