@@ -1,6 +1,6 @@
 """A tower as a graph of packed oneDNN operators: the speed of a compiled model without a compiler.
 
-make_fx gives the graph of a tower for one fixed input shape: the one that torch.export gives, in half the time. On it:
+make_fx gives the graph of a tower for one fixed input shape: the one that torch.export gives, in less time. On it:
 batch norms are folded into the convolutions before them (in float64), zero padding and activations join their operator,
 residual sums join the convolution that ends a branch, and weights are laid out as oneDNN wants them, once. These are the
 fusions of torch.compile's freezing, which needs a C++ compiler, ten times the start-up time and gains nothing more here.
