@@ -29,6 +29,7 @@ USES: Mapping[str, Callable[[Floats, Centres], Any]] = {
 }
 
 SMALL = 1 << 31         # multiplications below which a search is over before a trial
+SHORT = 16              # values of a vector below which FAISS is several times slower than numpy
 ROWS = 1024             # of a trial
 PRODUCTS = 1 << 28      # multiplications of one kernel in a trial: some 10 ms
 ROUNDS = 3
@@ -60,7 +61,8 @@ class FastestCentres:
         """See `kernels.Choosing`."""
         k, d = self.vectors.shape
         small = not self._ready and n * k * d < SMALL
-        kernel = FlatCentres if small else fastest(use, *shape(k, d))
+        untried = BlasCentres if d < SHORT else FlatCentres
+        kernel = untried if small else fastest(use, *shape(k, d))
         return self._ready.setdefault(kernel, kernel(self.vectors)) if not small else kernel(self.vectors)
 
 
