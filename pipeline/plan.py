@@ -104,14 +104,14 @@ class Plan:
         from pipeline.stages.caption import CaptionStage
         from pipeline.stages.hashes import HashesStage
         from pipeline.stages.image import ImageStage
-        from pipeline.stages.language import LanguageStage
+        from pipeline.stages.language import LanguageStage, RawLanguageStage
         from pipeline.stages.mentions import MentionsStage
 
         recipe = self.recipe
         return (
             ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels),
             CaptionStage(),
-            LanguageStage(),
+            RawLanguageStage() if recipe.caption.language_of == "raw" else LanguageStage(),
             HashesStage(),
             self.clip,
             MentionsStage(recipe.entities.knowledge_base, bool(self.settled.ner)),

@@ -40,7 +40,7 @@ class Recipe(BaseModel):
     image: Image = Image()
     """which images are decoded"""
     caption: Caption = Caption()
-    """where the caption is"""
+    """where the caption is, and how it is read"""
     entities: Entities = Entities()
     """entity linking"""
     duplicates: Duplicates = Duplicates()

@@ -74,12 +74,15 @@ class Image(BaseModel):
 
 
 class Caption(BaseModel):
-    """Where the caption is."""
+    """Where the caption is, and how it is read."""
 
     model_config = STRICT
 
     keys: SomeNames = ("txt", "caption", "text")
     """the first that a sample has: `txt` is the text member, another name a field of the JSON object or a parquet column"""
+    language_of: Literal["text", "raw"] = "text"
+    """what the language is detected on: `text`: caption_text in lower case, its first 500 characters; `raw`: the raw caption, as
+    DataComp does"""
 
 
 class Entities(BaseModel):

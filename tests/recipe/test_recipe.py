@@ -54,8 +54,21 @@ def test_the_numbers_of_the_sources() -> None:
     assert similarity["laion5b-en"].min == 0.28
     assert (similarity["datacomp-clip30"].fraction, similarity["datacomp-clip30"].ties) == (0.3, "datacomp")
     assert load("laion5b-en").image.max_pixels == 89_478_484
+    for name in ("laion400m", "laion5b-en", "datacomp-basic"):
+        assert load(name).filters["language"].any_of == ("en",)
+    assert load("datacomp-basic").caption.language_of == "raw"
+    assert list(load("laion400m").filters)[-2:] == ["language", "clip_similarity"]
     assert load("laion400m").filters["image_too_few_bytes"].min == 5000
     assert load("laion400m").filters["caption_too_short"].min == 5
+
+
+def test_the_page_of_presets_holds_every_rule_against_its_source() -> None:
+    page = (DOCUMENT.parent / "presets.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0]: part for part in page.split("\n## ")[1:]}
+    assert set(sections) == set(presets())
+    for name in presets():
+        for rule in load(name).filters:
+            assert f"`{rule}`" in sections[name], f"{name} says nothing of {rule}"
 
 
 def test_a_preset_refuses_another_model_until_it_has_its_own_bound() -> None:

