@@ -141,7 +141,7 @@ class Plan:
         if self.recorded is not None:
             return dict(self.recorded)
         source = digest(["samples", SAMPLES_VERSION, self.recipe.caption.keys])
-        behind = {name: source for name in [*SAMPLES.names[1:], "image"]}
+        behind = {name: source for name in [*SAMPLES.names[1:], "image", "metadata"]}
         return {"samples": source, **fingerprints(self._core, behind)}
 
     @cached_property

@@ -43,7 +43,7 @@ CORE: Mapping[str, Core] = {
     "mentions": Core("pipeline.stages.mentions:MentionsStage", schemas.MENTIONS),
     "entities": Core("pipeline.stages.entities:EntitiesStage", schemas.ENTITIES),
 }
-BUNDLED: Mapping[str, str] = {}
+BUNDLED: Mapping[str, str] = {"metadata": "pipeline.stages.metadata:MetadataStage"}
 """Further stages of this package: name -> `module:Class`."""
 
 
@@ -118,7 +118,7 @@ SOURCE = "samples"
 
 def producers(added: Sequence[Added] = ()) -> dict[str, str]:
     """The owner of each column, by the column's name: the source, or a stage. Transient columns are among them."""
-    owners = dict.fromkeys([*schemas.SAMPLES.names, "image"], SOURCE)
+    owners = dict.fromkeys([*schemas.SAMPLES.names, "image", "metadata"], SOURCE)
     for name, core in CORE.items():
         owners |= dict.fromkeys(core.schema.names[1:], name)
     owners |= dict.fromkeys(schemas.PIXELS.names, "image")
@@ -182,7 +182,7 @@ def refuse_malformed(target: str, kind: type[Stage]) -> None:
 
 
 RESERVED = frozenset({
-    "image", "row", "shard_id", "verdict", *schemas.PIXELS.names, *schemas.SAMPLES.names, *schemas.LABELS.names,
+    "image", "metadata", "row", "shard_id", "verdict", *schemas.PIXELS.names, *schemas.SAMPLES.names, *schemas.LABELS.names,
     *EXPORT.names, *SAMPLE_JSON.names, *(name for core in CORE.values() for name in core.schema.names),
 })
 

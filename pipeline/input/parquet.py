@@ -99,8 +99,9 @@ class ParquetSamples:
     All columns are decoded, those of the metadata object too: a row counts as read only if all of it can be fetched again.
     """
 
-    def __init__(self, file: SourceFile, caption_keys: Sequence[str]) -> None:
-        self._file, self._caption_keys = file, caption_keys
+    def __init__(self, file: SourceFile, caption_keys: Sequence[str], metadata: bool = False) -> None:
+        """`metadata`: each sample has its metadata object; else it is made when it is asked for."""
+        self._file, self._caption_keys, self._metadata = file, caption_keys, metadata
         self.gaps: list[Gap] = []
         self.members = 0
 
@@ -124,7 +125,7 @@ class ParquetSamples:
         stop, row, why = start + opened.metadata.row_group(number).num_rows, start, "fewer rows than promised"
         try:
             for batch in row_batches(opened, layout, number):
-                yield from _samples(batch, layout, row)
+                yield from _samples(batch, layout, row, self._metadata)
                 row += batch.num_rows
         except DAMAGE as error:
             if self._file.failed:
@@ -158,10 +159,11 @@ def _opened(file: SourceFile) -> pq.ParquetFile | Gap:
         return Gap(GapKind.TRUNCATED if cut else GapKind.NOT_AN_ARCHIVE, 0, f"no parquet footer: {error}")
 
 
-def _samples(batch: pa.RecordBatch, layout: Layout, start: int) -> Iterator[Sample]:
+def _samples(batch: pa.RecordBatch, layout: Layout, start: int, metadata: bool) -> Iterator[Sample]:
     images, paths = _images(batch.column(layout.image), layout)
     captions, keys, uids = (_raw(batch, name) for name in (layout.caption, layout.key, "uid"))
     widths, heights = (_numbers(batch, name) for name in ("original_width", "original_height"))
+    objects: Iterator[bytes] = _objects(batch, layout) if metadata else iter(())
     for i in range(batch.num_rows):
         image, caption, fault = images[i], captions[i], None
         name = layout.image if paths[i] is None else decode_name(paths[i])
@@ -181,6 +183,7 @@ def _samples(batch: pa.RecordBatch, layout: Layout, start: int) -> Iterator[Samp
             source_uid=decode_name(uids[i]) if uids[i] is not None else None,
             source_width=pixels_or_none(widths[i]),
             source_height=pixels_or_none(heights[i]),
+            metadata=next(objects, None),
             fault=fault,
         )
 
@@ -237,13 +240,17 @@ def _chosen(opened: pq.ParquetFile, layout: Layout, number: int, rows: NDArray[n
         in_batch = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
         part = batch.take(pa.array(in_batch))
         images, _ = _images(part.column(layout.image), layout)
-        columns = {name: _values(part.column(name)) for name in layout.metadata}
-        for i, image in enumerate(images):
-            values = {name: plain(column[i]) for name, column in columns.items()}
-            yield image or b"", json.dumps(values, ensure_ascii=False).encode()
+        yield from zip((image or b"" for image in images), _objects(part, layout), strict=True)
         start += batch.num_rows
         if rows[-1] < start:
             return   # what follows may be damaged
+
+
+def _objects(batch: pa.RecordBatch, layout: Layout) -> Iterator[bytes]:
+    """The metadata object of each row."""
+    columns = {name: _values(batch.column(name)) for name in layout.metadata}
+    for i in range(batch.num_rows):
+        yield json.dumps({name: plain(column[i]) for name, column in columns.items()}, ensure_ascii=False).encode()
 
 
 def _values(column: pa.Array) -> list[Any]:

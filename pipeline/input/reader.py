@@ -38,19 +38,21 @@ def read(
     batch_rows: int = BATCH_ROWS,
     batch_bytes: int = BATCH_BYTES,
     caption_keys: tuple[str, ...] = CAPTION_KEYS,
+    metadata: bool = False,
 ) -> "ShardReader":
-    """The samples of a shard, in one streaming pass. A store that does not answer raises, and so does a file that is gone or
+    """The samples of a shard, in one streaming pass. `metadata`: with the metadata objects of parquet rows, which are made out of
+    their other columns; an archive's are there in any case. A store that does not answer raises, and so does a file that is gone or
     not the one that was listed (InputError); damage is in `gaps`."""
-    return ShardReader(shard, batch_rows, batch_bytes, caption_keys)
+    return ShardReader(shard, batch_rows, batch_bytes, caption_keys, metadata)
 
 
 class ShardReader:
     """Iterates once over batches in the schema samples.BATCH; what it says of the shard is complete after the last."""
 
-    def __init__(self, shard: Shard, batch_rows: int, batch_bytes: int, caption_keys: tuple[str, ...]) -> None:
+    def __init__(self, shard: Shard, batch_rows: int, batch_bytes: int, caption_keys: tuple[str, ...], metadata: bool) -> None:
         self.shard = shard
         self._batch = batch_rows, batch_bytes
-        self._caption_keys = caption_keys
+        self._caption_keys, self._metadata = caption_keys, metadata
         self.gaps: list[Gap] = []
         self.members = 0
         """Entries of the archive of any kind, or rows."""
@@ -79,7 +81,7 @@ class ShardReader:
             self.gaps.append(Gap(GapKind.MISSING_VS_SIDECAR, self.shard.size, detail, expected - different))
 
     def _parquet(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
-        samples = ParquetSamples(file, self._caption_keys)
+        samples = ParquetSamples(file, self._caption_keys, self._metadata)
         yield from batches(samples, "parquet_row", *self._batch)
         self.gaps, self.members = samples.gaps, samples.members
 

@@ -34,7 +34,10 @@ WINDOW_SAMPLES = 64
 WINDOW_BYTES = 32 << 20
 """How far apart the members of one sample may be: so many samples stay open, while they hold no more than these bytes."""
 
-BATCH = pa.schema([*SAMPLES, field("image", pa.large_binary(), "encoded image; null without one; never written")])
+BATCH = pa.schema([
+    *SAMPLES, field("image", pa.large_binary(), "encoded image; null without one; never written"),
+    field("metadata", pa.large_binary(), "the sample's metadata object as the input has it; null without one; never written"),
+])
 
 
 class Sample(NamedTuple):
@@ -51,6 +54,7 @@ class Sample(NamedTuple):
     source_uid: str | None = None
     source_width: int | None = None
     source_height: int | None = None
+    metadata: bytes | None = None
     fault: SampleFault | None = None
 
 
@@ -121,7 +125,7 @@ def sample_of(parts: Parts, ordinal: int | None, caption_keys: tuple[str, ...]) 
     """The sample of these members, with the first fault it has. `ordinal`, its number in the shard, stands in for the offsets where
     the archive cannot be read in place; else None."""
     image, text, metadata = parts.image, parts.text, parts.json
-    fields = _object(metadata.content) if metadata is not None and metadata.content is not None else {}
+    fields = metadata_object(metadata.content) if metadata is not None and metadata.content is not None else {}
     caption = text.content if text is not None else _caption(fields or {}, caption_keys)
     members = [member for member in (image, text, metadata) if member is not None]
     content = image.content if image is not None else None
@@ -149,6 +153,7 @@ def sample_of(parts: Parts, ordinal: int | None, caption_keys: tuple[str, ...]) 
         text_or_none((fields or {}).get("uid")),
         pixels_or_none((fields or {}).get("original_width")),
         pixels_or_none((fields or {}).get("original_height")),
+        metadata.content if metadata is not None else None,
         fault,
     )
 
@@ -165,7 +170,7 @@ def nesting_depth(content: bytes) -> int:
     return deepest
 
 
-def _object(content: bytes) -> dict[str, Any] | None:
+def metadata_object(content: bytes) -> dict[str, Any] | None:
     """The metadata object; None if the bytes are not one, or nest deeper than MAX_DEPTH."""
     if nesting_depth(content) > MAX_DEPTH:
         return None
@@ -204,12 +209,13 @@ def uid_of(image: bytes | None, caption: bytes | None) -> str:
 
 
 def batches(samples: Iterable[Sample], location: str, rows: int, size: int) -> Iterator[pa.RecordBatch]:
-    """Batches of `rows` samples in the schema BATCH, fewer where they hold more than `size` bytes of images and captions."""
+    """Batches of `rows` samples in the schema BATCH, fewer where they hold more than `size` bytes of images, captions and
+    metadata objects."""
     waiting: list[Sample] = []
     held = 0
     for sample in samples:
         waiting.append(sample)
-        held += len(sample.image or b"") + len(sample.caption or b"")
+        held += len(sample.image or b"") + len(sample.caption or b"") + len(sample.metadata or b"")
         if len(waiting) >= rows or held >= size:
             yield _batch(waiting, location)
             waiting, held = [], 0

@@ -30,8 +30,8 @@ from schemas.columns import SAMPLES
 A = TypeVar("A")
 B = TypeVar("B")
 
-ENCODED = "image"
-"""The source's transient column: the encoded image."""
+TRANSIENT = ("image", "metadata")
+"""The source's transient columns: the encoded image and the metadata object."""
 BATCH_ROWS = 64
 
 
@@ -57,11 +57,14 @@ class Steps:
     """Columns that are read where they are stored, by who wrote them."""
     opens_input: bool
     """The input shard is read; else its stored columns are enough."""
+    reads_metadata: bool = False
+    """A stage reads the metadata objects."""
 
 
 def steps(stages: Sequence[Stage], missing: Collection[str], writers: Mapping[str, str]) -> Steps:
     """Only what is missing is computed, but for what was never written: a stage that reads another's transient columns (pixels) has
-    it compute again, and one that reads the encoded image has the input read again. `writers`: who writes each column."""
+    it compute again, and one that reads the encoded image or the metadata object has the
+    input read again. `writers`: who writes each column."""
     carriers = {name: s.contract.name for s in stages for name in s.contract.carries.names}
     needed = set(missing)
     for stage in reversed(stages):
@@ -69,14 +72,14 @@ def steps(stages: Sequence[Stage], missing: Collection[str], writers: Mapping[st
             needed |= {carriers[name] for name in stage.contract.reads if name in carriers}
     chosen = tuple(i for i, stage in enumerate(stages) if stage.contract.name in needed)
     reads = [name for i in chosen for name in stages[i].contract.reads]
-    opens = SOURCE in missing or ENCODED in reads
+    opens = SOURCE in missing or not set(TRANSIENT).isdisjoint(reads)
     computed = {name for i in chosen for name in [*stages[i].writes.names, *stages[i].contract.carries.names]}
     computed |= set(BATCH.names) if opens else set()
     stored: dict[str, list[str]] = {}
     for name in dict.fromkeys(reads):
         if name not in computed:
             stored.setdefault(writers[name], []).append(name)
-    return Steps(chosen, {writer: tuple(names) for writer, names in stored.items()}, opens)
+    return Steps(chosen, {writer: tuple(names) for writer, names in stored.items()}, opens, "metadata" in reads)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ class Source:
 
     def __init__(self, columns: Columns, shard: Shard, plan: Steps, caption_keys: tuple[str, ...], rows: int) -> None:
         self.columns, self.shard, self.plan = columns, shard, plan
-        self.reader = read(shard, batch_rows=rows, caption_keys=caption_keys) if plan.opens_input else None
+        self.reader = None
+        if plan.opens_input:
+            self.reader = read(shard, batch_rows=rows, caption_keys=caption_keys, metadata=plan.reads_metadata)
         self.rows = 0
         self._batch = rows
 

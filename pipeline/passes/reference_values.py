@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import fetch
 from pipeline.plan import Plan
-from pipeline.recipe.rule_columns import column_named
-from pipeline.recipe.sections import JSON
+from pipeline.recipe.rule_columns import JSON, column_named
 from pipeline.select.columns import RuleColumns
 from pipeline.store.tables import read_columns
 

@@ -1,26 +1,33 @@
 """The stages that a recipe asks for beside those of every run: found, and their fields checked, before anything else is read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline.errors import InputError, RecipeError
 from pipeline.recipe.messages import problems
-from pipeline.recipe.rule_columns import COLUMNS, spelling_hint
+from pipeline.recipe.rule_columns import COLUMNS, JSON, spelling_hint
+from pipeline.recipe.rules import CONDITIONS
 from pipeline.recipe.yaml_source import Source
 from pipeline.registry import GROUP, Added, Offer, added_stage, import_stage, offers, producers, settings_model, stage_of_settings
 from pipeline.stage import Stage
 
 STAGES = "stages"
+METADATA = "metadata"
+"""The stage that makes columns of the samples' own metadata: rules ask for it by `column: json.KEY`."""
+NUMERIC = tuple(name for name, condition in CONDITIONS.items() if condition.side is not None)
 
 
 def requested_stages(source: Source, targets: Sequence[str] = ()) -> tuple[Added, ...]:
     """The stages of the section `stages`, in its order, then those of `targets` (the operator's `package.module:Class`) that it
     does not name; those are written into the section. Raises RecipeError with the place of everything that is wrong."""
     requested = source.data.get(STAGES) or {}
-    if not isinstance(requested, dict) or not (requested or targets):
+    keys = metadata_keys(source)
+    if not isinstance(requested, dict) or not (requested or targets or keys):
         return ()   # what is no mapping is told of with the rest of the recipe
+    if keys:
+        requested = {**requested, METADATA: with_keys(requested.get(METADATA), keys)}
     try:
         offered = offers(targets)
         for target in targets:
@@ -69,6 +76,59 @@ def _instead(name: str, offered: Mapping[str, Offer]) -> str:
     alternatives = f"; there are {', '.join(sorted(offered))}" if offered else ""
     remedy = f"install the package that offers it (entry point group {GROUP}), or name its class with --stage"
     return guess or f"{alternatives}: {remedy}"
+
+
+def metadata_keys(source: Source) -> dict[str, str]:
+    """The keys that rules read as `json.KEY`, each with the field of the metadata stage that it belongs to. Raises RecipeError
+    where two rules read one key as two kinds."""
+    kinds, first = dict[str, str](), dict[str, str]()
+    for rule, column, bound in _bounds(source.data.get("filters")):
+        kind = kind_compared(bound)
+        if not column.startswith(JSON) or kind is None:
+            continue
+        key = column.removeprefix(JSON)
+        if kinds.setdefault(key, kind) != kind:
+            raise RecipeError(
+                f"{source.place(('filters', rule))}: {column} is read as one of {kind.replace('_', ' ')} here and of "
+                f"{kinds[key].replace('_', ' ')} by {first[key]}: compare it in one way")
+        first.setdefault(key, rule)
+    return kinds
+
+
+def _bounds(rules: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(rule, column, conditions) of each rule and its exceptions, as written; what is no rule is told of later."""
+    for name, rule in rules.items() if isinstance(rules, dict) else ():
+        if isinstance(rule, dict):
+            yield name, str(rule.get("column", name)), rule
+            unless = rule.get("unless")
+            for column, bound in unless.items() if isinstance(unless, dict) else ():
+                if isinstance(bound, dict):
+                    yield name, str(column), bound
+
+
+def kind_compared(bound: Mapping[str, Any]) -> str | None:
+    """The field of the metadata stage whose columns fit these conditions; None where there is none among them."""
+    if any(bound.get(name) is not None for name in NUMERIC):
+        return "numbers"
+    values = [bound[name] for name in ("any_of", "none_of", "equals") if bound.get(name) is not None]
+    flat = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
+    if not flat:
+        return None
+    if all(isinstance(item, bool) for item in flat):
+        return "truths"
+    return "whole_numbers" if all(type(item) is int for item in flat) else "texts"
+
+
+def with_keys(settings: Any, keys: Mapping[str, str]) -> Any:
+    """The fields of the metadata stage with these keys as well, those left out that it has. What is no mapping is told of later."""
+    if not isinstance(settings, Mapping | None):
+        return settings
+    fields = {name: list(named) if isinstance(named, list | tuple) else named for name, named in (settings or {}).items()}
+    listed = {key for named in fields.values() if isinstance(named, list) for key in named}
+    for key, kind in sorted(keys.items()):
+        if key not in listed and isinstance(fields.setdefault(kind, []), list):
+            fields[kind].append(key)
+    return fields
 
 
 def column_clashes(stages: Sequence[Added], source: Source) -> list[str]:

@@ -41,6 +41,8 @@ OVER_THE_RUN = {
 
 
 NOT_READ = ("phash",)
+JSON = "json."
+"""Before a key of the samples' own metadata, where a rule or `classes.reference_column` reads it."""
 
 
 def _named(origin: str, fields: Iterable[pa.Field]) -> dict[str, Column]:
@@ -85,4 +87,6 @@ def column_named(name: str, columns: Mapping[str, Column] = COLUMNS) -> Column:
         return columns[name]
     if name in CLASS_COLUMNS:
         raise ValueError(f"a rule cannot read {name}: classes are made from what the rules keep")
+    if name.startswith(JSON):
+        raise ValueError(f"{name} of the samples' metadata was not read: run the recipe with the rule that reads it")
     raise ValueError(f"no stage writes a column {name}" + (spelling_hint(name, columns) or f": choose one of {', '.join(columns)}"))

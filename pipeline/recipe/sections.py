@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
-from pipeline.recipe.rule_columns import column_named, columns_in_context
+from pipeline.recipe.rule_columns import JSON, column_named, columns_in_context
 from pipeline.recipe.rules import STRICT
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -20,7 +20,6 @@ def _one_place(url: str) -> str:
 
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
-JSON = "json."
 FITTED_HERE = ("kept", "all")
 """What `classes.fit_on` says when it names no other root."""
 SELF = "self"
