@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.store.store import Store
-from pipeline.store.tables import read_columns, read_vectors
+from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,29 @@ class Run:
         parts = [read_columns(store, folder, shard_id, names) for shard_id in self.rows.shard_ids]
         return pa.concat_tables(parts)
 
+    def table_rows(self, stage: str, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+        """The named columns of one stage at the given global rows (int64, ascending); one shard's are held at a time."""
+        store, folder = self.columns.store, self.columns.folders[stage]
+        parts = [read_columns(store, folder, shard_id, names).take(local) for shard_id, local in self._by_shard(rows)]
+        return pa.concat_tables(parts) if parts else self.table(stage, names).slice(0, 0)
+
+    def column(self, stage: str, name: str) -> pa.Array:
+        """One column of one stage over all shards, in row-id order, as one array. Text has offsets of 64 bits: of uids or hashes,
+        a few ten million rows are more than 32 can count."""
+        column = self.table(stage, [name]).column(name)
+        if pa.types.is_string(column.type):
+            column = column.cast(pa.large_string())
+        return column.combine_chunks()
+
     def vectors(self, name: str, rows: NDArray[np.int64] | None = None, stage: str = "clip") -> NDArray[np.float16]:
         """float16 [rows, d]: a stored matrix over all rows of the run, or over the given global rows (int64, ascending)."""
         store, folder = self.columns.store, self.columns.folders[stage]
         parts = []
         for shard_id, local in self._by_shard(rows):
-            matrix = read_vectors(store, folder, shard_id, name)
-            parts.append(np.asarray(matrix if local is None else matrix[local]))
+            if local is None:
+                parts.append(np.array(read_vectors(store, folder, shard_id, name)))   # a copy: no shard's file stays mapped
+            else:
+                parts.append(read_vector_rows(store, folder, shard_id, name, local))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
 
     def _by_shard(self, rows: NDArray[np.int64] | None) -> Iterator[tuple[str, NDArray[np.int64] | None]]:

@@ -95,7 +95,9 @@ class ExportFolder(Output):
 
 
 def _duplicates(plan: Planned) -> Facts:
-    return [plan.recipe.duplicates.model_dump(), [plan.fingerprints[name] for name in ("samples", "image", "hashes", "clip")]]
+    settings = plan.recipe.duplicates
+    sought = settings.model_dump(exclude={"find"}) if settings.find == "near" else {"find": settings.find}
+    return [sought, [plan.fingerprints[name] for name in ("samples", "image", "hashes", "clip")]]
 
 
 def _run_columns(plan: Planned) -> Facts:

@@ -46,6 +46,7 @@ def changed(first: Mapping[str, str | None], second: Mapping[str, str | None]) -
     ("entities.false_positive_rate=0.2", {"calibration", "entities", "counts", "verdicts", *AFTER_VERDICTS}),
     ("caption.keys=[alt]", {*folders()} - {"balance"}),
     ("duplicates.radius=3", {"duplicates", "run_columns", "verdicts", *AFTER_VERDICTS}),
+    ("duplicates.find=near", set()),
 ])
 def test_another_setting_makes_anew_what_follows_from_it_and_nothing_else(override: str, anew: set[str]) -> None:
     assert changed(folders(), folders(override)) == anew

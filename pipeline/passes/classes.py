@@ -20,7 +20,6 @@ from pipeline.reduce.classes.taxonomy import FIT, LevelSettings
 from pipeline.reduce.kmeans.checkpoint import Checkpoint
 from pipeline.reduce.kmeans.costs import Costs, Machines
 from pipeline.reduce.kmeans.fit import Fit
-from pipeline.reduce.kmeans.partition import Block
 from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
 from pipeline.root.other_roots import place
 from pipeline.search.nearest import kernel, nearest
@@ -157,7 +156,7 @@ class Arrange(PlainWork[str]):
         return {}
 
 
-def sampled_overlap(blocks: Sequence[Block], old: Floats, new: Floats, seed: int) -> Overlap | None:
+def sampled_overlap(blocks: Sequence[Embeddings], old: Floats, new: Floats, seed: int) -> Overlap | None:
     """About OVERLAP_ROWS samples by their nearest old and new class; `old` and `new` are centroids, float32 [classes, d]. None
     where there is nothing to compare."""
     if not len(old) or not len(new) or old.shape[1] != new.shape[1]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.columns import Run
 from pipeline.plan import Plan
-from pipeline.reduce.kmeans.partition import Block, RowSample
+from pipeline.reduce.kmeans.partition import RowSample
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
-from pipeline.store.tables import read_columns, read_vectors
+from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
 from pipeline.vectors import Floats, Matrix, unit
 
 
@@ -32,10 +32,18 @@ class Embeddings:
 
     def open(self) -> tuple[Matrix, NDArray[np.int64] | None]:
         """float16 [rows of the shard, d], mapped, and which of its rows count, ascending."""
+        return self._matrix(), self.rows()
+
+    def rows(self) -> NDArray[np.int64]:
+        """Which rows of the shard count, ascending; no embedding is read."""
         if self.verdicts is not None:
-            return self._matrix(), kept_rows(self.store, self.verdicts, self.shard_id).astype(np.int64)
+            return kept_rows(self.store, self.verdicts, self.shard_id).astype(np.int64)
         valid = read_columns(self.store, self.folder, self.shard_id, ["image_embedding_valid"]).column("image_embedding_valid")
-        return self._matrix(), np.flatnonzero(np.asarray(valid))
+        return np.flatnonzero(np.asarray(valid))
+
+    def read(self, rows: NDArray[np.int64]) -> Matrix:
+        """float16 [n, d] of these rows of the shard, ascending, in memory: no other is read."""
+        return read_vector_rows(self.store, self.folder, self.shard_id, "image_embedding", rows)
 
     def _matrix(self) -> Matrix:
         if self.store.local is not None:
@@ -71,13 +79,14 @@ def embeddings(plan: Plan, shard_id: str, verdicts: str | None) -> Embeddings:
     return Embeddings(plan.root, plan.columns.folders["clip"], shard_id, verdicts)
 
 
-def sampled_embeddings(blocks: Sequence[Block], count: int, seed: int) -> Floats:
-    """float32 [about `count`, d]: unit rows, chosen by their numbers and the seed; [0, 0] where there are no blocks."""
-    opened = [block.open() for block in blocks]
-    sizes = [len(matrix) if rows is None else len(rows) for matrix, rows in opened]
-    share, start, parts = RowSample(seed, min(1.0, count / max(1, sum(sizes)))), 0, []
-    for (matrix, rows), size in zip(opened, sizes, strict=True):
-        drawn = share.chosen(np.arange(start, start + size)) - start
-        parts.append(np.asarray(matrix[drawn if rows is None else rows[drawn]]))
-        start += size
+def sampled_embeddings(blocks: Sequence[Embeddings], count: int, seed: int) -> Floats:
+    """float32 [about `count`, d]: unit rows, chosen by their numbers and the seed; [0, 0] where none is. Rows are drawn before any
+    is read, and one file is open at a time."""
+    counted = [block.rows() for block in blocks]
+    share, start, parts = RowSample(seed, min(1.0, count / max(1, sum(map(len, counted))))), 0, []
+    for block, rows in zip(blocks, counted, strict=True):
+        drawn = share.chosen(np.arange(start, start + len(rows))) - start
+        if len(drawn):
+            parts.append(block.read(rows[drawn]))
+        start += len(rows)
     return unit(np.concatenate(parts)) if parts else np.zeros((0, 0), np.float32)

@@ -93,14 +93,14 @@ def calibrate_entities(plan: Plan, run: Run, driver: Driver) -> None:
     base = KnowledgeBase.load(settings.knowledge_base)
     valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
     background = run.vectors("image_embedding", sampled(np.flatnonzero(valid), settings.background, seed))
-    mentions = run.table("mentions", ["mentions"]).column("mentions")
+    aliases, mentions_something = mentioned(run)
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         return embedded_texts(plan, driver, texts_folder, texts)
 
-    table = entity_table(base, build(base), mentioned_aliases(mentions), encode, background)
-    rows = sampled(np.flatnonzero(valid & mentioned(mentions)), CALIBRATED_ON, seed + 1)
-    sampled_mentions = mentions_of(mentions.take(pa.array(rows)), np.ones(len(rows), bool))
+    table = entity_table(base, build(base), aliases, encode, background)
+    rows = sampled(np.flatnonzero(valid & mentions_something), CALIBRATED_ON, seed + 1)
+    sampled_mentions = mentions_of(run.table_rows("mentions", ["mentions"], rows).column("mentions"), np.ones(len(rows), bool))
     rules = Settings(settings.false_positive_rate, settings.background, seed)
     with_threshold(table, sampled_mentions, run.vectors("image_embedding", rows), rules).save(plan.root, folder)
     plan.root.remove(texts_folder)
@@ -124,9 +124,16 @@ def mentioned_aliases(mentions: pa.ChunkedArray) -> list[str]:
     return sorted({alias for chunk in aliases for alias in chunk.to_pylist()})
 
 
-def mentioned(mentions: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """bool [rows]: the caption mentions something."""
-    return np.asarray(pc.greater(pc.fill_null(pc.list_value_length(mentions), 0), 0))
+def mentioned(run: Run) -> tuple[list[str], NDArray[np.bool_]]:
+    """The distinct aliases of the run, sorted, and bool [rows]: the caption mentions something. One shard's mentions are held at a
+    time."""
+    aliases, parts = set[str](), []
+    for shard_id in run.rows.shard_ids:
+        folder = run.columns.folders["mentions"]
+        mentions = read_columns(run.columns.store, folder, shard_id, ["mentions"]).column("mentions")
+        aliases.update(mentioned_aliases(mentions))
+        parts.append(np.asarray(pc.greater(pc.fill_null(pc.list_value_length(mentions), 0), 0)))
+    return sorted(aliases), np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
 def count_entities(plan: Plan, run: Run) -> None:

@@ -36,11 +36,13 @@ def write_run_columns(plan: Plan, run: Run) -> None:
     pairs = read_table(plan.root, f"{plan.duplicates}/duplicates.parquet", ["shard_id", "row", "kind", "removed"])
     pairs = pairs.filter(pairs.column("removed"))
     rows = run.rows.numbers(pairs.column("shard_id").to_pylist(), np.asarray(pairs.column("row"), np.int64))
-    near = np.asarray(pc.equal(pairs.column("kind"), "near"))
+    kinds = np.asarray(pc.equal(pairs.column("kind"), "near")).astype(int)
     masks = np.zeros((2, run.rows.total), bool)
-    masks[near.astype(int), rows] = True
+    masks[kinds, rows] = True
     derived = plan.recipe.read_by_rules().get("derived", ())
-    write_rows(plan.root, plan.run_columns, run, run_columns(run, masks[0], masks[1], derived))
+    unknown = plan.recipe.duplicates.not_found
+    exact, near = (None if name in unknown else masks[i] for i, name in enumerate(("exact_duplicate", "near_duplicate")))
+    write_rows(plan.root, plan.run_columns, run, run_columns(run, exact, near, derived))
 
 
 def write_rows(store: Store, folder: str, run: Run, table: pa.Table) -> None:

@@ -56,9 +56,12 @@ def alt_text_counts(caption_text: Strings, sha256: Strings) -> tuple[pa.Array, p
 
 def _codes(values: Strings) -> NDArray[np.int64]:
     """A number for each distinct value, from 0; -1 for null."""
-    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    encoded = array.dictionary_encode()
-    return np.asarray(encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+    encoded = values.dictionary_encode()   # of chunks, each with the dictionary of all
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = pa.chunked_array([chunk.indices for chunk in encoded.chunks], pa.int32()).combine_chunks()
+    else:
+        encoded = encoded.indices
+    return np.asarray(encoded.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     entities: Entities = Entities()
     """entity linking"""
     duplicates: Duplicates = Duplicates()
-    """near duplicates"""
+    """which duplicates are looked for"""
     stages: dict[Name, dict[str, Any]] = {}
     """name: fields; stages beside those of every run, from the package or from installed ones: what is made for each sample, and
     which columns rules may read of it, is theirs"""
@@ -95,6 +95,19 @@ class Recipe(BaseModel):
         if export.balance is not None and classes is not None and classes.k is None and classes.fit_on in FITTED_HERE:
             raise ValueError("export.balance evens out classes, and there are none: set classes.k, or classes.fit_on to a root")
         return export
+
+    @field_validator("filters", mode="after")
+    @classmethod
+    def _duplicates_are_looked_for(cls, rules: dict[str, Rule], info: ValidationInfo) -> dict[str, Rule]:
+        duplicates = info.data.get("duplicates")
+        if duplicates is None:   # it is wrong itself
+            return rules
+        for name, rule in rules.items():
+            for column in duplicates.not_found:
+                if column in rule.reads:
+                    raise ValueError(f"{name} reads {column}, and duplicates.find is {duplicates.find}: look for them, or drop the "
+                                     f"rule, --set filters.{name}=null")
+        return rules
 
     @field_validator("filters", mode="after")
     @classmethod

@@ -102,14 +102,21 @@ class Entities(BaseModel):
 
 
 class Duplicates(BaseModel):
-    """Near duplicates: perceptual hashes within a radius, confirmed by the thumbnails' correlation."""
+    """Which duplicates are looked for. Near: perceptual hashes within a radius, confirmed by the thumbnails' correlation."""
 
     model_config = STRICT
 
+    find: Literal["near", "exact", "none"] = "near"
+    """`near`: exact and near ones; `exact`: the same image bytes alone; `none`: none, so that no rule may read them"""
     radius: int = Field(default=8, ge=0, le=64)
     """bits in which the 64-bit perceptual hashes may differ"""
     correlation: float = Field(default=0.97, ge=-1, le=1)
     """least Pearson correlation of the 16 x 16 RGB thumbnails"""
+
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """Columns of what is not looked for."""
+        return {"near": (), "exact": ("near_duplicate",), "none": ("exact_duplicate", "near_duplicate")}[self.find]
 
 
 class Classes(BaseModel):

@@ -162,9 +162,13 @@ def notes(plan: Plan, scanned: Sequence[Shard], pictures: Pictures) -> Iterator[
         yield (f"Shuffled pairs: {null:,} images of this run, each with the caption of another. Similarities are this "
                "model's own: a bound for one model means nothing for another.")
     yield entity_note(plan.root.read_json(f"{plan.calibration}/calibration.json"), recipe.entities.min_count)
-    yield (f"Near duplicates: perceptual hashes that differ in at most {recipe.duplicates.radius} of 64 bits, and thumbnails "
-           f"that correlate at {recipe.duplicates.correlation} or more. Crops and mirrored copies are not found; cosines are "
-           "shown, not used.")
+    if recipe.duplicates.find == "near":
+        yield (f"Near duplicates: perceptual hashes that differ in at most {recipe.duplicates.radius} of 64 bits, and thumbnails "
+               f"that correlate at {recipe.duplicates.correlation} or more. Crops and mirrored copies are not found; cosines are "
+               "shown, not used.")
+    else:
+        sought = "those of the same bytes alone" if recipe.duplicates.find == "exact" else "none"
+        yield f"Duplicates: the recipe looks for {sought}."
     if plan.classes is not None:
         yield (f"Labels: the {recipe.classes.labels} nearest classes of each kept sample. Sizes count the nearest class alone. A "
                "name is sure as far as it is likely that a fifth of the pictures that fall into its class, and twice as many as "

@@ -5,13 +5,15 @@ a file that was deleted or cut is made again.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pipeline.errors import RootError
+from pipeline.export.stored import has_export, stored_meta
 from pipeline.outputs import BESIDE_SHARDS, BY_NAME
 from pipeline.plan import Plan
 from pipeline.store.store import Store
+from pipeline.store.tables import read_many_facts
 
 MANIFEST = "manifest.json"
 PIECE = 1 << 20
@@ -23,14 +25,23 @@ def folders(plan: Plan) -> dict[str, bool]:
     return {**dict.fromkeys(plan.columns.folders.values(), True), **tables}
 
 
-def files(plan: Plan) -> Iterator[str]:
-    """Paths of the promised files of this plan that are there. Other inputs' columns may share a folder: they are not ours."""
-    prefixes = tuple(f"{shard.shard_id}." for shard in plan.shards)
+def sizes(plan: Plan) -> dict[str, int]:
+    """Bytes of the promised files of this plan that are there, by path: one listing for each folder. Other inputs' columns may
+    share a folder: they are not ours."""
+    shard_ids = {shard.shard_id for shard in plan.shards}
+    found: dict[str, int] = {}
     for folder, per_shard in folders(plan).items():
-        for name in plan.root.names(folder):
-            if not per_shard or name.startswith(prefixes) or not is_shard_file(name):
-                yield f"{folder}/{name}"
-    yield from ("run.json", "current.json")
+        for name, size in plan.root.sizes(folder).items():
+            if not per_shard or not is_shard_file(name) or of_shards(name, shard_ids):
+                found[f"{folder}/{name}"] = size
+    top = plan.root.sizes()
+    return found | {name: top[name] for name in ("run.json", "current.json")}
+
+
+def of_shards(name: str, shard_ids: Collection[str]) -> bool:
+    """Whether a file is of one of these shards: its name is a shard's id and what comes after a dot."""
+    parts = name.split(".")
+    return any(".".join(parts[:end]) in shard_ids for end in range(1, len(parts)))
 
 
 def is_shard_file(name: str) -> bool:
@@ -40,9 +51,27 @@ def is_shard_file(name: str) -> bool:
 
 def write_manifest(plan: Plan) -> str:
     """Writes the manifest and returns its SHA-256."""
-    entries = {path: file_record(plan.root, path) for path in files(plan)}
+    known = stored_hashes(plan)
+    entries = {path: {"size": size, "sha256": known[path]} if path in known else file_record(plan.root, path)
+               for path, size in sizes(plan).items()}
     plan.root.write_json(MANIFEST, {"files": entries})
     return str(file_record(plan.root, MANIFEST)["sha256"])
+
+
+def stored_hashes(plan: Plan) -> dict[str, str]:
+    """SHA-256 of the files that are most of a root's bytes, by path, as they were hashed when they were written: vectors, whose
+    hashes are in the footer of their shard's columns, and output shards. So a finished run is not read again."""
+    store, hashes = plan.root, dict[str, str]()
+    for folder in plan.columns.folders.values():
+        names = set(store.names(folder))
+        if not any(name.endswith(".npy") for name in names):
+            continue
+        tables = [f"{shard.shard_id}.parquet" for shard in plan.shards if f"{shard.shard_id}.parquet" in names]
+        for facts in read_many_facts(store, [f"{folder}/{name}" for name in tables]):
+            hashes |= {f"{folder}/{name}": digest for name, digest in facts["files"].items()}
+    if has_export(store, plan.export):
+        hashes |= {f"{plan.export}/{name}": digest for name, digest in stored_meta(store, plan.export)["sha256"].items()}
+    return hashes
 
 
 def file_record(store: Store, path: str) -> dict[str, Any]:

@@ -47,22 +47,30 @@ class RuleColumns:
         return pa.table(columns)
 
 
-def run_columns(run: Run, exact: NDArray[np.bool_], near: NDArray[np.bool_], derived: Collection[str]) -> pa.Table:
-    """The columns that need the whole run, one row per row of the run: `exact` and `near` duplicates (bool [n]), and those of
-    `recipe/derived.py` that `derived` names."""
+def run_columns(
+    run: Run, exact: NDArray[np.bool_] | None, near: NDArray[np.bool_] | None, derived: Collection[str]
+) -> pa.Table:
+    """The columns that need the whole run, one row per row of the run: `exact` and `near` duplicates (bool [n]; None: not looked
+    for, so null), and those of `recipe/derived.py` that `derived` names."""
     uid = run.table("samples", ["uid"]).column("uid")
-    columns: dict[str, Any] = {"uid": uid, "exact_duplicate": pa.array(exact), "near_duplicate": pa.array(near)}
+    columns: dict[str, Any] = {"uid": uid, "exact_duplicate": _truths(exact, run), "near_duplicate": _truths(near, run)}
     for group in derived_columns(derived, over_run=True):
-        arguments = (uid if name == "uid" else run.table(stage, [name]).column(name) for stage, name in group.reads)
+        arguments = (run.column(stage, name) for stage, name in group.reads)
         columns.update(zip(group.names, group.values(*arguments), strict=True))
     return pa.table(columns)
 
 
+def _truths(mask: NDArray[np.bool_] | None, run: Run) -> pa.Array:
+    return pa.nulls(run.rows.total, pa.bool_()) if mask is None else pa.array(mask)
+
+
 def threshold_columns(run: Run, recipe: Recipe) -> pa.Table:
-    """The columns that `thresholds.resolve` reads, over the whole run in row-id order: those of relative rules and every stage's
-    error."""
+    """The columns that `thresholds.resolve` reads, over the whole run in row-id order: those of rules that keep a share, and every
+    stage's error; none where no rule does."""
     columns: dict[str, Any] = {}
-    names = {rule.column for rule in relative(recipe.filters).values()}
+    names = {rule.column for rule in relative(recipe.filters).values() if rule.fraction is not None}
+    if not names:
+        return pa.table(columns)
     for stage in run.columns.folders:
         stage_names = {name for name in names if recipe.columns[name].origin == stage}
         table = run.table(stage, [*sorted(stage_names), f"{stage}_error"])

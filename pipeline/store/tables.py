@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import RootError
-from pipeline.store.store import Store
+from pipeline.store.store import Store, read_ranges
 from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.vectors import Halves
 
@@ -32,6 +32,8 @@ def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
 
 
 FOOTER = b"shardmill"
+NPY_HEAD = 256
+"""Bytes that hold the head of every .npy file of ours: it has 128."""
 REQUESTS = 32
 """Footers asked of a remote store at once."""
 
@@ -145,16 +147,40 @@ def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
     return read_npy(store, f"{folder}/{shard_id}.{name}.npy")
 
 
+def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: NDArray[np.int64]) -> Halves:
+    """These rows, i64 [n] ascending, of the vectors of one column of a shard: float16 [n, d], in memory. Of a remote file their
+    bytes alone are asked for, and those between two that are near. Raises as `read_vectors` does, and
+    InputError where the store does not answer."""
+    path = f"{folder}/{shard_id}.{name}.npy"
+    if store.local is not None:
+        return np.array(read_npy(store, path)[rows])
+    url = f"{store.url.rstrip('/')}/{path}"
+    with spent(READ):
+        head = io.BytesIO(read_ranges(url, [(0, NPY_HEAD)])[0])
+        length = _row_length(store, path, head)
+        start, width = head.tell(), 2 * length
+        first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)   # of each run of rows that follow each other
+        ends = np.append(first[1:], len(rows))
+        runs = [(start + int(rows[a]) * width, start + (int(rows[b - 1]) + 1) * width) for a, b in zip(first, ends, strict=True)]
+        content = b"".join(read_ranges(url, runs))
+    return np.frombuffer(content, np.float16).reshape(len(rows), length)
+
+
 def vector_length(store: Store, folder: str, shard_id: str, name: str) -> int:
     """d of a matrix [rows, d], from the head of its file."""
     path = f"{folder}/{shard_id}.{name}.npy"
+    with spent(READ), _opened(store, path) as file:
+        return _row_length(store, path, file)
+
+
+def _row_length(store: Store, path: str, file: IO[bytes]) -> int:
+    """d of a matrix float16 [rows, d] whose .npy file begins here; leaves the file at its first value."""
     try:
-        with spent(READ), _opened(store, path) as file:
-            head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
-            shape = () if head is None else head(file)[0]
+        head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
+        shape, fortran, dtype = ((), False, None) if head is None else head(file)
     except ValueError:
-        shape = ()
-    if len(shape) != 2:
+        shape, fortran, dtype = (), False, None
+    if len(shape) != 2 or fortran or dtype != np.float16:
         raise RootError(f"{store.url}/{path} is no matrix as shardmill writes them: remove it and run again")
     return int(shape[1])
 

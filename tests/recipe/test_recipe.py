@@ -71,6 +71,15 @@ def test_the_page_of_presets_holds_every_rule_against_its_source() -> None:
             assert f"`{rule}`" in sections[name], f"{name} says nothing of {rule}"
 
 
+def test_rules_read_only_duplicates_that_are_looked_for() -> None:
+    with pytest.raises(RecipeError, match=r"near_duplicate, and duplicates.find is exact: look for them, or drop the rule"):
+        load("sample", ["duplicates.find=exact"])
+    dropped = load("sample", ["duplicates.find=exact", "filters.near_duplicate=null"])
+    assert dropped.filters["exact_duplicate"].equals is False
+    with pytest.raises(RecipeError, match="exact_duplicate reads exact_duplicate"):
+        load("sample", ["duplicates.find=none", "filters.near_duplicate=null"])
+
+
 def test_a_preset_refuses_another_model_until_it_has_its_own_bound() -> None:
     other = ["model.name=ViT-L-14", "model.pretrained=datacomp_xl_s13b_b90k"]
     for name, bound in (("laion400m", "min=0.2"), ("laion5b-en", "null_quantile=0.9"), ("datacomp-clip30", "fraction=0.3")):

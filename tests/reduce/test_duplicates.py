@@ -74,6 +74,14 @@ def test_resized_and_recompressed_copies_are_found(sample: Sample) -> None:
     assert result.near[n:].mean() >= 0.94
 
 
+def test_without_near_ones_the_exact_ones_are_the_same_and_no_thumbnail_is_needed(sample: Sample, found: Duplicates) -> None:
+    bare = replace(sample.pictures, thumbnail=np.zeros((0, 768), np.uint8))
+    exact = find_duplicates(bare, near=False)
+    assert listed(exact.exact_pairs) == listed(found.exact_pairs)
+    assert np.array_equal(exact.exact, found.exact)
+    assert len(exact.near_pairs) == exact.near.sum() == 0
+
+
 def test_the_row_with_more_pixels_survives_and_then_the_smaller_row_id() -> None:
     same = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 768), dtype=np.uint8), 3, axis=0)
     rows = pictures(3, phash=np.full(3, 7, np.uint64), thumbnail=same, pixels=np.array([10, 20, 20]))
@@ -179,9 +187,10 @@ def test_the_table_gives_row_ids_kinds_and_cosines(sample: Sample, found: Duplic
     vectors[:, 0] = 1
     vectors[found.near_pairs.row[0]] = [0.6, 0.8, 0, 0]
     vectors[found.exact_pairs.row[0]] = 0
-    rows = duplicate_table(found, replace(sample.pictures, embedding=vectors), ids)
+    pictures_with_vectors = replace(sample.pictures, embedding=vectors.__getitem__)
+    rows = duplicate_table(found, pictures_with_vectors, ids)
     assert rows.schema.equals(DUPLICATES)
-    assert rows.equals(duplicate_table(find_duplicates(sample.pictures), replace(sample.pictures, embedding=vectors), ids))
+    assert rows.equals(duplicate_table(find_duplicates(sample.pictures), pictures_with_vectors, ids))
     place = [int(one["shard_id"][5:]) * 100 + one["row"] for one in rows.to_pylist()]
     assert place == sorted(place)
     assert rows.column("uid").to_pylist() == [sample.pictures.uid[row].as_py() for row in place]

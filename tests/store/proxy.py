@@ -35,6 +35,8 @@ class Proxy:
         self.faults: list[Fault] = []
         self.asked: list[str] = []
         self.failed = 0
+        self.sent = 0
+        """Bytes of the bodies of all answers."""
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"proxy": self}))
@@ -57,7 +59,7 @@ class Proxy:
         self.faults = []
 
     def reset(self) -> None:
-        self.faults, self.asked, self.failed = [], [], 0
+        self.faults, self.asked, self.failed, self.sent = [], [], 0, 0
         self.closing.set()   # lets the stalled go
         self.closing = threading.Event()
 
@@ -114,6 +116,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
+                with self.proxy._lock:
+                    self.proxy.sent += len(content)
                 self.wfile.write(content[: len(content) // 2] if cut else content)
                 self.wfile.flush()
 

@@ -6,6 +6,7 @@ its duplicate, so chains of look-alikes don't collapse (in SemDeDup's published 
 other hashes, so they are not listed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.reduce import RowIds
-from pipeline.reduce.duplicates.lookalikes import DuplicatePairs, LookalikeRule, greedy, varied
+from pipeline.reduce.duplicates.lookalikes import DuplicatePairs, LookalikeRule, greedy, no_pairs, varied
 from pipeline.vectors import Bools, Bytes, Ints, unit
 from schemas.tables import DUPLICATES
 
@@ -26,9 +27,9 @@ class Pictures:
     """What is compared, one entry per row of the run, in row-id order."""
 
     uid: pa.Array
-    """string[n]"""
+    """large_string[n]"""
     sha256: pa.Array
-    """string[n]"""
+    """large_string[n]"""
     phash: NDArray[np.uint64]
     """uint64[n]: perceptual hashes."""
     thumbnail: Bytes
@@ -37,8 +38,8 @@ class Pictures:
     """i64[n]: width times height."""
     valid: Bools
     """bool[n]: rows whose hashes are all there; the others are nobody's duplicate."""
-    embedding: NDArray[np.float16] | None = None
-    """f16[n, d], zero where there is none; only to report the cosine of each pair."""
+    embedding: Callable[[Ints], NDArray[np.float16]] | None = None
+    """f16[m, d] of the rows i64[m], ascending; zero where there is none. Only to report the cosine of each pair."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,15 @@ class Duplicates:
     """bool[n]: of the rows that `exact` leaves, those that look like a preferred row that stays."""
 
 
-def find_duplicates(pictures: Pictures, *, radius: int = 8, correlation: float = 0.97) -> Duplicates:
+def find_duplicates(pictures: Pictures, *, radius: int = 8, correlation: float = 0.97, near: bool = True) -> Duplicates:
     """All duplicates of a run. Near are those of which at most `radius` of 64 bits of the hashes differ, and whose thumbnails have
-    at least this Pearson correlation."""
+    at least this Pearson correlation; without `near` none is."""
     order = _preferred_first(pictures)
     exact = _stars(order, _numbered(pictures.sha256)[order])
+    if not near:
+        removed = np.zeros(len(pictures.valid), bool)
+        removed[exact.row] = True
+        return Duplicates(_by_row(exact), no_pairs(), removed, np.zeros_like(removed))
     order = _without(order, exact)
     looks = order[varied(pictures.thumbnail[order])]
     equal_looks = _stars(looks, _look_numbers(pictures, looks))
@@ -129,8 +134,8 @@ def duplicate_table(duplicates: Duplicates, pictures: Pictures, rows: RowIds) ->
     pairs = DuplicatePairs.joined([duplicates.exact_pairs, duplicates.near_pairs])
     order = np.lexsort((pairs.of, pairs.row))
     pairs, near = pairs.where(order), (order >= len(duplicates.exact_pairs))
-    uid = pictures.uid.take(pa.array(pairs.row))
-    same_uid = pc.equal(uid, pictures.uid.take(pa.array(pairs.of)))
+    uid = pictures.uid.take(pa.array(pairs.row)).cast(pa.string())
+    same_uid = pc.equal(uid, pictures.uid.take(pa.array(pairs.of)).cast(pa.string()))
     shard_ids, local = rows.ids(pairs.row)
     of_shard_ids, of_local = rows.ids(pairs.of)
     return pa.Table.from_arrays([
@@ -140,7 +145,7 @@ def duplicate_table(duplicates: Duplicates, pictures: Pictures, rows: RowIds) ->
     ], schema=DUPLICATES)
 
 
-def _cosines(embedding: NDArray[np.float16] | None, pairs: DuplicatePairs) -> pa.Array:
+def _cosines(embedding: Callable[[Ints], NDArray[np.float16]] | None, pairs: DuplicatePairs) -> pa.Array:
     """float32[pairs]: the cosine of the two embeddings; null where either row has none."""
     if embedding is None:
         return pa.nulls(len(pairs), pa.float32())
@@ -148,7 +153,8 @@ def _cosines(embedding: NDArray[np.float16] | None, pairs: DuplicatePairs) -> pa
     absent = np.empty(len(pairs), bool)
     for at in range(0, len(pairs), COSINES):
         part = slice(at, at + COSINES)
-        first, second = unit(embedding[pairs.row[part]]), unit(embedding[pairs.of[part]])
+        rows, place = np.unique(np.concatenate([pairs.row[part], pairs.of[part]]), return_inverse=True)
+        first, second = np.split(unit(embedding(rows))[place], 2)
         values[part] = (first.astype(np.float64) * second).sum(axis=1)
         absent[part] = ~(first.any(axis=1) & second.any(axis=1))
     return pa.array(values, mask=absent)

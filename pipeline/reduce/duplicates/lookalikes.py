@@ -136,10 +136,11 @@ def greedy(phash: NDArray[np.uint64], thumbnails: Bytes, rule: LookalikeRule) ->
         parts += [with_stayed, within.where(~(gone[within.row] & gone[within.of])), chains]
         stayed.add(staying, pictures.hashes[staying])
         went.add(block[gone[block]], pictures.hashes[block[gone[block]]])
-    pairs = DuplicatePairs.joined(parts) if parts else _no_pairs()
+    pairs = DuplicatePairs.joined(parts) if parts else no_pairs()
     return DuplicatePairs(pairs.row, pairs.of, pairs.hamming, pairs.correlation, ~gone[pairs.of]), gone
 
 
-def _no_pairs() -> DuplicatePairs:
+def no_pairs() -> DuplicatePairs:
+    """None at all."""
     nothing = np.empty(0, np.int64)
     return DuplicatePairs(nothing, nothing, nothing.astype(np.int32), nothing.astype(np.float32), nothing.astype(bool))

@@ -1,0 +1,86 @@
+"""Columns over a whole run: what is read of them, and how much is open at once."""
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.columns import Columns, Rows, Run
+from pipeline.passes.embeddings import Embeddings, sampled_embeddings
+from pipeline.recipe.derived import alt_text_counts, repeated
+from pipeline.store.store import Store
+from pipeline.store.tables import write_columns
+from pipeline.vectors import unit
+from tests.store.proxy import Proxy
+
+CLIP = "columns/clip@0"
+
+
+def written(store: Store, shards: int, rows: int, d: int) -> tuple[Run, np.ndarray]:
+    """A run whose shards have uids and embeddings, and all its embeddings, float16 [shards x rows, d]."""
+    vectors = np.random.default_rng(0).standard_normal((shards * rows, d)).astype(np.float16)
+    ids = tuple(f"s{i:04d}" for i in range(shards))
+    for i, shard_id in enumerate(ids):
+        part = vectors[i * rows : (i + 1) * rows]
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), d)
+        uids = [f"{row:032x}" for row in range(i * rows, (i + 1) * rows)]
+        write_columns(store, CLIP, shard_id, pa.table({"uid": uids, "image_embedding": lists}), {})
+    return Run(Columns(store, {"clip": CLIP}), Rows(ids, (rows,) * shards)), vectors
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """A process that may have some hundred files open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_neither_all_rows_nor_a_sample_hold_every_shard_open(tmp_path: Path, few_files: None) -> None:
+    store = Store(str(tmp_path))
+    run, vectors = written(store, shards=300, rows=3, d=4)
+    assert np.array_equal(run.vectors("image_embedding"), vectors)
+    rows = np.arange(0, 900, 2)
+    assert np.array_equal(run.vectors("image_embedding", rows), vectors[rows])
+    blocks = [Embeddings(store, CLIP, shard_id, None) for shard_id in run.rows.shard_ids]
+    assert np.array_equal(sampled_embeddings(blocks, 10_000, seed=0), unit(vectors))
+    few = sampled_embeddings(blocks, 90, seed=0)
+    assert 60 <= len(few) <= 120
+    assert {row.tobytes() for row in few} <= {row.tobytes() for row in unit(vectors)}
+
+
+def test_a_sample_of_a_remote_run_reads_its_own_rows(proxy: Proxy, tmp_path: Path) -> None:
+    """100 rows of 50 MB: less than a megabyte, in a few requests a shard."""
+    store = Store(f"s3://bucket/{tmp_path.name}")
+    run, vectors = written(store, shards=5, rows=10_000, d=512)
+    proxy.reset()
+    rows = np.sort(np.random.default_rng(1).choice(50_000, 100, replace=False))
+    rows[1] = rows[0] + 1   # two that are one range
+    rows = np.unique(rows)
+    found = run.vectors("image_embedding", rows)
+    assert np.array_equal(found, vectors[rows])
+    assert proxy.sent < 1_000_000
+    assert len(proxy.asked) <= 5 * 2 + len(rows) + 5
+
+
+def test_text_over_a_run_is_counted_by_64_bits(tmp_path: Path) -> None:
+    """Of hashes of 64 digits, 2^31 bytes are 33.5 million rows."""
+    run, _ = written(Store(str(tmp_path)), shards=3, rows=2, d=4)
+    column = run.column("clip", "uid")
+    assert column.type == pa.large_string()
+    assert column.to_pylist() == [f"{row:032x}" for row in range(6)]
+
+
+def test_what_is_counted_over_a_run_does_not_depend_on_its_chunks() -> None:
+    uids = ["a", "b", "a", None, "c", "b", None, "a"]
+    captions, hashes = ["x", "x", "y", "x", None, "y", "x", "x"], ["1", "2", "1", "1", "3", None, "2", "1"]
+    for kind in (pa.string(), pa.large_string()):
+        whole = [pa.array(values, kind) for values in (uids, captions, hashes)]
+        parts = [pa.chunked_array([array[:3], array[3:3], array[3:]]) for array in whole]
+        assert repeated(whole[0]).to_pylist() == repeated(parts[0]).to_pylist() == [
+            False, False, True, False, False, True, True, True]
+        assert [a.to_pylist() for a in alt_text_counts(*whole[1:])] == [a.to_pylist() for a in alt_text_counts(*parts[1:])]
