@@ -1,8 +1,9 @@
 """Encoded image bytes to RGB pixels, or the reason why not.
 
 Pixels are those of Pillow after EXIF orientation and `convert("RGB")`. A training loader converts in the same way and turns nothing
-by itself: open_clip's trains on the picture as it is stored (docs/recipes.md, "Turned pictures"). By the conversion colours hidden under full transparency show, palettes are looked up, 16 bits become 8 as Pillow does it, an animation
-gives its first frame. Ordinary JPEGs (`jpeg`) are decoded by torchvision, whose pixels are the same (both use
+by itself: open_clip's trains on the picture as it is stored (docs/recipes.md, "Turned pictures"). Converted, colours hidden under
+full transparency show, palettes are looked up, 16 bits become 8 as Pillow does it, an animation gives its first frame.
+Ordinary JPEGs (`jpeg`) are decoded by torchvision, whose pixels are the same (both use
 libjpeg-turbo); everything else, and every doubt, goes to Pillow. A format is recognised by its first bytes, so a parser
 that the recipe does not allow never runs. torch and torchvision take seconds to import, and are loaded with the first
 JPEG that is decoded by them.
