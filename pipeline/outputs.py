@@ -19,6 +19,7 @@ from pipeline.recipe.recipe import (
     select_identity,
 )
 from pipeline.recipe.sections import FITTED_HERE
+from pipeline.select.subset import SUBSET, SUBSET_SOURCE_UID, SUBSET_UID
 from pipeline.stage import digest
 
 Facts = list[Any]
@@ -160,5 +161,5 @@ OUTPUTS = (
     ExportFolder("export", "export", 2, _export, "exports/", published=True),
 )
 BY_NAME = {output.name: output for output in OUTPUTS}
-BESIDE_SHARDS = ("subset.npy", "cuts.npy")
+BESIDE_SHARDS = (SUBSET, SUBSET_UID, SUBSET_SOURCE_UID, "cuts.npy")
 """Arrays of a whole run that lie in folders with arrays of each shard."""

@@ -19,8 +19,9 @@ from pipeline.recipe.rules import Rules, Threshold
 from pipeline.select.columns import RuleColumns, run_columns, shuffled_similarities, threshold_columns
 from pipeline.select.ledger import Ledger, balanced
 from pipeline.select.stored import LEDGER, THRESHOLDS, has_thresholds, stored_thresholds
+from pipeline.select.subset import SUBSET, subset_files
 from pipeline.select.thresholds import relative, resolve
-from pipeline.select.verdicts import KEPT, subset, verdicts
+from pipeline.select.verdicts import KEPT, verdicts
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_many_facts, read_table, stored_shards, write_table
 from pipeline.work import Facts, PlainWork
@@ -118,11 +119,12 @@ def account(plan: Plan, run: Run, quarantined: Sequence[str]) -> Ledger:
 
 
 def write_subset(plan: Plan, run: Run) -> None:
-    """Writes `subset.npy` in `plan.verdicts`: DataComp's subset file of the kept samples."""
-    path = f"{plan.verdicts}/subset.npy"
-    if not plan.root.exists(path):
-        uids = run.table("samples", ["uid"]).column("uid").filter(pa.array(kept_mask(plan, run))).to_pylist()
-        plan.root.write(path, npy_bytes(subset(uids)))
+    """Writes DataComp's subset files of the kept samples in `plan.verdicts`; which there are, `subset_files` says."""
+    if plan.root.exists(f"{plan.verdicts}/{SUBSET}"):
+        return
+    kept = run.table("samples", ["uid", "source_uid"]).filter(pa.array(kept_mask(plan, run)))
+    for name, array in subset_files(kept.column("uid"), kept.column("source_uid")).items():
+        plan.root.write(f"{plan.verdicts}/{name}", npy_bytes(array))
 
 
 def kept_mask(plan: Plan, run: Run) -> NDArray[np.bool_]:

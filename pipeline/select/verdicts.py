@@ -112,13 +112,3 @@ def simulate(table: pa.Table, old: Selection, new: Selection, first_row: int = 0
     groups = changed.group_by(["before", "after"]).aggregate([([], "count_all")]).to_pylist()
     moved = {(group["before"], group["after"]): group["count_all"] for group in groups}
     return MovedCounts(counts(before), counts(after), dict(sorted(moved.items())))
-
-
-def subset(uids: Sequence[str]) -> NDArray[np.void]:
-    """DataComp's subset file: dtype "u8,u8" [uids], the high and low 64 bits of each uid, sorted; a repeated uid stays repeated.
-    Raises ValueError for what is no hex."""
-    halves = np.frombuffer(bytes.fromhex("".join(uids)), ">u8").reshape(-1, 2).astype(np.uint64)
-    ordered = np.empty(len(halves), np.dtype("u8,u8"))
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    ordered["f0"], ordered["f1"] = halves[order, 0], halves[order, 1]
-    return ordered

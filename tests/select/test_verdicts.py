@@ -18,7 +18,7 @@ from pipeline.recipe.rule_columns import COLUMNS
 from pipeline.recipe.rules import Rule, Threshold
 from pipeline.select.explain import explain
 from pipeline.select.thresholds import relative, resolve, top_share
-from pipeline.select.verdicts import Selection, counts, passes, simulate, subset, verdicts
+from pipeline.select.verdicts import Selection, counts, passes, simulate, verdicts
 from pipeline.store.store import Store
 from pipeline.vectors import Doubles, Floats, Ints
 
@@ -315,15 +315,3 @@ def test_simulate_counts_both_selections_and_what_changes_and_sums_over_shards()
     parts = simulate(run.slice(0, 150), first, second) + simulate(run.slice(150), first, second, first_row=150)
     for field in dataclasses.fields(whole):
         assert dict(getattr(parts, field.name)) == dict(getattr(whole, field.name))
-
-
-def test_the_subset_file_is_datacomp_s() -> None:
-    rng = np.random.default_rng(8)
-    uids = ["".join(rng.choice(list("0123456789abcdef"), 32)) for _ in range(500)]
-    uids += [uids[0], "f" * 32, "0" * 32, "0" * 16 + "f" * 16]
-    expected = np.array([(int(uid[:16], 16), int(uid[16:], 16)) for uid in uids], np.dtype("u8,u8"))
-    expected.sort()
-    found = subset(uids)
-    assert found.dtype == np.dtype("u8,u8")
-    assert np.array_equal(found, expected)
-    assert subset([]).shape == (0,)
