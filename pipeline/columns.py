@@ -13,6 +13,11 @@ from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
 
 
+def row_name(shard_id: str, row: int) -> str:
+    """A row id in one word, as every command takes it for a sample."""
+    return f"{shard_id}:{row}"
+
+
 @dataclass(frozen=True)
 class Columns:
     """Where each stage's columns of a run are: `folders` in stage order, e.g. {"image": "columns/image@3f9a1c04be72"}."""

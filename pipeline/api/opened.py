@@ -12,8 +12,10 @@ from pipeline.api.pictures import READ, image_bytes
 from pipeline.api.rows import RootColumns
 from pipeline.api.samples import Samples
 from pipeline.api.where import Where, bounds
+from pipeline.columns import row_name
 from pipeline.errors import InputError, RootError
 from pipeline.plan import Plan
+from pipeline.queries.naming import find_samples
 from pipeline.root.existing import open_root, readable
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger
@@ -86,6 +88,14 @@ class Root:
 
         return status(self.url)
 
+    def path(self, what: str) -> str:
+        """Where a published output is, as `shardmill path` says it: `shards`, `tars` (their brace pattern, for a loader),
+        `verdicts`, `subset`, `labels`, `classes`, `centroids`, `embeddings` or `report`. Raises InputError for another name,
+        RootError before anything is published, and for what the recipe does not ask for."""
+        from pipeline.queries.places import place
+
+        return place(self.url, what).path
+
     def samples(self, columns: Sequence[str] | None = None, where: Where | None = None) -> Samples:
         """Samples as Arrow, one row each. Reads nothing yet: ask what comes back for `to_table()`, `to_batches()`, `head(n)` or
         `embeddings()`; then only the columns that were asked for are read, shard by shard.
@@ -119,28 +129,31 @@ class Root:
         except FileNotFoundError:
             raise RootError(f"{self.url} has no table of duplicates yet: run its command again first") from None
 
-    def explain(self, uid: str) -> tuple[Explanation, ...]:
-        """Why a sample has its verdict: every column, every rule with its value and bound; one entry for each row that has this uid
-        or one that begins so (6 digits at least). Reads the uids of all shards. Raises InputError for a uid that is not there."""
+    def explain(self, sample: str) -> tuple[Explanation, ...]:
+        """Why a sample has its verdict: every column, every rule with its value and bound; one entry for each row that has this
+        name: a uid or its first 6 digits, the uid that the input brought, SHARD:ROW, or a key. Raises InputError for a name that
+        no sample has."""
         from pipeline.queries.simulate import explain_sample
 
-        return explain_sample(self.url, uid)
+        return explain_sample(self.url, sample)
 
     def image(self, sample: str | tuple[str, int]) -> bytes:
         """The image of a sample: the very bytes of the input shard, encoded as they were (they are not decoded, and may be
         damaged), checked against the hash that was stored.
 
-        `sample`: a uid of 32 hex digits, which is looked for in all shards, or a row id (shard_id, row), which is not. Raises
-        InputError for a sample that is not there or has no image, and where the shard is gone or has other bytes now.
+        `sample`: a name as `explain` takes it, which is looked for in all shards, or a row id (shard_id, row), which is not. Raises
+        InputError for a sample that is not there or has no image, for a name of several images, and where the shard is gone or has
+        other bytes now.
         """
-        row = self._row_of_uid(sample) if isinstance(sample, str) else self._row_of_id(*sample)
+        row = self._row_of_name(sample) if isinstance(sample, str) else self._row_of_id(*sample)
         return image_bytes(next(s for s in self._plan.shards if s.shard_id == row["shard_id"]), row)
 
-    def _row_of_uid(self, uid: str) -> Mapping[str, Any]:
-        rows = self.samples(READ, where={"uid": uid}).head(1).to_pylist()
-        if not rows:
-            raise InputError(f"no sample of {self.url} has the uid {uid}: give all of its 32 hex digits")
-        return dict(rows[0])
+    def _row_of_name(self, name: str) -> Mapping[str, Any]:
+        rows = [self._row_of_id(*row_id) for row_id in find_samples(self._plan, name)]
+        if len({row["sha256"] for row in rows}) > 1:
+            raise InputError(f"{len(rows)} samples of {self.url} are named {name!r}, with different images: "
+                             f"name one, e.g. {row_name(rows[0]['shard_id'], rows[0]['row'])}")
+        return rows[0]
 
     def _row_of_id(self, shard_id: str, row: int) -> Mapping[str, Any]:
         if not any(shard.shard_id == shard_id for shard in self._plan.shards):

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from pipeline.audit.deep import Deep
-from pipeline.columns import Run
+from pipeline.columns import Run, row_name
 from pipeline.errors import ConservationError
 from pipeline.export.plan import taken_rows
 from pipeline.export.stored import stored_sizes
@@ -194,9 +194,10 @@ def written_faults(plan: Plan, run: Run, ledger: Ledger, written: Counter[tuple[
         yield f"ledger: {ledger.kept} samples kept, the verdicts say {expected.total()}"
     lost, extra = expected - written, written - expected
     if lost:
-        yield f"{lost.total()} samples {requirement} were not written, e.g. {min(lost)}"
+        yield f"{lost.total()} samples {requirement} were not written, e.g. {row_name(*min(lost))}"
     strangers, repeated = extra.keys() - expected.keys(), extra.keys() & expected.keys()
     if strangers:
-        yield f"{len(strangers)} samples were written that were not {requirement}, e.g. {min(strangers)}"
+        yield f"{len(strangers)} samples were written that were not {requirement}, e.g. {row_name(*min(strangers))}"
     if repeated:
-        yield f"{len(repeated)} samples were written more often than {'wanted' if plan.balance else 'once'}, e.g. {min(repeated)}"
+        limit = "wanted" if plan.balance else "once"
+        yield f"{len(repeated)} samples were written more often than {limit}, e.g. {row_name(*min(repeated))}"

@@ -5,7 +5,7 @@ Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with qu
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -17,6 +17,11 @@ from pipeline.errors import InputError, RootError, ShardmillError
 from schemas.answers.base import Answer
 from schemas.answers.runs import RunResult
 
+if TYPE_CHECKING:
+    from pipeline.root.lifecycle import Result
+
+FORMS = "uid (or its first 6 digits), uid of the input, SHARD:ROW or key"
+OUTPUTS = "shards, tars (a brace pattern), verdicts, subset, labels, classes, centroids, embeddings or report"
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer | tuple[Answer, ...])
 
 
@@ -91,7 +96,7 @@ def run(
     execution = Execution(threads, retry_quarantined, workers, address, stall_timeout, actors_per_gpu, local)
     request = Request(recipe, inputs or [], overrides or [], stages or [])
     result, seconds = run_curation(request, output, Silent() if as_json else reporter(), execution)
-    _print(as_json, RunResult(root=output, seconds=seconds, **result.ledger.as_dict()), lambda answer: printing.run(answer, result))
+    _print(as_json, _result(output, result, seconds), lambda answer: printing.run(answer, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
 
@@ -115,6 +120,14 @@ def status(root: Root, as_json: AsJson = False) -> None:
     from pipeline.queries.status import status as read_status
 
     _print(as_json, read_status(root), printing.status)
+
+
+@app.command()
+def path(root: Root, what: Annotated[str, typer.Argument(metavar="OUTPUT", help=OUTPUTS)], as_json: AsJson = False) -> None:
+    """Where a published output is, as one absolute path or URL: true on every store, and for scripts."""
+    from pipeline.queries.places import place
+
+    _print(as_json, place(root, what), lambda answer: typer.echo(answer.path))
 
 
 @app.command()
@@ -146,13 +159,31 @@ def gc(
 @app.command()
 def explain(
     root: Root,
-    uid: Annotated[str, typer.Argument(metavar="UID", help="32 hex digits, or the first few")],
+    sample: Annotated[str, typer.Argument(metavar="SAMPLE", help=FORMS)],
     as_json: AsJson = False,
 ) -> None:
     """Every column of a sample, every rule's value and bound, and the verdict."""
     from pipeline.queries.simulate import explain_sample
 
-    _print(as_json, explain_sample(root, uid), printing.explanation)
+    _print(as_json, explain_sample(root, sample), printing.explanation)
+
+
+@app.command()
+def samples(
+    root: Root,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SAMPLE]...", help=f"only these: {FORMS}")] = None,
+    verdict: Annotated[str | None, typer.Option(metavar="VERDICT", help="kept, rejected, failed, or one as rejected:tiny")] = None,
+    class_id: Annotated[int | None, typer.Option("--class", metavar="CLASS", help="id of their nearest class")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="how many, in the order of the input")] = 20,
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", metavar="NAME", help="shown; default: what the rules read; may be repeated")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Some samples: every name they have, caption, verdict, class, and the values that the rules saw."""
+    from pipeline.queries.samples import Wanted, list_samples
+
+    _print(as_json, list_samples(root, Wanted(names or (), verdict, class_id, columns or ()), count), printing.samples)
 
 
 @app.command()
@@ -203,7 +234,7 @@ def label(
 
     execution = Execution(workers=workers, address=address, local=local)
     result, seconds = label_by(root, other, Silent() if as_json else reporter(), execution, stages or [])
-    _print(as_json, RunResult(root=root, seconds=seconds, **result.ledger.as_dict()), lambda answer: printing.run(answer, result))
+    _print(as_json, _result(root, result, seconds), lambda answer: printing.run(answer, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
 
@@ -215,6 +246,15 @@ def report(root: Root) -> None:
 
     write_report(readable(open_root(root)))
     typer.echo(f"{root}/report.html")
+
+
+def _result(root: str, result: "Result", seconds: float) -> RunResult:
+    from pipeline.queries.places import former_exports
+
+    plan = result.plan
+    return RunResult(
+        root=root, seconds=seconds, **result.ledger.as_dict(), published=f"{plan.root.url.rstrip('/')}/{plan.export}",
+        former_exports=former_exports(plan))
 
 
 def _print(as_json: bool, answer: AnyAnswer, show: Callable[[AnyAnswer], None]) -> None:

@@ -13,7 +13,7 @@ from schemas.answers.base import Answer
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
 from schemas.answers.plans import RunEstimate
 from schemas.answers.runs import BalancedExport, PassTime, RunResult, Status
-from schemas.answers.samples import Collected, Explanation, Simulation, Verification, Verified
+from schemas.answers.samples import Collected, Explanation, NamedSample, SampleList, Simulation, Verification, Verified
 
 COLUMN = 34
 PURPOSE = {"read": "waiting for the reader", "write": "committing", "wait": "for each other", "other": "computing of no stage"}
@@ -69,8 +69,17 @@ def run(answer: RunResult, result: Result) -> None:
     print(f"shardmill: {'finished before' if result.finished_before else 'finished'} in {answer.seconds:,.1f} s")
     account(answer, balanced_export(result.plan))
     export = stored_meta(result.plan.root, result.plan.export)
-    print(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {answer.root}/shards")
+    shards = f"{answer.root}/shards" if result.plan.root.local else answer.published   # only a local store has links
+    print(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {shards}")
     print(f"  report: {answer.root}/report.html")
+    former(answer)
+
+
+def former(answer: RunResult | Status) -> None:
+    """Says how much the exports of former thresholds hold; nothing where there are none."""
+    held = answer.former_exports
+    if held.exports:
+        print(f"  former exports: {held.exports:,}, {size(held.bytes)}; shardmill gc {clean(answer.root)} --dry-run lists them")
 
 
 def status(answer: Status) -> None:
@@ -87,6 +96,7 @@ def status(answer: Status) -> None:
         line(f"columns {columns.name}", f"{columns.shards:,}", f"shards, {note}")
     if not all(columns.current for columns in answer.columns):
         print(f"  shardmill gc {clean(answer.root)} --dry-run lists what this recipe does not need")
+    former(answer)
 
 
 def time_spent(passes: Sequence[PassTime]) -> None:
@@ -129,10 +139,36 @@ def verify(answer: Verification) -> None:
     print("verify: " + (f"{len(answer.faults)} faults" if answer.faults else "ok"))
 
 
+def names(sample: NamedSample) -> str:
+    """Every name of a sample in one line, each of which any command takes."""
+    source = f"  source uid {sample.source_uid}" if sample.source_uid else ""
+    return clean(f"{sample.uid}  {sample.shard_id}:{sample.row}  key {sample.key}{source}")
+
+
+def samples(answer: SampleList) -> None:
+    """Prints the answer of `samples`: a block for each, of its names, its caption, its verdict and its values."""
+    for sample in answer.samples:
+        print(names(sample))
+        print(f"  {clean(sample.caption)}" if sample.caption else "  (no caption)")
+        of_class = "" if sample.class_id is None else f"  class {sample.class_id} {sample.class_name}"
+        print(f"  {clean(sample.verdict + of_class)}")
+        print("    " + clean(", ".join(f"{name} {_value(value)}" for name, value in sample.values.items())))
+    shown = len(answer.samples)
+    if not shown:
+        print("no such sample")
+    elif answer.matching is not None:
+        print(f"{shown:,} of {answer.matching:,}" + (": -n shows more" if shown < answer.matching else ""))
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def explanation(answer: Sequence[Explanation]) -> None:
-    """Prints the answer of `explain`, one block for each row with the uid."""
+    """Prints the answer of `explain`, one block for each row that has the name."""
     for sample in answer:
-        print(f"{sample.uid}  {clean(sample.url)} row {sample.row}: {sample.verdict}")
+        print(names(sample))
+        print(f"  {clean(sample.verdict)}  in {clean(sample.url)}")
         for check in sample.rules:
             mark = "pass  " if check.passes else "REJECT"
             says = f"{check.column} = {clean(check.value)}, wants {clean(check.bound)}"
@@ -192,7 +228,7 @@ def class_details(answer: ClassDetails) -> None:
         line("easily taken for", other.class_id, f"{other.name} (cosine {other.cosine:.3f})")
     for title, samples in (("nearest", answer.exemplars), ("farthest", answer.outliers)):
         for sample in samples:
-            line(title, f"{sample.similarity:.3f}", f"{sample.shard_id} row {sample.row}")
+            line(title, f"{sample.similarity:.3f}", f"{sample.uid}  {sample.shard_id}:{sample.row}")
 
 
 def comparison(answer: ClassComparison) -> None:

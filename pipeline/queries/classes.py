@@ -10,11 +10,20 @@ from pipeline.errors import InputError, RootError
 from pipeline.export.class_table import has_class_table, stored_class_table, stored_quality
 from pipeline.passes.labels import first_labels
 from pipeline.plan import Plan
+from pipeline.queries.naming import names_of
 from pipeline.reduce.classes.identity import SizedClasses, compare
 from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.classes.taxonomy import read_classes
 from pipeline.root.existing import open_root, readable
-from schemas.answers.classes import ClassComparison, ClassDetails, ClassHandle, ClassRow, ConfusableClass, MatchedClass
+from schemas.answers.classes import (
+    ClassComparison,
+    ClassDetails,
+    ClassHandle,
+    ClassMember,
+    ClassRow,
+    ConfusableClass,
+    MatchedClass,
+)
 from schemas.tables import CLASSES
 
 COMPARED = 200_000
@@ -46,8 +55,12 @@ def class_details(url: str, class_id: int, level: int = 0) -> ClassDetails:
         for pair in stored_quality(plan.root, plan.fitted.classes)["confusable"]["pairs"] if class_id in pair["classes"]
         for other in pair["classes"] if other != class_id
     )
+    members = [(sample.shard_id, sample.row) for sample in (*details.exemplars, *details.outliers)]
+    uids = {row: names["uid"] for row, names in names_of(plan, members).items()}
+    named = {field: tuple(ClassMember(**{**dict(sample), "uid": uids[sample.shard_id, sample.row]}) for sample in samples)
+             for field, samples in (("exemplars", details.exemplars), ("outliers", details.outliers))}
     return ClassDetails(
-        **dict(details), parent_name=None if parent is None else parent.name, confusable=confusable,
+        **{**dict(details), **named}, parent_name=None if parent is None else parent.name, confusable=confusable,
         children=tuple(ClassHandle(class_id=row.class_id, name=row.name, size=row.size)
                        for row in sorted(children, key=_largest_first)))
 

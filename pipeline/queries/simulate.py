@@ -1,15 +1,13 @@
 """Questions to a finished root that need no pixels: why has this sample this verdict, and what would other rules keep."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
-
 from pipeline.columns import Run
-from pipeline.errors import InputError, RecipeError, RootError
+from pipeline.errors import RecipeError, RootError
 from pipeline.plan import Plan
+from pipeline.queries.naming import find_samples, names_of
 from pipeline.recipe.recipe import Recipe, validated
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import gathered, open_root, readable
@@ -69,25 +67,13 @@ def _funnel(verdicts: Mapping[str, int]) -> Funnel:
     return Funnel(read=ledger.read, kept=ledger.kept, rejected=ledger.rejected, failed=ledger.failed)
 
 
-def explain_sample(url: str, uid: str) -> tuple[Explanation, ...]:
-    """For each row with this uid, or with one that starts with it: its columns, every rule's value and bound, and its verdict.
-    Raises InputError for a uid that is too short or not there, RootError before there are verdicts."""
+def explain_sample(url: str, name: str) -> tuple[Explanation, ...]:
+    """For each row that has this name (`naming.find_samples`): its columns, every rule's value and bound, and its verdict. Raises
+    InputError for a name that no sample has, RootError before there are verdicts."""
     plan = readable(open_root(url))
     require_ledger(plan.root, plan.verdicts)
     run = gathered(plan)
-    if not run.rows.total or len(uid) < 6:
-        raise InputError(f"{uid!r}: give a uid of 32 hex digits, or at least its first 6")
-    explanations = tuple(_explained(plan, run, shard_id, row) for shard_id, row in _rows(run, uid))
-    if not explanations:
-        raise InputError(f"no sample of {url} has the uid {uid}; uids stand in columns/samples@… and in exported sidecars")
-    return explanations
-
-
-def _rows(run: Run, uid: str) -> Iterator[tuple[str, int]]:
-    for shard_id in run.rows.shard_ids:
-        column = read_columns(run.columns.store, run.columns.folders["samples"], shard_id, ["uid"]).column("uid")
-        for row in np.flatnonzero(np.asarray(pc.starts_with(column, uid))):
-            yield shard_id, int(row)
+    return tuple(_explained(plan, run, shard_id, row) for shard_id, row in find_samples(plan, name))
 
 
 def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
@@ -103,11 +89,11 @@ def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
     verdict = read_columns(store, plan.verdicts, shard_id, ["verdict"]).column("verdict")[row].as_py()
     shard = next(s for s in plan.shards if s.shard_id == shard_id)
     return Explanation(
-        uid=table.column("uid")[0].as_py(), shard_id=shard_id, row=row, url=shard.url, verdict=verdict, rules=tuple(checks),
-        columns=columns, **_labels(plan, shard_id, row))
+        **names_of(plan, [(shard_id, row)])[shard_id, row], shard_id=shard_id, row=row, url=shard.url, verdict=verdict,
+        rules=tuple(checks), columns=columns, **_labels(plan, shard_id, row))
 
 
-def _labels(plan: Plan, shard_id: str, row: int) -> dict[str, tuple[SampleLabel, ...]]:
+def _labels(plan: Plan, shard_id: str, row: int) -> dict[str, Any]:
     """`labels` of a row; nothing where the root has none."""
     if plan.labels is None or not plan.root.exists(f"{plan.labels}/{shard_id}.parquet"):
         return {}

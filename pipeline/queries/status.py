@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.export.stored import has_export, stored_meta
 from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
+from pipeline.queries.places import former_exports
 from pipeline.root.existing import open_root, readable
 from pipeline.root.lifecycle import SUCCESS, identity
 from pipeline.root.lock import lock_state
@@ -46,6 +47,7 @@ def status(url: str) -> Status:
         root=url, recipe=active.recipe.name, state=run_state, holder=holder, **account, balance=balanced_export(active),
         quarantined=tuple(QuarantinedShard(shard_id=shard_id, error=error) for shard_id, error in errors),
         passes=passes(active), columns=column_sets(active), outputs=dict(active.describe()),
+        former_exports=former_exports(active),
         time=time_spent(root, running=holder is not None),
     )
 

@@ -1,5 +1,7 @@
 """An output root, opened to be looked at: what its run.json says, as a plan. Nothing is started or written."""
 
+import re
+
 from pydantic import ValidationError
 
 from pipeline.columns import Rows, Run
@@ -8,6 +10,10 @@ from pipeline.plan import Plan
 from pipeline.root.quarantine import quarantined
 from pipeline.store.store import Store
 from pipeline.store.tables import read_many_facts
+
+CURRENT = "current.json"
+"""Names the outputs that are published: the one place that says so on every store."""
+FOLDER = re.compile(r"([a-z_]+/)?([a-z_]+@)?[0-9a-f]{12}")
 
 
 def open_root(url: str) -> Plan:
@@ -21,6 +27,21 @@ def open_root(url: str) -> Plan:
         raise RootError(f"{url}: run.json is damaged or was written by another version of shardmill: {error}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise RootError(f"{url}: run.json is damaged: {error}") from None
+
+
+def published(root: Store) -> dict[str, str | None]:
+    """The folders of the outputs that belong to the published export, by name (`Output.name`), as current.json has them. Raises
+    RootError before anything is published, and where that file is damaged or leads out of the root."""
+    try:
+        folders = root.read_json(CURRENT)
+    except FileNotFoundError:
+        raise RootError(f"{root.url} has published nothing yet: run its command again first") from None
+    except ValueError as error:
+        raise RootError(f"{root.url}/{CURRENT} is damaged ({error}): run its command again") from None
+    named = folders.items() if isinstance(folders, dict) else [("", "")]
+    if not all(folder is None or (isinstance(folder, str) and FOLDER.fullmatch(folder)) for _, folder in named):
+        raise RootError(f"{root.url}/{CURRENT} is damaged: it does not name folders of shardmill; run its command again")
+    return dict(named)
 
 
 def readable(plan: Plan) -> Plan:

@@ -38,6 +38,8 @@ class ClassMember(Answer):
     """row of the sample there"""
     similarity: float
     """cosine to the centroid"""
+    uid: str | None = None
+    """content identity; missing in the list of all classes"""
 
 
 class ClassRow(Answer):

@@ -4,17 +4,19 @@ from typing import Any
 
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
 from schemas.answers.plans import RunEstimate
-from schemas.answers.runs import RunResult, Status
-from schemas.answers.samples import Collected, Explanation, Simulation, Verification
+from schemas.answers.runs import Place, RunResult, Status
+from schemas.answers.samples import Collected, Explanation, SampleList, Simulation, Verification
 
 ANSWERS: dict[str, Any] = {
     "run": RunResult,
     "label": RunResult,
     "plan": RunEstimate,
     "status": Status,
+    "path": Place,
     "verify": Verification,
     "gc": Collected,
     "explain": tuple[Explanation, ...],
+    "samples": SampleList,
     "simulate": Simulation,
     "classes": tuple[ClassRow, ...],
     "class": ClassDetails,

@@ -1,10 +1,19 @@
-"""The answers of `run`, `label` and `status`: what a run did, and how far it is."""
+"""The answers of `run`, `label`, `status` and `path`: what a run did, how far it is, and where its outputs are."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from schemas.answers.base import Answer, Failed, Gaps, Ignored, Kept, Read, Rejected
+
+
+class FormerExports(Answer):
+    """Exports of former recipes and thresholds, which nothing names any more; `gc` removes them."""
+
+    exports: int
+    """how many"""
+    bytes: int
+    """of all their files"""
 
 
 class RunResult(Answer):
@@ -24,6 +33,21 @@ class RunResult(Answer):
     ignored: Ignored
     shards: dict[str, dict[str, int]]
     """samples by verdict (kept, rejected:RULE, failed:CODE), for each input shard"""
+    published: str
+    """the folder of the exported shards, as an absolute path or URL"""
+    former_exports: FormerExports
+    """what this root still holds of others"""
+
+
+class Place(Answer):
+    """Where one of the published outputs of a root is."""
+
+    root: str
+    """output root, as it was given"""
+    what: str
+    """the output that was asked for"""
+    path: str
+    """absolute path or URL; it stays what it is while another run publishes something else"""
 
 
 RunState = Literal["running", "running or killed", "finished", "unfinished", "stopped"]
@@ -144,5 +168,7 @@ class Status(Answer):
     """those of the last recipe in the order of its passes, then the others"""
     outputs: dict[str, str | dict[str, str] | None]
     """where the root has what, relative to it: `columns` by stage, `others` by recipe key; null what the recipe does not ask for"""
+    former_exports: FormerExports
+    """what this root still holds of former recipes and thresholds"""
     time: tuple[PassTime, ...]
     """by pass, in the order in which they ran"""

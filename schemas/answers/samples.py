@@ -1,4 +1,5 @@
-"""The answers about samples: `verify` and `gc` for the files of a root, `explain` for one sample, `simulate` for other rules."""
+"""The answers about samples: `verify` and `gc` for the files of a root, `explain` for one sample, `samples` for some, `simulate`
+for other rules."""
 
 from typing import Any
 
@@ -94,25 +95,58 @@ class SampleLabel(Answer):
     """0..1; those of a sample sum to 1"""
 
 
-class Explanation(Answer):
-    """One sample: its columns, what each rule saw, and the verdict."""
+class NamedSample(Answer):
+    """A sample by every name that it has: each command takes its uid, its source_uid, SHARD:ROW and its key."""
 
     uid: str
     """content identity, 32 hex digits"""
+    source_uid: str | None
+    """uid that the input brought; null without one"""
     shard_id: str
     """input shard"""
     row: int
     """row of the sample there"""
+    key: str
+    """name of the sample there"""
     url: str
     """where that shard is read"""
     verdict: str
     """kept, rejected:RULE or failed:CODE"""
+
+
+class Explanation(NamedSample):
+    """One sample: its columns, what each rule saw, and the verdict."""
+
     rules: tuple[RuleCheck, ...]
     """in the recipe's order"""
     columns: dict[str, dict[str, Any]]
     """values by stage and column, with the meanings and units of the column files; binary ones as the first hex digits"""
     labels: tuple[SampleLabel, ...] | None = None
     """nearest classes, best first, none where the sample is not labelled; missing where the root has no labels"""
+
+
+class ListedSample(NamedSample):
+    """One sample in one line."""
+
+    caption: str | None
+    """raw caption; null without one"""
+    class_id: int | None
+    """nearest class; null where the sample is not labelled"""
+    class_name: str | None
+    """name of that class"""
+    values: dict[str, Any]
+    """values by column: the columns that were asked for, else those that the rules read"""
+
+
+class SampleList(Answer):
+    """Some samples of a root, in the order of its inputs."""
+
+    root: str
+    """output root, as it was given"""
+    matching: int | None
+    """samples that were asked for, shown or not; null where that is not counted"""
+    samples: tuple[ListedSample, ...]
+    """the first of them"""
 
 
 class Funnel(Answer):

@@ -247,7 +247,7 @@ def test_an_image_is_the_bytes_of_the_input_shard(root: Root, sample_folder: Pat
 
 
 @pytest.mark.parametrize(("sample", "words"), [
-    ("0" * 32, "no sample of .* has the uid 0000"), ("abc", "give all of its 32 hex digits"), (("nowhere", 0), "no shard nowhere"),
+    ("0" * 32, "has no sample '0000"), ("abc", "name it by a uid"), (("nowhere", 0), "no shard nowhere"),
 ])
 def test_an_image_that_is_not_there_is_named(root: Root, sample: str | tuple[str, int], words: str) -> None:
     with pytest.raises(InputError, match=words):
