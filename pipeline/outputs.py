@@ -32,6 +32,8 @@ class Planned(Protocol):
     @property
     def recipe(self) -> Recipe: ...
     @property
+    def versions(self) -> Mapping[str, int]: ...
+    @property
     def inputs(self) -> str: ...
     @property
     def fingerprints(self) -> dict[str, str]: ...
@@ -83,7 +85,7 @@ class Output:
         facts = self.identity(plan)
         if facts is None:
             return None
-        return f"{self.place}{self.folder_name}@{digest([self.folder_name, self.version, *facts, plan.inputs])}"
+        return f"{self.place}{self.folder_name}@{digest([self.folder_name, plan.versions[self.name], *facts, plan.inputs])}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class ExportFolder(Output):
 
     def folder(self, plan: Planned) -> str:
         """The path of the folder in the root."""
-        return f"{self.place}{digest([self.folder_name, self.version, *(self.identity(plan) or ())])}"
+        return f"{self.place}{digest([self.folder_name, plan.versions[self.name], *(self.identity(plan) or ())])}"
 
 
 def _duplicates(plan: Planned) -> Facts:
@@ -158,8 +160,10 @@ OUTPUTS = (
     Output("classes", "classes", 2, _classes, "tables/", published=True),
     Output("labels", "labels", 2, _labels, per_shard=True, published=True, counts="label"),
     Output("balance", "copies", 1, _copies, per_shard=True, published=True, counts="balance"),
-    ExportFolder("export", "export", 2, _export, "exports/", published=True),
+    ExportFolder("export", "export", 3, _export, "exports/", published=True),
 )
+BEFORE_RECORDED = {"export": 2}
+"""Versions that changed since run.json names them, as they were before: by these a root of that time is read."""
 BY_NAME = {output.name: output for output in OUTPUTS}
 BESIDE_SHARDS = (SUBSET, SUBSET_UID, SUBSET_SOURCE_UID, "cuts.npy")
 """Arrays of a whole run that lie in folders with arrays of each shard."""

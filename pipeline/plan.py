@@ -9,7 +9,7 @@ base and of the model when its fingerprints are first asked for; one that is rea
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from pipeline.entities.counts import Frequent
 from pipeline.errors import RootError
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
-from pipeline.outputs import BY_NAME
+from pipeline.outputs import BEFORE_RECORDED, BY_NAME, OUTPUTS
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rule_columns import ADDED
 from pipeline.recipe.settled import Settled
@@ -62,6 +62,9 @@ class Plan:
     recorded: Mapping[str, str] | None = None
     """Fingerprints of the source and of the stages of every run up to mentions, as a run recorded them; None: made from stages."""
 
+    output_versions: Mapping[str, int] = field(default_factory=dict)
+    """Versions of the outputs, by name, as a run recorded them; those that are missing are this package's."""
+
     @classmethod
     def of(cls, root: Store, recipe: Recipe, shards: Sequence[Shard], settled: Settled) -> "Plan":
         """The plan of a run that is to be made. Looks for spaCy where `entities.ner` is not settled; reads no file of the root."""
@@ -80,7 +83,13 @@ class Plan:
         for name in [*columns, *columns.values(), *derived, *(shard.shard_id for shard in shards)]:
             if not NAME.fullmatch(name):
                 raise ValueError(f"no shard or stage is named {name!r}")
-        return cls(root, recipe, shards, Settled.recorded(record).of_recipe(recipe, recogniser.available), columns)
+        return cls(root, recipe, shards, Settled.recorded(record).of_recipe(recipe, recogniser.available), columns,
+                   record.get("output_versions", BEFORE_RECORDED))
+
+    @cached_property
+    def versions(self) -> dict[str, int]:
+        """Of every output, by name; they are in the names of its folders."""
+        return {output.name: self.output_versions.get(output.name, output.version) for output in OUTPUTS}
 
     @property
     def route(self) -> str:
@@ -274,7 +283,8 @@ class Plan:
     def exported(self) -> ExportColumns:
         """What an export reads of each sample."""
         added = {stage.name: stage.schema for stage in self.recipe.added}
-        return ExportColumns(self.columns, self.verdicts, self.labels, self.classes, self.frequent, added)
+        with_empty = self.versions["export"] < 3
+        return ExportColumns(self.columns, self.verdicts, self.labels, self.classes, self.frequent, added, with_empty)
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":
         """The same plan over the shards that could be read."""

@@ -116,7 +116,7 @@ class Deep:
         fault = None if image.hex() == sample.row["sha256"] else "its image is not the one that was read"
         try:
             added = [column.name for column in self._columns.added_fields]
-            exported = sample_json(sample, self._class_names, added)
+            exported = sample_json(sample, self._class_names, added, self._columns.with_empty)
             if not carried(sample.json, exported, added):
                 fault = fault or "its JSON object is not whole in the output"
         except (ValueError, RecursionError):

@@ -13,9 +13,14 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def sample_json(sample: Sample, label_names: Mapping[int, str], added: Sequence[str] = ()) -> bytes:
-    """The original object unchanged plus our keys, with the `added` columns among them; an original key that ours would overwrite
-    moves to `source`."""
+def sample_json(
+    sample: Sample, label_names: Mapping[int, str], added: Sequence[str] = (), with_empty: bool = False
+) -> bytes:
+    """The original object unchanged plus our keys, with the `added` columns among them; an original key that one of ours would
+    overwrite moves to `source`.
+
+    Of ours, what is null or an empty list is left out, unless `with_empty`: it has no type, and a reader that infers one from the
+    first samples stops at the first that has a value."""
     original = json.loads(sample.json) if sample.json else {}
     if not isinstance(original, dict):
         original = {"source": original}
@@ -39,4 +44,6 @@ def sample_json(sample: Sample, label_names: Mapping[int, str], added: Sequence[
         held = original.get("source", {})
         mergeable = isinstance(held, dict) and not held.keys() & moved.keys()
         original["source"] = {**(held if mergeable else {"source": held}), **moved}
+    if not with_empty:
+        exported = {key: value for key, value in exported.items() if value is not None and value != []}
     return json.dumps({**original, **exported}, ensure_ascii=False).encode("utf-8", "surrogatepass")

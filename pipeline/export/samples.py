@@ -56,6 +56,9 @@ class ExportColumns:
     added: Mapping[str, pa.Schema] = field(default_factory=dict)
     """Stage -> the columns of it that go out with every sample, of stages that not every run has."""
 
+    with_empty: bool = False
+    """The JSON object of a sample also has what says nothing of it, as in exports up to version 2."""
+
     @property
     def added_fields(self) -> tuple[pa.Field, ...]:
         """The columns of stages that not every run has, in the order of the stages."""

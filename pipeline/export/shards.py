@@ -23,6 +23,9 @@ from pipeline.timing.clock import OTHER, READ, WRITE, spent, timed
 from pipeline.work import Facts, Work, beat
 from schemas.exports import EXPORT
 
+Member = tuple[str, str, bytes, bytes, bytes]
+"""Key, extension of the picture, picture, caption and JSON object of an exported sample."""
+
 
 @dataclass(frozen=True)
 class Export(Work[OutputShard]):
@@ -51,13 +54,16 @@ class Export(Work[OutputShard]):
         store = self.columns.columns.store
         with spent(WRITE), store.create(f"{self.folder}/{item.name}.tar") as file:
             hashed = _Hashing(file)
-            written = write_tar(cast(IO[bytes], hashed), self._members(keys, table, shards, label_names))
+            extensions = set[str]()
+            members = noted(self._members(keys, table, shards, label_names), extensions)
+            written = write_tar(cast(IO[bytes], hashed), members)
             if written != len(rows):   # inside the block: nothing is committed
                 raise ConservationError(f"output shard {item.name}: {len(rows)} samples to write, {written} written")
         sidecar = export_table(keys, table, shards, self.columns.added_fields)
         write_table(store, f"{self.folder}/{item.name}.parquet", sidecar, {"tar_sha256": hashed.hexdigest()})
         stats = {"count": len(rows), "successes": len(rows), "failed_to_download": 0, "failed_to_resize": 0,
-                 "status_dict": {"success": len(rows)}, "bytes": hashed.size, "sha256": hashed.hexdigest()}
+                 "status_dict": {"success": len(rows)}, "bytes": hashed.size, "sha256": hashed.hexdigest(),
+                 "extensions": sorted(extensions)}
         store.write_json(f"{self.folder}/{item.name}_stats.json", stats)
         return {"rows": len(rows), "bytes": hashed.size}
 
@@ -67,7 +73,7 @@ class Export(Work[OutputShard]):
 
     def _members(
         self, keys: list[str], table: pa.Table, shards: Mapping[str, Shard], label_names: Mapping[int, str]
-    ) -> Iterator[tuple[str, str, bytes, bytes, bytes]]:
+    ) -> Iterator[Member]:
         added = [field.name for field in self.columns.added_fields]
         for key, sample in zip(keys, timed(READ, self.columns.bytes_of(table, shards)), strict=True):
             with spent(OTHER):
@@ -77,7 +83,8 @@ class Export(Work[OutputShard]):
                         f"{sample.row['key']!r} has other bytes now; run again to read it anew"
                     )
                 extension = sample.row["image_extension"] or sample.row["image_format"]
-                member = key, extension, sample.image, caption_bytes(sample), sample_json(sample, label_names, added)
+                member = key, extension, sample.image, caption_bytes(sample), sample_json(
+                    sample, label_names, added, self.columns.with_empty)
             beat()
             yield member
 
@@ -99,6 +106,13 @@ def export_table(keys: list[str], table: pa.Table, shards: Mapping[str, Shard], 
         for f in schema
     ]
     return pa.table(columns, schema=schema)
+
+
+def noted(members: Iterator[Member], extensions: set[str]) -> Iterator[Member]:
+    """The members as they are; the extensions of their pictures are added to the set as they go by."""
+    for member in members:
+        extensions.add(member[1])
+        yield member
 
 
 class _Hashing:

@@ -28,7 +28,7 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> None:
     shards = plan_export(plan.shards, kept, size=settings.shard_size, group=settings.group, seed=seed)
     digits = max(4, len(str(settings.shard_size - 1)))
     driver.complete("export", Export(plan.exported, plan.export, seed, digits, plan.balance), shards, written(root, plan.export))
-    side_files(root, plan.export, shards, {**export_facts(plan, ledger), **balance})
+    side_files(root, plan.export, shards, {**export_facts(plan, ledger), **balance}, plan.exported.added_fields)
     driver.fence()
     root.link("shards", plan.export)
     root.write_json("current.json", {output.name: plan.folders[output.name] for output in OUTPUTS if output.published})

@@ -66,6 +66,7 @@ def claim(plan: Plan) -> None:
     root.remove(SUCCESS)
     root.write_json("run.json", {
         "recipe": plan.recipe.model_dump(mode="json"), "outputs": plan.describe(), "versions": versions(),
+        "output_versions": plan.versions,
         "precision": list(plan.settled.distances), "settled": {"ner": plan.settled.ner},
         "stages": {stage.name: stage.record() for stage in plan.recipe.added},
         "inputs": [asdict(shard) for shard in plan.shards],

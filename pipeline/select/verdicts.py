@@ -1,13 +1,12 @@
 """Rules over columns give one verdict per sample. Pure: tables in, arrays and counts out; no pixels, no files."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pipeline.errors import ContractViolation
 from pipeline.recipe.rules import CONDITIONS, Bound, Rule, Rules, Threshold, Thresholds, scalar_of

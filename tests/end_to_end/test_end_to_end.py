@@ -85,6 +85,7 @@ def test_exported_shards_read_with_plain_webdataset_and_keep_the_bytes(demo_root
             assert len(ours["labels"]) == len(ours["label_weights"]) == len(ours["label_names"]) == 8
             assert abs(sum(ours["label_weights"]) - 1) < 0.01
             count += 1
+    assert f"{count:,} pairs in {len(sizes)} WebDataset shards" in (demo_root / "shards" / "README.md").read_text()
     assert count == json.loads((demo_root / "shards" / "meta.json").read_text())["output_count"] > 400
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-import shardmill
+from pipeline.api import shardmill
 from tests.answers import checked
 from tests.queries.conftest import pool_uid
 from tests.roots import asked
@@ -56,7 +56,8 @@ def test_samples_are_listed_by_any_of_their_names(pool_root: Path) -> None:
 @pytest.mark.parametrize(("options", "words"), [
     (("--verdict", "rejected:tny"), "has no verdict 'rejected:tny'; did you mean rejected:tiny?"),
     (("--verdict", "x"), "has no verdict 'x'; there are rejected, failed, kept, rejected:tiny"),
-    (("--class", "99"), "has no class 99; `shardmill classes"), (("--column", "hight"), "no column 'hight' can be shown; did you mean height?"),
+    (("--class", "99"), "has no class 99; `shardmill classes"),
+    (("--column", "hight"), "no column 'hight' can be shown; did you mean height?"),
     (("--column", "image_captions"), "no column 'image_captions' can be shown"), (("nobody",), "has no sample 'nobody'"),
 ])
 def test_what_is_not_there_is_named_with_what_is(demo_root: Path, options: tuple[str, ...], words: str) -> None:

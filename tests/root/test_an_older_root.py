@@ -13,6 +13,7 @@ from pipeline.api.progress import Silent
 from pipeline.audit.verify import verify
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
+from pipeline.plan import Plan
 from pipeline.queries.simulate import changed_recipe, explain_sample, simulate_rules
 from pipeline.queries.status import status
 from pipeline.report.build import write_report
@@ -47,6 +48,7 @@ def test_it_is_finished_and_whole(root: Path) -> None:
     assert result is not None
     assert (result.ledger.read, result.ledger.kept, result.ledger.rejected) == (11, 6, {"clip_similarity": 4, "language": 1})
     assert verify(str(root), deep=True).faults == ()
+    assert Plan.of(result.plan.root, result.plan.recipe, result.plan.shards, result.plan.settled).export != result.plan.export
 
 
 def test_every_question_is_answered(root: Path) -> None:
@@ -68,3 +70,4 @@ def test_it_goes_on_with_its_own_columns(root: Path) -> None:
     assert (result.finished_before, result.ledger.kept) == (False, 10)
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
     assert verify(str(root), deep=True).faults == ()
+    assert Plan.of(result.plan.root, result.plan.recipe, result.plan.shards, result.plan.settled).export != result.plan.export
