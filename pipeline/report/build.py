@@ -63,7 +63,8 @@ def report_data(plan: Plan) -> ReportData:
     removed = [example.row for examples in rejected for example in examples]
     pairs, classes, entities = find_pairs(plan, removed), find_classes(plan, scanned), find_entities(plan, scanned)
     rows = [example.row for examples in survey.examples.values() for example in examples]
-    pictures = read_pictures(plan, [*rows, *pairs.row_ids, *classes.row_ids, *entities.row_ids])
+    large = [*rows, *pairs.row_ids]
+    pictures = read_pictures(plan, [*large, *classes.row_ids, *entities.row_ids], large)
     return ReportData(
         run_facts(plan, times), ledger.read, ledger.kept,
         steps=tuple(steps(plan, ledger, survey, pictures, pairs)),

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 # What is shown at most of each list, so that the page stays at a few MB however large the run is.
 LIMITS = {
-    "pictures": 12, "pairs": 48, "classes": 32, "exemplars": 16, "outliers": 16, "strip": 6, "confusable": 12,
+    "caption": 4000, "pictures": 12, "pairs": 48, "classes": 32, "exemplars": 16, "outliers": 16, "strip": 6, "confusable": 12,
     "class_entities": 5, "entities": 60, "rows": 100,
     "inputs": 20, "spendings": 6, "activities": 12,
 }
@@ -38,6 +38,7 @@ class Picture:
     thumbnail: bytes | None = None
     value: str = ""
     """What decided about it, e.g. `clip_similarity -0.12`."""
+    uid: str = ""
 
 
 @dataclass(frozen=True)

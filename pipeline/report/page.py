@@ -1,8 +1,8 @@
 """The report of a run as one HTML page that loads nothing. The only jinja2 import.
 
 What it shows is `report/data.py`. Captions, keys, shard names and error messages come from the open web: every string is
-cleaned of control and direction characters and escaped on its way into the page, and the page's policy forbids scripts,
-requests and any style but its own.
+cleaned of control and direction characters and escaped on its way into the page, and the page's policy forbids requests and
+any script and style but its own two.
 """
 
 import base64
@@ -19,20 +19,30 @@ from PIL import Image
 from pipeline.report.charts import plot
 from pipeline.report.data import LIMITS, ReportData
 
-THUMBNAIL_BYTES = 6144
+THUMBNAIL_BYTES, LARGE_BYTES = 6144, 12288
+LARGE = 224
+"""Pixels of the longest side of a picture that is shown larger."""
 
 
-def thumbnail(pixels: NDArray[np.uint8], side: int = 112) -> bytes:
-    """A JPEG of pixels, uint8 [rows, columns, 3], whose longest side is at most `side` pixels, at most THUMBNAIL_BYTES long.
-    Raises ValueError where that side is too large for so few bytes."""
+def large_thumbnail(pixels: NDArray[np.uint8]) -> bytes:
+    """As `thumbnail`, of LARGE pixels and at most LARGE_BYTES; where these do not do, a plain thumbnail."""
+    try:
+        return thumbnail(pixels, LARGE, LARGE_BYTES)
+    except ValueError:
+        return thumbnail(pixels)
+
+
+def thumbnail(pixels: NDArray[np.uint8], side: int = 112, limit: int = THUMBNAIL_BYTES) -> bytes:
+    """A JPEG of pixels, uint8 [rows, columns, 3], whose longest side is at most `side` pixels, at most `limit` bytes long. Raises
+    ValueError where that side is too large for so few bytes."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     for quality in (80, 60, 40, 20):
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=quality, optimize=True)
-        if file.tell() <= THUMBNAIL_BYTES:
+        if file.tell() <= limit:
             return file.getvalue()
-    raise ValueError(f"side {side} is too large for a thumbnail of {THUMBNAIL_BYTES} bytes")
+    raise ValueError(f"side {side} is too large for a thumbnail of {limit} bytes")
 
 
 # Control characters but tab and line ends, direction marks and overrides, lone surrogates, non-characters.
@@ -81,7 +91,7 @@ def breakable(name: str) -> Markup:
 
 def image_url(jpeg: bytes) -> str:
     """A data URL of a JPEG that `thumbnail` made. Raises ValueError for other bytes."""
-    if not jpeg.startswith(b"\xff\xd8\xff") or len(jpeg) > THUMBNAIL_BYTES:
+    if not jpeg.startswith(b"\xff\xd8\xff") or len(jpeg) > LARGE_BYTES:
         raise ValueError(f"{len(jpeg)} bytes that report.thumbnail did not make")
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
@@ -112,13 +122,14 @@ def render(data: ReportData) -> str:
     )
     env.filters.update(cut=cut, breakable=breakable, duration=duration, image_url=image_url, plot=plot, count="{:,}".format)
     env.filters["rate"] = lambda r: f"{r:,.0f}" if r >= 10 else f"{r:.2g}"
-    style = loader.get_source(env, "report.css")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style, script = (loader.get_source(env, name)[0] for name in ("report.css", "report.js"))
+    style_hash, script_hash = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script))
     remaining, funnel = data.read, []
     for step in data.steps:
         remaining -= step.count
         funnel.append((step, remaining))
     return env.get_template("report.html.jinja").render(
-        data=data, run=data.run, limits=LIMITS, percent=percent, style=Markup(style), style_hash=digest,
+        data=data, run=data.run, limits=LIMITS, percent=percent, style=Markup(style), style_hash=style_hash, script=Markup(script),
+        script_hash=script_hash,
         status=status(data), funnel=funnel,
     )

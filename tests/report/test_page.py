@@ -47,7 +47,19 @@ from pipeline.report.data import (
     Timing,
     Top,
 )
-from pipeline.report.page import THUMBNAIL_BYTES, breakable, cut, duration, image_url, percent, render, thumbnail
+from pipeline.report.page import (
+    LARGE,
+    LARGE_BYTES,
+    THUMBNAIL_BYTES,
+    breakable,
+    cut,
+    duration,
+    image_url,
+    large_thumbnail,
+    percent,
+    render,
+    thumbnail,
+)
 from pipeline.vectors import Bytes
 from tests.archives import member_bytes
 
@@ -57,7 +69,7 @@ HOSTILE = [
     "<script>document.title='owned'</script>", "\"><img src=x onerror=\"document.title='owned'\">", "</style><script>1</script>",
     "javascript:alert(1)", "'); background: url(http://evil.example/a.png)", "{{ 7 * 7 }}{% for %}", "--><svg onload=alert(1)>",
 ]
-VOID = {"meta", "img", "wbr"}
+VOID = {"meta", "img", "wbr", "input"}
 
 
 @dataclass
@@ -182,7 +194,7 @@ def test_a_caption_of_two_million_characters_is_cut_with_an_ellipsis() -> None:
 
 def test_the_page_loads_nothing_and_its_policy_allows_nothing(full: ReportData) -> None:
     page = Page(render(full))
-    assert not {"script", "link", "iframe", "object", "embed", "form", "base", "video", "audio"} & {e.tag for e in page.elements}
+    assert not {"link", "iframe", "object", "embed", "form", "base", "video", "audio"} & {e.tag for e in page.elements}
     for element in page.elements:
         assert not [name for name in element.attributes if name.startswith("on") or name in ("style", "srcset", "xlink:href")]
         assert element.attributes.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
@@ -191,9 +203,43 @@ def test_the_page_loads_nothing_and_its_policy_allows_nothing(full: ReportData) 
     assert not re.search(r"url\(|@import|https?:", style)
     policy = next(e for e in page.all("meta") if e.attributes.get("http-equiv") == "Content-Security-Policy").attributes["content"]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    (script,) = page.all("script")
+    assert script.attributes == {}
+    assert script.text == (ASSETS / "report" / "report.js").read_text()
+    own = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
     assert policy.split("; ") == [
-        "default-src 'none'", f"style-src 'sha256-{digest}'", "img-src data:", "base-uri 'none'", "form-action 'none'",
+        "default-src 'none'", f"style-src 'sha256-{digest}'", f"script-src 'sha256-{own}'", "img-src data:", "base-uri 'none'",
+        "form-action 'none'",
     ]
+
+
+def test_the_script_only_moves_and_hides() -> None:
+    """What could make code, markup or a request of text is not in it."""
+    script = (ASSETS / "report" / "report.js").read_text()
+    dangerous = r"innerHTML|outerHTML|insertAdjacent|\.write|eval|Function|fetch|XMLHttp|import|location|\.src|href|setTimeout"
+    assert not re.search(dangerous, script)
+
+
+def test_every_name_of_a_sample_and_its_whole_caption_are_shown(full: ReportData) -> None:
+    long = "a word " * 200
+    shot = replace(full.kept_pictures[0], caption=long, uid="0123456789abcdef" * 2)
+    page = Page(render(replace(full, kept_pictures=(shot,))))
+    (whole,) = [e for e in page.all("details", "whole") if long in e.text]
+    assert whole.text.startswith(long[:100])
+    assert [e.text for e in page.all("code", "uid")].count(shot.uid) == 1
+    (picture,) = [e for e in page.all("img") if e.attributes["title"].startswith(shot.uid)]
+    assert picture.attributes["tabindex"] == "-1"   # it grows where a click gave it the focus
+    assert "img.thumb:focus" in page.all("style")[0].text
+
+
+def test_every_table_can_be_sorted_and_the_page_searched(full: ReportData) -> None:
+    page = Page(render(full))
+    assert page.all("table")
+    assert all("sortable" in e.attributes["class"] for e in page.all("table"))
+    assert [e.attributes for e in page.all("label", "search")] == [{"class": "search", "hidden": ""}]   # until the script is there
+    assert len(page.all("table", "entities")) == 1
+    times = [e.attributes["data-sort"] for e in page.all("td", "n") if "data-sort" in e.attributes]
+    assert times == ["8.0", "0.0", "3.0"]
 
 
 def test_the_first_screen_answers_whether_it_worked_how_much_was_kept_and_why_the_rest_was_not(full: ReportData) -> None:
@@ -253,18 +299,21 @@ def test_an_empty_run_and_a_run_without_classes_or_entities_have_a_page(full: Re
 
 def test_a_huge_run_has_a_page_of_a_few_megabytes(pixels: list[Bytes]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    shot = Picture("word " * 5000, "k" * 5000, "s" * 5000, thumbnail(noise), "v" * 5000)
+    shot = Picture("word " * 5000, "k" * 5000, "s" * 5000, thumbnail(noise), "v" * 5000, "u" * 5000)
+    larger = replace(shot, thumbnail=large_thumbnail(np.repeat(np.repeat(noise[:64, :64], 4, 0), 4, 1)))
+    assert larger.thumbnail is not None
+    assert len(larger.thumbnail) > THUMBNAIL_BYTES
     data = ReportData(
         RUN, 10**9, 10**9 - 30,
-        tuple(Step(f"rejected:{i}", 1, "e" * 5000, (shot,) * 50) for i in range(30)), (shot,) * 50,
+        tuple(Step(f"rejected:{i}", 1, "e" * 5000, (larger,) * 50) for i in range(30)), (larger,) * 50,
         (Gap("s", "truncated", "d" * 5000),) * 5000, (Quarantined("s", 3, "e" * 5000),) * 5000,
-        duplicates=Top((Pair(shot, shot, "near", ""),) * 500, 10**7),
+        duplicates=Top((Pair(larger, larger, "near", ""),) * 500, 10**7),
         entities=Top((EntityRow("n", "e", 1, 2.0, shot),) * 500, 10**6),
         classes=Top((ClassCard(0, "c", True, 9, 0.5, (), (shot,) * 50, (shot,) * 50),) * 500, 10**6),
         shards=Top((Timing("s", 1.0, 1),) * 500, 5000), recipe_yaml="a: b\n" * 100_000, notes=("n" * 5000,) * 500,
     )
     html = render(data)
-    assert len(html.encode()) < 14e6   # every thumbnail at its largest; usually a third
+    assert len(html.encode()) < 20e6   # every thumbnail at its largest; usually a third
     assert len(Page(html).all("img")) <= 31 * LIMITS["pictures"] + 2 * LIMITS["pairs"] + 32 * (16 + 16) + 60
 
 
@@ -305,7 +354,7 @@ def test_the_same_data_gives_the_same_page_and_it_is_html_from_the_first_byte(fu
     assert render(full).startswith("<!doctype html>\n<html lang=\"en\">")
 
 
-@pytest.mark.parametrize("content", [b"<svg onload=alert(1)>", b"\x89PNG\r\n", b"", b"\xff\xd8\xff" + bytes(THUMBNAIL_BYTES)])
+@pytest.mark.parametrize("content", [b"<svg onload=alert(1)>", b"\x89PNG\r\n", b"", b"\xff\xd8\xff" + bytes(LARGE_BYTES)])
 def test_bytes_that_no_thumbnail_has_never_reach_the_page(full: ReportData, content: bytes) -> None:
     with pytest.raises(ValueError, match="did not make"):
         image_url(content)
@@ -319,6 +368,13 @@ def test_a_thumbnail_is_a_small_jpeg_of_any_picture_even_of_noise(shape: tuple[i
     assert max(picture.size) <= 112
     assert len(made) <= THUMBNAIL_BYTES
     assert image_url(made)
+
+
+def test_a_large_thumbnail_has_more_pixels_where_its_bytes_allow(pixels: list[Bytes]) -> None:
+    sizes = [max(Image.open(io.BytesIO(large_thumbnail(picture))).size) for picture in pixels]
+    assert sizes == [min(LARGE, max(picture.shape[:2])) for picture in pixels]
+    noise = np.random.default_rng(1).integers(0, 256, (900, 1300, 3), dtype=np.uint8)
+    assert len(large_thumbnail(noise)) <= LARGE_BYTES
 
 
 def test_a_thumbnail_shows_its_picture(pixels: list[Bytes]) -> None:
