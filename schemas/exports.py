@@ -24,14 +24,14 @@ EXPORT = pa.schema([
     field("label_levels", pa.list_(pa.list_(pa.int32())), "per coarser level the classes above the labels"),
 ])
 
-# What shardmill adds to the JSON object of each exported sample.
+# What shardmill adds to the JSON object of each exported sample. What is null or an empty list is left out: it has no type.
 SAMPLE_JSON = pa.schema([
     field("uid", pa.string(), "content identity of image and caption"),
     field("clip_similarity", pa.float32(), "cosine of image and caption"),
     field("image_sha256", pa.string(), "of the image bytes, hex"),
     field("entities", pa.list_(pa.struct([
         pa.field("id", pa.string()), pa.field("name", pa.string()), pa.field("z", pa.float32()),
-    ])), "confirmed entities"),
+    ])), "confirmed entities; left out, as all below, where there are none"),
     field("labels", pa.list_(pa.int32()), "nearest classes, best first"),
     field("label_weights", pa.list_(pa.float32()), "their weights"),
     field("label_names", pa.list_(pa.string()), "their names"),

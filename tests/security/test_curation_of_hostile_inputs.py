@@ -13,6 +13,7 @@ import pytest
 from pipeline.audit.verify import verify
 from pipeline.cli import printing
 from pipeline.queries.classes import class_rows
+from pipeline.queries.samples import Wanted, list_samples
 from pipeline.queries.simulate import explain_sample
 from pipeline.queries.status import status
 from pipeline.report.data import ReportData
@@ -106,7 +107,9 @@ def test_no_control_or_direction_character_of_an_input_reaches_the_terminal(
     printing.classes(class_rows(root))
     samples = pq.read_table(next(attacked.root.glob("columns/samples@*/_img*.parquet")), columns=["uid"]).column("uid").to_pylist()
     printing.explanation(explain_sample(root, samples[16]))
-    text = capsys.readouterr().out + printing.as_json([status(root), *class_rows(root), *explain_sample(root, samples[16])])
+    listed = list_samples(root, Wanted(), 1000)
+    printing.samples(listed)
+    text = capsys.readouterr().out + printing.as_json([status(root), listed, *class_rows(root), *explain_sample(root, samples[16])])
     assert any(script in text for script in SCRIPTS), "the caption is shown"
     strange = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n"}
     assert strange == set()
