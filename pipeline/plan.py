@@ -84,7 +84,7 @@ class Plan:
             if not NAME.fullmatch(name):
                 raise ValueError(f"no shard or stage is named {name!r}")
         return cls(root, recipe, shards, Settled.recorded(record).of_recipe(recipe, recogniser.available), columns,
-                   record.get("output_versions", BEFORE_RECORDED))
+                   {name: int(version) for name, version in dict(record.get("output_versions", BEFORE_RECORDED)).items()})
 
     @cached_property
     def versions(self) -> dict[str, int]:

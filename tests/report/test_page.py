@@ -151,7 +151,7 @@ def full(pixels: list[Bytes]) -> ReportData:
 
 def hostile(text: str) -> ReportData:
     """A run in which whatever may come from outside is this text."""
-    shot = Picture(text, text, text, thumbnail(np.zeros((8, 8, 3), np.uint8)), text)
+    shot = Picture(text, text, text, thumbnail(np.zeros((8, 8, 3), np.uint8)), text, text)
     return ReportData(
         replace(RUN, recipe=text, root=text, inputs=(text,), model=text, facts=((text, text),)), 3, 1,
         (Step("rejected:" + text, 1, text, (shot,)), Step("failed:" + text, 1, text, (replace(shot, thumbnail=None),))),
