@@ -115,6 +115,29 @@ def plan(
 
 
 @app.command()
+def pack(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="folders of images, tables of their paths")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="new folder or URL for the shards")],
+    root: Annotated[
+        str, typer.Option(metavar="FOLDER", help="where the paths of a table begin; none leaves it; default: the table's folder")
+    ] = "",
+    image_column: Annotated[str, typer.Option(metavar="NAME", help="column of paths; default: found by its name")] = "",
+    caption_column: Annotated[str, typer.Option(metavar="NAME", help="column of captions; default: found by its name")] = "",
+    encoding: Annotated[str, typer.Option(metavar="NAME", help="of csv, tsv and JSON lines; default: UTF-8, or its mark")] = "",
+    shard_samples: Annotated[int, typer.Option(min=1, help="samples of a shard at most")] = 10_000,
+    shard_size: Annotated[int, typer.Option(metavar="MIB", min=1, help="size that ends a shard")] = 256,
+    as_json: AsJson = False,
+) -> None:
+    """Pack loose images with captions beside them, or named by a table, into shards. The same command continues it."""
+    from pipeline.input.loose.pack import Packing, pack
+
+    packing = Packing(tuple(inputs), root, image_column, caption_column, encoding, shard_samples, shard_size << 20)
+    answer = pack(packing, output, (lambda _: None) if as_json else printing.progress)
+    _print(as_json, answer, printing.packed)
+    raise typer.Exit(3 if answer.incomplete else 0)
+
+
+@app.command()
 def status(root: Root, as_json: AsJson = False) -> None:
     """How far a run is, and its account: read, kept, rejected and failed by reason."""
     from pipeline.queries.status import status as read_status

@@ -1,6 +1,7 @@
 """What the command line prints for people. Everything that comes from data is cleaned of control characters."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipeline.root.lifecycle import Result
 from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
+from schemas.answers.packs import Packed
 from schemas.answers.plans import RunEstimate
 from schemas.answers.runs import BalancedExport, PassTime, RunResult, Status
 from schemas.answers.samples import Collected, Explanation, NamedSample, SampleList, Simulation, Verification, Verified
@@ -80,6 +82,29 @@ def former(answer: RunResult | Status) -> None:
     held = answer.former_exports
     if held.exports:
         print(f"  former exports: {held.exports:,}, {size(held.bytes)}; shardmill gc {clean(answer.root)} --dry-run lists them")
+
+
+def packed(answer: Packed) -> None:
+    """Prints the answer of `pack`."""
+    line("samples", f"{answer.samples:,}", size(answer.bytes))
+    for name, count in (("without a caption", answer.without_caption), ("caption not UTF-8", answer.not_utf8)):
+        if count:
+            line(name, f"{count:,}", share(count, answer.samples))
+    for reason, left in answer.left_out.items():
+        line(f"left out:{reason}", f"{left.count:,}", f"{left.meaning}; {', '.join(left.examples)}")
+    if answer.hint:
+        print(f"  {clean(answer.hint)}")
+    lost = sum(left.count for left in answer.left_out.values() if left.lost)
+    if not answer.samples:
+        print(f"  nothing was packed: {clean(answer.output)} holds no shards")
+    else:
+        missing = f"; {lost:,} samples are missing" if lost else ""
+        print(f"  {answer.shards:,} shards: shardmill run RECIPE {clean(answer.output)} --output ROOT{missing}")
+
+
+def progress(text: str) -> None:
+    """Says on stderr how far something is."""
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 def status(answer: Status) -> None:

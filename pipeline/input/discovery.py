@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from braceexpand import braceexpand
 
 from pipeline.errors import InputError
+from pipeline.input.loose.advice import loose_advice
 from pipeline.input.parquet import DAMAGE, image_column
 from pipeline.store.source import SourceFile
 from pipeline.store.store import FileInfo, absolute, exists, files_in, find, is_folder, known_protocols, open_url, stat
@@ -73,7 +74,7 @@ def discover(patterns: Sequence[str]) -> list[Shard]:
         number = roots.setdefault(root, len(roots) + 1)
         prefix = "" if number == 1 else f"{number}:{root.rsplit('/', 1)[-1]}/"
         if not chosen:
-            raise InputError(f"input {pattern!r}: no shard there; {SUPPORTED}")
+            raise InputError(f"input {pattern!r}: no shard there; {SUPPORTED}{loose_advice(pattern)}")
         for info in chosen:
             relative = prefix + info.url.removeprefix(root).lstrip("/")
             by_url.setdefault(info.url, _shard(relative, info, folders))
@@ -170,6 +171,8 @@ def _naming(pattern: str) -> Iterator[None]:
     """What a file system says for good of a file that this pattern names, with the pattern."""
     try:
         yield
+    except InputError as error:
+        raise InputError(f"{error}{loose_advice(pattern)}") from error
     except FileNotFoundError as error:
         raise InputError(f"input {pattern!r}: no such file: {error.filename or error}") from error
     except PermissionError as error:

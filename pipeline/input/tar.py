@@ -285,8 +285,8 @@ def parse_header(block: bytes) -> Header | None:
     return Header(name, info.size, info.type) if info.size >= 0 else None
 
 
-def write_tar(file: IO[bytes], samples: Iterable[tuple[str, str, bytes, bytes, bytes]]) -> int:
-    """Writes (key, image extension, image, caption, JSON object) as WebDataset samples; returns how many.
+def write_tar(file: IO[bytes], samples: Iterable[tuple[str, str, bytes, bytes | None, bytes | None]]) -> int:
+    """Writes (key, image extension, image, caption, JSON object) as WebDataset samples, no member for None; returns how many.
 
     The same samples give the same bytes: members of a sample sorted by extension, no time, fixed owner. A key has no dot.
     """
@@ -294,7 +294,7 @@ def write_tar(file: IO[bytes], samples: Iterable[tuple[str, str, bytes, bytes, b
 
     count = 0
     with TarWriter(file, user="shardmill", group="shardmill", mode=0o444, mtime=0, encoder=False, compress=False) as writer:
-        for key, extension, image, caption, original in samples:
-            writer.write({"__key__": key, extension: image, "txt": caption, "json": original})
-            count += 1
+        for count, (key, extension, image, caption, original) in enumerate(samples, 1):  # noqa: B007 (returned)
+            members = {"__key__": key, extension: image, "txt": caption, "json": original}
+            writer.write({name: content for name, content in members.items() if content is not None})
     return count

@@ -3,6 +3,7 @@
 from typing import Any
 
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
+from schemas.answers.packs import Packed
 from schemas.answers.plans import RunEstimate
 from schemas.answers.runs import Place, RunResult, Status
 from schemas.answers.samples import Collected, Explanation, SampleList, Simulation, Verification
@@ -11,6 +12,7 @@ ANSWERS: dict[str, Any] = {
     "run": RunResult,
     "label": RunResult,
     "plan": RunEstimate,
+    "pack": Packed,
     "status": Status,
     "path": Place,
     "verify": Verification,
