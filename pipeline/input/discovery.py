@@ -172,7 +172,10 @@ def _naming(pattern: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{error}{loose_advice(pattern)}") from error
+        advice = "" if error.__cause__ is not None else loose_advice(pattern)   # a store that failed is not asked again
+        if not advice:
+            raise
+        raise InputError(f"{error}{advice}") from error
     except FileNotFoundError as error:
         raise InputError(f"input {pattern!r}: no such file: {error.filename or error}") from error
     except PermissionError as error:

@@ -9,10 +9,13 @@ from typing import Final, Literal
 from pipeline.errors import InputError
 from pipeline.store.listing import stat_version
 from pipeline.store.reading import retried_read
+from pipeline.store.retries import status_of
 from pipeline.store.store import Store, absolute, read_ranges
 
 Why = Literal["outside_root", "no_such_file", "not_allowed", "not_a_file", "too_large"]
 MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+EMPTY: Final = 416
+"""HTTP's answer to who asks for the first bytes of an empty file."""
 NEVER: Final = ("::", "?versionId=", "\0")
 """What some file systems take for more than a name."""
 
@@ -60,14 +63,16 @@ class Below:
             raise Refused("no_such_file") from error
         except PermissionError as error:
             if not self.is_local:   # S3 says so of all files alike when the credentials are no longer good
-                raise InputError(f"not allowed to read {error.filename or path}") from error
+                raise InputError(f"not allowed to read {error.filename or path!r}") from error
             raise Refused("not_allowed") from error
         except OSError as error:
+            if status_of(error) == EMPTY:
+                return b"", ""
             if error.errno in MISSING:
                 raise Refused("no_such_file") from error
             if error.errno in (errno.ENXIO, errno.EISDIR):
                 raise Refused("not_a_file") from error
-            raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+            raise InputError(f"{path!r} cannot be read: {error.strerror or error}") from error
         if len(content) > limit:
             raise Refused("too_large")
         return content, version

@@ -19,11 +19,13 @@ from schemas.answers.classes import ClassRow
 from schemas.answers.published import ANSWERS
 from tests.answers import checked
 from tests.curations import curated
+from tests.loose import JPEG, files
 
 CASES = {
     "run": ["run", "sample", "--output", "{root}"],
     "label": ["label", "{copy}", "--classes", "{root}"],
     "plan": ["plan", "sample", "{sample}/00008.tar", "--set", "model.compile=false"],
+    "pack": ["pack", "{loose}", "--output", "{loose}/../packed"],
     "status": ["status", "{root}"],
     "verify": ["verify", "{root}"],
     "gc": ["gc", "{copy}"],
@@ -48,7 +50,9 @@ def places(demo_root: Path, sample_folder: Path, tmp_path_factory: pytest.TempPa
     first = sorted(demo_root.glob("verdicts@*/*.parquet"))[0]
     table = pq.read_table(first).to_pylist()
     uid = next(row["uid"] for row in table if row["verdict"] == "kept")
-    return {"root": demo_root, "copy": copy, "sample": sample_folder, "uid": uid}
+    loose = copy.parent / "loose"
+    files(loose, **{"a.jpg": JPEG, "a.txt": b"a", "b.txt": b"b"})
+    return {"root": demo_root, "copy": copy, "sample": sample_folder, "uid": uid, "loose": loose}
 
 
 @pytest.fixture

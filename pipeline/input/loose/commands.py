@@ -16,8 +16,8 @@ def by_url(table: str, url: str, caption: str | None) -> str:
     """How images of a table of URLs become shards."""
     match = TABLE.search(table)
     kind = "txt" if match is None else (match[1] or "parquet").lower().replace("ndjson", "jsonl")
-    column = f" --caption_col {shlex.quote(caption)}" if caption else ""
-    command = DOWNLOAD.format(table=shlex.quote(shown(table)), format=kind, url=shlex.quote(url or "url"), caption=column)
+    column = f" --caption_col {shlex.quote(shown(caption))}" if caption else ""
+    command = DOWNLOAD.format(table=shlex.quote(shown(table)), format=kind, url=shlex.quote(shown(url or "url")), caption=column)
     return (f"shardmill downloads nothing. Let img2dataset (pip install img2dataset) do it, then give `shards` as the input "
             f"(docs/inputs.md): {command}")
 

@@ -1,6 +1,5 @@
 """What loose inputs consist of: candidates for samples, and what is left out with the reason. Names and keys for both."""
 
-import os
 import re
 from typing import NamedTuple
 
@@ -61,8 +60,8 @@ Item = Candidate | LeftOut
 
 
 def shown(name: str) -> str:
-    """A name of the file system as text that UTF-8 can hold."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace") if SURROGATES.search(name) else name
+    """A name as text that any terminal and file may have: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def key_of(path: str) -> str:

@@ -45,8 +45,10 @@ class Ahead:
 
     def __next__(self) -> Read:
         for item, below in islice(self._items, AHEAD - len(self._waiting)):
-            left_out = isinstance(item, LeftOut)
-            self._waiting.append(Read(item, item, "") if left_out else self._pool.submit(load, item, below))
+            if isinstance(item, LeftOut):
+                self._waiting.append(Read(item, item, ""))
+            else:
+                self._waiting.append(self._pool.submit(load, item, below))
         if not self._waiting:
             raise StopIteration
         read = self._waiting.popleft()

@@ -135,11 +135,14 @@ def _done(store: Store, items: Iterator[tuple[Item, Below]]) -> tuple[Tally, int
     """Passes over what is packed already; its counts, and how many shards it is. Raises InputError where the input has changed."""
     names, total, shards = set(store.names()), Tally(), 0
     while {f"{shards:06d}.tar", f"{shards:06d}_stats.json"} <= names:
-        stats = store.read_json(f"{shards:06d}_stats.json")
-        tally, digest = Tally.of_stats(stats), Digest()
+        try:
+            stats = store.read_json(f"{shards:06d}_stats.json")
+            tally, digest = Tally.of_stats(stats), Digest()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RootError(f"{store.url}/{shards:06d}_stats.json is damaged: remove it, and pack again") from error
         for item, below in islice(items, tally.items):
             digest.add(item, versions(item, below))
-        if digest.hexdigest() != stats["digest"]:
+        if digest.hexdigest() != stats.get("digest"):
             raise _changed(store)
         total.add(tally)
         shards += 1

@@ -81,7 +81,7 @@ def _samples(table: str, row: Row, columns: Columns, key: str) -> Iterator[Item]
     if not isinstance(path, str) or not path.strip():
         yield LeftOut("no_path", place)
         return
-    named = f"{place}: {path if path.isprintable() else ascii(path)}"[:MAX_NAMED]
+    named = f"{place}: {shown(path)}"[:MAX_NAMED]
     if IS_URL.match(path):
         yield LeftOut("url", named)
         return
@@ -147,13 +147,13 @@ def _separated(url: str, text: io.TextIOWrapper, *, tabs: bool) -> tuple[list[st
     if "\0" in header:
         raise InputError(f"input {url!r}: zero bytes in its first line: it is no text, or --encoding utf-16-le is missing")
     delimiter = "\t" if tabs else max(DELIMITERS, key=header.count)
-    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    reader = csv.reader(chain([header], lines), delimiter=delimiter, skipinitialspace=True, strict=True, quoting=quoting)
+    reader = csv.reader(chain([header], lines), delimiter=delimiter, skipinitialspace=True, strict=True,
+                        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
     try:
-        names = [_unquoted(name.strip()) for name in next(reader, [])]
+        names = [_unquoted(name.strip()) if tabs else name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise InputError(f"input {url!r}: its first line is no list of columns: {error}") from error
-    return names, _csv_rows(reader, names, str if quoting == csv.QUOTE_MINIMAL else _unquoted)
+    return names, _csv_rows(reader, names, _unquoted if tabs else str)
 
 
 def _unquoted(field: str) -> str:

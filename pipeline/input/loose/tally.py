@@ -14,6 +14,8 @@ from schemas.answers.packs import Packed
 NAMED = 100
 """Of what is left out for one reason, named in the stats of one shard."""
 EXAMPLES = 3
+STORED = ("count", "successes", "bytes", "without_caption", "not_utf8")
+"""Names of the counts of a tally in a shard's stats."""
 
 
 class Loaded(NamedTuple):
@@ -70,18 +72,15 @@ class Tally:
 
     def stats(self, digest: str) -> dict[str, Any]:
         """As a shard's `_stats.json` has it: img2dataset's keys, which `run` holds the tar against, and ours."""
-        return {
-            "count": self.items, "successes": self.samples, "bytes": self.bytes, "without_caption": self.without_caption,
-            "not_utf8": self.not_utf8, "left_out": dict(self.left_out), "named": self.named, "digest": digest,
-        }
+        counts = self.items, self.samples, self.bytes, self.without_caption, self.not_utf8
+        return {**dict(zip(STORED, counts, strict=True)), "left_out": dict(self.left_out), "named": self.named, "digest": digest}
 
     @classmethod
     def of_stats(cls, stats: Mapping[str, Any]) -> "Tally":
         """Raises KeyError or TypeError for what `stats` did not write."""
-        return cls(
-            *(int(stats[name]) for name in ("count", "successes", "bytes", "without_caption", "not_utf8")),
-            Counter(stats["left_out"]), {reason: list(names) for reason, names in stats["named"].items()},
-        )
+        count, successes, size, without, not_utf8 = (int(stats[name]) for name in STORED)
+        named = {reason: list(names) for reason, names in stats["named"].items()}
+        return cls(count, successes, size, without, not_utf8, Counter(stats["left_out"]), named)
 
     def answer(self, output: str, shards: int, written: int) -> Packed:
         """What `pack` says of all shards."""

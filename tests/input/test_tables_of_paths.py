@@ -1,0 +1,196 @@
+"""Tables of image paths and captions become shards."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.input.samples import uid_of
+from pipeline.store.store import Store
+from tests.loose import JPEG, files, packed, reasons, samples
+
+CAPTIONS = {"imgs/a.jpg": "a, with \"quotes\"", "imgs/B.JPG": "zwei Bäume", "imgs/c.d.png": "雪"}
+UIDS = {uid_of(JPEG + path.encode(), text.encode()) for path, text in CAPTIONS.items()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures; the tables of the tests lie beside their folder."""
+    files(tmp_path / "in", **{path: JPEG + path.encode() for path in CAPTIONS})
+    return tmp_path / "in"
+
+
+def separated(delimiter: str, image: str = "image", caption: str = "caption", **options: Any) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, **options)
+    writer.writerow(["id", image, caption])
+    writer.writerows([str(i), *pair] for i, pair in enumerate(CAPTIONS.items()))
+    return text.getvalue()
+
+
+def lines() -> bytes:
+    return b"".join(json.dumps({"file_name": path, "text": text}).encode() + b"\n" for path, text in CAPTIONS.items())
+
+
+def parquet(kind: pa.DataType) -> bytes:
+    buffer = io.BytesIO()
+    columns = {"filepath": pa.array(CAPTIONS.keys(), kind), "title": pa.array(CAPTIONS.values(), kind), "x": [b"\xff", None, b""]}
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+TABLES: dict[str, Callable[[], bytes]] = {
+    "a.csv": lambda: separated(",").encode(),
+    "windows.csv": lambda: b"\xef\xbb\xbf" + separated(";", "Image Path", "Text").encode(),
+    "UPPER.CSV": lambda: separated("|", "image_name", " comment").encode(),
+    "open_clip.tsv": lambda: separated("\t", "filepath", "title").encode(),
+    "plain.tsv": lambda: ("path\tcaption\n" + "".join(f"{path}\t{text}\n" for path, text in CAPTIONS.items())).encode(),
+    "excel.tsv": lambda: separated("\t").encode("utf-16"),
+    "metadata.jsonl": lines,
+    "a.ndjson.gz": lambda: gzip.compress(lines()),
+    "a.csv.zst": lambda: pa.compress(separated(",").encode(), codec="zstd", asbytes=True),
+    "text.parquet": lambda: parquet(pa.string()),
+    "view.parquet": lambda: parquet(pa.string_view()),
+    "large.parquet": lambda: parquet(pa.large_string()),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_of_paths_becomes_what_the_same_pairs_are_in_a_tar(folder: Path, tmp_path: Path, name: str) -> None:
+    files(folder, **{name: TABLES[name]()})
+    answer = packed(folder / name, output=tmp_path / "out")
+    rows = samples(tmp_path / "out")
+    assert {row["uid"] for row in rows.values()} == UIDS
+    assert list(rows) == ["000000000", "000000001", "000000002"]
+    assert (answer.left_out, answer.hint, answer.incomplete) == ({}, "", False)
+
+
+def test_the_row_is_the_metadata_and_several_captions_are_several_samples(folder: Path, tmp_path: Path) -> None:
+    rows = [{"image": "imgs/a.jpg", "captions": ["one", "two"], "uid": "u1", "original_width": 40, "odd": float("nan")},
+            {"image": "imgs/a.jpg", "captions": ["three"]}, {"image": "imgs/a.jpg", "captions": []},
+            {"image": "imgs/a.jpg", "captions": "\ud83d half"}]
+    files(folder, **{"t.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in rows)})
+    packed(folder / "t.jsonl", output=tmp_path / "out")
+    found = samples(tmp_path / "out")
+    assert {key: row["caption"] for key, row in found.items()} == {
+        "000000000-0": "one", "000000000-1": "two", "000000001": "three", "000000002": None, "000000003": "\ufffd half"}
+    assert (found["000000000-1"]["source_uid"], found["000000000-1"]["source_width"]) == ("u1", 40)
+    assert {row["image"] for row in found.values()} == {JPEG + b"imgs/a.jpg"}
+
+
+def test_a_table_in_another_encoding_is_packed_as_it_is_or_as_it_was_said_to_be(folder: Path, tmp_path: Path) -> None:
+    files(folder, **{"imgs/é.jpg": JPEG, "t.csv": "path,caption\nimgs/a.jpg,café\n".encode("cp1252")})
+    answer = packed(folder / "t.csv", output=tmp_path / "raw")
+    assert [row["uid"] for row in samples(tmp_path / "raw").values()] == [uid_of(JPEG + b"imgs/a.jpg", b"caf\xe9")]
+    assert (answer.not_utf8, answer.incomplete) == (1, False)
+    assert "--encoding cp1252" in answer.hint
+    files(folder, **{"t.csv": "path,caption\nimgs/é.jpg,café\n".encode("cp1252")})
+    packed(folder / "t.csv", output=tmp_path / "said", encoding="cp1252")
+    assert [row["uid"] for row in samples(tmp_path / "said").values()] == [uid_of(JPEG, "café".encode())]
+    with pytest.raises(InputError, match="usual ones are utf-8, cp1252"):
+        packed(folder / "t.csv", output=tmp_path / "other", encoding="windoof")
+
+
+def test_rows_that_give_no_sample_are_counted_and_named(folder: Path, tmp_path: Path) -> None:
+    files(folder, **{"imgs/noise": b"no image", "imgs/picture": JPEG, "t.csv": (
+        b'image,caption\n'
+        b'imgs/a.jpg,good\n'
+        b'imgs/gone.jpg,gone\n'
+        b'imgs/a.jpg,a cat, sitting\n'             # nobody knows where this caption ends
+        b'imgs/a.jpg,"a stray quote\n'
+        b'imgs/a.jpg,"another one\n'               # ends it, with something behind it
+        b',nothing\n'
+        b'\n'
+        b'https://example.org/a.jpg,elsewhere\n'
+        b'imgs/noise,no image\n'
+        b'imgs/picture,an image by its first bytes\n'
+        b'imgs,a folder\n'
+        b'imgs\\a.jpg,as Windows writes it\n'
+        b'imgs/a.jpg\n'
+    )})
+    answer = packed(folder / "t.csv", output=tmp_path / "out")
+    captions = [row["caption"] for row in samples(tmp_path / "out").values()]
+    assert captions == ["good", "an image by its first bytes", "as Windows writes it", None]
+    assert {reason: left.examples for reason, left in answer.left_out.items()} == {
+        "bad_row": ("t.csv line 4", "t.csv line 5"), "no_such_file": ("t.csv line 3: imgs/gone.jpg",), "no_path": ("t.csv line 7",),
+        "url": ("t.csv line 9: https://example.org/a.jpg",), "not_an_image": ("t.csv line 10: imgs/noise",),
+        "not_a_file": ("t.csv line 12: imgs",)}
+    assert answer.incomplete
+
+
+def test_lines_that_are_no_json_and_lines_without_an_end_cost_themselves(folder: Path, tmp_path: Path) -> None:
+    good = b'{"path": "imgs/a.jpg", "text": "t"}\n'
+    deep = b'{"path": "imgs/a.jpg", "text": "t", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    endless = b'{"path": "' + b"x" * (9 << 20)
+    files(folder, **{"t.jsonl": good + b"[1]\n\n{\n" + deep + b'{"path": ["imgs/a.jpg"]}\n' + good + endless})
+    answer = packed(folder / "t.jsonl", output=tmp_path / "out")
+    assert samples(tmp_path / "out").keys() == {"000000000", "000000005"}
+    assert reasons(answer) == {"bad_row": 6, "no_path": 1}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("t.csv", b"id,what\n1,2\n", r"t\.csv': no column of image paths among 'id', 'what'; name it by --image-column NAME"),
+    ("t.csv", b"imgs/a.jpg,a caption\n", r"first line is data \('imgs/a\.jpg', 'a caption'\): put the names"),
+    ("t.csv", b"path,path,caption\na,b,c\n", r"two columns are called 'path'"),
+    ("t.csv", "path,caption\na,b\n".encode("utf-16-le"), r"--encoding utf-16-le is missing"),
+    ("t.parquet", b"PAR1 and no more", r"no parquet file that can be read"),
+    ("t.csv.gz", gzip.compress(b"path,caption\n" + bytes(range(256)).hex().encode())[:-40], r"compressed bytes are damaged"),
+])
+def test_a_table_that_cannot_be_packed_is_named_before_anything_is_written(
+    folder: Path, tmp_path: Path, name: str, content: bytes, message: str,
+) -> None:
+    files(folder, **{name: content})
+    with pytest.raises(InputError, match=message):
+        packed(folder / name, output=tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_columns_are_found_by_the_names_that_were_given(folder: Path, tmp_path: Path) -> None:
+    files(folder, **{"t.csv": b"id,image,what\nimgs/a.jpg,imgs/B.JPG,w\n"})
+    packed(folder / "t.csv", output=tmp_path / "out", image_column="id", caption_column="what")
+    assert [row["uid"] for row in samples(tmp_path / "out").values()] == [uid_of(JPEG + b"imgs/a.jpg", b"w")]
+    for options in ({"image_column": "no"}, {"caption_column": "no"}):
+        with pytest.raises(InputError, match=r"no column 'no' among 'id', 'image', 'what'"):
+            packed(folder / "t.csv", output=tmp_path / "other", **options)
+
+
+def test_a_parquet_of_the_images_themselves_needs_no_packing(folder: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [JPEG], "caption": ["c"]}), folder / "t.parquet")
+    with pytest.raises(InputError, match="`shardmill run` reads it as it is"):
+        packed(folder / "t.parquet", output=tmp_path / "out")
+
+
+def test_paths_begin_at_the_root_that_was_given(folder: Path, tmp_path: Path) -> None:
+    files(tmp_path / "tables", **{"t.csv": f"path,caption\nimgs/a.jpg,1\n{folder}/imgs/B.JPG,2\nfile://{folder}/imgs/c.d.png,3\n".encode()})
+    answer = packed(tmp_path / "tables" / "t.csv", output=tmp_path / "out", root=str(folder))
+    assert len(samples(tmp_path / "out")) == answer.samples == 3
+    answer = packed(tmp_path / "tables" / "t.csv", output=tmp_path / "none")
+    assert reasons(answer) == {"no_such_file": 1, "outside_root": 2}
+    assert "--root FOLDER allows" in answer.hint
+
+
+def test_a_folder_with_a_table_and_no_captions_says_that_the_table_is_what_to_pack(folder: Path, tmp_path: Path) -> None:
+    files(folder, **{"metadata.jsonl": lines()})
+    answer = packed(folder, output=tmp_path / "out")
+    assert (answer.samples, answer.without_caption) == (3, 3)
+    assert "there is a table, metadata.jsonl: pack the table" in answer.hint
+
+
+def test_a_table_behind_an_s3_api_names_files_beside_it(anywhere: str) -> None:
+    store = Store(f"{anywhere}/in")
+    for path in CAPTIONS:
+        store.write(path, JPEG + path.encode())
+    store.write("t.parquet", parquet(pa.string()))
+    store.write("sub/t.csv", f"path,caption\n../imgs/a.jpg,1\n{store.url}/imgs/B.JPG,2\n./no.jpg,3\n".encode())
+    packed(f"{store.url}/t.parquet", output=f"{anywhere}/out")
+    assert {row["uid"] for row in samples(f"{anywhere}/out").values()} == UIDS
+    answer = packed(f"{store.url}/sub/t.csv", output=f"{anywhere}/none")
+    assert reasons(answer) == {"outside_root": 2, "no_such_file": 1}
