@@ -50,19 +50,19 @@ def test_a_folder_of_loose_images_is_refused_with_the_command_that_packs_it(tmp_
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
-@pytest.mark.parametrize("kind", ["url", "image", "caption"])
+@pytest.mark.parametrize("kind", ["url", "image", "image by url", "caption"])
 def test_a_table_is_refused_with_the_command_that_its_column_needs(tmp_path: Path, name: str, kind: str) -> None:
-    value = "https://example.org/a.jpg" if kind == "url" else "a.jpg"
-    column = "image" if kind == "image" else "URL" if kind == "url" else "what"
+    value = "https://example.org/a.jpg" if "url" in kind else "a.jpg"
+    column = {"url": "URL", "image": "image", "image by url": "image", "caption": "what"}[kind]
     pq.write_table(pa.table({column: [value], "caption": ["c"]}), tmp_path / "t.parquet")
     files(tmp_path, **{"t.csv": f"{column},caption\n{value},c\n".encode(), "t.tsv": f"{column}\tcaption\n{value}\tc\n".encode(),
                        "t.jsonl": f'{{"{column}": "{value}", "caption": "c"}}\n'.encode()})
     text = said(tmp_path / name)
     assert (PACK in text) == (kind == "image" or (kind == "caption" and name != "t.parquet"))
-    assert (URLS in text) == (kind == "url")
-    if kind == "url":
-        assert text.endswith(by_url(str(tmp_path / name), "URL", "caption"))
-        assert f"--input_format {name[2:]} --url_col URL --caption_col caption" in text
+    assert (URLS in text) == ("url" in kind)
+    if "url" in kind:
+        assert text.endswith(by_url(str(tmp_path / name), column, "caption"))
+        assert f"--input_format {name[2:]} --url_col {column} --caption_col caption" in text
     only = tmp_path / "only"
     only.mkdir()
     shutil.copy(tmp_path / name, only)

@@ -154,7 +154,7 @@ def test_a_table_that_cannot_be_packed_is_named_before_anything_is_written(
 
 
 def test_columns_are_found_by_the_names_that_were_given(folder: Path, tmp_path: Path) -> None:
-    files(folder, **{"t.csv": b"id,image,what\nimgs/a.jpg,imgs/B.JPG,w\n"})
+    files(folder, **{"t.csv": b"\xef\xbb\xbfid,image,what\nimgs/a.jpg,imgs/B.JPG,w\n"})
     packed(folder / "t.csv", output=tmp_path / "out", image_column="id", caption_column="what")
     assert [row["uid"] for row in samples(tmp_path / "out").values()] == [uid_of(JPEG + b"imgs/a.jpg", b"w")]
     for options in ({"image_column": "no"}, {"caption_column": "no"}):

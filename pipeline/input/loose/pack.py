@@ -4,6 +4,7 @@ The same input gives the same tars, whatever happened between. A shard is done w
 after its tar; a pack that goes on compares what the shard was made of with what is there now.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -114,17 +115,16 @@ class _Source:
 
 def _claimed(store: Store, settings: dict[str, Any]) -> bool:
     """Writes the settings into an empty folder; else says whether an earlier pack with these settings came to its end."""
+    names = store.names()
+    if MANIFEST not in names:
+        if names or store.folders():
+            raise RootError(f"--output {store.url} is not empty: choose a new folder")
+        if store.create_new(MANIFEST, json.dumps(settings).encode()):   # else somebody else packs into it at this moment
+            return False
     try:
         known = store.read_json(MANIFEST)
-    except FileNotFoundError:
-        known = None
     except ValueError as error:
         raise RootError(f"{store.url}/{MANIFEST} is damaged: remove {store.url} and pack again") from error
-    if known is None and (store.names() or store.folders()):
-        raise RootError(f"--output {store.url} is not empty: choose a new folder")
-    if known is None:
-        store.write_json(MANIFEST, settings)
-        return False
     finished = known.pop("finished", None) if isinstance(known, dict) else None
     if known != settings:
         raise RootError(f"--output {store.url} holds a pack of other inputs or with other options: choose a new folder")

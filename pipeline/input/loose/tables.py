@@ -219,7 +219,7 @@ def _parquet_rows(url: str, file: SourceFile, opened: pq.ParquetFile) -> Iterato
 
 
 def _values(column: pa.Array) -> list[Any]:
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+    if any(is_bytes(column.type) for is_bytes in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
         return [None] * len(column)
     try:
         return list(column.to_pylist())
