@@ -10,6 +10,7 @@ SOURCES = sorted(path for top in ("schemas", "pipeline", "jobs") for path in (RO
 
 OWNERS = {
     "ray": ("pipeline/distributed/",),
+    "grpc": ("pipeline/distributed/connection/",),
     "torch": ("pipeline/models/",),
     "torchvision": ("pipeline/models/",),
     "open_clip": ("pipeline/models/",),
@@ -91,7 +92,8 @@ def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(path: Path) -> No
 
 
 ROOMS = (
-    ("errors", "timing", "work", "stage", "registry", "draws", "vectors", "quantities"), ("store",), ("columns",), ("input",),
+    ("errors", "timing", "work", "stage", "registry", "draws", "vectors", "quantities", "process"),
+    ("store",), ("columns",), ("input",),
     ("models",), ("search",), ("captions",), ("recipe",), ("entities",), ("select",), ("export",), ("reduce",), ("stages",),
     ("distributed",), ("outputs",), ("plan",), ("root",), ("driver",), ("passes",), ("curation",), ("queries",), ("audit",),
     ("report",), ("api",), ("cli",),

@@ -1,12 +1,12 @@
 """The work in this process, one item after another: for small sets, tests, debugging and probes. No Ray here."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pipeline.errors import OutputError
+from pipeline.process.share import usable_memory
 from pipeline.reduce.kmeans.fleet import Fleet
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Block
@@ -47,8 +47,8 @@ class LocalExecutor:
                 yield Outcome(item, facts, error)
 
     def machines(self) -> tuple[int, int | None]:
-        """This machine, and the bytes of its memory."""
-        return 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        """This machine, and the bytes of its memory that this process may use."""
+        return 1, usable_memory()
 
     def fleet(
         self, blocks: Sequence[Block], store: Store, scratch: str, *, alone: bool

@@ -17,6 +17,7 @@ import torch
 
 from pipeline.errors import InputError, RouteError
 from pipeline.models.route import BUCKETED, PACKABLE, Route, RouteQuestion, RouteWish, parse
+from pipeline.process.own_code import child_environment
 
 DEVICE = Path("/dev/nvidia0")
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -65,8 +66,9 @@ def driver_version(text: str) -> str | None:
 
 
 def _usable_unhidden() -> bool:
-    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    return subprocess.run([sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True).stdout.strip() == "True"
+    environment = {name: value for name, value in child_environment().items() if name != "CUDA_VISIBLE_DEVICES"}
+    command = [sys.executable, "-P", "-c", CHECK]
+    return subprocess.run(command, env=environment, capture_output=True, text=True).stdout.strip() == "True"
 
 
 def _torch_error() -> str:

@@ -1,6 +1,5 @@
 """How long a run would take and how much disk: from a probe of the first samples, in this process. Nothing is written."""
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pipeline.input.reader import read
 from pipeline.passes.annotate import BATCH_ROWS, batch_columns
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
+from pipeline.process.share import usable_memory
 from pipeline.quantities import duration, size
 from pipeline.queries.fit_costs import as_answer, costs_in_words, fit_costs, measured_rate
 from pipeline.recipe.sections import FITTED_HERE
@@ -65,7 +65,7 @@ def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[FitCos
         return None, {}
     d = plan.clip.description.dimension
     schedule, why = chosen_schedule(plan, samples, d)
-    machines = Machines(nodes, workers, measured_rate(d, settings.k), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    machines = Machines(nodes, workers, measured_rate(d, settings.k), usable_memory())
     costs = fit_costs(schedule, (samples, d, settings.k), machines)
     words = costs_in_words(costs, why, plan)
     try:

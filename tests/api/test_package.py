@@ -62,7 +62,8 @@ def test_the_wheel_has_the_import_package_and_says_that_all_are_typed(wheel: Pat
         files = [name for name in archive.namelist() if ".dist-info/" not in name]
         assert {name.split("/")[0] for name in files} == {"pipeline", "schemas", "jobs", "shardmill"}
         assert {f"{package}/py.typed" for package in ("shardmill", "pipeline", "schemas")} <= set(files)
-        assert sorted(name for name in files if "shardmill/" in name) == ["shardmill/__init__.py", "shardmill/py.typed"]
+        assert sorted(name for name in files if "shardmill/" in name) == [
+            "shardmill/__init__.py", "shardmill/__main__.py", "shardmill/py.typed"]
         ours = {path.relative_to(ROOT).as_posix() for top in ("pipeline", "schemas", "jobs") for path in (ROOT / top).rglob("*.py")}
         missing = {name for name in ours - set(files) if not name.startswith("pipeline/api/shardmill/")}
         assert not missing

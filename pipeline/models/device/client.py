@@ -32,6 +32,7 @@ from pipeline.models.preprocess import Picture, Preprocess
 from pipeline.models.spec import ModelSpec, describe
 from pipeline.models.tokens import Tokenizer, tokenizer
 from pipeline.models.towers import ModelOutOfMemory
+from pipeline.process.own_code import child_environment
 from pipeline.timing.clock import DEVICE, add_seconds
 from pipeline.vectors import Floats
 from pipeline.work import beat
@@ -212,13 +213,10 @@ def locked(path: str) -> Iterator[None]:
 
 def start(settings: Settings) -> None:
     """Starts a server and waits until it listens."""
-    # Our own package is found wherever it lies, and nothing else that lies in the working folder.
-    places = [str(Path(pipeline.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     with open(log_of(settings), "w") as log:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline.models.device.server", settings.text()],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=child_environment(), text=True,
         )
     assert child.stdout is not None
     with child.stdout as stdout:

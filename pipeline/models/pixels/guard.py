@@ -19,6 +19,7 @@ from threading import Lock
 from typing import BinaryIO
 
 from pipeline.errors import SampleFailure
+from pipeline.process.own_code import child_environment
 from pipeline.work import beat
 from schemas.reasons import ImageFault
 
@@ -78,10 +79,9 @@ class _Child:
                 raise self._blame()
 
     def _start(self) -> None:
-        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.models.pixels.guard", *self.arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+            [sys.executable, "-P", "-m", "pipeline.models.pixels.guard", *self.arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**child_environment(), "OMP_NUM_THREADS": "1"},
         )
         if self._ask() != READY:
             raise RuntimeError(f"the guarded decoder did not start: it ended with {_ending(self._ended())}")
