@@ -22,7 +22,8 @@ def curate(
     `recipe`: a preset's name or a recipe file. `inputs`: a folder, glob, brace pattern or URL, or several; None: the recipe's own.
     `output`: the root, a folder or URL. `overrides`: as --set, ["classes.k=32"] or {"classes.k": 32}.
     `local`: in this process without Ray, with `threads` batches at once; else on the Ray cluster that this process is connected to,
-    the one at `address` (or RAY_ADDRESS), or one of `workers` CPUs that is started for it on this machine.
+    the one at `address` (or RAY_ADDRESS; "auto": that of this machine), or one of `workers` CPUs that is started for it on this
+    machine, by default as many as this process may use.
     `retry_quarantined`: try the shards again that could not be read. `stall_timeout`: seconds without progress after which a shard
     is hung. `stages`: stages of yours, as "package.module:Class" (docs/extending.md). `progress`: show on stderr how far it is.
 

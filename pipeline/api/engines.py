@@ -109,11 +109,10 @@ def on_ray(
     """A Ray cluster, which is joined or started for the run and left as it was, by the route that its workers agree on: the one
     that was settled before, if they can."""
     # Slow to import: a wrong recipe or input is said before.
-    from pipeline.distributed.ray_executor import Patience, RayExecutor, connect, disconnect, gpus_hidden, settle, settled_precision
+    from pipeline.distributed.ray_executor import Patience, RayExecutor, connected, gpus_hidden, settle, settled_precision
 
-    connected = connect(execution.address, execution.workers)
-    stop_on_sigterm()
-    try:
+    with connected(execution.address, execution.workers):
+        stop_on_sigterm()
         with gpus_hidden():
             terms = settle(wish(recipe), preferred=settled.route, note=tell.note)
             if terms.route != settled.route:
@@ -126,9 +125,6 @@ def on_ray(
                 yield executor, settled
             finally:
                 executor.close()   # a connection that is not ours stays, and its CPUs are wanted
-    finally:
-        if connected:
-            disconnect()
 
 
 @contextmanager

@@ -1,18 +1,12 @@
-"""The Ray cluster as it is now: joining it, and its nodes."""
+"""The Ray cluster that this process is connected to, as it is now: its nodes."""
 
-import logging
 import os
-import socket
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-
-from pipeline.errors import InputError
-
-PROBE_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -62,48 +56,6 @@ class Nodes:
 def _times(has: float, amount: float) -> int:
     """A part of a GPU is a part of one, not of several together."""
     return int(has) * int(1 / amount) if amount < 1 else int(has / amount)
-
-
-def connect(address: str | None, cpus: int | None = None) -> bool:
-    """Joins the cluster at `address` (or RAY_ADDRESS, or the one this machine is part of), else starts one on this machine, with
-    `cpus` CPUs (default: what it has). False: this process was connected before, and whoever did that will disconnect it."""
-    if ray.is_initialized():
-        return False
-    try:
-        _init(address or os.environ.get("RAY_ADDRESS"), cpus)
-    except SystemExit as stop:   # Ray's own handler of SIGTERM, which it sets while it starts
-        raise KeyboardInterrupt from stop
-    return True
-
-
-def _init(target: str | None, cpus: int | None) -> None:
-    options: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING, "configure_logging": False}
-    if target:
-        try:
-            _probe(target)
-            ray.init(address=target, **options)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster answers at {target!r} (--address or RAY_ADDRESS): {error}") from error
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")   # nothing is told to anybody unless the user asks for it
-    try:
-        ray.init(num_cpus=cpus, include_dashboard=False, **options)
-    except ValueError:
-        if cpus is None:
-            raise
-        ray.init(**options)   # a cluster that was started here by `ray start`: its CPUs are not ours to say
-
-
-def _probe(target: str) -> None:
-    """Raises OSError where nobody listens at host:port; Ray itself would try for minutes."""
-    host, _, port = target.rpartition(":")
-    if port.isdecimal() and "://" not in target:
-        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
-
-
-def disconnect() -> None:
-    """Leaves the cluster, and ends one that `connect` started."""
-    ray.shutdown()
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from typing import Any
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.agreement import Terms
 from pipeline.distributed.attempts import ATTEMPTS, Patience
+from pipeline.distributed.connection.connection import connected
 from pipeline.distributed.dispatch import Dispatch
 from pipeline.distributed.fleet.actors import Seats
 from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.distributed.pools import ActorPool, gpu_share
-from pipeline.distributed.ray_cluster import connect, disconnect, gpus_hidden
+from pipeline.distributed.ray_cluster import gpus_hidden
 from pipeline.distributed.routing import settle, settled_precision
 from pipeline.distributed.shard_actor import ShardActor
 from pipeline.reduce.kmeans.fleet import Fleet
@@ -24,7 +25,7 @@ from pipeline.reduce.kmeans.partition import Block
 from pipeline.store.store import Store
 from pipeline.work import Item, Outcome, Place, Work
 
-__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connect", "disconnect", "gpus_hidden", "settle", "settled_precision"]
+__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connected", "gpus_hidden", "settle", "settled_precision"]
 
 class RayExecutor:
     """Actors on the Ray cluster that this process is connected to: `workers` of them, or as many as the cluster has room for at any

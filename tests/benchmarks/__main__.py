@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.distributed import ray_cluster as cluster
+from pipeline.distributed.connection.connection import connected
 from pipeline.models.process import prepare_process
 from pipeline.models.spec import RANDOM, ModelSpec
 from tests.benchmarks import (
@@ -82,11 +82,8 @@ def with_ray(size: end_to_end.Size, overrides: tuple[str, ...], bounds: end_to_e
 
 
 def on_ray(measurement: Callable[[], list[Figure]]) -> list[Figure]:
-    cluster.connect(None, end_to_end.WORKERS)
-    try:
+    with connected(None, end_to_end.WORKERS):
         return measurement()
-    finally:
-        cluster.disconnect()
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.api.progress import Silent
-from pipeline.distributed import ray_cluster as cluster
+from pipeline.distributed.connection.connection import connected
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.driver import Driver
 from pipeline.input.discovery import Shard
@@ -80,18 +80,17 @@ def shards_of_nothing(count: int) -> list[Shard]:
 
 def drive(count: int, folder: str) -> dict[str, float]:
     """One pass in this process; its figures."""
-    cluster.connect(None, WORKERS)
-    root, growth = Store(folder), Growth()
-    shards = shards_of_nothing(count)
-    executor = RayExecutor(WORKERS)
-    driver = Driver(root, executor, growth, EventLog(root))
-    driver.run("warm", Nothing(), shards[:10])
-    processor, began = time.process_time(), time.perf_counter()
-    given_up = driver.run("nothing", Nothing(), shards)
-    seconds = time.perf_counter() - began
-    spent = time.process_time() - processor
-    executor.close()
-    cluster.disconnect()
+    with connected(None, WORKERS):
+        root, growth = Store(folder), Growth()
+        shards = shards_of_nothing(count)
+        executor = RayExecutor(WORKERS)
+        driver = Driver(root, executor, growth, EventLog(root))
+        driver.run("warm", Nothing(), shards[:10])
+        processor, began = time.process_time(), time.perf_counter()
+        given_up = driver.run("nothing", Nothing(), shards)
+        seconds = time.perf_counter() - began
+        spent = time.process_time() - processor
+        executor.close()
     lines = sum(len(path.read_text().splitlines()) for path in (Path(folder) / "log").glob("*.jsonl"))
     if given_up or lines != count + 14:
         raise SystemExit(f"{len(given_up)} shards were given up, {lines} lines are in the log of {count} shards")

@@ -16,6 +16,7 @@ def test_cluster_yaml_is_a_valid_ray_cluster_and_names_real_commands() -> None:
     assert {"min_workers", "max_workers"} <= set(config["available_node_types"]["gpu_worker"])
     assert "ray submit cluster.yaml jobs/curate.py" in text
     assert (ROOT / "jobs" / "curate.py").exists()
+    assert "export RAY_ADDRESS=auto" in text   # a run joins a cluster only where it is asked to
 
 
 def test_shell_lines_of_cluster_yaml_parse() -> None:
