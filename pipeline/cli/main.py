@@ -1,19 +1,21 @@
 """The command line.
 
-Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with quarantined shards, 130 stopped.
+Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with quarantined shards, 130 stopped; 141 and 2 where the
+answer cannot be told (`streams.py`).
 """
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from pydantic import ValidationError
-from typer.core import TyperGroup
 
 from pipeline.api.signals import stop_on_sigterm
 from pipeline.cli import printing
-from pipeline.errors import InputError, RootError, ShardmillError
+from pipeline.cli.commands import App, Commands
+from pipeline.cli.streams import answering, exit_with_streams
+from pipeline.errors import InputError
+from pipeline.process.own_code import leave_out_working_folder
 from schemas.answers.base import Answer
 from schemas.answers.runs import RunResult
 
@@ -25,25 +27,7 @@ OUTPUTS = "shards, tars (a brace pattern), verdicts, subset, labels, classes, ce
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer | tuple[Answer, ...])
 
 
-class Commands(TyperGroup):
-    """A group of commands that turns an error that a user can act on into one message and an exit code, not a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs a command. Raises typer.Exit with the exit code of the error."""
-        try:
-            return super().invoke(ctx)
-        except ShardmillError as error:
-            typer.echo(f"shardmill: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
-        except ValidationError as error:   # of an answer, whose values come from the files of a root
-            typer.echo(f"shardmill: a file of the root is damaged or of another version of shardmill: {error}", err=True)
-            raise typer.Exit(RootError.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("shardmill: stopped; the same command continues it", err=True)
-            raise typer.Exit(130) from None
-
-
-app = typer.Typer(
+app = App(
     name="shardmill", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Curate web image-text shards into labelled, trainer-ready WebDataset shards.",
@@ -60,8 +44,11 @@ Stages = Annotated[
     list[str] | None,
     typer.Option("--stage", metavar="MODULE:CLASS", help="a stage of yours, importable on every machine; may be repeated"),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster")]
-Address = Annotated[str | None, typer.Option(help="Ray cluster to join; default: RAY_ADDRESS, else this machine")]
+Workers = Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster, or that may be used here")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of a Ray cluster to join, or auto: this machine's; default: RAY_ADDRESS, else one of its own"),
+]
 Local = Annotated[bool, typer.Option("--local", help="in this process, without Ray: for small sets and debugging; the same bytes")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -268,7 +255,8 @@ def report(root: Root) -> None:
     from pipeline.root.existing import open_root, readable
 
     write_report(readable(open_root(root)))
-    typer.echo(f"{root}/report.html")
+    with answering():
+        typer.echo(f"{root}/report.html")
 
 
 def _result(root: str, result: "Result", seconds: float) -> RunResult:
@@ -281,14 +269,20 @@ def _result(root: str, result: "Result", seconds: float) -> RunResult:
 
 
 def _print(as_json: bool, answer: AnyAnswer, show: Callable[[AnyAnswer], None]) -> None:
-    if as_json:
-        typer.echo(printing.as_json(answer))
-    else:
-        show(answer)
+    with answering():
+        if as_json:
+            typer.echo(printing.as_json(answer))
+        else:
+            show(answer)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits."""
+    """Runs the command line and exits. Standard streams that are closed, or that cannot be written, are as for other Unix tools."""
+    leave_out_working_folder()
+    exit_with_streams(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     stop_on_sigterm()
     app(None if arguments is None else list(arguments))

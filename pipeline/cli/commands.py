@@ -1,0 +1,45 @@
+"""What all commands have in common: errors that are messages, and a standard output that is kept for the answer."""
+
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from typer.core import TyperCommand, TyperGroup
+
+from pipeline.cli.streams import kept_for_the_answer
+from pipeline.errors import RootError, ShardmillError
+
+
+class Commands(TyperGroup):
+    """A group of commands that turns an error that a user can act on into one message and an exit code, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command. Raises typer.Exit with the exit code of the error."""
+        try:
+            return super().invoke(ctx)
+        except ShardmillError as error:
+            typer.echo(f"shardmill: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except ValidationError as error:   # of an answer, whose values come from the files of a root
+            typer.echo(f"shardmill: a file of the root is damaged or of another version of shardmill: {error}", err=True)
+            raise typer.Exit(RootError.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("shardmill: stopped; the same command continues it", err=True)
+            raise typer.Exit(130) from None
+
+
+class Command(TyperCommand):
+    """A command whose standard output is kept for its answer."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        with kept_for_the_answer():
+            return super().invoke(ctx)
+
+
+class App(typer.Typer):
+    """The command line; all its commands are of one class."""
+
+    def command(self, *arguments: Any, **options: Any) -> Any:
+        """As Typer's own."""
+        return super().command(*arguments, **{"cls": Command, **options})
