@@ -46,12 +46,7 @@ class Watched:
     folder: Path
 
 
-COMMAND = """
-import sys
-sys.path.insert(0, {facade!r})
-from shardmill.__main__ import main
-main()
-"""
+COMMAND = "import sys; sys.path.insert(0, {facade!r}); from shardmill.__main__ import main; main()"
 """What is installed as the command `shardmill`."""
 NAMES = ("open_clip", "torch", "PIL", "faiss", "ray", "typer", "pydantic", "pyarrow", "pipeline", "schemas", "jobs", "select")
 """Of code that lies beside the input: libraries, our own packages, a module of Python's."""
