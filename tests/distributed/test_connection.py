@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from pipeline.distributed.connection import cluster_at
 from pipeline.distributed.connection.cluster_at import reachable
@@ -164,7 +164,8 @@ def test_a_living_cluster_is_reached_and_one_of_another_version_is_named(at_thre
 
 @pytest.mark.usefixtures("hurried")
 def test_a_raylet_of_this_machine_that_is_stopped_is_named(at_three: Machines) -> None:
-    raylet = psutil.Process(at_three.cluster.head_node.all_processes["raylet"][0].process.pid)
+    head: Any = at_three.cluster.head_node
+    raylet = psutil.Process(head.all_processes["raylet"][0].process.pid)
     raylet.suspend()
     try:
         refused(at_three.cluster.address, r"its process on this machine \(raylet\) does not")
@@ -175,5 +176,5 @@ def test_a_raylet_of_this_machine_that_is_stopped_is_named(at_three: Machines) -
 def test_a_cluster_without_a_node_on_this_machine_cannot_be_joined_from_it(
     at_three: Machines, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster_at.services, "find_node_ids", set)
+    monkeypatch.setattr("ray._private.services.find_node_ids", set)
     refused(at_three.cluster.address, "this machine is no node of the Ray cluster")
