@@ -2,9 +2,11 @@
 
 import errno
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.store.s3 import is_s3, remove_objects
 from pipeline.store.source import local_files, local_kind
 
 
@@ -43,13 +45,11 @@ def folder_entries(fs: Any, path: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [item for item in entries if item[0] != path]   # an object store lists the folder's own marker
 
 
-def files_below(fs: Any, path: str) -> dict[str, dict[str, Any] | None]:
-    """Every file below a folder or matching a glob, and what the listing says of it."""
-    if any(c in path for c in "*?[") and not fs.exists(path):
-        return {n: i for n, i in fs.glob(path, detail=True).items() if i["type"] != "directory"}
+def files_below(fs: Any, path: str, depth: int | None = None) -> dict[str, dict[str, Any] | None]:
+    """Every file below a folder, at most `depth` levels down, and what the listing says of it."""
     if is_local(fs):
-        return dict.fromkeys(local_files(path))
-    return {n: i for n, i in fs.find(path, detail=True).items() if i and i["type"] == "file"}
+        return dict.fromkeys(local_files(path, depth))
+    return {n: i for n, i in fs.find(path, maxdepth=depth, detail=True).items() if i and i["type"] == "file"}
 
 
 def file_info(fs: Any, name: str, info: dict[str, Any] | None) -> FileInfo:
@@ -67,11 +67,31 @@ def stat_version(status: os.stat_result) -> str:
 
 
 def remove(fs: Any, path: str) -> None:
-    """Removes a file or folder if it is there. Raises OSError EAGAIN when something of it is left."""
+    """Removes a file or folder if it is there, by its name: fsspec's own `rm` takes `[1]` for a pattern. Raises OSError EAGAIN when
+    something of it is left."""
     try:
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        if is_local(fs):
+            _remove_local(path)
+        elif is_s3(fs):
+            remove_objects(fs, path)
+        elif fs.exists(path):
+            _remove_each(fs, path)
     except FileNotFoundError:
         pass   # somebody else removes it too
-    if fs.exists(path):   # s3fs does not say so when some of many are refused
+    if fs.exists(path):   # a store does not say so when some of many are refused
         raise BlockingIOError(errno.EAGAIN, "it is still there")
+
+
+def _remove_local(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def _remove_each(fs: Any, path: str) -> None:
+    entries = fs.find(path, withdirs=True, detail=True)
+    for name, info in sorted(entries.items(), reverse=True):   # what is in a folder comes before it
+        fs.rmdir(name) if info["type"] == "directory" else fs.rm_file(name)
+    if fs.isdir(path) and path not in entries:
+        fs.rmdir(path)

@@ -3,6 +3,7 @@ patient its client is. Nothing here imports s3fs: the file system is handed in."
 
 import logging
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.store.retries import described, retried
@@ -17,6 +18,10 @@ IN_ONE_REQUEST = {"max_concurrency": 1}
 """For s3fs's `cat_file`: an object that another replaces meanwhile is read whole, the old one or the new one. By itself it reads
 large ones in several requests at once, and so could mix them."""
 WRITER = "shardmill-writer"
+
+PROTOCOLS = ("s3", "s3a")
+AT_ONCE = 1000
+"""Objects that one request may name."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,27 @@ def create_new(fs: Any, path: str, content: bytes) -> bool:
         return True
 
     return retried(put, path)
+
+
+def remove_objects(fs: Any, path: str) -> None:
+    """Removes an object and those below it as a folder, by their keys. Raises FileNotFoundError where there is none. Objects that
+    the store keeps for some reason are left."""
+    bucket, key, _ = fs.split_path(path)
+    keys = [key] if fs.info(path)["type"] == "file" else []   # a versioned bucket would mark one that is not there as removed
+    keys += _keys_below(fs, bucket, f"{key}/")
+    for start in range(0, len(keys), AT_ONCE):
+        chosen = [{"Key": name} for name in keys[start : start + AT_ONCE]]
+        fs.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": chosen, "Quiet": True})
+
+
+def _keys_below(fs: Any, bucket: str, prefix: str) -> Iterator[str]:
+    further: dict[str, str] = {}
+    while True:
+        page = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **further)
+        yield from (entry["Key"] for entry in page.get("Contents", []))
+        if not page.get("IsTruncated"):
+            return
+        further = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def clear_uploads(fs: Any, root: str) -> int:

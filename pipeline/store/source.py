@@ -175,19 +175,22 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def local_files(folder: str) -> Iterator[str]:
-    """Every file below a folder. Links are followed, each folder is visited once; a dangling link is listed as well,
-    so that whoever opens it can name it."""
+def local_files(folder: str, depth: int | None = None) -> Iterator[str]:
+    """Every file below a folder, at most `depth` levels down. Links are followed, each folder is visited once; a dangling link is
+    listed as well, so that whoever opens it can name it."""
     visited: set[str] = set()
+    top = folder.rstrip("/").count("/")
     for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         real = os.path.realpath(root)
         if real in visited:
             folders.clear()
             continue
         visited.add(real)
-        folders.sort()
         paths = (os.path.join(root, name) for name in names)
         yield from (path for path in paths if os.path.isfile(path) or os.path.islink(path))
+        if depth is not None and root.rstrip("/").count("/") - top + 1 >= depth:
+            folders.clear()
+        folders.sort()
 
 
 def local_kind(path: str) -> str:

@@ -1,4 +1,4 @@
-"""One folder, local or remote, that owns its paths: atomic create, ranged read, listing. The only fsspec import.
+"""One folder, local or remote, that owns its paths: atomic create, ranged read, listing.
 
 A file appears whole or not at all (how: `writing.py`). What fails for a passing reason is tried again (`retries.py`); what
 fails for good is an OutputError of a `Store`, and an InputError of the functions that read inputs. FileNotFoundError stays.
@@ -15,62 +15,21 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import fsspec
-from fsspec.config import conf
-from fsspec.core import split_protocol, url_to_fs
-
-from pipeline.errors import InputError, OutputError, RootError
+from pipeline.errors import OutputError, RootError
 from pipeline.store import s3
 from pipeline.store.listing import FileInfo, file_info, files_below, folder_entries, is_local, remove
+from pipeline.store.places import absolute, is_chain, known_protocols, pattern_of, resolved
 from pipeline.store.reading import READ_AHEAD, opener, ranged, retried_read
 from pipeline.store.retries import Exhausted, described, failures, retried
 from pipeline.store.source import SourceFile
 from pipeline.store.writing import PARTIAL, clear_local, create_new_local, local_file, make_dirs, remote_file, write_local, writing
 
 __all__ = [
-    "PARTIAL", "FileInfo", "Store", "absolute", "exists", "files_in", "find", "is_folder", "known_protocols", "open_url",
-    "read_ranges", "stat",
+    "PARTIAL", "FileInfo", "Store", "absolute", "exists", "files_in", "find", "is_chain", "is_folder", "known_protocols",
+    "matching", "open_url", "read_ranges", "stat",
 ]
 
 T = TypeVar("T")
-
-
-def _resolved(url: str) -> tuple[Any, str]:
-    """File system and path. No listing is cached: other processes write beside us, a stale listing hides files.
-
-    Raises InputError for chains of file systems and for commands, whoever named them.
-    """
-    if "::" in url or url.startswith("pipe:"):
-        raise InputError(f"{url!r}: give a plain path or URL; chains (a::b) and commands (pipe:) are never followed")
-    protocol = split_protocol(url)[0]
-    try:
-        fs, path = url_to_fs(url, use_listings_cache=False, **_options(protocol))
-    except (ValueError, ImportError) as error:   # an unknown protocol, or one whose package is missing
-        if protocol is None:
-            raise
-        raise InputError(f"{url!r}: {error}") from error
-    if s3.is_s3(fs):
-        fs.retries = 1   # botocore tries again below it, `retried` above it
-    return fs, path.rstrip("/") or "/"
-
-
-def _options(protocol: str | None) -> dict[str, Any]:
-    """Time limits and tries of the clients; what the user's fsspec configuration says comes first."""
-    configured = conf.get(protocol, {})
-    if protocol in ("s3", "s3a"):
-        return {"config_kwargs": {**s3.client_options(), **configured.get("config_kwargs", {})}}
-    if protocol in ("http", "https"):
-        from aiohttp import ClientTimeout  # takes 0.2 s, and few runs read from HTTP
-
-        timeout = ClientTimeout(total=None, sock_connect=s3.CONNECT_SECONDS, sock_read=s3.READ_SECONDS)
-        return {"client_kwargs": {"timeout": timeout, **configured.get("client_kwargs", {})}}
-    return {}
-
-
-def absolute(url: str) -> str:
-    """A URL that means the same everywhere: an absolute path, or protocol://path."""
-    fs, path = _resolved(url)
-    return path if is_local(fs) else str(fs.unstrip_protocol(path))
 
 
 @dataclass(frozen=True)
@@ -84,7 +43,7 @@ class Store:
 
     @cached_property
     def _target(self) -> tuple[Any, str]:
-        return _resolved(self.url)
+        return resolved(self.url)
 
     @property
     def local(self) -> Path | None:
@@ -243,14 +202,14 @@ def open_url(url: str, *, scattered: bool = False) -> SourceFile:
 
     A read that fails goes on where it was. Raises InputError when the store fails for good or the file changes meanwhile.
     """
-    fs, path = _resolved(url)
+    fs, path = resolved(url)
     opened = opener(fs, path, 0 if scattered else READ_AHEAD)
     return SourceFile(opened, partial(retried_read, url))
 
 
 def exists(url: str) -> bool:
     """Whether a file or folder of the input is there. Raises InputError where its store does not answer."""
-    fs, path = _resolved(url)
+    fs, path = resolved(url)
     options = {"strict": True} if "http" in fs.protocol else {}   # else a server that fails counts as one without the file
     return retried_read(url, lambda: bool(fs.exists(path, **options)))
 
@@ -260,39 +219,46 @@ def read_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
     Ranges close to each other are one request, and requests are concurrent where the store can.
     """
-    fs, path = _resolved(url)
+    fs, path = resolved(url)
     return retried_read(url, lambda: ranged(fs, path, ranges))
 
 
 def stat(url: str) -> FileInfo:
     """Size and version of one file. Raises FileNotFoundError."""
-    fs, path = _resolved(url)
+    fs, path = resolved(url)
     return retried_read(url, lambda: file_info(fs, path, None))
 
 
 def is_folder(url: str) -> bool:
     """Whether this is a folder. Raises InputError where its store does not answer."""
-    fs, path = _resolved(url)
+    fs, path = resolved(url)
     return retried_read(url, lambda: bool(fs.isdir(path)))
 
 
 def files_in(url: str) -> list[FileInfo]:
     """Every file directly in a folder, sorted by URL; empty when there is no such folder."""
-    fs, path = _resolved(url)
+    fs, path = resolved(url)
     listing = retried_read(url, lambda: folder_entries(fs, path))
     infos = (retried_read(name, partial(file_info, fs, name, info)) for name, kind, info in listing if kind == "file")
     return sorted(infos, key=lambda info: info.url)
 
 
 def find(url: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
-    """Every file below a folder, or matching a glob pattern, with one of these suffixes; sorted by URL."""
-    fs, path = _resolved(url)
-    listing = retried_read(url, lambda: files_below(fs, path))
+    """Every file below a folder with one of these suffixes; sorted by URL."""
+    fs, path = resolved(url)
+    return _infos(fs, retried_read(url, lambda: files_below(fs, path)), suffixes)
+
+
+def matching(folder: str, glob: str, suffixes: tuple[str, ...]) -> list[FileInfo]:
+    """Every file that a glob below a folder names, with one of these suffixes; sorted by URL. Only `glob` is a pattern."""
+    fs, path = resolved(folder)
+    depth = None if "**" in glob else glob.count("/") + 1
+    listing = retried_read(folder, lambda: files_below(fs, path, depth))
+    pattern, start = pattern_of(glob), len(path.rstrip("/")) + 1
+    return _infos(fs, {name: info for name, info in listing.items() if pattern.match(name[start:])}, suffixes)
+
+
+def _infos(fs: Any, listing: dict[str, Any], suffixes: tuple[str, ...]) -> list[FileInfo]:
     chosen = [name for name in listing if name.lower().endswith(suffixes)]
     infos = (retried_read(name, partial(file_info, fs, name, listing[name])) for name in chosen)
     return sorted(infos, key=lambda info: info.url)
-
-
-def known_protocols() -> list[str]:
-    """The protocols that fsspec brings and those that were registered with it, sorted; a package may still be missing."""
-    return sorted({*fsspec.available_protocols(), *fsspec.registry})

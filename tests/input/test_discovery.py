@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.input.discovery import MAX_EXPANSION, discover, expected_samples
+from pipeline.input.discovery import discover, expected_samples
+from pipeline.input.patterns import MAX_EXPANSION
 from pipeline.input.reader import read
 from pipeline.store.store import Store
 
@@ -85,6 +86,43 @@ def test_folder_names_may_look_like_patterns_or_shards(archive: Callable[..., Pa
     archive(name="b.tar/c.tar")
     assert [shard.relative for shard in discover([str(tmp_path / "set[1]")])] == ["a.tar"]
     assert [shard.relative for shard in discover([str(tmp_path / "b.tar")])] == ["c.tar"]
+
+
+NAMES = ("set[1]", "set*", "{0..3}", "[x]{y}::*", "memory::b", " ~%41#ä?☃ ", "~x")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_input_is_found_by_whatever_name_it_has(anywhere: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    store = Store(anywhere)
+    for other in ("set1/0.tar", "set/0.tar", "a/0.tar", "a/a.tar", "b.tar/b.tar", "0/0.tar", "A/0.tar"):
+        store.write(other, b"another's")
+    store.write(f"{name}/{name}.tar", bytes(10240))
+    store.write(f"{name}/b.tar", bytes(10240))
+    folder, file = f"{anywhere}/{name}", f"{anywhere}/{name}/{name}.tar"
+    both = sorted([f"{name}.tar", "b.tar"])
+    ways = [folder, f"{folder}/", f"{folder}/*.tar", f"{folder}/**", f"{folder}/?*.tar"]
+    assert [[shard.relative for shard in discover([way])] for way in ways] == [both] * len(ways)
+    assert [shard.relative for shard in discover([f"{folder}/{{b,b}}.tar"])] == ["b.tar"]
+    (shard,) = discover([file])
+    assert (shard.relative, shard.url) == (f"{name}.tar", file)
+    assert "::" in name or ids(f"{file}::{folder}/b.tar") == ids(folder)
+    assert list(read(shard)) == []
+    if store.local is not None:
+        monkeypatch.chdir(anywhere)
+        assert ids(f"./{name}") == ids(folder)
+        monkeypatch.chdir(folder)
+        assert ids(f"./{name}.tar") == ids(file)
+
+
+def test_a_pattern_still_names_many_where_nothing_has_its_name(archive: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("set1/0.tar", "set2/0.tar", "set2/deep/1.tar", "set[12]/0.tgz"):
+        archive(name=name)
+    found = discover([f"{tmp_path}/set[12]/0.tgz", f"{tmp_path}/set?/*.tar", f"{tmp_path}/set{{1,2}}/*.tar"])
+    second = f"2:{tmp_path.name}"
+    assert [shard.relative for shard in found] == ["0.tgz", f"{second}/set1/0.tar", f"{second}/set2/0.tar"]
+    with pytest.raises(InputError, match=r"no such file: .*set\[12\]/0\.tar"):
+        discover([f"{tmp_path}/set[12]/0.tar"])   # there is a folder of this name
+    assert [shard.relative for shard in discover([f"{tmp_path}/set[2]/*.tar"])] == ["set2/0.tar"]
 
 
 def test_parquet_is_a_shard_only_with_images(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pipeline.store.store import (
     find,
     is_folder,
     known_protocols,
+    matching,
     open_url,
     read_ranges,
     stat,
@@ -203,7 +204,7 @@ def test_listing_stat_and_find_agree_on_size_and_version_and_a_changed_file_chan
     store.write("x/note.txt", b"1")
     listed = files_in(f"{store.url}/x")
     assert [info.url.rsplit("/", 1)[1] for info in listed] == ["a.tar", "b.tar", "note.txt"]
-    assert find(store.url, (".tar",)) == listed[:2] == find(f"{store.url}/*/*.tar", (".tar",))
+    assert find(store.url, (".tar",)) == listed[:2] == matching(store.url, "*/*.tar", (".tar",)) == matching(store.url, "**/?.tar", (".tar",))
     assert [stat(info.url) for info in listed] == listed
     store.write("x/b.tar", b"34")
     assert stat(f"{store.url}/x/b.tar").version != listed[1].version
@@ -230,13 +231,76 @@ def test_symbolic_links_are_files_and_folders_like_any_other(tmp_path: Path) -> 
     found = find(str(snapshot), (".tar",))
     assert [info.url for info in found] == [f"{snapshot}/a.tar", f"{snapshot}/sub/b.tar"]
     assert found[0].size == 3
-    assert found[0] == stat(f"{snapshot}/a.tar") == find(f"{snapshot}/*.tar", (".tar",))[0]
+    assert found[0] == stat(f"{snapshot}/a.tar") == matching(str(snapshot), "*.tar", (".tar",))[0]
 
 
-def test_a_folder_whose_name_looks_like_a_pattern_is_searched(tmp_path: Path) -> None:
-    (tmp_path / "[2024]").mkdir()
-    (tmp_path / "[2024]" / "a.tar").write_bytes(b"")
-    assert len(find(f"{tmp_path}/[2024]", (".tar",))) == 1
+NAMES = ("run[12]", "run*", "[{a,b}::*]", " ~%41#ä?☃ ", "~x")
+"""What both a disk and S3 allow in a name."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_looks_like_something_else_is_only_a_name(anywhere: str, name: str) -> None:
+    place = Store(anywhere)
+    for other in ("run1/x", "run/x", "runs/x", "a/x", "b/x", "A/x", "x"):
+        place.write(other, b"another's")
+    store = Store(f"{anywhere}/{name}")
+    assert store.url == f"{anywhere}/{name}"
+    store.write("x", b"1")
+    store.write(f"{name}/{name}.tar", b"22")
+    assert store.create_new(f"{name}/new", b"3")
+    assert not store.create_new(f"{name}/new", b"4")
+    with store.create(f"{name}/made") as file:
+        file.write(b"5")
+    assert store.names(name) == sorted([f"{name}.tar", "new", "made"])
+    assert store.folders() == [name]
+    assert store.read(f"{name}/{name}.tar") == store.open(f"{name}/{name}.tar").read() == b"22"
+    url = f"{store.url}/{name}/{name}.tar"
+    assert exists(url)
+    assert [info.url for info in find(store.url, (".tar",))] == [url]
+    assert stat(url) == files_in(f"{store.url}/{name}")[0 if name < "made" else 2]
+    assert read_ranges(url, [(1, 2)]) == [open_url(url, scattered=True).read(1)] == [b"2"]
+    store.remove(f"{name}/new")
+    assert store.names(name) == sorted([f"{name}.tar", "made"])
+    store.remove(name)
+    assert (store.folders(), store.names()) == ([], ["x"])
+    place.remove(name)
+    assert not place.exists(name)
+    assert find(anywhere, ("x",)) == [stat(f"{anywhere}/{other}") for other in ("A/x", "a/x", "b/x", "run/x", "run1/x", "runs/x", "x")]
+
+
+def test_removal_is_by_name_in_a_store_of_another_kind() -> None:
+    store = Store("memory://by-name")
+    for name in ("run[12]/a/b", "run[12]/c", "run1/d", "*/e"):
+        store.write(name, b"1")
+    store.remove("run[12]")
+    store.remove("*")
+    assert [info.url for info in find("memory://by-name", ("",))] == ["memory:///by-name/run1/d"]
+
+
+def test_a_removed_link_leaves_what_it_leads_to(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("exports/a/0.tar", b"1")
+    store.link("shards", "exports/a")
+    store.remove("shards")
+    assert (store.folders(), store.names("exports/a")) == (["exports"], ["0.tar"])
+
+
+def test_a_home_is_meant_by_a_tilde_alone_or_before_a_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/of")
+    assert absolute("~/x") == "/home/of/x"
+    assert absolute("~") == "/home/of"
+    for name in ("~x", "~root", "~root/x", "~~"):
+        assert absolute(name) == absolute(f"./{name}") == f"{tmp_path}/{name}"
+    monkeypatch.setenv("HOME", "")
+    assert absolute("~/x").startswith("/")
+
+
+def test_a_name_that_s3fs_would_take_for_a_version_of_another_object_is_refused(s3_server: str) -> None:
+    Store("s3://bucket/versions").write("a.tar", b"1")
+    for way_in in (open_url, stat, Store):
+        with pytest.raises(InputError, match=r"a\.tar\?versionId=1.*another name"):
+            way_in("s3://bucket/versions/a.tar?versionId=1")
 
 
 def test_s3_and_https_are_known() -> None:
