@@ -3,7 +3,8 @@
     ShardmillError             a message and an exit code, no traceback
     ├── RecipeError            exit code 2: the recipe has to be changed
     ├── InputError             exit code 2: an input cannot be used
-    │   └── RouteError         exit code 2: this machine cannot do it, another one may
+    │   ├── RouteError         exit code 2: this machine cannot do it, another one may
+    │   └── SourceError        exit code 2: no input can be read now; the same command continues the run
     ├── RootError              exit code 2: the output root cannot be used
     │   └── OutputError        exit code 2: the root cannot be written or read; the same command continues the run
     ├── ConservationError      exit code 1: samples were lost or counted twice, a defect of shardmill
@@ -31,6 +32,11 @@ class InputError(ShardmillError):
 
 class RouteError(InputError):
     """This machine cannot provide the numeric route of the run; another one may."""
+
+
+class SourceError(InputError):
+    """The store of the inputs refuses or fails for all of them alike (credentials that expired, a quota, a store that is gone). No
+    shard's fault: the run stops at once, nothing is quarantined, and the same command continues it."""
 
 
 class RootError(ShardmillError):

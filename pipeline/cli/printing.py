@@ -75,6 +75,7 @@ def run(answer: RunResult, result: Result) -> None:
     print(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {shards}")
     print(f"  report: {answer.root}/report.html")
     former(answer)
+    retry_hint(len(answer.quarantined))
 
 
 def former(answer: RunResult | Status) -> None:
@@ -107,6 +108,13 @@ def progress(text: str) -> None:
     print(clean(text), file=sys.stderr, flush=True)
 
 
+def retry_hint(count: int) -> None:
+    """Prints, as the last line, how shards in quarantine are tried again; nothing where there are none."""
+    if count:
+        shards = "1 shard is" if count == 1 else f"{count:,} shards are"
+        print(f"  {shards} in quarantine and not in the output: the same `run` with --retry-quarantined tries them again")
+
+
 def status(answer: Status) -> None:
     """Prints the answer of `status`."""
     print(f"{clean(answer.root)}: {answer.state} (recipe {clean(answer.recipe)})")
@@ -122,6 +130,7 @@ def status(answer: Status) -> None:
     if not all(columns.current for columns in answer.columns):
         print(f"  shardmill gc {clean(answer.root)} --dry-run lists what this recipe does not need")
     former(answer)
+    retry_hint(len(answer.quarantined))
 
 
 def time_spent(passes: Sequence[PassTime]) -> None:

@@ -1,13 +1,20 @@
 """Whose fault a failure was: an item's tries, and what is counted against it (design decision 8). No Ray here."""
 
+import errno
+import re
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
+from pipeline.errors import InputError, OutputError, ShardmillError, SourceError
 from pipeline.work import Item
 
 ATTEMPTS = 3
+ALIKE = 8
+"""Items that may fail in the same way before any is done; then it is none of theirs."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+"""How a machine says that it has no more room or files for anybody."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,38 @@ class Failure:
     """The process went. An error that was raised is never its node's fault."""
     memory: bool = False
     """It raised for want of memory: what else the process holds may be to blame."""
+
+
+class Blame:
+    """What fails for all items alike is no item's fault, and the pass stops: what says so itself, a machine that is full, and what
+    has failed for ALIKE items in the same words before any was done."""
+
+    def __init__(self) -> None:
+        self._anything_done = False
+        self._words = ""
+        self._items: set[str] = set()
+
+    def done(self) -> None:
+        """An item was done: what fails from now on may be its own fault."""
+        self._anything_done = True
+
+    def check(self, name: str, error: BaseException) -> None:
+        """Raises ShardmillError where this error of an item is no fault of the item."""
+        if isinstance(error, OutputError | SourceError):
+            raise error from None
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise ShardmillError(f"{name}: {error}: its machine has no more of this; see to it, then run again") from None
+        if self._anything_done or isinstance(error, InputError):   # of an input that is there, while another was read
+            return
+        words = re.sub(r"\S*[\d/]\S*", "…", f"{type(error).__name__}: {error}".replace(name, "…"))
+        if words != self._words:
+            self._words, self._items = words, set()
+        self._items.add(name)
+        if len(self._items) >= ALIKE:
+            raise ShardmillError(
+                f"{len(self._items)} shards failed in the same way and none was done, so none is given up: "
+                f"{type(error).__name__}: {error}; see to it, then run the same command again"
+            ) from None
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.distributed import ray_cluster as cluster
-from pipeline.distributed.attempts import Attempt, Backlog, Failure, Patience
+from pipeline.distributed.attempts import Attempt, Backlog, Blame, Failure, Patience
 from pipeline.distributed.ray_cluster import Nodes
 from pipeline.distributed.worker import Worker, reason, wants_memory
-from pipeline.errors import OutputError, RouteError, ShardmillError
+from pipeline.errors import RouteError, ShardmillError
 from pipeline.work import Item, Outcome, Work
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Dispatch(Generic[Item]):
         self._items = len(items)
         self._backlog = Backlog(items, cluster.own_node(), self._patience.detection)
         self._workers: list[Worker[Item]] = []
+        self._blame = Blame()
         self._nodes = cluster.nodes()
         self._period = min(LOOK, self._patience.stall / 8)
         self._tick = min(1.0, self._period)
@@ -68,7 +69,7 @@ class Dispatch(Generic[Item]):
 
     def outcomes(self) -> Iterator[Outcome[Item]]:
         """Yields the outcome of every item as it comes. Raises what no other worker would do better: a ShardmillError of the
-        opening, an OutputError of the work."""
+        opening, and what fails for all items alike (`Blame`)."""
         while self._unfinished():
             self._watch()
             yield from self._give_up()
@@ -249,8 +250,8 @@ class Dispatch(Generic[Item]):
         try:
             facts = ray.get(ref)
         except RayTaskError as error:   # the work raised; the process is fine, unless its memory is full
-            if isinstance(error.cause, OutputError):
-                raise error.cause from None
+            if isinstance(error.cause, Exception):
+                self._blame.check(self._plain.name(attempt.item), error.cause)
             memory = wants_memory(error)
             ends = ends or memory
             self._failed(attempt, Failure(reason(error), node, time.monotonic(), death=False, memory=memory))
@@ -258,6 +259,7 @@ class Dispatch(Generic[Item]):
             ends = True
             self._failed(attempt, Failure(reason(error), node, time.monotonic()))
         else:
+            self._blame.done()
             tries = attempt.without_node_deaths(cluster.nodes()).number if attempt.failures else 1
             yield Outcome(attempt.item, facts, attempts=tries)
         if ends:

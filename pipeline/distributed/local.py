@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from pipeline.errors import OutputError
+from pipeline.distributed.attempts import Blame
 from pipeline.process.share import usable_memory
 from pipeline.reduce.kmeans.fleet import Fleet
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
@@ -22,7 +22,7 @@ class LocalExecutor:
 
     gives_up = False
     """An item that raises is given up by name and the others go on, as on a cluster; its traceback goes to Python's log. Else the
-    error comes through, for here it is a defect to be seen. A root that cannot be written is no item's fault: that always does."""
+    error comes through, for here it is a defect to be seen. What is no item's fault (`Blame`) always does."""
     workers = 1
     actors_per_gpu = 1
 
@@ -33,15 +33,16 @@ class LocalExecutor:
         """Runs the items one after another; opens the work once."""
         if not items:
             return
+        blame = Blame()
         with work.open() as run:
             for item in items:
                 try:
                     facts, error = run(item), None
-                except OutputError:
-                    raise
+                    blame.done()
                 except Exception as raised:
                     if not self.gives_up:
                         raise
+                    blame.check(work.name(item), raised)
                     log.warning("%s: given up", work.name(item), exc_info=True)
                     facts, error = {}, f"{type(raised).__name__}: {raised}"
                 yield Outcome(item, facts, error)

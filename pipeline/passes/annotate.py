@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from pipeline.columns import Columns
-from pipeline.errors import ConservationError
+from pipeline.errors import ConservationError, InputError
 from pipeline.input.discovery import Shard
-from pipeline.input.reader import read
+from pipeline.input.reader import ShardReader, read
 from pipeline.input.samples import BATCH
+from pipeline.input.witnesses import Witnesses, to_blame
 from pipeline.registry import SOURCE, producers
 from pipeline.stage import Stage, Transform, checked, joined
 from pipeline.store.tables import read_columns, read_facts, read_vectors, write_columns
@@ -93,6 +94,8 @@ class Annotate(Work[MissingColumns]):
     batch_rows: int = BATCH_ROWS
     writers: Mapping[str, str] = field(default_factory=producers)
     """Who writes each column."""
+    witnesses: Witnesses = field(default_factory=dict)
+    """Inputs that are asked when one cannot be read: whether it is the store."""
     linking: bool = False
     """The stages read what the whole run says; their files do not repeat what is known of the input."""
 
@@ -136,7 +139,7 @@ class Annotate(Work[MissingColumns]):
     def _run(self, item: MissingColumns, opened: Sequence[Transform], pool: ThreadPoolExecutor) -> Facts:
         account, shard = Account(self.overlap), item.shard
         plan = steps(self.stages, item.names, self.writers)
-        source = Source(self.columns, shard, plan, self.caption_keys, self.rows)
+        source = Source(self, shard, plan)
         stages, transforms = tuple(self.stages[i] for i in plan.stages), [opened[i] for i in plan.stages]
 
         def computed(batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
@@ -163,13 +166,13 @@ class Annotate(Work[MissingColumns]):
 class Source:
     """Batches of one shard for the stages that compute: from its input, from stored columns, or from both side by side."""
 
-    def __init__(self, columns: Columns, shard: Shard, plan: Steps, caption_keys: tuple[str, ...], rows: int) -> None:
-        self.columns, self.shard, self.plan = columns, shard, plan
+    def __init__(self, work: Annotate, shard: Shard, plan: Steps) -> None:
+        self.columns, self.shard, self.plan, self.witnesses = work.columns, shard, plan, work.witnesses
         self.reader = None
         if plan.opens_input:
-            self.reader = read(shard, batch_rows=rows, caption_keys=caption_keys, metadata=plan.reads_metadata)
+            self.reader = read(shard, batch_rows=work.rows, caption_keys=work.caption_keys, metadata=plan.reads_metadata)
         self.rows = 0
-        self._batch = rows
+        self._batch = work.rows
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         reads = self.plan.stored or ({} if self.plan.opens_input else {SOURCE: ()})
@@ -181,7 +184,7 @@ class Source:
                 self.rows += batch.num_rows
                 yield batch
             return
-        for batch in self.reader:
+        for batch in self._read(self.reader):
             if stored is not None:
                 beside = stored.slice(self.rows, batch.num_rows)
                 if not beside.column("uid").equals(batch.column("uid")):
@@ -190,6 +193,18 @@ class Source:
             self.rows += batch.num_rows
             yield batch
         self.rows = self.reader.rows
+
+    def _read(self, reader: ShardReader) -> Iterator[pa.RecordBatch]:
+        """The batches of the input. Raises SourceError where no other input could be read either."""
+        batches = iter(reader)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (InputError, OSError) as error:
+                raise to_blame(error, self.shard.url, self.witnesses) from error
+            if batch is None:
+                return
+            yield batch
 
     @property
     def bytes_read(self) -> int:

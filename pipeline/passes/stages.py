@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from pipeline.driver import Driver
+from pipeline.errors import InputError
+from pipeline.input.witnesses import witnesses
 from pipeline.passes.annotate import Annotate, MissingColumns, steps
 from pipeline.plan import Plan
 from pipeline.registry import SOURCE, producers
@@ -28,7 +30,11 @@ def annotate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined:
     items = [columns for columns in missing if columns.shard.shard_id not in skipped]
     if items:
         work = stages_work(plan, plan.stages, items, threads)
-        for outcome in driver.run("annotate", work, items, done=len(plan.shards) - len(items)):
+        given_up = driver.run("annotate", work, items, done=len(plan.shards) - len(items))
+        if given_up and len({*skipped, *(outcome.item.shard.shard_id for outcome in given_up)}) == len(plan.shards):
+            example = given_up[0]   # no shard is left: whatever it is, it is not one shard's
+            raise InputError(f"no shard could be read, e.g. {example.item}: {example.error}; see to it, then run again")
+        for outcome in given_up:
             quarantine(plan.root, outcome.item.shard, outcome)
         if retry_quarantined:
             release_whole(plan, missing_columns(plan, plan.annotated))
@@ -48,7 +54,8 @@ def stages_work(plan: Plan, stages: Sequence[Stage], items: Sequence[MissingColu
     """The work with those of the stages that some shard needs: where none needs the model, the pass needs no place for one."""
     writers = producers(plan.recipe.added)
     needed = steps(stages, frozenset[str]().union(*(columns.names for columns in items)), writers).stages
-    return Annotate(plan.columns, tuple(stages[i] for i in needed), plan.recipe.caption.keys, threads, writers=writers)
+    chosen = tuple(stages[i] for i in needed)
+    return Annotate(plan.columns, chosen, plan.recipe.caption.keys, threads, writers=writers, witnesses=witnesses(plan.shards))
 
 
 def missing_columns(plan: Plan, names: Sequence[str]) -> list[MissingColumns]:

@@ -79,7 +79,10 @@ def without_quarantined(plan: Plan) -> Plan:
     if plan.shards and not active.shards:
         errors = quarantined(plan.root, plan.shards)
         shard_id, error = next(iter(errors.items()))
-        raise InputError(f"no shard could be read; {len(errors)} are in quarantine, e.g. {shard_id}: {error}")
+        raise InputError(
+            f"no shard could be read; {len(errors)} are in quarantine, e.g. {shard_id}: {error}; "
+            "the same command with --retry-quarantined tries them again"
+        )
     return active
 
 

@@ -98,6 +98,16 @@ def absolute(url: str) -> str:
     return path if is_local(fs) else str(fs.unstrip_protocol(path))
 
 
+def mount(url: str) -> str:
+    """The store that holds a file: `s3://bucket`, or the folder that a local file system is mounted at."""
+    if protocol_of(url) is not None:
+        return "/".join(url.split("/")[:3])
+    folder = os.path.dirname(url)
+    while not os.path.ismount(folder) and folder != "/":
+        folder = os.path.dirname(folder)
+    return folder
+
+
 def known_protocols() -> list[str]:
     """The protocols that fsspec brings and those that were registered with it, sorted; a package may still be missing."""
     return sorted({*fsspec.available_protocols(), *fsspec.registry})

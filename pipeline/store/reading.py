@@ -7,9 +7,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import IO, Any, TypeVar, cast
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SourceError
 from pipeline.store.listing import is_local, stat_version, version
-from pipeline.store.retries import Exhausted, described, failures, retried, status_of
+from pipeline.store.places import resolved
+from pipeline.store.refusals import is_wordless, refusal
+from pipeline.store.retries import Exhausted, code_of, described, failures, retried, status_of
 from pipeline.store.source import merged_ranges
 
 T = TypeVar("T")
@@ -19,26 +21,51 @@ READ_AHEAD = 8 << 20
 
 
 def retried_read(url: str, action: Callable[[], T]) -> T:
-    """What the store of an input answers, in the end. Raises InputError; FileNotFoundError, PermissionError and what else a
-    file system says for good come as they are."""
+    """What the store of an input answers, in the end. Raises InputError, a SourceError where the store would answer the same for
+    any other file; FileNotFoundError, PermissionError and what else a file system says for good come as they are."""
     try:
         return retried(action, url)
     except failures(Exhausted, ValueError) as error:
-        named = _input_error(url, error)
+        named = _input_error(url, _worded(url, error))
         if named is error:
             raise
         raise named from error
 
 
+def _worded(url: str, error: Exception) -> Exception:
+    """The error, or what the store says when it is asked for a byte instead of for facts."""
+    if is_wordless(error):
+        fs, path = resolved(url)
+        try:
+            fs.cat_file(path, start=0, end=1)
+        except failures(ValueError) as said:
+            return said if code_of(said) not in ("", "NoSuchKey") else error
+    return error
+
+
 def _input_error(url: str, error: Exception) -> Exception:
-    status = status_of(error)
+    advice, status = refusal(error), status_of(error)
+    if advice:
+        return SourceError(f"{url} cannot be read: {described(error)}; {advice}, then run the same command again")
     if isinstance(error, Exhausted):
         return InputError(f"{url} cannot be read: {error}")
     if status in (401, 403):
         return PermissionError(errno.EACCES, "not allowed to read", url)
     if status == 412 or (status is None and isinstance(error, OSError) and error.errno == errno.EBUSY):
         return InputError(f"{url} changed while it was read: run again to read it anew")
-    return error if isinstance(error, OSError) else InputError(f"{url} cannot be read: {described(error)}")
+    known = isinstance(error, OSError) and (status is None or isinstance(error, FileNotFoundError | PermissionError))
+    return error if known else InputError(f"{url} cannot be read: {described(error)}")
+
+
+def answers(url: str) -> bool:
+    """Whether a byte of this file can be read now; it is asked for once."""
+    fs, path = resolved(url)
+    try:
+        with opener(fs, path, 0)() as file:
+            file.read(1)
+    except failures(ValueError, InputError):
+        return False
+    return True
 
 
 def opener(fs: Any, path: str, read_ahead: int) -> Callable[[], IO[bytes]]:

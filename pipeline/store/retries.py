@@ -95,7 +95,7 @@ def failures(*others: type[Exception]) -> tuple[type[Exception], ...]:
 
 def is_passing(error: BaseException) -> bool:
     """Whether the same may work in a while. What a server answered decides, however its client words it."""
-    chain = list(_causes(error))
+    chain = list(causes(error))
     answered = next((e for e in chain if _answer(e) is not None), None)
     if answered is not None:
         return _answer(answered) in PASSING_STATUS or _code(answered) in PASSING_CODES
@@ -105,21 +105,22 @@ def is_passing(error: BaseException) -> bool:
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status behind an error; None when no server answered."""
-    return next((status for e in _causes(error) if (status := _answer(e)) is not None), None)
+    return next((status for e in causes(error) if (status := _answer(e)) is not None), None)
 
 
 def code_of(error: BaseException) -> str:
     """S3's code behind an error."""
-    return next((code for e in _causes(error) if (code := _code(e))), "")
+    return next((code for e in causes(error) if (code := _code(e))), "")
 
 
 def described(error: BaseException) -> str:
     """One line for people on the first cause of an error."""
-    cause = list(_causes(error))[-1]
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:300].removesuffix(": ")
+    cause = list(causes(error))[-1]
+    hint = " (so are credentials answered that have expired)" if _answer(cause) == 400 and _code(cause) == "400" else ""   # to HEAD
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:300].removesuffix(": ") + hint
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what it was raised from; s3fs and fsspec's HTTP reword what their clients raise."""
     chain: list[BaseException] = []
     cause: BaseException | None = error

@@ -18,15 +18,16 @@ from typing import IO, Any, TypeVar
 from pipeline.errors import OutputError, RootError
 from pipeline.store import s3
 from pipeline.store.listing import FileInfo, file_info, files_below, folder_entries, is_local, remove
-from pipeline.store.places import absolute, is_chain, known_protocols, pattern_of, resolved
-from pipeline.store.reading import READ_AHEAD, opener, ranged, retried_read
+from pipeline.store.places import absolute, is_chain, known_protocols, mount, pattern_of, resolved
+from pipeline.store.reading import READ_AHEAD, answers, opener, ranged, retried_read
+from pipeline.store.refusals import refusal
 from pipeline.store.retries import Exhausted, described, failures, retried
 from pipeline.store.source import SourceFile
 from pipeline.store.writing import PARTIAL, clear_local, create_new_local, local_file, make_dirs, remote_file, write_local, writing
 
 __all__ = [
-    "PARTIAL", "FileInfo", "Store", "absolute", "exists", "files_in", "find", "is_chain", "is_folder", "known_protocols",
-    "matching", "open_url", "read_ranges", "stat",
+    "PARTIAL", "FileInfo", "Store", "absolute", "answers", "exists", "files_in", "find", "is_chain", "is_folder",
+    "known_protocols", "matching", "mount", "open_url", "read_ranges", "stat",
 ]
 
 T = TypeVar("T")
@@ -70,8 +71,8 @@ class Store:
             raise
         except failures(Exhausted) as error:
             why = str(error) if isinstance(error, Exhausted) else described(error)
-            message = f"{self._url(path)} cannot be read: {why}; see to it, then run the same command again"
-            raise OutputError(message) from error
+            advice = f"{refusal(error) or 'see to it'}, then run the same command again"
+            raise OutputError(f"{self._url(path)} cannot be read: {why}; {advice}") from error
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there. Raises OutputError where the store does not answer."""

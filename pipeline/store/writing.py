@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import OutputError
+from pipeline.store.refusals import refusal
 from pipeline.store.retries import Exhausted, code_of, described, failures, retried, status_of
 
 PARTIAL = ".partial"
@@ -46,7 +47,9 @@ def unwritable(url: str, error: BaseException) -> OutputError:
     elif isinstance(error, PermissionError) and kind != errno.EROFS:
         kind = errno.EACCES
     detail = str(error) if isinstance(error, Exhausted) else described(error)
-    return OutputError(f"{url} cannot be written: {detail}; {ADVICE.get(kind or 0, 'see to it')}, then run the same command again")
+    advice = refusal(error) if kind != errno.EDQUOT else ""
+    advice = advice or ADVICE.get(kind or 0, "see to it")
+    return OutputError(f"{url} cannot be written: {detail}; {advice}, then run the same command again")
 
 
 @contextmanager

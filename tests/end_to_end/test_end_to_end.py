@@ -192,6 +192,8 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
     try:
         done = shardmill(*command, check=3)
         assert "quarantined" in done.stdout
+        assert "1 shard is in quarantine" in done.stdout.splitlines()[-1]
+        assert "--retry-quarantined tries" in done.stdout.splitlines()[-1]
         found = json.loads(asked("status", str(root), "--json").stdout)
         assert found["state"] == "finished"
         assert found["read"] == 28
