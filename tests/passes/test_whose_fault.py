@@ -24,6 +24,7 @@ from pipeline.work import Facts, Outcome, Work
 from tests.roots import asked
 from tests.store.proxy import Proxy
 
+
 @pytest.fixture(scope="module")
 def proxy_server(s3_server: str) -> Iterator[Proxy]:
     with Proxy(s3_server) as running:
