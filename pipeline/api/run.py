@@ -16,6 +16,7 @@ from pipeline.curation import curate
 from pipeline.driver import Driver, Reporter
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, discover
+from pipeline.input.roots import refuse_overlap
 from pipeline.passes.classes import refuse_what_cannot_fit
 from pipeline.plan import Plan
 from pipeline.recipe.further_stages import requested_stages
@@ -55,16 +56,22 @@ class Request:
 def shards_of(recipe: Recipe, inputs: Sequence[str]) -> tuple[Shard, ...]:
     """The input shards: those of the command line, else the recipe's own. `bundled:sample` is the sample in the package. Raises
     InputError where neither names one."""
+    return tuple(discover(_patterns(recipe, inputs)))
+
+
+def _patterns(recipe: Recipe, inputs: Sequence[str]) -> list[str]:
     patterns = list(inputs) or list(recipe.inputs)
     if not patterns:
         raise InputError(f"recipe {recipe.name} names no inputs: give a folder, glob, brace pattern or URL on the command line")
-    return tuple(discover([str(ASSETS / p.removeprefix(BUNDLED)) if p.startswith(BUNDLED) else p for p in patterns]))
+    return [str(ASSETS / p.removeprefix(BUNDLED)) if p.startswith(BUNDLED) else p for p in patterns]
 
 
 def run_curation(request: Request, output: str, tell: Reporter, execution: Execution = RAY) -> tuple[Result, float]:
     """Runs or continues a curation; returns its result and the seconds it took. A finished one starts no Ray."""
     recipe, shards = request.resolved()
-    return run(output_root(output), recipe, shards, tell, execution)
+    root = output_root(output)
+    refuse_overlap(root.url, _patterns(recipe, request.inputs), (shard.url for shard in shards))
+    return run(root, recipe, shards, tell, execution)
 
 
 def label_by(

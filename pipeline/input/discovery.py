@@ -18,8 +18,9 @@ from pipeline.errors import InputError
 from pipeline.input.loose.advice import loose_advice
 from pipeline.input.parquet import DAMAGE, image_column
 from pipeline.input.patterns import PARQUET, SUPPORTED, Folders, named, parts, stem_of
+from pipeline.input.roots import without_roots
 from pipeline.store.source import SourceFile
-from pipeline.store.store import FileInfo, absolute, open_url
+from pipeline.store.store import FileInfo, absolute, is_text, open_url, shown
 
 STATS = "_stats.json"
 MAX_STATS = 1 << 20
@@ -52,16 +53,18 @@ def discover(patterns: Sequence[str]) -> list[Shard]:
 
     A pattern is a file, a folder (searched recursively, hidden files aside), a glob, a brace pattern, or several joined
     by `::`, local or any fsspec URL. JSON files and the sidecar parquet of a tar are no shards; neither is a parquet
-    file without images, unless it was named itself. Raises InputError, which names the pattern and what would do.
+    file without images, unless it was named itself, nor what lies in an output root. Raises InputError, which names the pattern and what would do.
     """
     roots: dict[str, int] = {}
     by_url: dict[str, Shard] = {}
     folders = Folders()
     for pattern in (part for joined in patterns for part in parts(joined)):
         with _naming(pattern):
-            found = named(pattern, folders)
-            chosen = _with_images(pattern, [info for info in found.files if not folders.is_sidecar(info.url)])
-        root = found.root
+            place = named(pattern, folders)
+            files = [info for found in place.found for info in without_roots(pattern, found, folders)]
+            _check_names(pattern, files)
+            chosen = _with_images(pattern, [info for info in files if not folders.is_sidecar(info.url)])
+        root = place.root
         number = roots.setdefault(root, len(roots) + 1)
         prefix = "" if number == 1 else f"{number}:{root.rsplit('/', 1)[-1]}/"
         if not chosen:
@@ -106,6 +109,17 @@ def _successes(sidecar: SourceFile) -> int | None:
         if sidecar.failed:
             raise
         return None
+
+
+def _check_names(pattern: str, files: Sequence[FileInfo]) -> None:
+    """Raises InputError for a name that no table or JSON can hold."""
+    unreadable = [info.url for info in files if not is_text(info.url)]
+    if unreadable:
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        raise InputError(
+            f"input '{shown(pattern)}': the name of {shown(unreadable[0])}{more} is not UTF-8: rename it, "
+            "e.g. convmv -f latin1 -t utf8 -r --notest FOLDER"
+        )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from braceexpand import braceexpand
@@ -63,14 +63,22 @@ class Folders:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Files that one name or glob means."""
+
+    folder: str
+    """What was searched; of a file that was named itself, its folder."""
+    files: list[FileInfo]
+    was_searched: bool = True
+
+
+@dataclass(frozen=True)
 class Named:
-    """The files that a pattern names."""
+    """What a pattern names."""
 
     root: str
-    """The folder that their relative names begin at: the one that was named, or the one before the first wildcard."""
-    files: list[FileInfo]
-    searched: list[str] = field(default_factory=list)
-    """Folders that were searched with all that is below them."""
+    """The folder that relative names begin at: the one that was named, or the one before the first wildcard."""
+    found: list[Found]
 
 
 def stem_of(name: str) -> str:
@@ -99,15 +107,25 @@ def named(pattern: str, folders: Folders) -> Named:
         raise InputError(f"input {pattern!r}: this compression is not supported; {SUPPORTED}")
     head, rest = _split(url)
     if not rest:
-        files, searched = _files(pattern, url, folders)
-        is_file = [info.url for info in files] == [url]
-        return Named(url.rpartition("/")[0] if is_file else url, files, searched)
-    all_files, all_searched = [], []
-    for relative in _expanded(pattern, rest):
-        files, searched = _below(pattern, head, relative, folders)
-        all_files += files
-        all_searched += searched
-    return Named(head, all_files, all_searched)
+        found = _files(pattern, url, folders)
+        return Named(found.folder, [found])
+    return Named(head, [_below(pattern, head, relative, folders) for relative in _expanded(pattern, rest)])
+
+
+def searched(pattern: str) -> list[str]:
+    """Folders that a pattern has searched with all that is below them. No file is looked for."""
+    url = absolute(pattern)
+    head, rest = _split(url)
+    if is_http(url):
+        return []
+    if not rest:
+        return [url] if is_folder(url) else []
+    names = [f"{head}/{relative}" for relative in _expanded(pattern, rest)]
+    return [name.partition("/**")[0] for name in names if "/**" in name] + [name for name in names if _is_searched(name)]
+
+
+def _is_searched(url: str) -> bool:
+    return not url.lower().endswith(SUFFIXES) and not WILD.search(url) and is_folder(url)
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -129,7 +147,7 @@ def _is_there(url: str) -> bool:
         return False
 
 
-def _below(pattern: str, head: str, relative: str, folders: Folders) -> tuple[list[FileInfo], list[str]]:
+def _below(pattern: str, head: str, relative: str, folders: Folders) -> Found:
     """What a path below a folder names, which may be a glob."""
     url = f"{head}/{relative}"
     folder, glob = (url, "") if is_http(url) else _split(url)
@@ -139,21 +157,21 @@ def _below(pattern: str, head: str, relative: str, folders: Folders) -> tuple[li
         first, _, glob = glob.partition("/")
         folder = f"{folder}/{first}"
     try:
-        files = matching(folder, glob, SUFFIXES)
+        return Found(folder, _seen(matching(folder, glob, SUFFIXES), folder))
     except ValueError as error:
         raise InputError(f"input {pattern!r}: {error}") from error
-    return _seen(files, folder), [folder] if "**" in glob else []
 
 
-def _files(pattern: str, url: str, folders: Folders) -> tuple[list[FileInfo], list[str]]:
+def _files(pattern: str, url: str, folders: Folders) -> Found:
     """What the name of a file or folder means."""
     if url.lower().endswith(SUFFIXES) and not _is_folder_named(url, folders):
-        listed = folders.files(url.rpartition("/")[0])
-        return [listed[url] if url in listed else stat(url)], []
+        folder = url.rpartition("/")[0]
+        listed = folders.files(folder)
+        return Found(folder, [listed[url] if url in listed else stat(url)], was_searched=False)
     if not is_folder(url):
         is_file = exists(url)
         raise InputError(f"input {pattern!r}: {'not a shard' if is_file else 'no such file or folder'}: {url}; {SUPPORTED}")
-    return _seen(find(url, SUFFIXES), url), [url]
+    return Found(url, _seen(find(url, SUFFIXES), url))
 
 
 def _seen(files: list[FileInfo], folder: str) -> list[FileInfo]:

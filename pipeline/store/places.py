@@ -28,6 +28,8 @@ def resolved(url: str) -> tuple[Any, str]:
     Raises InputError for what was meant as a chain of file systems or as a command, whoever named it, and for a name that cannot be
     told from another one.
     """
+    if not is_text(url):
+        raise InputError(f"'{shown(url)}' is not UTF-8, so no table or JSON can name it: rename it, or choose another place")
     protocol = protocol_of(url)
     if protocol is None or protocol in LOCAL:
         if not url.startswith("/") and is_chain(url):
@@ -63,6 +65,16 @@ def is_chain(url: str) -> bool:
     return url.startswith("pipe:") or (bool(others) and (
         first in known_protocols() or any("://" in part or part.startswith("pipe:") for part in others)
     ))
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8. Python carries the other bytes of a file's name as half characters, which nothing else takes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def shown(name: str) -> str:
+    """A name for people, in which bytes that are not UTF-8 stand as `\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _never(url: str) -> InputError:

@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 from pipeline.errors import OutputError, RootError
 from pipeline.store import s3
 from pipeline.store.listing import FileInfo, file_info, files_below, folder_entries, is_local, remove
-from pipeline.store.places import absolute, is_chain, known_protocols, mount, pattern_of, resolved
+from pipeline.store.places import absolute, is_chain, is_text, known_protocols, mount, pattern_of, resolved, shown
 from pipeline.store.reading import READ_AHEAD, answers, opener, ranged, retried_read
 from pipeline.store.refusals import refusal
 from pipeline.store.retries import Exhausted, described, failures, retried
@@ -27,7 +27,7 @@ from pipeline.store.writing import PARTIAL, clear_local, create_new_local, local
 
 __all__ = [
     "PARTIAL", "FileInfo", "Store", "absolute", "answers", "exists", "files_in", "find", "is_chain", "is_folder",
-    "known_protocols", "matching", "mount", "open_url", "read_ranges", "stat",
+    "is_text", "known_protocols", "matching", "mount", "open_url", "read_ranges", "shown", "stat",
 ]
 
 T = TypeVar("T")

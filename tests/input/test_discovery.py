@@ -1,3 +1,4 @@
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -257,3 +258,20 @@ def test_shards_behind_http_are_read_by_their_urls(folder: Path) -> None:
                 discover([f"{url}/00009.tar"])
         finally:
             server.shutdown()
+
+
+LATIN = os.fsdecode(b"caf\xe9")
+"""A name in Latin-1, as it comes out of an old archive."""
+
+
+@pytest.mark.parametrize("name", [f"{LATIN}.tar", f"{LATIN}/a.tar", f"a/{LATIN}/{LATIN}.tar", f"{LATIN}.parquet"])
+def test_a_name_that_is_not_utf_8_is_refused_at_once_and_named(archive: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    archive(name="plain.tar")
+    archive(name=name)
+    (tmp_path / f"{LATIN}.txt").write_bytes(b"no shard")
+    for pattern in (str(tmp_path), f"{tmp_path}/**/*", f"{tmp_path}/{name}"):
+        with pytest.raises(InputError, match=r"caf\\xe9.* is not UTF-8") as refused:
+            discover([pattern])
+        str(refused.value).encode()   # can be printed
+    (tmp_path / name).unlink()
+    assert ids(tmp_path) == ids(tmp_path / "plain.tar")
