@@ -53,7 +53,8 @@ def discover(patterns: Sequence[str]) -> list[Shard]:
 
     A pattern is a file, a folder (searched recursively, hidden files aside), a glob, a brace pattern, or several joined
     by `::`, local or any fsspec URL. JSON files and the sidecar parquet of a tar are no shards; neither is a parquet
-    file without images, unless it was named itself, nor what lies in an output root. Raises InputError, which names the pattern and what would do.
+    file without images, unless it was named itself, nor what lies in an output root. Raises InputError, which names the
+    pattern and what would do.
     """
     roots: dict[str, int] = {}
     by_url: dict[str, Shard] = {}

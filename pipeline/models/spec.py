@@ -20,8 +20,15 @@ LOCAL, HUB = "local-dir:", "hf-hub:"
 RANDOM = "random"
 """As `pretrained`: seeded random weights. They score noise; benchmarks use them."""
 
-CONTENT = (".json", ".safetensors", ".bin", ".pth", ".pt", ".txt", ".model")
+WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
+CONTENT = (".json", *WEIGHTS, ".txt", ".model")
 """Suffixes of the files of a model's folder that make the model: config, weights, tokenizer."""
+NO_WEIGHTS = {
+    b"": "is empty: fetch it again",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the weights: run `git lfs pull` where it comes from",
+    b"<": "is a web page, not weights: fetch the file itself",
+}
+"""What a file begins with that was not fetched as it should be."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +168,23 @@ def _no_tag(spec: ModelSpec) -> None:
 def _identity(spec: ModelSpec) -> str:
     if spec.folder is not None:
         files = sorted(path for path in spec.folder.iterdir() if path.suffix in CONTENT)
+        for weights in (path for path in files if path.suffix in WEIGHTS):
+            _check_begin(spec, weights)
         return "sha256:" + _content(tuple((path, path.name, *_stamp(path)) for path in files))
     if spec.pretrained not in (None, RANDOM) and Path(str(spec.pretrained)).is_file():
         path = Path(str(spec.pretrained))
+        _check_begin(spec, path)
         return f"{spec.name}/sha256:" + _content(((path, "", *_stamp(path)),))
     return label(spec)
+
+
+def _check_begin(spec: ModelSpec, path: Path) -> None:
+    """Raises InputError for a file of weights that shows at its first bytes that it is none."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    for begin, why in NO_WEIGHTS.items():
+        if head.startswith(begin) if begin else not head:
+            raise InputError(f"model {spec.name}: {path} {why}")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Loading a model. Weights are only ever loaded as tensors, never unpickled."""
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline.models.spec import RANDOM, ModelSpec, describe, label
 
 CANNOT_LOAD = (
     RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, StopIteration,
-    UnpicklingError, SafetensorError,
+    UnpicklingError, SafetensorError, EOFError, IndexError, OverflowError, struct.error,
 )
 """What open_clip raises for a model that it cannot find, download, load as tensors or fit to its config."""
 
@@ -31,6 +32,6 @@ def load_model(spec: ModelSpec, precision: str, device: str) -> tuple[nn.Module,
                 weights_only=True, pretrained_text=False, require_pretrained=not random,
             )
     except CANNOT_LOAD as error:
-        raise InputError(f"model {label(spec)} cannot be loaded: {error}") from error
+        raise InputError(f"model {label(spec)} cannot be loaded: {error or type(error).__name__}") from error
     visual: Any = model.visual
     return model.eval().requires_grad_(False), visual.preprocess_cfg

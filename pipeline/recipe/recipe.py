@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import RecipeError
+from pipeline.recipe.anywhere import label_anywhere
 from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.messages import problems
 from pipeline.recipe.rule_columns import ADDED, Column, columns_with
@@ -114,7 +115,7 @@ class Recipe(BaseModel):
     def _bounds_fit_the_model(cls, rules: dict[str, Rule], info: ValidationInfo) -> dict[str, Rule]:
         model = info.data.get("model")
         for name, rule in rules.items():
-            if model is not None and rule.for_model not in (None, model.label):
+            if model is not None and label_anywhere(rule.for_model) not in (None, model.label):
                 raise ValueError(
                     f"the bound of {name} was made for {rule.for_model} and means nothing for {model.label}: give this model "
                     f"its own, --set filters.{name}.min=, .fraction= or .null_quantile=")

@@ -5,26 +5,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
+from pipeline.recipe.anywhere import BUNDLED, LOCAL_MODEL, file_anywhere, model_anywhere, one_place, weights_anywhere
 from pipeline.recipe.rule_columns import JSON, column_named, columns_in_context
 from pipeline.recipe.rules import STRICT
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 SomeNames = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-BUNDLED = "bundled:"
-
-
-def _one_place(url: str) -> str:
-    if "::" in url or url.startswith("pipe:"):
-        raise ValueError(f"{url} is a chain of file systems or a command, which shardmill never opens: name one file or folder")
-    return url
-
-
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
 FITTED_HERE = ("kept", "all")
 """What `classes.fit_on` says when it names no other root."""
 SELF = "self"
-Url = Annotated[str, AfterValidator(_one_place)]
-NAMES_ITS_WEIGHTS = (BUNDLED, "local-dir:", "hf-hub:")
+Url = Annotated[str, AfterValidator(one_place)]
+NAMES_ITS_WEIGHTS = (BUNDLED, LOCAL_MODEL, "hf-hub:")
 
 
 class Model(BaseModel):
@@ -32,9 +24,9 @@ class Model(BaseModel):
 
     model_config = STRICT
 
-    name: str
+    name: Annotated[str, AfterValidator(model_anywhere)]
     """`bundled:tinyclip-oc`, or a name that open_clip knows: `ViT-L-14`, `hf-hub:…`, `local-dir:…`"""
-    pretrained: str | None = None
+    pretrained: Annotated[str | None, AfterValidator(weights_anywhere)] = None
     """open_clip's name of the weights, or a checkpoint; null where `name` already says it"""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     """arithmetic of the towers; fp32 keeps clip_similarity within 2e-3 of open_clip's; auto: fp32 on the CPU, on a GPU the fastest
@@ -68,8 +60,8 @@ class Image(BaseModel):
 
     allowed_formats: SomeNames = ("jpeg", "png", "webp")
     """formats, as found in the bytes, that may be decoded: of jpeg, png, webp (what open_clip reads), gif, bmp, tiff, avif"""
-    max_pixels: int = Field(default=89_478_485, ge=1)
-    """larger images fail before they are decoded (Pillow's own limit)"""
+    max_pixels: int = Field(default=89_478_485, ge=1, le=1_000_000_000)
+    """larger images fail before they are decoded; the default is Pillow's own limit, above which a worker needs memory for them"""
 
 
 class Caption(BaseModel):
@@ -89,7 +81,7 @@ class Entities(BaseModel):
 
     model_config = STRICT
 
-    knowledge_base: Url = "bundled:wordnet"
+    knowledge_base: Annotated[str, AfterValidator(file_anywhere)] = "bundled:wordnet"
     """a parquet file in the schema KNOWLEDGE_BASE, or `bundled:wordnet`"""
     ner: Literal["auto"] | bool = "auto"
     """spaCy adds names to the mentions; auto: where the extra `ner` is installed"""

@@ -105,7 +105,24 @@ def test_too_many_pixels_fail_by_the_header_before_anything_is_decoded() -> None
         with warnings.catch_warnings():
             warnings.simplefilter(action, Image.DecompressionBombWarning)
             assert reason(png_bomb(12_000, 9_000)) == ImageFault.TOO_MANY_PIXELS
-    assert reason(png_bomb(60_000, 60_000), max_pixels=10**12) == ImageFault.TOO_MANY_PIXELS   # Pillow's guard
+    assert reason(png_bomb(60_000, 60_000), max_pixels=60_000**2 - 1) == ImageFault.TOO_MANY_PIXELS
+
+
+def test_more_pixels_than_pillow_allows_by_itself_are_decoded_where_the_recipe_allows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)   # it warns above, and refuses above twice as many
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("jpeg", "webp", "png"):
+            data = encoded(picture(320, 240), name.upper())
+            found = decode(data, allowed_formats=ALL, max_pixels=320 * 240, by_pillow=True)
+            assert (found.width, found.height) == (320, 240)
+            assert reason(data, max_pixels=320 * 240 - 1) == ImageFault.TOO_MANY_PIXELS
+    assert Image.MAX_IMAGE_PIXELS == 320 * 240
+    decode(encoded(picture(8, 8), "PNG"), allowed_formats=ALL, max_pixels=100)
+    assert Image.MAX_IMAGE_PIXELS == 320 * 240, "never lowered"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    decode(encoded(picture(8, 8), "PNG"), allowed_formats=ALL, max_pixels=100)
+    assert Image.MAX_IMAGE_PIXELS is None
 
 
 def test_a_huge_picture_keeps_its_true_size_and_carries_few_pixels() -> None:

@@ -66,6 +66,31 @@ def test_a_folder_without_weights_or_with_a_broken_config_is_refused(folder: Pat
         describe(ModelSpec(f"local-dir:{folder}"))
 
 
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "is empty: fetch it again"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+    (b"<!DOCTYPE html><html>Not found", "is a web page"),
+])
+def test_weights_that_were_not_fetched_are_named_before_anything_is_loaded(
+    folder: Path, tmp_path: Path, content: bytes, message: str,
+) -> None:
+    (folder / "open_clip_model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=rf"open_clip_model\.safetensors {message}|open_clip_model\.safetensors is .*{message}"):
+        describe(ModelSpec(f"local-dir:{folder}"))
+    checkpoint = tmp_path / "w.pt"
+    checkpoint.write_bytes(content)
+    with pytest.raises(InputError, match=rf"w\.pt .*{message}"):
+        describe(ModelSpec("ViT-B-32", str(checkpoint)))
+
+
+def test_weights_that_are_cut_have_a_message(folder: Path) -> None:
+    """Some of torch's errors say nothing, or are none that open_clip expects."""
+    (folder / "open_clip_model.safetensors").unlink()
+    for content in (b"\x80", b"\x80\x02X\x01", b"\x80\x02]", b"PK\x03\x04", b"\n", bytes(100)):
+        (folder / "open_clip_pytorch_model.bin").write_bytes(content)
+        with pytest.raises(InputError, match=r"model local-dir:.* cannot be loaded: ."):
+            load_model(ModelSpec(f"local-dir:{folder}"), "fp32", "cpu")
+
+
 def test_weights_that_are_a_pickle_of_code_are_not_run(folder: Path, tmp_path: Path) -> None:
     import pickle
 

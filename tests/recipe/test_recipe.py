@@ -287,3 +287,19 @@ def test_the_recipe_and_the_overrides_that_the_reference_shows_are_valid(tmp_pat
     assert len(shown) >= 5
     for override in set(shown) - {"key=value"}:
         assert load("sample", [override])
+
+
+def test_files_that_a_recipe_names_mean_the_same_in_another_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/of")
+    (tmp_path / "w.pt").touch()
+    kb = load("sample", ["entities.knowledge_base=kb [1].parquet"]).entities.knowledge_base
+    assert kb == f"{tmp_path}/kb [1].parquet"
+    rule = "filters.clip_similarity={column: clip_similarity, min: 0.1, for_model: 'local-dir:m'}"
+    assert load("sample", ["model.name=local-dir:m", rule]).model.name == f"local-dir:{tmp_path}/m"
+    assert load("sample", ["model.name=local-dir:~/m"]).model.name == "local-dir:/home/of/m"
+    rule = "filters.clip_similarity={column: clip_similarity, min: 0.1, for_model: ViT-B-32/w.pt}"
+    assert load("sample", ["model.name=ViT-B-32", "model.pretrained=w.pt", rule]).model.pretrained == f"{tmp_path}/w.pt"
+    assert load("sample", ["model.name=ViT-B-32", "model.pretrained=openai"]).model.pretrained == "openai"
+    assert load("sample").entities.knowledge_base == "bundled:wordnet"
+    assert load("sample", ["classes.fit_on=runs/a::b [1]"]).classes.fit_on == "runs/a::b [1]"

@@ -71,16 +71,23 @@ def decode(data: bytes | memoryview, *, allowed_formats: Sequence[str], max_pixe
 
     `by_pillow` gives the same pixels without loading torch, more slowly.
 
-    The number of pixels is read from the header and held against `max_pixels` (and Pillow's own guard, twice
-    89,478,485) before anything is decoded, and the parts of the file are counted (`containers`). A picture that ends early
-    fails; its missing part is never made up.
+    The number of pixels is read from the header and held against `max_pixels` before anything is decoded, and the parts of the
+    file are counted (`containers`). A picture that ends early fails; its missing part is never made up.
     """
+    _raise_pillow_s_guard(max_pixels)
     format = recognised(data)
     if format not in allowed_formats or format not in PILLOW_NAMES:
         raise SampleFailure(ImageFault.FORMAT_NOT_ALLOWED)
     fast = format == "jpeg" and not by_pillow
     picture = _ordinary_jpeg(memoryview(data), max_pixels) if fast else None
     return _any(format, bytes(data), max_pixels, fast=fast) if picture is None else picture
+
+
+def _raise_pillow_s_guard(max_pixels: int) -> None:
+    """Pillow refuses above twice a number of its own, which no recipe may lift. It is raised, never lowered: where nobody asks for
+    more, other users of Pillow in this process keep what they had."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
 
 
 def _ordinary_jpeg(data: memoryview, max_pixels: int) -> Decoded | None:
