@@ -32,6 +32,6 @@ def load_model(spec: ModelSpec, precision: str, device: str) -> tuple[nn.Module,
                 weights_only=True, pretrained_text=False, require_pretrained=not random,
             )
     except CANNOT_LOAD as error:
-        raise InputError(f"model {label(spec)} cannot be loaded: {error or type(error).__name__}") from error
+        raise InputError(f"model {label(spec)} cannot be loaded: {str(error) or type(error).__name__}") from error
     visual: Any = model.visual
     return model.eval().requires_grad_(False), visual.preprocess_cfg
