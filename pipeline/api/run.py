@@ -19,9 +19,9 @@ from pipeline.input.discovery import Shard, discover
 from pipeline.input.roots import refuse_overlap
 from pipeline.passes.classes import refuse_what_cannot_fit
 from pipeline.plan import Plan
+from pipeline.recipe.anywhere import BUNDLED
 from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.recipe import Recipe, load, validated
-from pipeline.recipe.sections import BUNDLED
 from pipeline.recipe.settled import Settled
 from pipeline.recipe.yaml_source import Source
 from pipeline.root.existing import open_root
