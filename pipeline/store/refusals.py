@@ -21,17 +21,20 @@ REFUSALS = {
 }
 """S3's codes, and what is to be done."""
 WITHOUT_CREDENTIALS = frozenset({
-    "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
+    "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
     "SSOTokenLoadError", "RefreshError", "DefaultCredentialsError", "ClientAuthenticationError",
 })
-"""Errors of clients that have no credentials to send, or cannot renew them."""
+"""Errors of clients whose credentials are not whole or cannot be renewed."""
 WORDLESS = (400, 401, 403)
 """What is answered to HEAD, which has no body, when another request would be told why."""
 
 
 def refusal(error: BaseException) -> str:
     """What is to be done where a store refuses whatever is asked; empty where this error may be of one file."""
-    if any(type(cause).__name__ in WITHOUT_CREDENTIALS for cause in causes(error)):
+    names = {type(cause).__name__ for cause in causes(error)}
+    if "NoCredentialsError" in names:
+        return "give credentials, or set FSSPEC_S3_ANON=true for a public bucket"
+    if names & WITHOUT_CREDENTIALS:
         return RENEW
     return REFUSALS.get(code_of(error), "")
 

@@ -19,7 +19,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError, OutputError, SourceError
 from pipeline.input.discovery import discover
 from pipeline.store import s3 as limits
 from pipeline.store.reading import retried_read, unchanged_only
@@ -194,6 +194,27 @@ def unused_tcp_port_of_nobody() -> Iterator[int]:
     with socket.socket() as held:   # bound, but nobody listens
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+def test_who_has_no_credentials_is_told_what_a_public_bucket_needs(
+    s3_server: str, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setattr(limits, "CONNECT_SECONDS", 7)   # fsspec keeps one client for each set of options
+    with pytest.raises(SourceError, match=r"NoCredentialsError.*FSSPEC_S3_ANON=true for a public bucket, then run"):
+        discover(["s3://bucket/public/*.tar"])
+
+
+@pytest.mark.parametrize(("code", "advice"), [("ExpiredToken", "renew the credentials"), ("AccessDenied", "see to it|right to write")])
+def test_an_output_whose_credentials_expire_says_so(proxy: Proxy, remote: Store, code: str, advice: str) -> None:
+    proxy.fail("(GET|PUT) ", 403, code=code)
+    actions: list[Callable[[], object]] = [lambda: remote.read("a"), remote.names, lambda: remote.write("a", b"1")]
+    for action in actions:
+        with pytest.raises(OutputError, match=rf"{code}.*({advice}).*then run the same command again"):
+            action()
 
 
 def create(store: Store) -> None:
