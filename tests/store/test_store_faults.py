@@ -208,7 +208,9 @@ def test_who_has_no_credentials_is_told_what_a_public_bucket_needs(
         discover(["s3://bucket/public/*.tar"])
 
 
-@pytest.mark.parametrize(("code", "advice"), [("ExpiredToken", "renew the credentials"), ("AccessDenied", "see to it|right to write")])
+@pytest.mark.parametrize(("code", "advice"), [
+    ("ExpiredToken", "renew the credentials"), ("AccessDenied", "see to it|right to write"),
+])
 def test_an_output_whose_credentials_expire_says_so(proxy: Proxy, remote: Store, code: str, advice: str) -> None:
     proxy.fail("(GET|PUT) ", 403, code=code)
     actions: list[Callable[[], object]] = [lambda: remote.read("a"), remote.names, lambda: remote.write("a", b"1")]
