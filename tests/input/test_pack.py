@@ -11,6 +11,7 @@ from pipeline.input.loose.items import key_of
 from pipeline.input.loose.pack import Packing, pack
 from pipeline.input.samples import uid_of
 from pipeline.store.store import Store
+from tests.answers import checked
 from tests.loose import JPEG, files, packed, reasons, samples
 from tests.roots import asked, hashes
 
@@ -201,6 +202,8 @@ def test_the_command_says_what_was_packed_and_what_comes_next(pairs: Path, tmp_p
     assert "left out:no_image" in said.stdout
     assert said.stdout.endswith(f"  1 shards: shardmill run RECIPE {tmp_path}/out --output ROOT\n")
     assert "000000.tar: 9 samples, 9 in all" in said.stderr
+    again = checked("pack", asked("pack", str(pairs), "--output", str(tmp_path / "out"), "--json").stdout)
+    assert (again["shards"], again["written"], again["left_out"]["hidden"]["count"]) == (1, 0, 2)
     files(tmp_path / "bare", **{"a.txt": b"a"})
     said = asked("pack", str(tmp_path / "bare"), "--output", str(tmp_path / "none"), check=3)
     assert said.stdout.endswith(f"  nothing was packed: {tmp_path}/none holds no shards\n")

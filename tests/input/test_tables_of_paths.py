@@ -70,7 +70,7 @@ def test_a_table_of_paths_becomes_what_the_same_pairs_are_in_a_tar(folder: Path,
     rows = samples(tmp_path / "out")
     assert {row["uid"] for row in rows.values()} == UIDS
     assert list(rows) == ["000000000", "000000001", "000000002"]
-    assert (answer.left_out, answer.hint, answer.incomplete) == ({}, "", False)
+    assert (answer.left_out, answer.without_caption, answer.hint, answer.incomplete) == ({}, 0, "", False)
 
 
 def test_the_row_is_the_metadata_and_several_captions_are_several_samples(folder: Path, tmp_path: Path) -> None:
