@@ -1,6 +1,7 @@
 """What all commands have in common: errors that are messages, and a standard output that is kept for the answer."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -8,6 +9,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from pipeline.cli.streams import kept_for_the_answer
 from pipeline.errors import RootError, ShardmillError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Commands(TyperGroup):
@@ -40,6 +43,6 @@ class Command(TyperCommand):
 class App(typer.Typer):
     """The command line; all its commands are of one class."""
 
-    def command(self, *arguments: Any, **options: Any) -> Any:
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Function], Function]:
         """As Typer's own."""
-        return super().command(*arguments, **{"cls": Command, **options})
+        return super().command(name, **{"cls": Command, **options})
