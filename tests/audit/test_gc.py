@@ -190,10 +190,13 @@ def test_what_is_no_root_is_refused_and_nothing_is_written_into_it(tmp_path: Pat
 
 
 def test_a_root_of_another_version_keeps_what_is_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its outputs have other names than this version would give them, as those of another recipe have."""
-    before = hashes(root)
+    """Its outputs have other names than this version would give them, as those of another recipe have. Where only a version was
+    raised since, run.json says by which they are named."""
+    before, unused = hashes(root), collect(str(root), dry_run=True)
     for name in ("duplicates", "run_columns", "calibration", "export"):
         monkeypatch.setitem(BY_NAME, name, replace(BY_NAME[name], version=999))
+        assert collect(str(root), dry_run=True) == unused
+        monkeypatch.setitem(BY_NAME, name, replace(BY_NAME[name], identity=lambda plan: ["of another version"]))
         with pytest.raises(RootError, match="another version of shardmill"):
             collect(str(root))
         monkeypatch.undo()

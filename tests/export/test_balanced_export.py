@@ -208,8 +208,8 @@ def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashe
     repair(root, said)
     faults = verify(str(root)).faults
     assert len(faults) == 2
-    assert f"1 samples to be exported were not written, e.g. ('{path.stem}', {more})" in faults[0]
-    assert f"1 samples were written more often than wanted, e.g. ('{path.stem}', {less})" in faults[1]
+    assert f"1 samples to be exported were not written, e.g. {path.stem}:{more}" in faults[0]
+    assert f"1 samples were written more often than wanted, e.g. {path.stem}:{less}" in faults[1]
     times[less], times[np.flatnonzero(times == 0)[0]] = 4, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
     repair(root, said)
