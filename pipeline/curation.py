@@ -21,8 +21,17 @@ def curate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined: b
     """Runs what is missing of a plan, in a root that it has claimed (`root/lifecycle.py`), and publishes the export.
 
     `threads`: batches that a worker has in work at once; `retry_quarantined`: shards in quarantine are tried again. Raises
-    ShardmillError; Ctrl-C and SIGTERM come through as KeyboardInterrupt, and the same plan continues from there.
+    ShardmillError; Ctrl-C and SIGTERM come through as KeyboardInterrupt, and the same plan continues from there. Where an input
+    shard can no longer be read for the export, the passes are made once more without it.
     """
+    result = once(plan, driver, threads, retry_quarantined)
+    while result is None:
+        result = once(plan, driver, threads, retry_quarantined=False)
+    return result
+
+
+def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> Result | None:
+    """The passes over the shards that are not in quarantine; None where the export has put some of them there."""
     active = annotate(plan, driver, threads=threads, retry_quarantined=retry_quarantined)
     run = gathered(active)
     write_duplicates(active, run)
@@ -35,5 +44,4 @@ def curate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined: b
     label(active, run, driver)
     name_classes(active, run)
     balance_export(active, run, driver)
-    export(active, run, driver, ledger)
-    return Result(active, ledger)
+    return Result(active, ledger) if export(active, run, driver, ledger) else None

@@ -29,6 +29,14 @@ def unguarded() -> None:
     """The fence of a root that nobody else writes to."""
 
 
+def cannot_be_done(title: str, work: Work[Item], outcome: Outcome[Item]) -> ShardmillError:
+    """What to raise for an item that was given up and that nothing can go on without."""
+    return ShardmillError(
+        f"{title}: {work.name(outcome.item)} failed {outcome.attempts} times: {outcome.error}. "
+        "What is done is kept; run the same command again to continue"
+    )
+
+
 @dataclass(frozen=True)
 class Driver:
     """Hands work to the executor, shows progress, and keeps the log."""
@@ -80,10 +88,7 @@ class Driver:
         """As `run`, but raises ShardmillError, with what to do, for an item that cannot be done: its inputs were read before, so it
         is no data fault."""
         for outcome in self.run(title, work, items, done=done):
-            raise ShardmillError(
-                f"{title}: {work.name(outcome.item)} failed {outcome.attempts} times: {outcome.error}. "
-                "What is done is kept; run the same command again to continue"
-            )
+            raise cannot_be_done(title, work, outcome)
 
     def _log(self, title: str, name: str, outcome: Outcome[Any]) -> None:
         facts: dict[str, Any] = {key: outcome.facts[key] for key in LOGGED if key in outcome.facts}

@@ -9,7 +9,7 @@ base and of the model when its fingerprints are first asked for; one that is rea
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from schemas.columns import SAMPLES
 if TYPE_CHECKING:
     from pipeline.stages.clip import ClipStage
 
-SAMPLES_VERSION = 2
+SAMPLES_VERSION = 3
 """Raised whenever the same input would give other columns of the source."""
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 """What shardmill names shards and folders: in another's root the names in run.json must not lead out of it either."""
@@ -113,14 +113,14 @@ class Plan:
         from pipeline.stages.caption import CaptionStage
         from pipeline.stages.hashes import HashesStage
         from pipeline.stages.image import ImageStage
-        from pipeline.stages.language import LanguageStage, RawLanguageStage
+        from pipeline.stages.language import LanguageStage
         from pipeline.stages.mentions import MentionsStage
 
         recipe = self.recipe
         return (
             ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels),
             CaptionStage(),
-            RawLanguageStage() if recipe.caption.language_of == "raw" else LanguageStage(),
+            LanguageStage(),
             HashesStage(),
             self.clip,
             MentionsStage(recipe.entities.knowledge_base, bool(self.settled.ner)),
@@ -149,7 +149,7 @@ class Plan:
         """Of the source's own columns and of every run's stages of the annotate pass, in order."""
         if self.recorded is not None:
             return dict(self.recorded)
-        source = digest(["samples", SAMPLES_VERSION, self.recipe.caption.keys])
+        source = digest(["samples", SAMPLES_VERSION, asdict(self.recipe.reading)])
         behind = {name: source for name in [*SAMPLES.names[1:], "image", "metadata"]}
         return {"samples": source, **fingerprints(self._core, behind)}
 

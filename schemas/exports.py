@@ -12,8 +12,11 @@ EXPORT = pa.schema([
     field("source_url", pa.string(), "where that shard was read"),
     field("source_key", pa.string(), "name of the sample there"),
     field("source_row", pa.int32(), "its row there"),
-    field("caption", pa.string(), "raw caption"),
-    field("image_sha256", pa.string(), "of the image bytes, hex"),
+    field("caption", pa.string(), "raw caption as text"),
+    field("caption_encoding", pa.string(), "what its bytes were taken for where they were not this text in UTF-8; else null"),
+    field("caption_raw", pa.binary(), "those bytes; else null"),
+    field("image_sha256", pa.string(), "of the image bytes at the source, hex"),
+    field("written_image_sha256", pa.string(), "of the image bytes in the tar where the picture was encoded anew, hex; else null"),
     field("phash", pa.uint64(), "64-bit perceptual hash"),
     field("width", pa.int32(), "pixels"),
     field("height", pa.int32(), "pixels"),
@@ -28,7 +31,7 @@ EXPORT = pa.schema([
 SAMPLE_JSON = pa.schema([
     field("uid", pa.string(), "content identity of image and caption"),
     field("clip_similarity", pa.float32(), "cosine of image and caption"),
-    field("image_sha256", pa.string(), "of the image bytes, hex"),
+    field("image_sha256", pa.string(), "of the image bytes at the source, hex"),
     field("entities", pa.list_(pa.struct([
         pa.field("id", pa.string()), pa.field("name", pa.string()), pa.field("z", pa.float32()),
     ])), "confirmed entities; left out, as all below, where there are none"),

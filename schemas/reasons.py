@@ -13,7 +13,11 @@ class SampleFault(StrEnum):
     MISSING_CAPTION = "missing_caption"
     DUPLICATE_KEY = "duplicate_key"
     BAD_JSON = "bad_json"
+    CAPTION_UNDECODABLE = "caption_undecodable"
+    """Its bytes are neither UTF-8 nor what the recipe falls back on."""
     UNREADABLE_MEMBER = "unreadable_member"
+    NOT_ADJACENT = "members_not_adjacent"
+    """The rest of it came too far before."""
 
 
 class ImageFault(StrEnum):
@@ -44,6 +48,8 @@ class GapKind(StrEnum):
     NOT_AN_ARCHIVE = "not_an_archive"
     CORRUPT_HEADER = "corrupt_header"
     CORRUPT_DATA = "corrupt_data"
+    NOT_ADJACENT = "members_not_adjacent"
+    """Samples whose members are too far apart to be put together in one pass."""
     MISSING_VS_SIDECAR = "missing_vs_sidecar"
     UNREADABLE_SIDECAR = "unreadable_sidecar"
     """Whether samples are missing cannot be told."""

@@ -21,12 +21,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.columns import Run
+from pipeline.errors import SampleFailure
+from pipeline.export.members import caption_member, image_member
 from pipeline.export.sample_json import sample_json
 from pipeline.export.samples import ExportColumns, Sample
-from pipeline.export.shards import caption_bytes
 from pipeline.export.stored import stored_sizes
 from pipeline.input import samples as source
 from pipeline.input.discovery import Shard
+from pipeline.input.metadata import carried_object, strict
 from pipeline.input.parquet import ParquetSamples, rows_at
 from pipeline.input.reader import BATCH_BYTES, BATCH_ROWS, codec_of, tar_members
 from pipeline.plan import Plan
@@ -86,7 +88,7 @@ class Deep:
         rows, kept_rest = self._rows(shard, kept), iter(kept.tolist())
         row, start = next(kept_rest, None), 0
         try:
-            for batch, originals in contents(shard, self.plan.recipe.caption.keys, kept):
+            for batch, originals in contents(shard, self.plan.recipe.reading, kept):
                 yield from _differing(shard, stored.slice(start, batch.num_rows), batch, start)
                 for i, original in enumerate(originals):
                     if row == start + i and row < len(digests):
@@ -111,9 +113,11 @@ class Deep:
 
     def _digest(self, sample: Sample) -> tuple[tuple[Any, ...], str | None]:
         """A value of DIGEST, and what is wrong with the sample's stored columns."""
-        extension = sample.row["image_extension"] or sample.row["image_format"]
-        image, caption = sha256(sample.image), sha256(caption_bytes(sample))
-        fault = None if image.hex() == sample.row["sha256"] else "its image is not the one that was read"
+        fault = None if sha256(sample.image).hex() == sample.row["sha256"] else "its image is not the one that was read"
+        try:
+            extension, image = image_member(sample, self.plan.recipe.export.transcode)
+        except SampleFailure:
+            extension, image = "", sample.image
         try:
             added = [column.name for column in self._columns.added_fields]
             exported = sample_json(sample, self._class_names, added, self._columns.with_empty)
@@ -121,7 +125,8 @@ class Deep:
                 fault = fault or "its JSON object is not whole in the output"
         except (ValueError, RecursionError):
             exported, fault = b"", fault or "its JSON object can no longer be read"
-        digests = (np.frombuffer(digest, np.uint8) for digest in (image, caption, sha256(exported)))
+        members = (image, caption_member(sample), exported)
+        digests = (np.frombuffer(sha256(member), np.uint8) for member in members)
         return (True, extension.encode()[:8], *digests), fault
 
     def _output_faults(self, path: str, digests: NDArray[Any], offsets: dict[str, int]) -> Iterator[str]:
@@ -145,7 +150,7 @@ class Deep:
 
 
 def contents(
-    shard: Shard, caption_keys: tuple[str, ...], kept: NDArray[np.int32]
+    shard: Shard, reading: source.Reading, kept: NDArray[np.int32]
 ) -> Iterator[tuple[pa.RecordBatch, list[bytes | None]]]:
     """The samples of a shard in batches of at most BATCH_ROWS, each with the metadata objects of its rows; of a parquet file
     only those of the kept rows (`kept`: int32, ascending). Raises FileNotFoundError where the shard is gone."""
@@ -156,20 +161,20 @@ def contents(
             return
         if shard.kind == "tar":
             location = "tar_range" if codec is None else "stream_only"
-            pairs = _tar_samples(source.group_members(tar_members(file, codec), Counter()), caption_keys, in_place=codec is None)
+            pairs = _tar_samples(source.group_members(tar_members(file, codec), Counter()), reading, in_place=codec is None)
         else:
-            location, pairs = "parquet_row", _parquet_samples(shard, ParquetSamples(file, caption_keys), kept)
-        for batch in source.batches(_first(pairs, objects), location, BATCH_ROWS, BATCH_BYTES):
+            location, pairs = "parquet_row", _parquet_samples(shard, ParquetSamples(file, reading.caption_keys), kept)
+        for batch in source.batches(_first(pairs, objects), location, BATCH_ROWS, BATCH_BYTES, reading.fallback):
             yield batch, [objects.popleft() for _ in range(batch.num_rows)]
 
 
 SamplesAndJson = Iterator[tuple[source.Sample, bytes | None]]
 
 
-def _tar_samples(members: Iterable[source.Parts], caption_keys: tuple[str, ...], *, in_place: bool) -> SamplesAndJson:
+def _tar_samples(members: Iterable[source.Parts], reading: source.Reading, *, in_place: bool) -> SamplesAndJson:
     for ordinal, parts in enumerate(members):
         original = parts.json.content if parts.json is not None else None
-        yield source.sample_of(parts, None if in_place else ordinal, caption_keys), original
+        yield source.sample_of(parts, None if in_place else ordinal, reading), original
 
 
 def _parquet_samples(shard: Shard, samples: Iterable[source.Sample], kept: NDArray[np.int32]) -> SamplesAndJson:
@@ -197,12 +202,14 @@ def _output(url: str) -> Iterator[source.Parts]:
 
 
 def _differing(shard: Shard, stored: pa.Table, batch: pa.RecordBatch, start: int) -> Iterator[str]:
-    """Rows whose columns are not the stored ones."""
-    columns = pa.Table.from_batches([batch.select(SAMPLES.names)])
+    """Rows whose columns are not the stored ones. Of a root of an older version, which read some samples otherwise, those columns
+    count that say which bytes were read."""
+    compared = SAMPLES.names if set(SAMPLES.names) <= set(stored.column_names) else ["uid", "key", "image_offset", "image_length"]
+    stored, columns = stored.select(compared), pa.Table.from_batches([batch.select(compared)])
     if columns.slice(0, stored.num_rows).equals(stored):
         return
     for i, (before, after) in enumerate(zip(stored.to_pylist(), columns.to_pylist(), strict=False)):
-        names = [name for name in SAMPLES.names if before[name] != after[name]]
+        names = [name for name in compared if before[name] != after[name]]
         if names:
             yield (
                 f"input {shard.url}: sample {before['key']!r} (row {start + i}) is not what was read: "
@@ -211,11 +218,9 @@ def _differing(shard: Shard, stored: pa.Table, batch: pa.RecordBatch, start: int
 
 
 def carried(original: bytes | None, exported: bytes, added: Sequence[str] = ()) -> bool:
-    """Whether an exported JSON object has all of the original one: each key as it was, or, where ours has its name, in
-    `source` beside what the original itself has there."""
-    if not original:
-        return True
-    before, after = json.loads(original), json.loads(exported)
+    """Whether an exported JSON object has all of the original one that JSON can say: each key as it was, or, where ours has its
+    name, in `source` beside what the original itself has there."""
+    before, after = strict(carried_object(original)), json.loads(exported)
     added_names = {*SAMPLE_JSON.names, *added}
     displaced = {key: value for key, value in before.items() if key in added_names}
     kept = {key: value for key, value in before.items() if key not in added_names}

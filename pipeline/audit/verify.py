@@ -1,8 +1,11 @@
 """Checks a finished root from its files alone: conservation, hashes, counts. Every fault is named; none means all is there."""
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +18,7 @@ from pipeline.export.plan import taken_rows
 from pipeline.export.stored import stored_sizes
 from pipeline.input.discovery import discover
 from pipeline.input.reader import read
+from pipeline.input.samples import TXT, Reading, uid_of
 from pipeline.passes.balance import balance_faults
 from pipeline.passes.select import account
 from pipeline.plan import Plan
@@ -27,9 +31,15 @@ from pipeline.select.ledger import Ledger
 from pipeline.select.stored import LEDGER, ledger_record, stored_ledger
 from pipeline.select.verdicts import FAILED
 from pipeline.store.store import stat
-from pipeline.store.tables import read_facts, read_table
+from pipeline.store.tables import read_facts, read_known, read_table
 from schemas.answers.samples import Damaged, Verification, Verified
+from schemas.exports import EXPORT
 
+SIDECAR = pa.schema([EXPORT.field(name) for name in (
+    "key", "uid", "source_shard_id", "source_row", "caption", "caption_encoding", "caption_raw", "written_image_sha256")])
+"""What is asked of the sidecars."""
+WRITTEN = Reading(caption_keys=(TXT,))
+"""How output shards are read."""
 REMEDY = "remove what is not as it was written, then run the same command again: it makes what is missing anew"
 
 
@@ -118,13 +128,24 @@ def column_faults(plan: Plan) -> Iterator[str]:
                 yield f"{path}: its rows are not those of the other stages"
 
 
-def exported_samples(url: str) -> list[tuple[str, str]]:
-    """(key, uid) of every sample of an exported tar, in its order; the uid is made from the image and caption bytes."""
+def exported_samples(url: str) -> Iterator[tuple[str, bytes | None, bytes]]:
+    """Key, image and caption of every sample of an exported tar, in its order."""
     (shard,) = discover([url])
-    samples: list[tuple[str, str]] = []
-    for batch in read(shard):
-        samples += zip(batch.column("key").to_pylist(), batch.column("uid").to_pylist(), strict=True)
-    return samples
+    for batch in read(shard, reading=WRITTEN):
+        rows = batch.select(["key", "image", "caption", "caption_raw"]).to_pylist()
+        yield from ((row["key"], row["image"], row["caption_raw"] or (row["caption"] or "").encode()) for row in rows)
+
+
+def is_written(member: tuple[str, bytes | None, bytes], row: Mapping[str, Any]) -> bool:
+    """Whether a sample of an exported tar is that of its row in the sidecar: the uid is made anew from its bytes, and those of the
+    source where its caption was decoded; where its picture was encoded anew, its hash stands there."""
+    key, image, caption = member
+    decoded, transcoded = row["caption_encoding"] is not None, row["written_image_sha256"] is not None
+    if key != row["key"] or ((decoded or transcoded) and caption != (row["caption"] or "").encode()):
+        return False
+    if transcoded:
+        return bool(hashlib.sha256(image or b"").hexdigest() == row["written_image_sha256"])
+    return bool(uid_of(image, row["caption_raw"] if decoded else caption) == row["uid"])
 
 
 def ledger_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
@@ -174,15 +195,16 @@ def export_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
     root, folder = plan.root, plan.export
     written: Counter[tuple[str, int]] = Counter()
     for tar, samples in stored_sizes(root, folder).items():
-        columns = ["key", "uid", "source_shard_id", "source_row"]
-        sidecar = read_table(root, f"{folder}/{tar.removesuffix('.tar')}.parquet", columns)
-        members = exported_samples(f"{root.url}/{folder}/{tar}")
-        listed = list(zip(sidecar.column("key").to_pylist(), sidecar.column("uid").to_pylist(), strict=True))
-        if len(members) != samples or len(listed) != samples:
-            yield f"{folder}/{tar}: {len(members)} samples, sizes.json says {samples}, its sidecar {len(listed)}"
-        elif members != listed:
+        listed = read_known(root, f"{folder}/{tar.removesuffix('.tar')}.parquet", SIDECAR).to_pylist()
+        members, same = 0, True
+        for member, row in zip_longest(exported_samples(f"{root.url}/{folder}/{tar}"), listed):
+            members += member is not None
+            same = same and member is not None and row is not None and is_written(member, row)
+        if members != samples or len(listed) != samples:
+            yield f"{folder}/{tar}: {members} samples, sizes.json says {samples}, its sidecar {len(listed)}"
+        elif not same:
             yield f"{folder}/{tar}: keys or uids (made anew from its bytes) are not those of its sidecar"
-        written.update(zip(sidecar.column("source_shard_id").to_pylist(), sidecar.column("source_row").to_pylist(), strict=True))
+        written.update((row["source_shard_id"], row["source_row"]) for row in listed)
     yield from written_faults(plan, run, ledger, written)
 
 

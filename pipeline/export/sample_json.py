@@ -1,29 +1,21 @@
-"""The JSON object of an exported sample: the original one unchanged, plus our keys."""
+"""The JSON object of an exported sample: the original one unchanged, plus our keys, as every strict reader takes it
+(`metadata.strict`)."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pipeline.export.samples import Sample
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+from pipeline.input.metadata import carried_object, dumped, strict
 
 
 def sample_json(
     sample: Sample, label_names: Mapping[int, str], added: Sequence[str] = (), with_empty: bool = False
 ) -> bytes:
     """The original object unchanged plus our keys, with the `added` columns among them; an original key that one of ours would
-    overwrite moves to `source`.
+    overwrite moves to `source`. Of an original that is no object what can be read is `source`.
 
     Of ours, what is null or an empty list is left out, unless `with_empty`: it has no type, and a reader that infers one from the
     first samples stops at the first that has a value."""
-    original = json.loads(sample.json) if sample.json else {}
-    if not isinstance(original, dict):
-        original = {"source": original}
+    original = carried_object(sample.json)
     row = sample.row
     labels = row["labels"] or []
     exported = {
@@ -37,7 +29,7 @@ def sample_json(
         "label_weights": [round(float(w), 4) for w in row["label_weights"] or []],
         "label_names": [label_names[i] for i in labels],
         "label_levels": row["label_levels"] or [],
-        **{name: finite(row[name]) for name in added},
+        **{name: strict(row[name]) for name in added},
     }
     moved = {key: original.pop(key) for key in list(original) if key in exported}
     if moved:
@@ -46,4 +38,4 @@ def sample_json(
         original["source"] = {**(held if mergeable else {"source": held}), **moved}
     if not with_empty:
         exported = {key: value for key, value in exported.items() if value is not None and value != []}
-    return json.dumps({**original, **exported}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return dumped({**original, **exported})

@@ -87,8 +87,10 @@ class ExportColumns:
         columns: dict[str, Any] = {}
         for stage, names in (READ | {stage: tuple(schema.names) for stage, schema in self.added.items()}).items():
             table = read_columns(store, folders[stage], shard_id, names)
-            columns.update({name: table.column(name) for name in names})
+            columns.update({name: table.column(name) for name in names if name in table.column_names})
         count = len(columns["uid"])
+        for name in set(SAMPLES.names[:-1]) - set(columns):   # of a root of an older version
+            columns[name] = pa.nulls(count, SAMPLES.field(name).type)
         if self.labels is None:
             columns.update({name: pa.nulls(count, LABELS.field(name).type) for name in LABELS.names[1:]})
         else:

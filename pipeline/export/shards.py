@@ -1,5 +1,5 @@
-"""The work that writes one output shard: a deterministic WebDataset tar and its sidecar. Image bytes and captions are copied, not
-re-encoded. Which samples it has is `export/plan.py`.
+"""The work that writes one output shard: a deterministic WebDataset tar and its sidecar. Which samples it has is `export/plan.py`,
+what their members are `export/members.py`.
 """
 
 import hashlib
@@ -13,11 +13,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import ConservationError
-from pipeline.export.plan import OutputShard, Part, part_rows, taken_rows
+from pipeline.export.members import caption_member, image_member
+from pipeline.export.plan import OutputShard, part_rows, taken_rows
 from pipeline.export.sample_json import sample_json
-from pipeline.export.samples import ExportColumns, Sample
+from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import write_tar
+from pipeline.models.pixels.encoding import NONE
 from pipeline.store.tables import write_table
 from pipeline.timing.clock import OTHER, READ, WRITE, spent, timed
 from pipeline.work import Facts, Work, beat
@@ -38,6 +40,8 @@ class Export(Work[OutputShard]):
     """Of a sample's number in its shard."""
     copies: str | None = None
     """Folder of how often each sample is taken; None: each kept one once."""
+    transcode: str = NONE
+    """As in the recipe."""
 
     @contextmanager
     def open(self) -> Iterator[Callable[[OutputShard], Facts]]:
@@ -45,21 +49,21 @@ class Export(Work[OutputShard]):
         yield lambda item: self._run(item, label_names)
 
     def _run(self, item: OutputShard, label_names: Mapping[int, str]) -> Facts:
-        rows = [row for part in item.parts for row in part_rows(part, self._kept(part), self.seed)]
+        rows = [row for part in item.parts for row in part_rows(part, self.kept(part.shards), self.seed)]
         if len(rows) != item.samples:
             raise ConservationError(f"output shard {item.name}: {item.samples} samples planned, {len(rows)} kept rows found")
         shards = {shard.shard_id: shard for part in item.parts for shard in part.shards}
         table = self.columns.samples(rows, shards)
         keys = [f"{item.name}{i:0{self.digits}d}" for i in range(len(rows))]
-        store = self.columns.columns.store
+        store, written_hashes = self.columns.columns.store, list[str | None]()
         with spent(WRITE), store.create(f"{self.folder}/{item.name}.tar") as file:
             hashed = _Hashing(file)
             extensions = set[str]()
-            members = noted(self._members(keys, table, shards, label_names), extensions)
+            members = noted(self.members(keys, table, shards, label_names, written_hashes), extensions)
             written = write_tar(cast(IO[bytes], hashed), members)
             if written != len(rows):   # inside the block: nothing is committed
                 raise ConservationError(f"output shard {item.name}: {len(rows)} samples to write, {written} written")
-        sidecar = export_table(keys, table, shards, self.columns.added_fields)
+        sidecar = export_table(keys, table, shards, self.columns.added_fields, written_hashes)
         write_table(store, f"{self.folder}/{item.name}.parquet", sidecar, {"tar_sha256": hashed.hexdigest()})
         stats = {"count": len(rows), "successes": len(rows), "failed_to_download": 0, "failed_to_resize": 0,
                  "status_dict": {"success": len(rows)}, "bytes": hashed.size, "sha256": hashed.hexdigest(),
@@ -67,13 +71,16 @@ class Export(Work[OutputShard]):
         store.write_json(f"{self.folder}/{item.name}_stats.json", stats)
         return {"rows": len(rows), "bytes": hashed.size}
 
-    def _kept(self, part: Part) -> dict[str, NDArray[np.int32]]:
+    def kept(self, shards: Sequence[Shard]) -> dict[str, NDArray[np.int32]]:
+        """The rows of each shard that are exported, ascending, each as often as it is."""
         store = self.columns.columns.store
-        return {shard.shard_id: taken_rows(store, self.columns.verdicts, self.copies, shard.shard_id) for shard in part.shards}
+        return {shard.shard_id: taken_rows(store, self.columns.verdicts, self.copies, shard.shard_id) for shard in shards}
 
-    def _members(
-        self, keys: list[str], table: pa.Table, shards: Mapping[str, Shard], label_names: Mapping[int, str]
+    def members(
+        self, keys: list[str], table: pa.Table, shards: Mapping[str, Shard], label_names: Mapping[int, str],
+        written: list[str | None],
     ) -> Iterator[Member]:
+        """What goes into the tar; `written` gets for each sample the hash of its image where it is another than at the source."""
         added = [field.name for field in self.columns.added_fields]
         for key, sample in zip(keys, timed(READ, self.columns.bytes_of(table, shards)), strict=True):
             with spent(OTHER):
@@ -82,25 +89,48 @@ class Export(Work[OutputShard]):
                         f"input shard {shards[sample.row['shard_id']].url} changed since it was read: sample "
                         f"{sample.row['key']!r} has other bytes now; run again to read it anew"
                     )
-                extension = sample.row["image_extension"] or sample.row["image_format"]
-                member = key, extension, sample.image, caption_bytes(sample), sample_json(
-                    sample, label_names, added, self.columns.with_empty)
+                extension, image = image_member(sample, self.transcode)
+                written.append(None if image is sample.image else hashlib.sha256(image).hexdigest())
+                original = sample_json(sample, label_names, added, self.columns.with_empty)
+                member = key, extension, image, caption_member(sample), original
             beat()
             yield member
 
 
-def caption_bytes(sample: Sample) -> bytes:
-    raw = sample.row["caption_raw"]
-    return bytes(raw) if raw is not None else sample.row["caption"].encode()
+@dataclass(frozen=True)
+class ReadAgain(Work[Shard]):
+    """Everything that an export asks of one input shard, and nothing is written: tells whose fault it is that an output shard could
+    not be made."""
+
+    export: Export
+
+    def name(self, item: Shard) -> str:
+        return item.shard_id
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Shard], Facts]]:
+        label_names = self.export.columns.class_names()
+        yield lambda item: self._run(item, label_names)
+
+    def _run(self, item: Shard, label_names: Mapping[int, str]) -> Facts:
+        rows = np.unique(self.export.kept([item])[item.shard_id]).tolist()
+        table = self.export.columns.samples([(item.shard_id, row) for row in rows], {item.shard_id: item}) if rows else None
+        keys = [str(row) for row in rows]
+        read = () if table is None else self.export.members(keys, table, {item.shard_id: item}, label_names, [])
+        return {"rows": sum(1 for _ in read)}
 
 
-def export_table(keys: list[str], table: pa.Table, shards: Mapping[str, Shard], added: Sequence[pa.Field] = ()) -> pa.Table:
-    """The sidecar rows (schemas/exports.py, and the added columns behind) of the samples in `table`."""
+def export_table(
+    keys: list[str], table: pa.Table, shards: Mapping[str, Shard], added: Sequence[pa.Field], written: Sequence[str | None],
+) -> pa.Table:
+    """The sidecar rows (schemas/exports.py, and the added columns behind) of the samples in `table`; `written` has the hash of each
+    image that is not the one at the source."""
     schema = pa.schema([*EXPORT, *added])
     entity_ids = [[entity["id"] for entity in entities] for entities in table.column("entities").to_pylist()]
     shard_ids = table.column("shard_id").to_pylist()
     renamed = {"source_shard_id": "shard_id", "source_key": "key", "source_row": "row", "image_sha256": "sha256"}
-    computed: dict[str, Any] = {"key": keys, "entity_ids": entity_ids, "source_url": [shards[s].url for s in shard_ids]}
+    urls = [shards[shard_id].url for shard_id in shard_ids]
+    computed: dict[str, Any] = {"key": keys, "entity_ids": entity_ids, "source_url": urls, "written_image_sha256": written}
     columns = [
         pa.array(computed[f.name], f.type) if f.name in computed else table.column(renamed.get(f.name, f.name)).cast(f.type)
         for f in schema

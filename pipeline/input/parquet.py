@@ -1,26 +1,24 @@
 """Parquet files with image bytes: a binary column, or the {bytes, path} struct of Hugging Face datasets.
 
 One row is one sample. The image and caption columns are found by name and type; all other columns together are the
-sample's metadata object, which is made when it is asked for (`fetch`), not when the samples are read.
+sample's metadata object, which is made when it is asked for (`fetch`), not when the samples are read. Values are taken out of Arrow
+by `values.py`, whatever their type.
 """
 
-import base64
-import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.input.members import Gap, add_gap, decode_name
-from pipeline.input.samples import IMAGE_EXTENSIONS, MAX_IMAGE, MAX_TEXT, Sample, pixels_or_none
+from pipeline.input.metadata import dumped
+from pipeline.input.samples import MAX_IMAGE, MAX_TEXT, TRAINERS_EXTENSIONS, Sample, pixels_or_none
+from pipeline.input.values import bare, fields, is_bytes, is_number, is_text, json_value, numbers, raw
 from pipeline.store.source import SourceFile
 from schemas.reasons import GapKind, SampleFault
 
@@ -58,7 +56,7 @@ def image_column(schema: pa.Schema, image_keys: Sequence[str] = IMAGE_KEYS) -> s
     """The column with encoded images, or None: one of the names, else the only struct of {bytes, path}."""
     types = types_of(schema)
     named = [key for key in image_keys if key in types and _holds_bytes(types[key])]
-    structs = [name for name, kind in types.items() if pa.types.is_struct(kind) and _holds_bytes(kind)]
+    structs = [name for name, kind in types.items() if pa.types.is_struct(bare(kind)) and _holds_bytes(kind)]
     return named[0] if named else structs[0] if len(structs) == 1 else None
 
 
@@ -69,15 +67,10 @@ def types_of(schema: pa.Schema) -> dict[str, pa.DataType]:
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
+    kind = bare(kind)
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+        return kind.get_field_index("bytes") >= 0 and is_bytes(kind.field("bytes").type)
+    return is_bytes(kind)
 
 
 def layout_of(schema: pa.Schema, caption_keys: Sequence[str]) -> Layout | None:
@@ -86,10 +79,11 @@ def layout_of(schema: pa.Schema, caption_keys: Sequence[str]) -> Layout | None:
     if image is None:
         return None
     types = types_of(schema)
-    texts = [name for name, kind in types.items() if _is_text(kind)]
-    caption = next((key for key in caption_keys if key in texts), None)
+    texts = [name for name, kind in types.items() if is_text(kind)]
+    captions = [*texts, *(name for name, kind in types.items() if is_bytes(kind) and name != image)]
+    caption = next((key for key in caption_keys if key in captions), None)
     metadata = tuple(name for name in types if name != image)
-    in_struct = pa.types.is_struct(types[image])
+    in_struct = pa.types.is_struct(bare(types[image]))
     return Layout(image, in_struct, caption, next((key for key in KEYS if key in texts), None), metadata)
 
 
@@ -106,13 +100,13 @@ class ParquetSamples:
         self.members = 0
 
     def __iter__(self) -> Iterator[Sample]:
-        opened = _opened(self._file)
+        opened, schema = _opened(self._file)
         if isinstance(opened, Gap):
             self.gaps.append(opened)
             return
-        layout = layout_of(opened.schema_arrow, self._caption_keys)
+        layout = layout_of(schema, self._caption_keys)
         if layout is None:
-            names = ", ".join(opened.schema_arrow.names)
+            names = ", ".join(schema.names)
             self.gaps.append(Gap(GapKind.NOT_AN_ARCHIVE, 0, f"no column with image bytes among {names}"))
             return
         start = 0
@@ -148,25 +142,31 @@ def row_batches(opened: pq.ParquetFile, layout: Layout, number: int) -> Iterator
     yield from opened.iter_batches(rows, row_groups=[number], columns=[layout.image, *layout.metadata], use_threads=False)
 
 
-def _opened(file: SourceFile) -> pq.ParquetFile | Gap:
+def _opened(file: SourceFile) -> tuple[pq.ParquetFile | Gap, pa.Schema]:
+    """The file with its schema, or the gap that it is."""
     try:
-        return pq.ParquetFile(file, **READING)
+        opened = pq.ParquetFile(file, **READING)
     except DAMAGE as error:
         if file.failed:
             raise
         file.seek(0)
         cut = file.read(4) == b"PAR1"
-        return Gap(GapKind.TRUNCATED if cut else GapKind.NOT_AN_ARCHIVE, 0, f"no parquet footer: {error}")
+        return Gap(GapKind.TRUNCATED if cut else GapKind.NOT_AN_ARCHIVE, 0, f"no parquet footer: {error}"), pa.schema([])
+    try:
+        return opened, opened.schema_arrow
+    except DAMAGE as error:   # a type that Arrow does not know
+        return Gap(GapKind.CORRUPT_DATA, 0, f"its schema cannot be read: {error}", opened.metadata.num_rows), pa.schema([])
 
 
 def _samples(batch: pa.RecordBatch, layout: Layout, start: int, metadata: bool) -> Iterator[Sample]:
     images, paths = _images(batch.column(layout.image), layout)
-    captions, keys, uids = (_raw(batch, name) for name in (layout.caption, layout.key, "uid"))
+    captions = [None] * batch.num_rows if layout.caption is None else raw(batch.column(layout.caption))
+    keys, uids = ([decode_name(text) if text is not None else None for text in _texts(batch, name)] for name in (layout.key, "uid"))
     widths, heights = (_numbers(batch, name) for name in ("original_width", "original_height"))
-    objects: Iterator[bytes] = _objects(batch, layout) if metadata else iter(())
     for i in range(batch.num_rows):
         image, caption, fault = images[i], captions[i], None
-        name = layout.image if paths[i] is None else decode_name(paths[i])
+        path = paths[i]
+        name = layout.image if path is None else decode_name(path)
         if len(image or b"") > MAX_IMAGE or len(caption or b"") > MAX_TEXT:
             image, caption, fault = None, None, SampleFault.UNREADABLE_MEMBER
         elif image is None:
@@ -174,49 +174,45 @@ def _samples(batch: pa.RecordBatch, layout: Layout, start: int, metadata: bool) 
         elif caption is None:
             fault = SampleFault.MISSING_CAPTION
         yield Sample(
-            decode_name(keys[i]) if keys[i] is not None else f"{start + i:09d}",
+            keys[i] if keys[i] is not None else f"{start + i:09d}",
             image,
             name,
             extension_of(name, image),
             start + i,
             caption,
-            source_uid=decode_name(uids[i]) if uids[i] is not None else None,
+            source_uid=uids[i],
             source_width=pixels_or_none(widths[i]),
             source_height=pixels_or_none(heights[i]),
-            metadata=next(objects, None),
+            metadata=_object(batch, layout, i) if metadata else None,
             fault=fault,
         )
 
 
-def _images(column: pa.Array, layout: Layout) -> tuple[list[Any], list[Any]]:
+def _images(column: pa.Array, layout: Layout) -> tuple[list[bytes | None], list[bytes | None]]:
     """Image bytes and the path that goes with each (None without one)."""
     if not layout.in_struct:
-        return column.to_pylist(), [None] * len(column)
-    has_path = column.type.get_field_index("path") >= 0 and _is_text(column.type.field("path").type)
-    paths = pc.struct_field(column, "path").cast(pa.large_binary()).to_pylist() if has_path else [None] * len(column)
-    return pc.struct_field(column, "bytes").to_pylist(), paths
+        return raw(column), [None] * len(column)
+    kind = bare(column.type)
+    has_path = kind.get_field_index("path") >= 0 and is_text(kind.field("path").type)
+    return raw(fields(column, "bytes")), raw(fields(column, "path")) if has_path else [None] * len(column)
 
 
-def _raw(batch: pa.RecordBatch, name: str | None) -> list[Any]:
-    """The bytes of a text column, which need not be valid UTF-8; nulls where there is no such column."""
-    if name is None or name not in batch.schema.names or not _is_text(batch.column(name).type):
-        return [None] * batch.num_rows
-    column = batch.column(name)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    return list(column.cast(pa.large_binary()).to_pylist())
+def _texts(batch: pa.RecordBatch, name: str | None) -> list[bytes | None]:
+    """The bytes of a column of texts, which need not be valid UTF-8; nulls where there is no such column."""
+    known = name is not None and name in batch.schema.names and is_text(batch.column(name).type)
+    return raw(batch.column(name)) if known else [None] * batch.num_rows
 
 
 def _numbers(batch: pa.RecordBatch, name: str) -> list[Any]:
-    kind = batch.column(name).type if name in batch.schema.names else pa.null()
-    return list(batch.column(name).to_pylist()) if pa.types.is_integer(kind) or pa.types.is_floating(kind) else [None] * len(batch)
+    known = name in batch.schema.names and is_number(batch.column(name).type)
+    return numbers(batch.column(name)) if known else [None] * batch.num_rows
 
 
 def extension_of(name: str, image: bytes | None) -> str | None:
-    """The image's extension: the end of its name where that is one (a column may be called jpg), else what its first bytes show;
-    None where neither tells."""
+    """The image's extension: the end of its name where trainers look for that (a column may be called jpg), else what its first
+    bytes show; None where neither tells."""
     extension = name.rpartition(".")[2].lower()
-    if extension in IMAGE_EXTENSIONS:
+    if extension in TRAINERS_EXTENSIONS:
         return extension
     return next((suffix for magic, suffix in MAGIC.items() if (image or b"").startswith(magic)), None)
 
@@ -238,57 +234,14 @@ def _chosen(opened: pq.ParquetFile, layout: Layout, number: int, rows: NDArray[n
     start = 0
     for batch in row_batches(opened, layout, number):
         in_batch = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)] - start
-        part = batch.take(pa.array(in_batch))
-        images, _ = _images(part.column(layout.image), layout)
-        yield from zip((image or b"" for image in images), _objects(part, layout), strict=True)
+        for i in in_batch.tolist():
+            (image,), _ = _images(batch.column(layout.image).slice(i, 1), layout)
+            yield image or b"", _object(batch, layout, i)
         start += batch.num_rows
         if rows[-1] < start:
             return   # what follows may be damaged
 
 
-def _objects(batch: pa.RecordBatch, layout: Layout) -> Iterator[bytes]:
-    """The metadata object of each row."""
-    columns = {name: _values(batch.column(name)) for name in layout.metadata}
-    for i in range(batch.num_rows):
-        yield json.dumps({name: plain(column[i]) for name, column in columns.items()}, ensure_ascii=False).encode()
-
-
-def _values(column: pa.Array) -> list[Any]:
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError):   # text that is not UTF-8, which parquet forbids, or times beyond the year 9999
-        return [_decoded_in(value) for value in column.cast(_raw_type(column.type)).to_pylist()]
-
-
-def _raw_type(kind: pa.DataType) -> pa.DataType:
-    """Bytes for text, counts of units for times."""
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _raw_type(f.type)) for f in kind])
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_raw_type(kind.value_type))
-    if pa.types.is_temporal(kind):
-        return pa.int32() if kind.bit_width == 32 else pa.int64()
-    return pa.large_binary() if _is_text(kind) else kind
-
-
-def _decoded_in(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _decoded_in(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_decoded_in(item) for item in value]
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON can say it: bytes in base64, times in ISO 8601, numbers that are not finite as null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, date | datetime | time):
-        return value.isoformat()
-    return value if isinstance(value, str | int | None) else str(value)
+def _object(batch: pa.RecordBatch, layout: Layout, i: int) -> bytes:
+    """The metadata object of a row."""
+    return dumped({name: json_value(batch.column(name)[i]) for name in layout.metadata})

@@ -15,9 +15,19 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, expected_samples
-from pipeline.input.members import Gap, RewoundBlocks
+from pipeline.input.members import Gap, RewoundBlocks, add_gap
 from pipeline.input.parquet import ParquetSamples, Row, rows_at
-from pipeline.input.samples import CAPTION_KEYS, LIMITS, Sample, batches, group_members, sample_of
+from pipeline.input.samples import (
+    LIMITS,
+    READING,
+    WINDOW_BYTES,
+    WINDOW_SAMPLES,
+    Reading,
+    Sample,
+    batches,
+    group_members,
+    sample_of,
+)
 from pipeline.input.tar import TarMembers, write_tar
 from pipeline.store.source import CODECS, COMPRESSED_PIECE, UNSUPPORTED, Decompressed, SourceFile
 from pipeline.store.store import open_url, read_ranges, stat
@@ -27,6 +37,11 @@ __all__ = ["Gap", "ShardReader", "fetch", "read", "write_tar"]
 
 BATCH_ROWS = 64
 BATCH_BYTES = 32 << 20
+FAR_APART = (
+    "members of a sample are not adjacent: of {} samples, first {!r}, some come more than "
+    f"{WINDOW_SAMPLES} samples or {WINDOW_BYTES >> 20} MiB after the others; pack the tar with the members of each sample "
+    "side by side, e.g. by tar --sort=name"
+)
 FETCH_ROWS = 128
 FETCH_BYTES = 64 << 20
 SPOOL_IN_MEMORY = 64 << 20
@@ -37,22 +52,22 @@ def read(
     *,
     batch_rows: int = BATCH_ROWS,
     batch_bytes: int = BATCH_BYTES,
-    caption_keys: tuple[str, ...] = CAPTION_KEYS,
+    reading: Reading = READING,
     metadata: bool = False,
 ) -> "ShardReader":
     """The samples of a shard, in one streaming pass. `metadata`: with the metadata objects of parquet rows, which are made out of
     their other columns; an archive's are there in any case. A store that does not answer raises, and so does a file that is gone or
     not the one that was listed (InputError); damage is in `gaps`."""
-    return ShardReader(shard, batch_rows, batch_bytes, caption_keys, metadata)
+    return ShardReader(shard, batch_rows, batch_bytes, reading, metadata)
 
 
 class ShardReader:
     """Iterates once over batches in the schema samples.BATCH; what it says of the shard is complete after the last."""
 
-    def __init__(self, shard: Shard, batch_rows: int, batch_bytes: int, caption_keys: tuple[str, ...], metadata: bool) -> None:
+    def __init__(self, shard: Shard, batch_rows: int, batch_bytes: int, reading: Reading, metadata: bool) -> None:
         self.shard = shard
         self._batch = batch_rows, batch_bytes
-        self._caption_keys, self._metadata = caption_keys, metadata
+        self._reading, self._metadata = reading, metadata
         self.gaps: list[Gap] = []
         self.members = 0
         """Entries of the archive of any kind, or rows."""
@@ -60,6 +75,8 @@ class ShardReader:
         self.bytes_read = 0
         self.ignored: Counter[str] = Counter()
         """Members that belong to no sample, by reason."""
+        self._apart: list[str] = []
+        """Keys of samples whose members are too far apart."""
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         different = 0
@@ -67,7 +84,8 @@ class ShardReader:
             try:
                 for batch in self._parquet(file) if self.shard.kind == "parquet" else self._tar(file):
                     self.rows += batch.num_rows
-                    different += batch.num_rows - batch.column("samples_error").to_pylist().count(SampleFault.DUPLICATE_KEY)
+                    faults = batch.column("samples_error").to_pylist()
+                    different += batch.num_rows - faults.count(SampleFault.DUPLICATE_KEY) - faults.count(SampleFault.NOT_ADJACENT)
                     yield batch
             finally:
                 self.bytes_read = file.bytes_read
@@ -81,8 +99,8 @@ class ShardReader:
             self.gaps.append(Gap(GapKind.MISSING_VS_SIDECAR, self.shard.size, detail, expected - different))
 
     def _parquet(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
-        samples = ParquetSamples(file, self._caption_keys, self._metadata)
-        yield from batches(samples, "parquet_row", *self._batch)
+        samples = ParquetSamples(file, self._reading.caption_keys, self._metadata)
+        yield from batches(samples, "parquet_row", *self._batch, self._reading.fallback)
         self.gaps, self.members = samples.gaps, samples.members
 
     def _tar(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
@@ -93,13 +111,20 @@ class ShardReader:
             return
         members = tar_members(file, codec)
         location = "tar_range" if codec is None else "stream_only"
-        yield from batches(self._samples(members, in_place=codec is None), location, *self._batch)
+        yield from batches(self._samples(members, in_place=codec is None), location, *self._batch, self._reading.fallback)
         self.gaps, self.members = members.gaps, members.members
         self.ignored += members.ignored
+        if self._apart:
+            add_gap(self.gaps, Gap(GapKind.NOT_ADJACENT, 0, FAR_APART.format(len(self._apart), self._apart[0])))
 
     def _samples(self, members: TarMembers, *, in_place: bool) -> Iterator[Sample]:
         for ordinal, parts in enumerate(group_members(members, self.ignored)):
-            yield sample_of(parts, None if in_place else ordinal, self._caption_keys)
+            sample = sample_of(parts, None if in_place else ordinal, self._reading)
+            if sample.json_problem is not None and sample.fault is None:
+                self.ignored[f"metadata that is no JSON object: {sample.json_problem}"] += 1
+            if sample.fault is SampleFault.NOT_ADJACENT:
+                self._apart.append(sample.key)
+            yield sample
 
 
 def _opened(shard: Shard) -> SourceFile:

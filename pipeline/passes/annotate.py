@@ -18,7 +18,7 @@ from pipeline.columns import Columns
 from pipeline.errors import ConservationError, InputError
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import ShardReader, read
-from pipeline.input.samples import BATCH
+from pipeline.input.samples import BATCH, Reading
 from pipeline.input.witnesses import Witnesses, to_blame
 from pipeline.registry import SOURCE, producers
 from pipeline.stage import Stage, Transform, checked, joined
@@ -89,7 +89,7 @@ class Annotate(Work[MissingColumns]):
 
     columns: Columns
     stages: tuple[Stage, ...]
-    caption_keys: tuple[str, ...]
+    reading: Reading
     threads: int = 1
     batch_rows: int = BATCH_ROWS
     writers: Mapping[str, str] = field(default_factory=producers)
@@ -170,7 +170,7 @@ class Source:
         self.columns, self.shard, self.plan, self.witnesses = work.columns, shard, plan, work.witnesses
         self.reader = None
         if plan.opens_input:
-            self.reader = read(shard, batch_rows=work.rows, caption_keys=work.caption_keys, metadata=plan.reads_metadata)
+            self.reader = read(shard, batch_rows=work.rows, reading=work.reading, metadata=plan.reads_metadata)
         self.rows = 0
         self._batch = work.rows
 

@@ -14,7 +14,7 @@ from pipeline.passes.annotate import Annotate, MissingColumns, steps
 from pipeline.plan import Plan
 from pipeline.registry import SOURCE, producers
 from pipeline.root.lifecycle import without_quarantined
-from pipeline.root.quarantine import quarantine, quarantined, release
+from pipeline.root.quarantine import ANNOTATE, given_up_during, quarantine, quarantined, release
 from pipeline.stage import Stage
 from pipeline.store.store import Store
 from pipeline.store.tables import read_many_facts, stored_shards
@@ -25,7 +25,7 @@ def annotate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined:
     `threads`: batches that an actor has in work at once. Raises InputError when no shard could be read."""
     forget_changed(plan)
     missing = missing_columns(plan, plan.annotated)
-    release_whole(plan, missing)
+    release_whole(plan, missing, also_exported=retry_quarantined)
     skipped = set() if retry_quarantined else quarantined(plan.root, plan.shards).keys()
     items = [columns for columns in missing if columns.shard.shard_id not in skipped]
     if items:
@@ -55,7 +55,7 @@ def stages_work(plan: Plan, stages: Sequence[Stage], items: Sequence[MissingColu
     writers = producers(plan.recipe.added)
     needed = steps(stages, frozenset[str]().union(*(columns.names for columns in items)), writers).stages
     chosen = tuple(stages[i] for i in needed)
-    return Annotate(plan.columns, chosen, plan.recipe.caption.keys, threads, writers=writers, witnesses=witnesses(plan.shards))
+    return Annotate(plan.columns, chosen, plan.recipe.reading, threads, writers=writers, witnesses=witnesses(plan.shards))
 
 
 def missing_columns(plan: Plan, names: Sequence[str]) -> list[MissingColumns]:
@@ -65,11 +65,13 @@ def missing_columns(plan: Plan, names: Sequence[str]) -> list[MissingColumns]:
     return [item for item in columns if item.names]
 
 
-def release_whole(plan: Plan, missing: Collection[MissingColumns]) -> None:
-    """A shard that is in quarantine and lacks nothing was read by a retry: it leaves it."""
+def release_whole(plan: Plan, missing: Collection[MissingColumns], *, also_exported: bool = False) -> None:
+    """A shard that is in quarantine and lacks nothing was read by a retry: it leaves it. One that export gave up lacks nothing, and
+    stays until it is to be tried again (`also_exported`)."""
     lacking = {columns.shard.shard_id for columns in missing}
     for shard_id in quarantined(plan.root, plan.shards).keys() - lacking:
-        release(plan.root, shard_id)
+        if also_exported or given_up_during(plan.root, shard_id) == ANNOTATE:
+            release(plan.root, shard_id)
 
 
 def forget_changed(plan: Plan) -> None:

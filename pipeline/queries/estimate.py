@@ -79,7 +79,7 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
     rows = timed = column_bytes = bytes_read = 0
     seconds, complete = 0.0, False
     for shard in plan.shards:
-        reader = read(shard, batch_rows=BATCH_ROWS, caption_keys=plan.recipe.caption.keys)
+        reader = read(shard, batch_rows=BATCH_ROWS, reading=plan.recipe.reading)
         for batch in reader:
             began = time.monotonic()
             added = batch_columns(plan.stages, transforms, batch)

@@ -10,12 +10,15 @@ from typing import Any
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import RecipeError
+from pipeline.input.samples import Reading
+from pipeline.models.pixels.encoding import NONE
+from pipeline.models.pixels.formats import DECODABLE, TRAINERS_FORMATS
 from pipeline.recipe.anywhere import label_anywhere
 from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.messages import problems
 from pipeline.recipe.rule_columns import ADDED, Column, columns_with
 from pipeline.recipe.rules import STRICT, Name, Rule, columns_read
-from pipeline.recipe.sections import FITTED_HERE, Caption, Classes, Duplicates, Entities, Export, Image, Model, Names
+from pipeline.recipe.sections import FITTED_HERE, Caption, Classes, Duplicates, Entities, Export, Image, Metadata, Model, Names
 from pipeline.recipe.yaml_source import Source, apply, parse
 from pipeline.registry import Added
 from pipeline.stage import digest
@@ -42,6 +45,8 @@ class Recipe(BaseModel):
     """which images are decoded"""
     caption: Caption = Caption()
     """where the caption is, and how it is read"""
+    metadata: Metadata = Metadata()
+    """what the samples bring with them"""
     entities: Entities = Entities()
     """entity linking"""
     duplicates: Duplicates = Duplicates()
@@ -70,6 +75,11 @@ class Recipe(BaseModel):
     def columns(self) -> Mapping[str, Column]:
         """The columns that its rules may read, by name."""
         return columns_with(self._added)
+
+    @property
+    def reading(self) -> Reading:
+        """How its samples are read."""
+        return Reading(self.caption.keys, self.caption.fallback, self.metadata.bad_json == "keep")
 
     def read_by_rules(self) -> dict[str, tuple[str, ...]]:
         """The columns that its rules read, by who writes them."""
@@ -137,7 +147,23 @@ def load(name_or_path: str, overrides: Sequence[str] = (), stages: Sequence[str]
     and line (or override) and what to write instead."""
     source = _read(name_or_path)
     apply(source, overrides)
-    return validated(source, requested_stages(source, stages))
+    recipe = validated(source, requested_stages(source, stages))
+    refuse_formats(name_or_path, recipe)
+    return recipe
+
+
+def refuse_formats(name: str, recipe: Recipe) -> None:
+    """Raises RecipeError for pictures that nobody decodes, or that no trainer would read in the output. Not asked of a root's own
+    recipe: what was written stays readable."""
+    allowed = recipe.image.allowed_formats
+    unknown = [format for format in allowed if format not in DECODABLE]
+    if unknown:
+        raise RecipeError(f"{name}: image.allowed_formats: {', '.join(unknown)} cannot be decoded; there is {', '.join(DECODABLE)}")
+    foreign = [format for format in allowed if format not in TRAINERS_FORMATS]
+    if foreign and recipe.export.transcode == NONE:
+        raise RecipeError(
+            f"{name}: image.allowed_formats has {', '.join(foreign)}, which trainers skip in the output: have them written "
+            f"otherwise (--set export.transcode=png, or --set 'export.transcode=jpeg 95'), or leave them out")
 
 
 def validated(source: Source, added: Sequence[Added]) -> Recipe:
@@ -215,4 +241,5 @@ def balance_identity(recipe: Recipe) -> str:
 def export_identity(recipe: Recipe) -> str:
     """A digest that changes with whatever changes the output shards for the same verdicts, labels and copies."""
     export = recipe.export
-    return digest([export.shard_size, [export.group, recipe.seed] if export.shuffle else None])
+    written = [] if export.transcode == NONE else [export.transcode]
+    return digest([export.shard_size, [export.group, recipe.seed] if export.shuffle else None, *written])

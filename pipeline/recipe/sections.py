@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
+from pipeline.input.text import WINDOWS_1252, checked_fallback
+from pipeline.models.pixels.encoding import NONE, checked_transcode
 from pipeline.recipe.anywhere import BUNDLED, LOCAL_MODEL, file_anywhere, model_anywhere, one_place, weights_anywhere
 from pipeline.recipe.rule_columns import JSON, column_named, columns_in_context
 from pipeline.recipe.rules import STRICT
@@ -71,9 +73,21 @@ class Caption(BaseModel):
 
     keys: SomeNames = ("txt", "caption", "text")
     """the first that a sample has: `txt` is the text member, another name a field of the JSON object or a parquet column"""
+    fallback: Annotated[str, AfterValidator(checked_fallback)] = WINDOWS_1252
+    """encoding of captions that are neither UTF-8 nor marked as UTF-16 or UTF-32 (Python's name of it), where they can be that;
+    `caption_encoding` says which ones; none: they fail as caption_undecodable"""
     language_of: Literal["text", "raw"] = "text"
     """what the language is detected on: `text`: caption_text in lower case, its first 500 characters; `raw`: the raw caption, as
     DataComp does"""
+
+
+class Metadata(BaseModel):
+    """The JSON members, or the other columns of a parquet file."""
+
+    model_config = STRICT
+
+    bad_json: Literal["keep", "fail"] = "keep"
+    """a pair whose JSON is no object (a list, null, empty, cut, not UTF-8): keep it without, and count the JSON; or fail it"""
 
 
 class Entities(BaseModel):
@@ -179,6 +193,9 @@ class Export(BaseModel):
     """input shards that are shuffled together"""
     shuffle: bool = True
     """shuffle the input shards, then the samples within each group; by the seed"""
+    transcode: Annotated[str, AfterValidator(checked_transcode)] = NONE
+    """pictures of formats that trainers do not read (gif, bmp, tiff, avif) are written as `png` or `jpeg QUALITY` (jpeg 95): the
+    upright RGB pixels of the first frame; `image_sha256` stays that of the original. none: such formats may not be allowed"""
     balance: int | None = Field(default=None, ge=1)
     """samples to export, drawn top-down over the levels of classes, as evenly as the classes allow; null: all that are kept"""
     multiplier: int = Field(default=1, ge=1)

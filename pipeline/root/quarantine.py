@@ -7,18 +7,26 @@ from pipeline.input.discovery import Shard
 from pipeline.store.store import Store
 from pipeline.work import Outcome
 
+ANNOTATE, EXPORT = "annotate", "export"
+"""Passes that read input shards and give them up."""
 
-def quarantine(store: Store, shard: Shard, outcome: Outcome[Any]) -> None:
-    """Writes down that a shard was given up, with its version, its last error and its number of attempts."""
+
+def quarantine(store: Store, shard: Shard, outcome: Outcome[Any], during: str = ANNOTATE) -> None:
+    """Writes down that a shard was given up, in which pass, with its version, its last error and its number of attempts."""
     store.write_json(f"quarantine/{shard.shard_id}.json", {
         "shard_id": shard.shard_id, "url": shard.url, "version": shard.version,
-        "error": outcome.error, "attempts": outcome.attempts,
+        "error": outcome.error, "attempts": outcome.attempts, "pass": during,
     })
 
 
 def release(store: Store, shard_id: str) -> None:
     """Takes a shard out of quarantine."""
     store.remove(f"quarantine/{shard_id}.json")
+
+
+def given_up_during(store: Store, shard_id: str) -> str:
+    """The pass in which a shard that is in quarantine was given up."""
+    return str(store.read_json(f"quarantine/{shard_id}.json").get("pass", ANNOTATE))
 
 
 def quarantined(store: Store, shards: Sequence[Shard]) -> dict[str, str]:

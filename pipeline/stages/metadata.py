@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.input.samples import metadata_object
+from pipeline.input.metadata import metadata_object
 from pipeline.stage import NOTHING, Contract, Stage, Transform, stage_columns, stage_schema
 from schemas.columns import UID, error
 

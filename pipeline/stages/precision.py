@@ -169,7 +169,7 @@ def first_pairs(question: PrecisionQuestion, count: int) -> Iterator[Pair]:
     recipe, missing = question.recipe, count
     with ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels).open() as decoded:
         for shard in question.shards:
-            for batch in read(shard, caption_keys=recipe.caption.keys):
+            for batch in read(shard, reading=recipe.reading):
                 pictures = decoded(batch)
                 arrays, captions = pixel_arrays(pictures), batch["caption"]
                 rows = [row for row, array in enumerate(arrays) if array is not None and captions[row].is_valid][:missing]

@@ -99,6 +99,14 @@ def read_table(store: Store, path: str, columns: Sequence[str] | None = None, fi
         return parquet_table(file, columns, filters)
 
 
+def read_known(store: Store, path: str, schema: pa.Schema) -> pa.Table:
+    """These columns of a parquet file; null where it has none of that name, as files of older versions. Raises as `read_table`."""
+    table = read_table(store, path, schema.names)
+    there = set(table.column_names)
+    columns = [table.column(f.name) if f.name in there else pa.nulls(table.num_rows, f.type) for f in schema]
+    return pa.table(columns, names=schema.names)
+
+
 def parquet_table(file: IO[bytes], columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
     """The table of an open parquet file; `filters` is an expression over `columns`.
 

@@ -225,7 +225,10 @@ def test_a_thousand_faults_of_one_file_are_ten_and_a_count() -> None:
 
 
 @pytest.mark.parametrize(("original", "made", "whole"), [
-    (b'{"a": 1, "b": [NaN]}', b'{"a": 1, "b": [NaN], "uid": "u"}', True),
+    (b'{"a": 1, "b": [NaN]}', b'{"a": 1, "b": [null], "uid": "u"}', True),
+    (b'{"a": 1, "b": [NaN]}', b'{"a": 1, "b": [NaN], "uid": "u"}', False),
+    (b"[1, 2]", b'{"source": [1, 2], "uid": "u"}', True),
+    (b'{"a": ', b'{"uid": "u"}', True),
     (b'{"a": 1}', b'{"a": true, "uid": "u"}', False),
     (b'{"a": 1}', b'{"uid": "u"}', False),
     (b"{}", b'{"a": 1, "uid": "u"}', False),

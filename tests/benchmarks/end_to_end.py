@@ -160,7 +160,7 @@ def annotate_pass(folder: Path, overrides: Sequence[str], size: Size) -> Pass:
     shards, first = discover([str(folder / "shards")]), discover([str(folder / "warm")])[0]
     with tempfile.TemporaryDirectory(dir=folder) as root:
         plan = plan_of(root, overrides, shards)
-        work = Annotate(plan.columns, plan.stages, plan.recipe.caption.keys)
+        work = Annotate(plan.columns, plan.stages, plan.recipe.reading)
 
         def embedded() -> int:
             where = plan.columns.folders["clip"]

@@ -54,7 +54,7 @@ def one_pass(plan: Plan, shard: Shard, transforms: Sequence[Transform]) -> Secon
     """What `runner.Annotate` does, with a clock around every part."""
     seconds: Seconds = defaultdict(float)
     parts: dict[str, list[pa.RecordBatch]] = defaultdict(list)
-    batches = iter(read(shard, batch_rows=BATCH_ROWS, caption_keys=plan.recipe.caption.keys))
+    batches = iter(read(shard, batch_rows=BATCH_ROWS, reading=plan.recipe.reading))
     while True:
         with clocked(seconds, "read"):
             batch = next(batches, None)

@@ -74,7 +74,7 @@ def work_of(root: Path, shards: Sequence[Shard], model: str, route: str, overrid
     settings = ["filters={}", f"model.name={model}", *([] if model.startswith("bundled") else [f"model.pretrained={RANDOM}"])]
     recipe = load("sample", [*settings, *overrides])
     plan = Plan.of(Store(str(root)), recipe, shards, Settled(route))
-    return Annotate(plan.columns, plan.stages, plan.recipe.caption.keys)
+    return Annotate(plan.columns, plan.stages, plan.recipe.reading)
 
 
 def worker(work: Annotate, warm: Shard, jobs: Any, barrier: Any, told: Any) -> None:

@@ -41,7 +41,7 @@ def annotated(root: Path, shards: list[Shard], executor: LocalExecutor | RayExec
         clip = SharedClip(**{f.name: getattr(plan.clip, f.name) for f in fields(plan.clip)})
         stages = tuple(clip if stage.contract.name == "clip" else stage for stage in stages)
     driver = Driver(plan.root, executor, Silent(), EventLog(plan.root))
-    work = Annotate(plan.columns, stages, plan.recipe.caption.keys)
+    work = Annotate(plan.columns, stages, plan.recipe.reading)
     assert driver.run("annotate", work, work.of(shards)) == []
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / "columns").rglob("*")) if path.is_file()}
 

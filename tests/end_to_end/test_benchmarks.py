@@ -30,7 +30,7 @@ def test_both_sides_of_the_end_to_end_ratio_embed_the_same_pairs(prepared: tuple
     folder, size = prepared
     shards = discover([str(folder / "shards")])
     plan = end_to_end.plan_of(str(tmp_path / "root"), (), shards)
-    work = Annotate(plan.columns, plan.stages[:-1], plan.recipe.caption.keys)   # mentions take seconds to open, and see no pixels
+    work = Annotate(plan.columns, plan.stages[:-1], plan.recipe.reading)   # mentions take seconds to open, and see no pixels
     warm = end_to_end.Warm(work, work.of(discover([str(folder / "warm")]))[0], str(tmp_path), workers=1)
     outcomes = list(LocalExecutor().run(warm, work.of(shards)))
     assert [outcome.facts["rows"] for outcome in outcomes] == [24, 24]

@@ -16,7 +16,7 @@ from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.reader import read
-from pipeline.input.samples import CAPTION_KEYS
+from pipeline.input.samples import READING
 from pipeline.input.tar import write_tar
 from pipeline.passes.annotate import Annotate
 from pipeline.queries.status import status
@@ -79,7 +79,7 @@ def test_the_good_shard_s_columns_are_those_of_a_run_without_the_others(result: 
     shutil.copy2(around / "in" / "good.tar", around / "alone in")   # with its time, by which it is known
     shards = discover([str(around / "alone in")])
     there, alone = result.plan.columns, Columns(Store(str(around / "alone")), result.plan.columns.folders)
-    work = Annotate(alone, result.plan.stages, CAPTION_KEYS)
+    work = Annotate(alone, result.plan.stages, READING)
     list(LocalExecutor().run(work, work.of(shards)))
     folders = [alone.folders[stage] for stage in result.plan.annotated]
     names = [f"{folder}/{name}" for folder in folders for name in alone.store.names(folder)]
@@ -134,7 +134,7 @@ def test_a_shard_that_goes_or_changes_after_it_was_listed_is_given_up_by_name(tm
     (inputs / "gone.tar").unlink()
     (inputs / "changed.tar").write_bytes(whole()[:9_000])
     columns = Columns(Store(str(tmp_path / "root")), {"samples": "columns/samples@1"})
-    work = Annotate(columns, (), CAPTION_KEYS)
+    work = Annotate(columns, (), READING)
     outcomes = list(Forgiving().run(work, work.of(shards)))
     errors = {outcome.item.shard.relative: outcome.error for outcome in outcomes}
     assert errors["good.tar"] is None

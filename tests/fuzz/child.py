@@ -18,7 +18,7 @@ from pipeline.columns import Columns
 from pipeline.errors import ShardmillError
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.reader import fetch, read
-from pipeline.input.samples import CAPTION_KEYS, uid_of
+from pipeline.input.samples import READING, uid_of
 from pipeline.models.machine import local_route
 from pipeline.passes.annotate import Annotate
 from pipeline.plan import Plan
@@ -62,7 +62,7 @@ class Stages:
 
     def run(self, shard: Shard, model: bool) -> dict[str, Any]:
         if model not in self._open:
-            work = Annotate(self.columns(model), self._chosen(model), CAPTION_KEYS)
+            work = Annotate(self.columns(model), self._chosen(model), READING)
             run = self._stack.enter_context(work.open())
             self._open[model] = lambda shard: run(work.of([shard])[0])
         shutil.rmtree(self._root, ignore_errors=True)

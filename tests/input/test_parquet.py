@@ -13,8 +13,10 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, discover
-from pipeline.input.parquet import image_column, plain
+from pipeline.input.parquet import image_column
 from pipeline.input.reader import ShardReader, fetch, read
+from pipeline.input.samples import Reading
+from pipeline.input.values import plain
 from schemas.columns import SAMPLES
 
 JPEG = b"\xff\xd8\xff..."
@@ -81,8 +83,8 @@ def test_columns_are_told_apart_by_name_and_type() -> None:
 def test_the_caption_column_can_be_named(tmp_path: Path) -> None:
     shard = write(tmp_path, {"image": [b"1"], "caption": ["c"], "title": ["t"]})
     assert rows_of(shard)[0][0]["caption"] == "c"
-    assert rows_of(shard, caption_keys=("title", "caption"))[0][0]["caption"] == "t"
-    assert rows_of(shard, caption_keys=("nothing",))[0][0]["samples_error"] == "missing_caption"
+    assert rows_of(shard, reading=Reading(("title", "caption")))[0][0]["caption"] == "t"
+    assert rows_of(shard, reading=Reading(("nothing",)))[0][0]["samples_error"] == "missing_caption"
 
 
 def test_captions_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
@@ -91,9 +93,79 @@ def test_captions_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
     nested = pa.ListArray.from_arrays([0, 1, 2], text)
     shard = write(tmp_path, {"image": [b"1", b"2"], "caption": text, "tags": nested})
     rows, _ = rows_of(shard)
-    assert [(row["caption"], row["caption_raw"]) for row in rows] == [("caf�", b"caf\xe9"), ("ok", None)]
+    assert [(row["caption"], row["caption_raw"]) for row in rows] == [("café", b"caf\xe9"), ("ok", None)]
     objects = [json.loads(found or b"") for _, found in fetch(shard, pa.Table.from_pylist(rows, SAMPLES))]
-    assert objects == [{"caption": "caf�", "tags": ["caf�"]}, {"caption": "ok", "tags": ["ok"]}]
+    assert objects == [{"caption": "café", "tags": ["café"]}, {"caption": "ok", "tags": ["ok"]}]
+
+
+def bad_texts(kind: pa.DataType) -> pa.Array:
+    """Two texts of this type, of which the first is not UTF-8."""
+    storage = {pa.string_view(): pa.binary_view(), pa.large_string(): pa.large_binary()}.get(kind, pa.binary())
+    return pa.Array.from_buffers(kind, 2, pa.array([b"caf\xe9 on a table", b"ok"], storage).buffers())
+
+
+VALUES = {
+    "view": (pa.array(["a", None], pa.string_view()), ["a", None]),
+    "bytes view": (pa.array([b"a", None], pa.binary_view()), ["YQ==", None]),
+    "list of views": (pa.array([["a"], []], pa.list_(pa.string_view())), [["a"], []]),
+    "struct of views": (pa.array([{"a": "x"}, None], pa.struct([("a", pa.string_view())])), [{"a": "x"}, None]),
+    "bad view": (bad_texts(pa.string_view()), ["café on a table", "ok"]),
+    "bad large": (bad_texts(pa.large_string()), ["café on a table", "ok"]),
+    "dictionary": (pa.array(["a", None]).dictionary_encode(), ["a", None]),
+    "list view": (pa.array([[1], None], pa.list_view(pa.int32())), [[1], None]),
+    "map": (pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int32())), [[["a", 1]], []]),
+    "fixed list": (pa.array([[1, 2], None], pa.list_(pa.int32(), 2)), [[1, 2], None]),
+    "fixed bytes": (pa.array([b"ab", None], pa.binary(2)), ["YWI=", None]),
+    "decimal": (pa.array([decimal.Decimal("1.50"), None], pa.decimal256(50, 2)), ["1.50", None]),
+    "half": (pa.array([1.5, float("nan")], pa.float16()), [1.5, None]),
+    "big": (pa.array([2**64 - 1, 0], pa.uint64()), [2**64 - 1, 0]),
+    "days": (pa.array([2**30, 1], pa.date32()), [2**30, "1970-01-02"]),
+    "times": (pa.array([2**62, 0], pa.timestamp("us")), [2**62, "1970-01-01T00:00:00"]),
+    "uuid": (pa.array([b"0" * 16, None], pa.binary(16)).cast(pa.uuid()), ["30303030-3030-3030-3030-303030303030", None]),
+    "json": (pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}", None])), ["{}", None]),
+    "bool8": (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, None], pa.int8())), [True, None]),
+    "same names": (pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], names=["x", "x"]), [{"x": 3}, {"x": 4}]),
+    "null": (pa.nulls(2), [None, None]),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_column_of_any_type_goes_into_the_metadata_object(tmp_path: Path, name: str) -> None:
+    column, expected = VALUES[name]
+    shard = write(tmp_path, {"image": [b"1", b"2"], "caption": ["a", "b"], "value": column})
+    rows, reader = rows_of(shard)
+    assert ([row["samples_error"] for row in rows], reader.gaps) == ([None, None], [])
+    for order in ([0, 1], [1]):
+        found = list(fetch(shard, pa.Table.from_pylist([rows[i] for i in order], SAMPLES)))
+        assert [image for image, _ in found] == [rows[i]["image"] for i in order]
+        assert [json.loads(one or b"")["value"] for _, one in found] == [expected[i] for i in order]
+
+
+def test_what_arrow_cannot_read_is_a_gap_that_says_why(tmp_path: Path) -> None:
+    value = pa.DictionaryArray.from_arrays(pa.array([0, 1]), bad_texts(pa.string()))
+    rows, reader = rows_of(write(tmp_path, {"image": [b"1", b"2"], "caption": ["a", "b"], "value": value}))
+    assert (rows, [(gap.kind, gap.samples) for gap in reader.gaps]) == ([], [("corrupt_data", 2)])
+    assert "UTF8" in reader.gaps[0].detail
+
+
+def dictionary(values: list[Any]) -> pa.Array:
+    return pa.array(values).dictionary_encode()
+
+
+@pytest.mark.parametrize("image", [
+    pa.array([b"1", None], pa.binary_view()), pa.array([b"1", None], pa.large_binary()), dictionary([b"1", None]),
+    pa.array([{"bytes": b"1", "path": "a.jpg"}, None], pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])),
+], ids=lambda array: str(array.type))
+@pytest.mark.parametrize("caption", [
+    pa.array(["é", None], pa.string_view()), pa.array(["é", None], pa.large_string()), dictionary(["é", None]),
+    pa.array(["é".encode(), None], pa.binary()), pa.array(["é".encode(), None], pa.binary_view()),
+], ids=lambda array: str(array.type))
+def test_images_and_captions_of_any_type_are_read(tmp_path: Path, image: pa.Array, caption: pa.Array) -> None:
+    shard = write(tmp_path, {"image": image, "caption": caption, "original_width": dictionary([640, 1])})
+    rows, _ = rows_of(shard)
+    assert [(row["image"], row["caption"], row["source_width"], row["samples_error"]) for row in rows] == [
+        (b"1", "é", 640, None), (None, None, 1, "missing_image")]
+    assert [found for found, _ in fetch(shard, pa.Table.from_pylist(rows[:1], SAMPLES))] == [b"1"]
 
 
 def test_all_other_columns_become_the_metadata_object_and_rows_come_in_the_order_asked(tmp_path: Path) -> None:

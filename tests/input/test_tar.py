@@ -16,8 +16,9 @@ import pytest
 
 from pipeline.input.discovery import discover
 from pipeline.input.members import pax_records, split_name
+from pipeline.input.metadata import MAX_DEPTH, nesting_depth
 from pipeline.input.reader import ShardReader, fetch, read, write_tar
-from pipeline.input.samples import MAX_DEPTH, MAX_TEXT, WINDOW_SAMPLES, nesting_depth
+from pipeline.input.samples import MAX_TEXT, WINDOW_SAMPLES, Reading
 from pipeline.input.tar import MAX_EXTENSION
 
 
@@ -405,26 +406,73 @@ def test_the_caption_is_the_text_or_else_a_field_of_the_metadata(archive: Callab
         *one("neither", meta=b'{"title": "t"}'), *one("empty", txt=b"", meta=b'{"caption": "field"}'),
         *one("list", txt=b"text", meta=b"[1]"), *one("broken", txt=b"text", meta=b'{"a": '),
         *one("deep", txt=b"text", meta=b"[" * 100_000), *one("latin", txt=b"text", meta=b'{"a": "\xff"}'),
-        *one("half", meta=b'{"caption": "a\\ud800b", "uid": "\\udfff"}'),
+        *one("half", meta=b'{"caption": "a\\ud800b", "uid": "\\udfff"}'), *one("lost", meta=b'{"caption": "a'),
     ]
     path = archive(*members)
-    rows, _ = rows_of(path)
+    rows, reader = rows_of(path)
     assert outcomes(rows) == [
-        ("both", None), ("field", None), ("neither", "missing_caption"), ("empty", None), ("list", "bad_json"),
-        ("broken", "bad_json"), ("deep", "bad_json"), ("latin", "bad_json"), ("half", None),
+        ("both", None), ("field", None), ("neither", "missing_caption"), ("empty", None), ("list", None),
+        ("broken", None), ("deep", None), ("latin", None), ("half", None), ("lost", "bad_json"),
     ]
+    assert [row["json_problem"] for row in rows[4:]] == ["not_an_object", "not_json", "too_deep", "not_utf8", None, "not_json"]
+    assert reader.ignored == {
+        f"metadata that is no JSON object: {why}": 1 for why in ("not_an_object", "not_json", "too_deep", "not_utf8")}
+    failing, reader = rows_of(path, reading=Reading(keeps_bad_json=False))
+    assert [row["key"] for row in failing if row["samples_error"] == "bad_json"] == ["list", "broken", "deep", "latin", "lost"]
+    assert not reader.ignored
     assert [row["caption"] for row in rows[:4]] == ["text", "field", None, ""]
-    assert (rows[-1]["caption"], rows[-1]["caption_raw"]) == ("a���b", b"a\xed\xa0\x80b")
-    assert rows[-1]["source_uid"] == "?"
-    titled, _ = rows_of(path, caption_keys=("title",))
+    assert (rows[8]["caption"], rows[8]["caption_raw"]) == ("a�b", b"a\xed\xa0\x80b")
+    assert rows[8]["source_uid"] == "�"
+    titled, _ = rows_of(path, reading=Reading(("title",)))
     assert titled[2]["caption"] == "t"
+
+
+@pytest.mark.parametrize(("keys", "captions"), [
+    (("txt", "caption"), ["text", "text", "field"]), (("caption", "txt"), ["field", "text", "field"]),
+    (("caption",), ["field", None, "field"]), (("txt",), ["text", "text", None]), (("title", "caption"), ["field", None, "field"]),
+])
+def test_the_caption_is_the_first_of_the_keys_that_a_sample_has(
+    archive: Callable[..., Path], keys: tuple[str, ...], captions: list[str | None],
+) -> None:
+    meta = b'{"caption": "field", "title": null}'
+    path = archive(("a.jpg", b"1"), ("a.txt", b"text"), ("a.json", meta), ("b.jpg", b"1"), ("b.txt", b"text"), ("c.jpg", b"1"),
+                   ("c.json", meta))
+    rows, _ = rows_of(path, reading=Reading(keys))
+    assert [row["caption"] for row in rows] == captions
+    assert [row["samples_error"] for row in rows] == [None if caption else "missing_caption" for caption in captions]
+
+
+def test_a_text_that_is_not_the_caption_may_be_too_long(archive: Callable[..., Path]) -> None:
+    path = archive(("a.jpg", b"1"), ("a.txt", b"x" * (MAX_TEXT + 1)), ("a.json", b'{"caption": "field"}'))
+    assert outcomes(rows_of(path)[0]) == [("a", "unreadable_member")]
+    assert outcomes(rows_of(path, reading=Reading(("caption", "txt")))[0]) == [("a", None)]
+
+
+def test_pictures_of_formats_that_a_recipe_may_allow_are_members_of_samples(archive: Callable[..., Path]) -> None:
+    names = ("a.gif", "b.BMP", "c.tiff", "d.tif", "e.avif", "f.jfif", "g.gif", "g.jpg", "h.mp4")
+    rows, reader = rows_of(archive(*((name, name.encode()) for name in names), *((f"{key}.txt", b"t") for key in "abcdefgh")))
+    assert [row["image_name"] for row in rows] == ["a.gif", "b.BMP", "c.tiff", "d.tif", "e.avif", "f.jfif", "g.jpg", None]
+    assert [row["image_extension"] for row in rows[:3]] == ["gif", "bmp", "tiff"]
+    assert reader.ignored == {"further image": 1, "other extension": 1}
+
+
+def test_members_that_are_not_adjacent_are_told_of_with_what_to_do(archive: Callable[..., Path]) -> None:
+    keys = [f"{i:03d}" for i in range(WINDOW_SAMPLES + 6)]
+    apart = [*((f"{key}.jpg", b"1") for key in keys), *((f"{key}.txt", b"t") for key in keys)]
+    rows, reader = rows_of(archive(*apart, ("000.txt", b"u")))
+    assert [row["samples_error"] for row in rows] == [
+        *["missing_caption"] * len(keys), *["members_not_adjacent"] * len(keys), "duplicate_key"]
+    [gap] = reader.gaps
+    assert gap.kind == "members_not_adjacent"
+    assert gap.detail.startswith(f"members of a sample are not adjacent: of {len(keys)} samples, first '000', some come more than")
+    assert gap.detail.endswith("pack the tar with the members of each sample side by side, e.g. by tar --sort=name")
 
 
 def test_captions_keep_their_bytes(archive: Callable[..., Path]) -> None:
     captions = [b"caf\xe9 \xff", b"a\0b", "\u202eé😀".encode(), b"x" * (2 << 20)]
     rows, reader = rows_of(archive(*(m for i, c in enumerate(captions) for m in ((f"{i}.jpg", b"1"), (f"{i}.txt", c)))))
     assert [row["samples_error"] for row in rows] == [None] * 4
-    assert (rows[0]["caption"], rows[0]["caption_raw"]) == ("caf� �", captions[0])
+    assert (rows[0]["caption"], rows[0]["caption_raw"], rows[0]["caption_encoding"]) == ("café ÿ", captions[0], "windows-1252")
     assert [(row["caption"].encode(), row["caption_raw"]) for row in rows[1:]] == [(c, None) for c in captions[1:]]
     assert reader.gaps == []
 

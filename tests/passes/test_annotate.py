@@ -15,6 +15,7 @@ from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError, ContractViolation
 from pipeline.input.discovery import Shard, discover
+from pipeline.input.samples import READING
 from pipeline.passes import annotate as runner
 from pipeline.passes.annotate import Annotate, MissingColumns, ahead, stored_batch
 from pipeline.root.log import EventLog
@@ -72,7 +73,7 @@ def annotated(
     root: Path, folder: Path, threads: int = 1, batch_rows: int = 64, stage: Shout | None = None,
 ) -> tuple[Columns, list[Shard], list[Outcome[runner.MissingColumns]]]:
     columns = Columns(Store(str(root)), {"samples": "columns/samples@1", "shout": "columns/shout@1", "long": "columns/long@1"})
-    work = Annotate(columns, (stage or Shout(),), ("txt",), threads, batch_rows)
+    work = Annotate(columns, (stage or Shout(),), READING, threads, batch_rows)
     shards = discover([str(folder)])
     return columns, shards, list(LocalExecutor().run(work, work.of(shards)))
 
@@ -138,7 +139,7 @@ def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path: Path, samp
     columns, shards, _ = annotated(tmp_path, sample_folder)
     store = columns.store
     driver = Driver(store, Unlucky(), Silent(), EventLog(store))
-    work = Annotate(columns, (Shout(),), ("txt",))
+    work = Annotate(columns, (Shout(),), READING)
     given_up = driver.run("annotate", work, work.of(shards))
     assert [outcome.item.shard for outcome in given_up] == shards[::3]
     events = [json.loads(line) for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()]
@@ -149,7 +150,7 @@ def test_a_pass_returns_what_was_given_up_and_logs_the_rest(tmp_path: Path, samp
 def test_stages_over_stored_columns_see_what_was_stored(tmp_path: Path, sample_folder: Path) -> None:
     columns, shards, _ = annotated(tmp_path, sample_folder)
     writers = {"shout": "shout", "vector": "shout"}
-    work = Annotate(columns, (Long(),), ("txt",), writers=writers)
+    work = Annotate(columns, (Long(),), READING, writers=writers)
     list(LocalExecutor().run(work, [MissingColumns(shard, frozenset(["long"])) for shard in shards]))
     shout = read_columns(columns.store, columns.folders["shout"], shards[0].shard_id).to_pylist()
     found = read_columns(columns.store, columns.folders["long"], shards[0].shard_id).to_pylist()
@@ -166,7 +167,7 @@ def test_columns_of_one_shard_that_are_of_other_samples_are_not_put_together(tmp
 
 
 def test_the_last_try_of_a_shard_takes_every_stage_s_precautions() -> None:
-    work = Annotate(Columns(Store("memory://unused"), {}), (ImageStage(), Shout()), ("txt",))
+    work = Annotate(Columns(Store("memory://unused"), {}), (ImageStage(), Shout()), READING)
     assert work.careful().stages == (ImageStage().careful(), Shout()) != work.stages
 
 
@@ -188,11 +189,11 @@ def test_work_ahead_is_bounded_and_in_order() -> None:
 def test_a_batch_is_a_multiple_of_what_the_model_pads_to(micro_batch: int, rows: int) -> None:
     """A micro-batch of 256 with batches of 64 rows would compute four rows for each one."""
     clip = ClipStage("bundled", None, "fp32", "cpu-avx2-fp32-packed", micro_batch)
-    assert Annotate(Columns(Store("memory://unused"), {}), (clip,), ("txt",)).rows == rows
+    assert Annotate(Columns(Store("memory://unused"), {}), (clip,), READING).rows == rows
 
 
 def test_with_a_gpu_three_batches_are_in_work_and_their_size_is_the_readers() -> None:
     clip = ClipStage("bundled", None, "bf16", "cuda-sm90.card.torch2-bf16-eager", 256)
-    work = Annotate(Columns(Store("memory://unused"), {}), (clip,), ("txt",))
+    work = Annotate(Columns(Store("memory://unused"), {}), (clip,), READING)
     assert (work.rows, work.overlap) == (64, 3)
-    assert Annotate(work.columns, (clip,), ("txt",), threads=5).overlap == 5
+    assert Annotate(work.columns, (clip,), READING, threads=5).overlap == 5

@@ -13,6 +13,7 @@ from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard, discover
+from pipeline.input.samples import READING
 from pipeline.passes import annotate
 from pipeline.passes.annotate import Annotate, MissingColumns, Steps, steps
 from pipeline.passes.stages import forget
@@ -102,7 +103,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> t
     (shard,) = discover([str(folder / "00000.tar")])
     names = [SOURCE, *(stage.contract.name for stage in STAGES)]
     places = Columns(Store(str(folder / "root")), {name: f"columns/{name}@1" for name in names})
-    work = Annotate(places, STAGES, ("txt",), batch_rows=16, writers=WRITERS)
+    work = Annotate(places, STAGES, READING, batch_rows=16, writers=WRITERS)
     (outcome,) = LocalExecutor().run(work, work.of([shard]))
     assert outcome.error is None
     return folder / "root", work, shard
@@ -116,7 +117,7 @@ def test_what_is_made_again_has_its_bytes_and_nothing_else_is_touched(
 ) -> None:
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
-    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
+    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, READING, batch_rows=16, writers=WRITERS)
     for name in gone:
         (root / f"columns/{name}@1/{shard.shard_id}.parquet").unlink()
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in root.rglob("*.parquet")}
@@ -132,7 +133,7 @@ def test_the_input_is_not_opened_where_stored_columns_are_enough(
 ) -> None:
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
-    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
+    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, READING, batch_rows=16, writers=WRITERS)
     (root / f"columns/double@1/{shard.shard_id}.parquet").unlink()
     monkeypatch.setattr(annotate, "read", lambda *_, **__: pytest.fail("the input was opened"))
     (outcome,) = LocalExecutor().run(work, [MissingColumns(shard, frozenset(["double"]))])
@@ -144,7 +145,7 @@ def test_stored_columns_of_other_samples_are_not_put_beside_the_input_s(
 ) -> None:
     source, work, shard = finished
     root = Path(shutil.copytree(source, tmp_path / "root"))
-    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, ("txt",), batch_rows=16, writers=WRITERS)
+    work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, READING, batch_rows=16, writers=WRITERS)
     words = work.columns.folders["words"]
     path = root / words / f"{shard.shard_id}.parquet"
     table = read_columns(work.columns.store, words, shard.shard_id)

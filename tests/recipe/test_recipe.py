@@ -117,6 +117,13 @@ def test_a_calibrated_bound_goes_with_any_model() -> None:
     ("inputs=x", "inputs: expected a list of text, not 'x'"),
     ("image=3", "image: expected a section, not 3"),
     ("image.allowed_formats=[]", "expected a list of text (not empty)"),
+    ("caption.fallback=klingon", "caption.fallback: 'klingon' is no encoding: write one that Python knows, e.g. windows-1252"),
+    ("caption.fallback=rot13", "is no encoding"),
+    ("metadata.bad_json=drop", "metadata.bad_json: expected keep or fail, not 'drop'"),
+    ("export.transcode=gif", "'gif' is no way to write pictures: give none, png, or jpeg and a quality, 1-100: jpeg 95"),
+    ("export.transcode=jpeg 101", "'jpeg 101' is no way to write pictures"),
+    ("export.transcode=jpeg", "'jpeg' is no way to write pictures"),
+    ("export.transcode=png 9", "'png 9' is no way to write pictures"),
     ("filters=3", "filters: expected a mapping of names to rules, not 3"),
     ("filters.clip_similarity.mni=.3", "filters.clip_similarity.mni: unknown key; did you mean min?"),
     ("filters.clip_similarity.min=high", "filters.clip_similarity.min: expected a number or null, not 'high'"),
@@ -139,6 +146,15 @@ def test_a_wrong_override_is_named_with_what_to_write_instead(override: str, say
         load("sample", [override])
     assert str(caught.value).startswith(f"--set {override}:")
     assert says in str(caught.value)
+
+
+def test_formats_that_trainers_skip_are_refused_unless_they_are_written_otherwise() -> None:
+    formats = "image.allowed_formats=[jpeg, gif, avif]"
+    with pytest.raises(RecipeError, match=r"sample: image.allowed_formats has gif, avif, which trainers skip .* transcode=png"):
+        load("sample", [formats])
+    assert load("sample", [formats, "export.transcode=jpeg 95"]).export.transcode == "jpeg 95"
+    with pytest.raises(RecipeError, match=r"image.allowed_formats: heic cannot be decoded; there is jpeg, png, webp, gif, bmp"):
+        load("sample", ["image.allowed_formats=[heic]", "export.transcode=png"])
 
 
 def test_every_wrong_key_of_a_file_is_named_with_its_line(tmp_path: Path) -> None:

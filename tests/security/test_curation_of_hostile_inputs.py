@@ -12,12 +12,14 @@ import pytest
 
 from pipeline.audit.verify import verify
 from pipeline.cli import printing
+from pipeline.input.metadata import MAX_DEPTH, nesting_depth
 from pipeline.queries.classes import class_rows
 from pipeline.queries.samples import Wanted, list_samples
 from pipeline.queries.simulate import explain_sample
 from pipeline.queries.status import status
 from pipeline.report.data import ReportData
 from pipeline.report.page import render
+from tests.archives import member_bytes
 from tests.report.browser import chromium
 from tests.report.test_page import Page, full, hostile, pixels  # noqa: F401  (fixtures)
 from tests.security.conftest import Attacked
@@ -55,17 +57,23 @@ def test_names_from_archives_never_become_paths(attacked: Attacked) -> None:
 def test_hostile_samples_are_accounted_for_like_any_other(attacked: Attacked) -> None:
     ledger = attacked.result.ledger
     assert ledger.read == attacked.samples
-    assert ledger.kept + sum(ledger.failed.values()) == attacked.samples
-    assert set(ledger.failed) == {"bad_json"}
+    assert ledger.kept == attacked.samples
     assert verify(str(attacked.root)).faults == ()
 
 
-def test_json_too_deep_fails_its_own_sample_and_what_passes_can_be_exported(attacked: Attacked) -> None:
+def test_json_too_deep_costs_its_sample_nothing_but_the_json(attacked: Attacked) -> None:
     exported = [pq.read_table(path) for path in attacked.root.glob("exports/*/*.parquet")]
     keys = {key for table in exported for key in table.column("source_key").to_pylist()}
-    failed = attacked.result.ledger.failed["bad_json"]
-    assert 0 < failed < len(DEPTHS)
-    assert len([key for key in keys if key.startswith("depth")]) == len(DEPTHS) - failed
+    assert len([key for key in keys if key.startswith("depth")]) == len(DEPTHS)
+    too_deep = attacked.result.ledger.ignored["metadata that is no JSON object: too_deep"]
+    assert 0 < too_deep < len(DEPTHS)
+    nested = 0
+    for path in attacked.root.glob("exports/*/*.tar"):
+        with tarfile.open(path) as archive:
+            objects = [member_bytes(archive, one) for one in archive if one.name.endswith(".json")]
+        assert all(nesting_depth(content) <= MAX_DEPTH for content in objects)
+        nested += sum(content.startswith(b'{"a": {"a"') for content in objects)
+    assert nested == len(DEPTHS) - too_deep
 
 
 def test_side_files_name_tars_that_we_named_so_their_readers_open_no_pipe(attacked: Attacked) -> None:

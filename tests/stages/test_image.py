@@ -13,6 +13,7 @@ from pipeline.columns import Columns
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError
 from pipeline.input.discovery import discover
+from pipeline.input.samples import READING
 from pipeline.models.pixels.guard import Guard
 from pipeline.passes.annotate import Annotate
 from pipeline.stage import Stage, checked, fingerprints
@@ -136,7 +137,7 @@ def test_a_careful_annotate_loses_the_killer_alone_and_the_others_are_the_same_b
     tables = {}
     for name, image in (("careful", stage), ("plain", ImageStage())):   # the real decoder survives the killer
         columns = Columns(Store(str(tmp_path / name)), {k: f"columns/{k}@1" for k in ("samples", "image", "hashes")})
-        work = Annotate(columns, (image, HashesStage()), ("txt",), threads=2, batch_rows=4)
+        work = Annotate(columns, (image, HashesStage()), READING, threads=2, batch_rows=4)
         (outcome,) = LocalExecutor().run(work.careful() if image.guard else work, work.of(discover([str(tmp_path / "in")])))
         assert outcome.facts["rows"] == 9
         tables[name] = [read_columns(columns.store, folder, outcome.item.shard.shard_id) for folder in columns.folders.values()]

@@ -20,6 +20,7 @@ from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.input.discovery import discover
 from pipeline.input.reader import read
+from pipeline.input.samples import READING
 from pipeline.passes import annotate as runner
 from pipeline.passes.annotate import Annotate
 from pipeline.report.clocks import spendings
@@ -56,7 +57,7 @@ class Slow(Stage):
 
 
 def one_shard(root: Path, sample_folder: Path, stage: Slow, threads: int = 1) -> dict[str, Any]:
-    work = Annotate(Columns(Store(str(root)), FOLDERS), (stage,), ("txt",), threads, batch_rows=10)
+    work = Annotate(Columns(Store(str(root)), FOLDERS), (stage,), READING, threads, batch_rows=10)
     (outcome,) = LocalExecutor().run(Accounted(work), work.of(discover([str(sample_folder / "00000.tar")])))
     return outcome.facts
 
@@ -264,7 +265,7 @@ def test_the_log_of_a_pass_says_where_its_time_goes_while_it_is_at_work_and_afte
 def test_a_pass_says_what_it_computes_with(tmp_path: Path, sample_folder: Path) -> None:
     store = Store(str(tmp_path))
     driver = Driver(store, LocalExecutor(), Silent(), EventLog(store))
-    work = Annotate(Columns(store, FOLDERS), (Slow(),), ("txt",), threads=2)
+    work = Annotate(Columns(store, FOLDERS), (Slow(),), READING, threads=2)
     driver.run("annotate", work, work.of(discover([str(sample_folder / "00000.tar")])))
     assert pass_usages(store)["annotate"].means == Means("cuda", "bf16", 2, 1)
     assert Accounted(work).means() == work.means()

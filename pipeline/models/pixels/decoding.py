@@ -165,16 +165,20 @@ def _by_torchvision(data: bytes | memoryview, width: int, height: int) -> Pixels
 
 def _by_pillow(image: Image.Image) -> tuple[Pixels, tuple[int, int]]:
     """Pixels, and the size after EXIF orientation."""
-    image.load()
-    turn = UPRIGHT.get(_orientation(image))
-    upright = image.convert("RGB")
-    if turn is not None:
-        upright = upright.transpose(turn)
+    upright = upright_rgb(image)
     size = upright.size
     factor = reduction(*size)
     if factor > 1:
         upright = upright.reduce(factor)
     return np.array(upright), size
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The picture in RGB, EXIF orientation applied."""
+    image.load()
+    turn = UPRIGHT.get(_orientation(image))
+    upright = image.convert("RGB")
+    return upright if turn is None else upright.transpose(turn)
 
 
 def reduction(width: int, height: int) -> int:

@@ -19,6 +19,11 @@ MAGIC = (
 )
 """Formats that nothing decodes are told apart from what is no picture at all."""
 
+TRAINERS_FORMATS = ("jpeg", "png", "webp")
+"""What open_clip's loader looks for."""
+DECODABLE = (*TRAINERS_FORMATS, "gif", "bmp", "tiff", "avif")
+"""What a recipe may allow."""
+
 MAX_SCANS = 100
 """Scans of a JPEG: encoders write at most some 20. A hundred over 81 megapixels decode in three seconds."""
 

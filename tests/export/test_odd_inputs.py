@@ -1,0 +1,170 @@
+"""Inputs as people have them, through one curation: what comes out is what trainers read as it is, and nothing is lost."""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from PIL import Image
+
+from pipeline.api import shardmill
+from pipeline.api.shardmill import Root
+from pipeline.audit.verify import verify
+from pipeline.recipe.recipe import load
+from pipeline.root.manifest import file_record, read_manifest
+from pipeline.store.store import Store
+from tests.archives import member_bytes
+from tests.broken import tar
+from tests.damage import clean_pairs
+from tests.roots import counted
+
+FORMATS = ("gif", "bmp", "tiff", "avif", "png")
+RULES_OFF = [f"filters.{name}=null" for name in load("sample").filters]
+OVERRIDES = [*RULES_OFF, f"image.allowed_formats=[jpeg, webp, {', '.join(FORMATS)}]", "export.transcode=png", "model.compile=false"]
+
+TEXTS: dict[str, tuple[bytes, str]] = {
+    "flag": (b"The flag of C\xf4te d\x92Ivoire", "The flag of Côte d’Ivoire"), "mark": ("\ufeffa mark".encode(), "a mark"),
+    "notepad": ("by notepad".encode("utf-16"), "by notepad"), "nul": (b"with a\0NUL", "with a\0NUL"),
+    "cut": ("naïve café".encode()[:-1], "naïve caf"), "blank": (b" \r\n\t ", " \r\n\t "), "empty": (b"", ""),
+}
+"""Bytes of text members, and what is written."""
+OBJECTS: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "nan": (b'{"punsafe": NaN, "id": 12}', {"punsafe": None, "id": 12}),
+    "big": (b'{"f": 1e400, "n": 1%s}' % (b"0" * 20), {"f": None}),
+    "half": (b'{"title": "cut \\ud83d"}', {"title": "cut \ufffd"}), "list": (b'[{"bbox": [1]}]', {"source": [{"bbox": [1]}]}),
+    "null": (b"null", {}), "none": (b"", {}), "broken": (b'{"id": 16, "capt', {}), "latin": (b'{"author": "Ren\xe9"}', {}),
+}
+"""Metadata members, and what is written beside our keys."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished root over all of it."""
+
+    root: Root
+    folder: Path
+    pictures: dict[str, bytes]
+    """By format."""
+
+    def samples(self) -> Iterator[dict[str, bytes]]:
+        """The members of each exported sample by extension."""
+        for path in sorted(self.folder.glob("shards/*.tar")):
+            found: dict[str, dict[str, bytes]] = {}
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    key, _, extension = member.name.partition(".")
+                    found.setdefault(key, {})[extension] = member_bytes(archive, member)
+            yield from found.values()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The sidecars' rows, each with its members."""
+        tables = [pq.read_table(path) for path in sorted(self.folder.glob("shards/*.parquet"))]
+        listed = [row for table in tables for row in table.to_pylist()]
+        return [{**row, **members} for row, members in zip(listed, self.samples(), strict=True)]
+
+
+def encoded(picture: Image.Image, format: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> Made:
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "in").mkdir()
+    images = iter([image for image, _ in clean_pairs(sample_folder).values()])
+    picture = Image.open(io.BytesIO(next(images))).resize((96, 64))
+    pictures = {format: encoded(picture, format) for format in FORMATS}
+    texts = [one for key, (raw, _) in TEXTS.items() for one in ((f"{key}.jpg", next(images)), (f"{key}.txt", raw))]
+    objects = [one for key, (raw, _) in OBJECTS.items()
+               for one in ((f"{key}.jpg", next(images)), (f"{key}.txt", key.encode()), (f"{key}.json", raw))]
+    (folder / "in" / "members.tar").write_bytes(tar(*texts, *objects, ("russian.jpg", next(images)),
+                                                    ("russian.txt", "привет мир".encode("cp1251"))))
+    (folder / "in" / "pictures.tar").write_bytes(
+        tar(*(one for format, image in pictures.items() for one in ((f"{format}.{format}", image), (f"{format}.txt", b"tar")))))
+    caption = pa.array(["parquet"] * len(FORMATS), pa.string_view())
+    pq.write_table(pa.table({"image": pa.array(pictures.values(), pa.binary_view()), "key": list(FORMATS), "caption": caption,
+                             "url": pa.array(FORMATS, pa.string_view())}), folder / "in" / "views.parquet")
+    root = shardmill.curate("sample", folder / "in", folder / "root", local=True, overrides=OVERRIDES)
+    return Made(root, folder / "root", pictures)
+
+
+def test_all_that_can_be_read_comes_out_and_is_what_verify_expects(made: Made) -> None:
+    ledger, expected = made.root.ledger, len(TEXTS) + len(OBJECTS) + 2 * len(FORMATS)
+    assert (ledger.read, ledger.kept, dict(ledger.failed)) == (expected + 1, expected, {"caption_undecodable": 1})
+    problems = ("empty", "not_an_object", "not_json", "not_utf8")
+    assert ledger.ignored == {f"metadata that is no JSON object: {why}": 1 + (why == "not_an_object") for why in problems}
+    found = counted(made.folder, deep=True)
+    assert (found.faults, found.compared) == ((), expected)
+
+
+def test_captions_are_written_in_utf8_and_their_bytes_are_in_the_sidecar(made: Made) -> None:
+    by_key = {row["source_key"]: row for row in made.rows()}
+    for key, (raw, text) in TEXTS.items():
+        row = by_key[key]
+        assert (row["txt"].decode(), row["caption"]) == (text, text)
+        assert row["caption_raw"] == (None if raw == text.encode() else raw)
+        assert (row["caption_encoding"] is None) == (raw == text.encode())
+        assert row["uid"] == hashlib.sha256(len(row["jpg"]).to_bytes(8, "big") + row["jpg"] + raw).hexdigest()[:32]
+
+
+def test_a_strict_reader_takes_every_json_and_all_that_can_be_said_is_in_it(made: Made) -> None:
+    def refused(name: str) -> Any:
+        raise AssertionError(name)
+
+    rows = made.rows()
+    objects = {row["source_key"]: json.loads(row["json"].decode(), parse_constant=refused) for row in rows}
+    for key, (_, fields) in OBJECTS.items():
+        assert fields.items() <= objects[key].items(), key
+    assert objects["big"]["n"] == "1" + "0" * 20
+    assert {json.loads(row["json"])["url"] for row in rows if row["txt"] == b"parquet"} == set(FORMATS)
+
+
+@pytest.mark.parametrize("input", ["tar", "parquet"])
+def test_formats_that_trainers_skip_are_written_as_the_recipe_says_from_every_input(made: Made, input: str) -> None:
+    rows = {row["source_key"]: row for row in made.rows() if row["txt"] == input.encode()}
+    assert set(rows) == set(FORMATS)
+    for format, image in made.pictures.items():
+        row = rows[format]
+        if format == "png":
+            assert (row["png"], row["written_image_sha256"]) == (image, None)
+            continue
+        shown = np.asarray(Image.open(io.BytesIO(row["png"])))
+        assert np.array_equal(shown, np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))), format
+        assert row["image_sha256"] == json.loads(row["json"])["image_sha256"] == hashlib.sha256(image).hexdigest()
+        assert row["written_image_sha256"] == hashlib.sha256(row["png"]).hexdigest()
+
+
+def test_plain_webdataset_reads_every_sample(made: Made) -> None:
+    urls = [str(path) for path in sorted(made.folder.glob("shards/*.tar"))]
+    read = webdataset.WebDataset(urls, shardshuffle=False).decode("pilrgb").to_tuple("jpg;png;jpeg;webp", "txt", "json")
+    assert sum(1 for _ in read) == made.root.ledger.kept
+
+
+@pytest.mark.parametrize(("extension", "column"), [("txt", "caption_raw"), ("png", "written_image_sha256"), ("jpg", "uid")])
+def test_another_byte_of_what_was_decoded_or_encoded_anew_is_found_without_the_inputs(
+    made: Made, tmp_path: Path, extension: str, column: str,
+) -> None:
+    shutil.copytree(made.folder, tmp_path / "root", symlinks=True)
+    store = Store(str(tmp_path / "root"))
+    path = f"{store.read_json('current.json')['export']}/000000.tar"
+    row = next(row for row in made.rows() if extension in row and row[column] is not None)
+    content = store.read(path)
+    at = content.index(row[extension]) + len(row[extension]) // 2
+    store.write(path, content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    entries = {name: file_record(store, name) if name == path else entry for name, entry in read_manifest(store).items()}
+    store.write_json("manifest.json", {"files": entries})
+    store.write_json("_SUCCESS", store.read_json("_SUCCESS") | {"manifest_sha256": file_record(store, "manifest.json")["sha256"]})
+    (fault,) = verify(store.url).faults
+    assert fault.startswith(f"{path}: keys or uids")
