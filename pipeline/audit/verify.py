@@ -140,7 +140,8 @@ def is_written(member: tuple[str, bytes | None, bytes], row: Mapping[str, Any]) 
     """Whether a sample of an exported tar is that of its row in the sidecar: the uid is made anew from its bytes, and those of the
     source where its caption was decoded; where its picture was encoded anew, its hash stands there."""
     key, image, caption = member
-    decoded, transcoded = row["caption_encoding"] is not None, row["written_image_sha256"] is not None
+    decoded = row["caption_raw"] is not None and row["caption_encoding"] is not None
+    transcoded = row["written_image_sha256"] is not None
     if key != row["key"] or ((decoded or transcoded) and caption != (row["caption"] or "").encode()):
         return False
     if transcoded:

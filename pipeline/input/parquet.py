@@ -165,7 +165,7 @@ def _samples(batch: pa.RecordBatch, layout: Layout, start: int, metadata: bool) 
     widths, heights = (_numbers(batch, name) for name in ("original_width", "original_height"))
     for i in range(batch.num_rows):
         image, caption, fault = images[i], captions[i], None
-        path = paths[i]
+        key, path = keys[i], paths[i]
         name = layout.image if path is None else decode_name(path)
         if len(image or b"") > MAX_IMAGE or len(caption or b"") > MAX_TEXT:
             image, caption, fault = None, None, SampleFault.UNREADABLE_MEMBER
@@ -174,7 +174,7 @@ def _samples(batch: pa.RecordBatch, layout: Layout, start: int, metadata: bool) 
         elif caption is None:
             fault = SampleFault.MISSING_CAPTION
         yield Sample(
-            keys[i] if keys[i] is not None else f"{start + i:09d}",
+            key if key is not None else f"{start + i:09d}",
             image,
             name,
             extension_of(name, image),

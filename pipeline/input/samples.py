@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.input.members import Member
 from pipeline.input.metadata import parsed
-from pipeline.input.text import WINDOWS_1252, decoded, whole_characters
+from pipeline.input.text import UTF8, WINDOWS_1252, decoded, whole_characters
 from schemas.columns import SAMPLES, field
 from schemas.reasons import SampleFault
 
@@ -247,7 +247,7 @@ def _batch(samples: list[Sample], location: str, fallback: str) -> pa.RecordBatc
     texts, encodings, faults = map(list, zip(*decoded_captions, strict=True))
     columns["uid"] = [uid_of(sample.image, sample.caption) for sample in samples]
     columns["caption"], columns["caption_encoding"], columns["samples_error"] = texts, encodings, faults
-    columns["caption_raw"] = [None if how is None else raw for raw, how in zip(raw_captions, encodings, strict=True)]
+    columns["caption_raw"] = [None if how == UTF8 else raw for raw, how in zip(raw_captions, encodings, strict=True)]
     columns["location"] = [location] * len(samples)
     columns["image_length"] = [None if image is None else len(image) for image in columns["image"]]
     return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in BATCH], schema=BATCH)
@@ -257,7 +257,7 @@ UNKNOWN = "unknown"
 
 
 def decoded_caption(sample: Sample, fallback: str) -> tuple[str | None, str | None, SampleFault | None]:
-    """The caption as text, what its bytes were taken for (None where they are this text), and the fault of the sample."""
+    """The caption as text, what its bytes were taken for, and the fault of the sample."""
     if sample.caption is None:
         return None, None, sample.fault
     found = decoded(sample.caption, fallback)

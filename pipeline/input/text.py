@@ -10,6 +10,7 @@ import codecs
 import re
 from typing import NamedTuple
 
+UTF8 = "utf-8"
 WINDOWS_1252, NONE = "windows-1252", "none"
 """What captions of the western web are that are not UTF-8 (a fallback, and its default); and no fallback at all."""
 MARKS = (
@@ -31,10 +32,10 @@ NOT_CHARSETS = {"unicode_escape", "raw_unicode_escape", "idna", "punycode", "und
 
 
 class Decoded(NamedTuple):
-    """A caption's text. `encoding`: what its bytes were taken for; None where they are this text in UTF-8."""
+    """A caption's text. `encoding`: what its bytes were taken for; UTF8 where they are this very text."""
 
     text: str
-    encoding: str | None
+    encoding: str
 
 
 def decoded(raw: bytes, fallback: str = WINDOWS_1252) -> Decoded | None:
@@ -47,7 +48,7 @@ def decoded(raw: bytes, fallback: str = WINDOWS_1252) -> Decoded | None:
         text = raw.decode()
     except UnicodeDecodeError:
         return _joined(raw) or _damaged(raw) or _by_fallback(raw, fallback)
-    return Decoded(text[1:], "utf-8-sig") if text.startswith("\ufeff") else Decoded(text, None)
+    return Decoded(text[1:], "utf-8-sig") if text.startswith("\ufeff") else Decoded(text, UTF8)
 
 
 def readable(raw: bytes, fallback: str = WINDOWS_1252) -> str:

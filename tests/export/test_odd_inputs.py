@@ -115,7 +115,7 @@ def test_captions_are_written_in_utf8_and_their_bytes_are_in_the_sidecar(made: M
         row = by_key[key]
         assert (row["txt"].decode(), row["caption"]) == (text, text)
         assert row["caption_raw"] == (None if raw == text.encode() else raw)
-        assert (row["caption_encoding"] is None) == (raw == text.encode())
+        assert (row["caption_encoding"] == "utf-8") == (raw == text.encode())
         assert row["uid"] == hashlib.sha256(len(row["jpg"]).to_bytes(8, "big") + row["jpg"] + raw).hexdigest()[:32]
 
 

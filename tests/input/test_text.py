@@ -12,8 +12,8 @@ def both(text: str, encoding: str) -> tuple[bytes, Decoded | None]:
 
 
 @pytest.mark.parametrize(("raw", "expected"), [
-    ("caf\u00e9 \U0001f600".encode(), Decoded("café \U0001f600", None)), (b"", Decoded("", None)),
-    (b"a caption with\0a NUL", Decoded("a caption with\0a NUL", None)),
+    ("caf\u00e9 \U0001f600".encode(), Decoded("café \U0001f600", "utf-8")), (b"", Decoded("", "utf-8")),
+    (b"a caption with\0a NUL", Decoded("a caption with\0a NUL", "utf-8")),
     # Byte order marks
     ("\ufeffa mark".encode(), Decoded("a mark", "utf-8-sig")),
     (b"\xff\xfe" + "by notepad \U0001f600".encode("utf-16-le"), Decoded("by notepad \U0001f600", "utf-16-le")),
@@ -48,14 +48,14 @@ def test_the_fallback_is_what_the_recipe_declares() -> None:
     assert decoded(french, "none") is None
     assert decoded(b"\xff\xff", "shift_jis") is None
     assert decoded("日本語".encode("shift_jis"), "shift_jis") == Decoded("日本語", "shift_jis")
-    assert decoded("日本語".encode(), "shift_jis") == Decoded("日本語", None)
+    assert decoded("日本語".encode(), "shift_jis") == Decoded("日本語", "utf-8")
 
 
 @given(raw=st.binary(max_size=40), fallback=st.sampled_from(["windows-1252", "none", "cp1251", "utf-16", "gb18030"]))
 def test_whatever_comes_out_can_be_written_as_utf8(raw: bytes, fallback: str) -> None:
     found = decoded(raw, fallback)
     assert found is None or found.text.encode().decode() == found.text
-    assert found is None or (found.encoding is None) == (found.text.encode() == raw)
+    assert found is None or (found.encoding == "utf-8") == (found.text.encode() == raw)
     readable(raw, fallback).encode()
 
 

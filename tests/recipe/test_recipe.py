@@ -150,7 +150,7 @@ def test_a_wrong_override_is_named_with_what_to_write_instead(override: str, say
 
 def test_formats_that_trainers_skip_are_refused_unless_they_are_written_otherwise() -> None:
     formats = "image.allowed_formats=[jpeg, gif, avif]"
-    with pytest.raises(RecipeError, match=r"sample: image.allowed_formats has gif, avif, which trainers skip .* transcode=png"):
+    with pytest.raises(RecipeError, match=r"sample: image.allowed_formats has gif, avif, which trainers skip .*transcode=png"):
         load("sample", [formats])
     assert load("sample", [formats, "export.transcode=jpeg 95"]).export.transcode == "jpeg 95"
     with pytest.raises(RecipeError, match=r"image.allowed_formats: heic cannot be decoded; there is jpeg, png, webp, gif, bmp"):
