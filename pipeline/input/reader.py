@@ -75,8 +75,8 @@ class ShardReader:
         self.bytes_read = 0
         self.ignored: Counter[str] = Counter()
         """Members that belong to no sample, by reason."""
-        self._apart: list[str] = []
-        """Keys of samples whose members are too far apart."""
+        self._first_apart, self._apart = "", 0
+        """Samples whose members are too far apart: the key of the first, and how many."""
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         different = 0
@@ -115,7 +115,7 @@ class ShardReader:
         self.gaps, self.members = members.gaps, members.members
         self.ignored += members.ignored
         if self._apart:
-            add_gap(self.gaps, Gap(GapKind.NOT_ADJACENT, 0, FAR_APART.format(len(self._apart), self._apart[0])))
+            add_gap(self.gaps, Gap(GapKind.NOT_ADJACENT, 0, FAR_APART.format(self._apart, self._first_apart)))
 
     def _samples(self, members: TarMembers, *, in_place: bool) -> Iterator[Sample]:
         for ordinal, parts in enumerate(group_members(members, self.ignored)):
@@ -123,7 +123,8 @@ class ShardReader:
             if sample.json_problem is not None and sample.fault is None:
                 self.ignored[f"metadata that is no JSON object: {sample.json_problem}"] += 1
             if sample.fault is SampleFault.NOT_ADJACENT:
-                self._apart.append(sample.key)
+                self._first_apart = self._first_apart or sample.key
+                self._apart += 1
             yield sample
 
 
