@@ -33,15 +33,21 @@ def curate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined: b
 def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> Result | None:
     """The passes over the shards that are not in quarantine; None where the export has put some of them there."""
     active = annotate(plan, driver, threads=threads, retry_quarantined=retry_quarantined)
-    run = gathered(active)
-    write_duplicates(active, run)
-    write_run_columns(active, run)
-    calibrate_entities(active, run, driver)
+    with driver.phase("rows of the run"):
+        run = gathered(active)
+    with driver.phase("duplicates"):
+        write_duplicates(active, run)
+    with driver.phase("columns over the run"):
+        write_run_columns(active, run)
+    with driver.phase("entities of the captions"):
+        calibrate_entities(active, run, driver)
     link(active, driver)
-    count_entities(active, run)
+    with driver.phase("counts of the entities"):
+        count_entities(active, run)
     ledger = select(active, run, driver, [shard.shard_id for shard in plan.shards if shard not in active.shards])
     fit_classes(active, run, driver)
     label(active, run, driver)
-    name_classes(active, run)
+    with driver.phase("names of the classes"):
+        name_classes(active, run)
     balance_export(active, run, driver)
     return Result(active, ledger) if export(active, run, driver, ledger) else None

@@ -1,28 +1,18 @@
 """Passes of a run over shards: what is missing is done, what is there stays, what cannot be done is named."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.distributed.executor import Executor
 from pipeline.errors import ShardmillError
 from pipeline.root.log import LOGGED, EventLog
 from pipeline.store.store import Store
 from pipeline.timing.bottleneck import WORTH_A_LINE, Usage, in_words
-from pipeline.work import Accounted, Item, Outcome, Work
-
-
-class Reporter(Protocol):
-    def start(self, title: str, total: int, done: int) -> None:
-        """A pass begins: `total` shards, of which an earlier run has done so many."""
-
-    def advance(self, samples: int) -> None:
-        """One shard is done."""
-
-    def finish(self) -> None: ...
-
-    def note(self, text: str) -> None: ...
+from pipeline.timing.progress import Reporter, Scope, Step, phase
+from pipeline.work import Accounted, Facts, Item, Outcome, Work, heard
 
 
 def unguarded() -> None:
@@ -53,21 +43,22 @@ class Driver:
         earlier run has done."""
         if not items:
             return []
-        self.reporter.start(title, len(items) + done, done)
+        self.reporter.start(title, Scope(len(items) + done, done, rows_of(work, items), work.units))
         means = replace(work.means(), actors_per_gpu=self.executor.actors_per_gpu)
         self.events.add({"pass": title, "begun": True, "shards": len(items), "means": asdict(means)})
         self.events.flush()
         given_up, samples, usage = [], 0, Usage()
         began = time.monotonic()
         try:
-            for outcome in self.executor.run(Accounted(work), items):
-                usage.add(outcome.facts)
-                rows = int(outcome.facts.get("rows", 0))
-                samples += rows
-                if outcome.error is not None:
-                    given_up.append(outcome)
-                self.reporter.advance(rows)
-                self._log(title, work.name(outcome.item), outcome)
+            with heard(self.reporter.moved):
+                for outcome in self.executor.run(Accounted(work), items):
+                    usage.add(outcome.facts)
+                    step = step_of(outcome.facts)
+                    samples += step.rows
+                    if outcome.error is not None:
+                        given_up.append(outcome)
+                    self.reporter.advance(step)
+                    self._log(title, work.name(outcome.item), outcome)
         finally:
             self.reporter.finish()
         self.events.add({
@@ -90,6 +81,34 @@ class Driver:
         for outcome in self.run(title, work, items, done=done):
             raise cannot_be_done(title, work, outcome)
 
+    def phase(self, title: str, scope: Scope = Scope()) -> AbstractContextManager[None]:   # noqa: B008 (frozen)
+        """Tells of what this process does meanwhile."""
+        return phase(self.reporter, title, scope)
+
     def _log(self, title: str, name: str, outcome: Outcome[Any]) -> None:
         facts: dict[str, Any] = {key: outcome.facts[key] for key in LOGGED if key in outcome.facts}
         self.events.add({"pass": title, "item": name, "attempts": outcome.attempts, "error": outcome.error, **facts})
+
+
+def rows_of(work: Work[Item], items: Sequence[Item]) -> int | None:
+    """How many rows the items have in all; None where the work does not know before."""
+    total = 0
+    for item in items:
+        rows = work.rows_of(item)
+        if rows is None:
+            return None
+        total += rows
+    return total
+
+
+def step_of(facts: Facts) -> Step:
+    """What the facts of an item say to people."""
+    return Step(int(facts.get("rows", 0)), float(facts.get("seconds", 0.0)), by_fate(facts.get("verdicts", {})))
+
+
+def by_fate(verdicts: Mapping[str, int]) -> dict[str, int]:
+    """Samples by what became of them, whatever the reason: kept, rejected, failed."""
+    fates = dict.fromkeys(("kept", "rejected", "failed"), 0)
+    for verdict, count in verdicts.items():
+        fates[verdict.partition(":")[0]] += count
+    return fates

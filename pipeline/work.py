@@ -20,12 +20,40 @@ Facts = dict[str, Any]
 """A small JSON-able account of one item: rows, counts."""
 
 _beats = 0
+_rows = 0
+_listener: Callable[[int], None] | None = None
 
 
-def beat() -> None:
-    """Says that the work got somewhere (a batch, a file), so that slow is not taken for hung. May be called from any thread."""
-    global _beats
+def beat(rows: int = 0) -> None:
+    """Says that the work got somewhere (a batch, a file), so that slow is not taken for hung, and that so many more rows of the
+    item in hand are done. May be called from any thread."""
+    global _beats, _rows
     _beats += 1   # two threads at once may count one: it moves all the same
+    _rows += rows
+    if rows:
+        in_hand(_rows)
+
+
+def rows_in_hand() -> int:
+    """Rows that are done of the item that this process works on."""
+    return _rows
+
+
+def in_hand(rows: int) -> None:
+    """Tells who listens in this process how many rows are done of all items that are in hand."""
+    if _listener is not None:
+        _listener(rows)
+
+
+@contextmanager
+def heard(listener: Callable[[int], None]) -> Iterator[None]:
+    """`listener` is called with the rows that are done of the items in hand, now and then, from any thread."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
 
 
 def beats() -> int:
@@ -44,6 +72,19 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is counted, in the singular; nothing where it is empty."""
+
+    item: str = ""
+    """What is done in one go."""
+    row: str = ""
+    """What an item has many of."""
+
+
+SHARDS = Units("shard", "sample")
 
 
 class Place(StrEnum):
@@ -83,6 +124,15 @@ class Work(ABC, Generic[Item]):
         """What it computes with, for advice."""
         return Means()
 
+    @property
+    def units(self) -> Units:
+        """What its items and their rows are, for people."""
+        return SHARDS
+
+    def rows_of(self, item: Item) -> int | None:
+        """How many rows an item has, where that is known before it is done."""
+        return None
+
 
 @dataclass(frozen=True)
 class PlainWork(Work[Item]):
@@ -120,7 +170,13 @@ class Accounted(Work[Item]):
         with ExitStack() as stack:
             with collector_paused():
                 run = stack.enter_context(self.work.open())
-            yield lambda item: accounted(run, item)
+
+            def from_the_first_row(item: Item) -> Facts:
+                global _rows
+                _rows = 0
+                return run(item)
+
+            yield lambda item: accounted(from_the_first_row, item)
 
 
 @dataclass(frozen=True)

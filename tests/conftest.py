@@ -28,14 +28,16 @@ def sample_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `shardmill run sample` writes with two actors, which also fit the classes. Read only."""
+    """What `shardmill run sample` writes with two actors, which also fit the classes. Read only. What it said meanwhile is in
+    `said` beside it."""
     base = tmp_path_factory.getbasetemp()
     folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base   # one for all test processes
     with (folder / "demo.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         root = folder / "demo" / "root"
         if not (root / "_SUCCESS").exists():
-            shardmill("run", "sample", "--output", str(root), "--workers", "2", SHARDMILL_FIT_ALONE="0")
+            said = shardmill("run", "sample", "--output", str(root), "--workers", "2", SHARDMILL_FIT_ALONE="0")
+            (folder / "demo" / "said").write_text(said.stderr, encoding="utf-8")
     return root
 
 

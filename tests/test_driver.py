@@ -13,7 +13,8 @@ from pipeline.driver import Driver
 from pipeline.errors import ShardmillError
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
-from pipeline.work import Facts, Work
+from pipeline.timing.progress import Scope, Step
+from pipeline.work import Facts, Work, beat
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,17 @@ class Counting(Work[int]):
     def open(self) -> Iterator[Callable[[int], Facts]]:
         yield self._run
 
+    def rows_of(self, item: int) -> int:
+        return 10 * item
+
     def _run(self, item: int) -> Facts:
+        beat(4)
+        beat(6)
         with self.trace.open("a") as file:
             file.write(f"{item} ")
         if item % 2:
             raise ValueError("odd")
-        return {"rows": 10 * item}
+        return {"rows": 10 * item, "verdicts": {"kept": 1, "rejected:tiny": 2, "rejected:language": 3, "failed:image": 4}}
 
 
 @dataclass
@@ -42,12 +48,20 @@ class Recorded:
     """What a reporter was told."""
 
     told: list[object] = field(default_factory=list)
+    moving: list[int] = field(default_factory=list)
+    rows: int | None = None
+    last: Step = Step()   # noqa: RUF009 (frozen)
 
-    def start(self, title: str, total: int, done: int) -> None:
-        self.told.append((title, total, done))
+    def start(self, title: str, scope: Scope) -> None:
+        self.told.append((title, scope.items, scope.done))
+        self.rows = scope.rows
 
-    def advance(self, samples: int) -> None:
-        self.told.append(samples)
+    def moved(self, rows: int) -> None:
+        self.moving.append(rows)
+
+    def advance(self, step: Step) -> None:
+        self.told.append(step.rows)
+        self.last = step
 
     def finish(self) -> None:
         self.told.append("finished")
@@ -71,6 +85,10 @@ def test_what_an_earlier_run_has_done_is_counted_and_not_done_again(tmp_path: Pa
     driver.complete("select", Counting(tmp_path / "trace"), [2, 4, 6, 8], {"shard 2", "shard 6", "another"})
     assert (tmp_path / "trace").read_text() == "4 8 "
     assert tell.told == [("select", 4, 2), 40, 80, "finished"]
+    assert tell.rows == 40 + 80, "of those that are left"
+    assert tell.moving == [4, 10, 4, 10], "rows of the item in hand, while it is"
+    assert tell.last.verdicts == {"kept": 1, "rejected": 5, "failed": 4}
+    assert 0 < tell.last.seconds < 10
 
 
 def test_a_pass_of_which_all_is_done_says_and_logs_nothing(tmp_path: Path, driver: Driver, tell: Recorded) -> None:

@@ -3,12 +3,11 @@ be had, else one that is settled with whoever computes.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.api.signals import stop_on_sigterm
-from pipeline.driver import Reporter
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
@@ -16,6 +15,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.settled import Settled
 from pipeline.root.other_roots import named_folders
 from pipeline.store.store import Store
+from pipeline.timing.progress import Reporter, phase
 
 if TYPE_CHECKING:
     from pipeline.distributed.executor import Executor
@@ -111,13 +111,16 @@ def on_ray(
     # Slow to import: a wrong recipe or input is said before.
     from pipeline.distributed.ray_executor import Patience, RayExecutor, connected, gpus_hidden, settle, settled_precision
 
-    with connected(execution.address, execution.workers):
+    with ExitStack() as stack:
+        with phase(tell, "starting Ray" if not execution.address else f"joining the Ray cluster at {execution.address}"):
+            stack.enter_context(connected(execution.address, execution.workers))
         stop_on_sigterm()
         with gpus_hidden():
-            terms = settle(wish(recipe), preferred=settled.route, note=tell.note)
-            if terms.route != settled.route:
-                answer = settled_precision(precision_question(recipe, shards), terms)
-                terms, settled = replace(terms, route=answer.route), by_answer(settled, answer, tell)
+            with phase(tell, "workers agree on the arithmetic"):
+                terms = settle(wish(recipe), preferred=settled.route, note=tell.note)
+                if terms.route != settled.route:
+                    answer = settled_precision(precision_question(recipe, shards), terms)
+                    terms, settled = replace(terms, route=answer.route), by_answer(settled, answer, tell)
             patience = Patience() if execution.stall is None else Patience(stall=execution.stall)
             executor = RayExecutor(
                 execution.workers, terms=terms, actors_per_gpu=execution.actors_per_gpu, patience=patience)
@@ -147,8 +150,9 @@ def in_this_process(
             tell.note(f"the route {settled.route} of this root is not to be had: {error}")
             settled = replace(settled, route="")
         if not settled.route:
-            offered_route(RouteQuestion(wish(recipe)))   # a GPU that cannot be used is an error, not a slow run
-            settled = by_answer(settled, settled_here(precision_question(recipe, shards)), tell)
+            with phase(tell, "choosing the arithmetic"):
+                offered_route(RouteQuestion(wish(recipe)))   # a GPU that cannot be used is an error, not a slow run
+                settled = by_answer(settled, settled_here(precision_question(recipe, shards)), tell)
         yield LocalExecutor(gives_up=True), settled
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.api.engines import RAY, Execution, engine, precision_question, settled_before
 from pipeline.api.signals import handler_kept
 from pipeline.curation import curate
-from pipeline.driver import Driver, Reporter
+from pipeline.driver import Driver
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.roots import refuse_overlap
@@ -29,6 +29,7 @@ from pipeline.root.lifecycle import Result, claim, finished, refuse_foreign, suc
 from pipeline.root.lock import held
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store, absolute
+from pipeline.timing.progress import Reporter, phase
 from schemas.answers.plans import RunEstimate
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -68,9 +69,10 @@ def _patterns(recipe: Recipe, inputs: Sequence[str]) -> list[str]:
 
 def run_curation(request: Request, output: str, tell: Reporter, execution: Execution = RAY) -> tuple[Result, float]:
     """Runs or continues a curation; returns its result and the seconds it took. A finished one starts no Ray."""
-    recipe, shards = request.resolved()
-    root = output_root(output)
-    refuse_overlap(root.url, _patterns(recipe, request.inputs), (shard.url for shard in shards))
+    with phase(tell, "inputs"):
+        recipe, shards = request.resolved()
+        root = output_root(output)
+        refuse_overlap(root.url, _patterns(recipe, request.inputs), (shard.url for shard in shards))
     return run(root, recipe, shards, tell, execution)
 
 
@@ -116,7 +118,8 @@ def run(
             result = curate(plan, driver, threads=execution.threads, retry_quarantined=execution.retry_quarantined)
             driver.events.add({"run": "finished", "seconds": time.monotonic() - started, "workers": executor.workers})
             driver.events.flush()
-            write_report(result.plan)
+            with phase(tell, "report"):
+                write_report(result.plan)
             succeed(result, driver.fence)
     return result, time.monotonic() - started
 

@@ -8,6 +8,7 @@ that is closed, is said in one line. Standard error is a courtesy: what cannot b
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -19,6 +20,7 @@ NULL = {0: os.O_RDONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
 READER_GONE = 141
 """128 + SIGPIPE, as a shell says of a program that died of it."""
 TROUBLE = 2
+COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
 
 
 class Answers(io.FileIO):
@@ -37,11 +39,11 @@ class Answers(io.FileIO):
 
 
 class Messages(io.FileIO):
-    """Standard error. What cannot be written is dropped."""
+    """Standard error. What cannot be written is dropped; colours are where it is no terminal, for Ray writes some to any log."""
 
     def write(self, data: Any, /) -> int:
         with suppress(OSError):
-            super().write(data)
+            super().write(data if self.isatty() else COLOURS.sub(b"", bytes(data)))
         return len(data)
 
 

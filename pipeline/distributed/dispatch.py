@@ -18,7 +18,7 @@ from pipeline.distributed.attempts import Attempt, Backlog, Blame, Failure, Pati
 from pipeline.distributed.ray_cluster import Nodes
 from pipeline.distributed.worker import Worker, reason, wants_memory
 from pipeline.errors import RouteError, ShardmillError
-from pipeline.work import Item, Outcome, Work
+from pipeline.work import Item, Outcome, Work, in_hand
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,8 @@ class Dispatch(Generic[Item]):
             self._nodes = cluster.nodes()
             for worker in self._workers:
                 worker.heartbeat.poll(ask=bool(worker.tasks))
+            if any(worker.tasks for worker in self._workers):
+                in_hand(sum(worker.heartbeat.rows for worker in self._workers if worker.tasks))
             self._say_if_no_room()
         for worker in [worker for worker in self._workers if worker.overdue(self._patience)]:
             self._end_hung(worker)

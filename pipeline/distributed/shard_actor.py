@@ -11,7 +11,7 @@ import ray
 
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.worker import WATCH
-from pipeline.work import Facts, Place, Work, beats
+from pipeline.work import Facts, Place, Work, beats, rows_in_hand
 
 if TYPE_CHECKING:
     from pipeline.distributed.agreement import Terms
@@ -67,13 +67,14 @@ class ShardActor:
             self._searches_on = device
 
     @ray.method(concurrency_group=WATCH)
-    def beats(self) -> int:
-        """How often this process got somewhere. No answer: something holds Python, or the process is stopped."""
+    def beats(self) -> tuple[int, int]:
+        """How often this process got somewhere, and how many rows of its item it has done. No answer: something holds Python, or
+        the process is stopped."""
         count = beats()
         if count != self._last_beats:
             self._last_beats = count
             self._arm(running=self._running)
-        return count
+        return count, rows_in_hand() if self._running else 0
 
     def _arm(self, *, running: bool) -> None:
         """Sets the alarm anew while an item runs. It needs no Python: it also speaks when C code never comes back."""

@@ -20,18 +20,20 @@ DETAIL = "Worker exit detail:"
 
 @dataclass(eq=False)
 class Heartbeat:
-    """Whether an actor gets somewhere: it is asked now and then how often it did."""
+    """Whether an actor gets somewhere: it is asked now and then how often it did, and how far it is."""
 
     actor: Any
     silence: float = 0.0
     """Seconds without a sign of progress, counted while the driver looked."""
+    rows: int = 0
+    """Of its item, that it has done, when it last answered."""
     _question: Any = None
     _beats: int = -1
 
     def poll(self, *, ask: bool) -> None:
         """Reads the last answer if it is there, and asks again; never waits."""
         if self._question is not None and ray.wait([self._question], timeout=0)[0]:
-            beats = _answer(self._question)
+            beats, self.rows = _answer(self._question)
             if beats != self._beats:
                 self.silence, self._beats = 0.0, beats
             self._question = None
@@ -81,7 +83,7 @@ class Worker(Generic[Item]):
 
     def take(self) -> Attempt[Item]:
         """The oldest attempt, which is over; the next one's time begins."""
-        self.heartbeat.silence = 0.0
+        self.heartbeat.silence, self.heartbeat.rows = 0.0, 0
         return self.tasks.popleft()[1]
 
     def overdue(self, patience: Patience) -> bool:
@@ -93,11 +95,12 @@ class Worker(Generic[Item]):
         return bool(self.tasks) and self.heartbeat.silence > patience.stall
 
 
-def _answer(question: Any) -> int:
+def _answer(question: Any) -> tuple[int, int]:
     try:
-        return int(ray.get(question))
+        beats, rows = ray.get(question)
+        return int(beats), int(rows)
     except RayError:   # it is dead: the answer to its oldest item says so
-        return -1
+        return -1, 0
 
 
 def reason(error: RayError) -> str:

@@ -43,6 +43,9 @@ class Export(Work[OutputShard]):
     transcode: str = NONE
     """As in the recipe."""
 
+    def rows_of(self, item: OutputShard) -> int:
+        return item.samples
+
     @contextmanager
     def open(self) -> Iterator[Callable[[OutputShard], Facts]]:
         label_names = self.columns.class_names()
@@ -93,7 +96,7 @@ class Export(Work[OutputShard]):
                 written.append(None if image is sample.image else hashlib.sha256(image).hexdigest())
                 original = sample_json(sample, label_names, added, self.columns.with_empty)
                 member = key, extension, image, caption_member(sample), original
-            beat()
+            beat(1)
             yield member
 
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.columns import Columns
 from pipeline.errors import ConservationError, InputError
@@ -151,16 +153,18 @@ class Annotate(Work[MissingColumns]):
         parts: dict[str, list[pa.RecordBatch]] = {name: [] for name in dict.fromkeys(names)}
         put_together = 0
         for added in ahead(pool, computed, account.reading(source), self.overlap + 1):
-            put_together += next(iter(added.values())).num_rows
+            rows = next(iter(added.values())).num_rows
+            put_together += rows
             for name in parts:
                 parts[name].append(added[name])
-            beat()
+            beat(rows)
         if put_together != source.rows:
             raise ConservationError(f"shard {shard.shard_id}: {source.rows} samples were read, {put_together} came through")
         facts = {"shard_id": shard.shard_id} if self.linking else source.facts()
         with account.feeding(WRITE):
             rows = commit(self.columns, shard.shard_id, parts, {name: schemas[name] for name in parts}, facts)
-        return {**facts, "bytes_read": source.bytes_read, **account.facts(), "rows": rows}
+        fates = {"failed": failed_rows(parts)}
+        return {**facts, "bytes_read": source.bytes_read, **account.facts(), "rows": rows, "verdicts": fates}
 
 
 class Source:
@@ -238,6 +242,13 @@ def batch_columns(
         added[stage.contract.name] = output.select(stage.writes.names)
         batch = joined(batch, output)
     return added
+
+
+def failed_rows(parts: Mapping[str, Sequence[pa.RecordBatch]]) -> int:
+    """How many rows have an error in the last column of any part. The parts have the same rows, in batches alike."""
+    together = zip(*parts.values(), strict=True)
+    errors = ([pc.is_valid(batch.column(batch.num_columns - 1)) for batch in batches] for batches in together)
+    return sum(pc.sum(reduce(pc.or_, failed)).as_py() or 0 for failed in errors)
 
 
 def commit(

@@ -1,7 +1,9 @@
 """From embeddings to the folder of centroids: fitted on this run's samples, or taken from another root."""
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +19,7 @@ from pipeline.reduce.classes import taxonomy
 from pipeline.reduce.classes.identity import StableClasses
 from pipeline.reduce.classes.overlap import Overlap
 from pipeline.reduce.classes.taxonomy import FIT, LevelSettings
-from pipeline.reduce.kmeans.checkpoint import Checkpoint
+from pipeline.reduce.kmeans.checkpoint import Checkpoint, State
 from pipeline.reduce.kmeans.costs import Costs, Machines
 from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.schedule import PRESETS, Schedule, schedule_for
@@ -25,8 +27,9 @@ from pipeline.root.other_roots import place
 from pipeline.search.nearest import kernel, nearest
 from pipeline.select.stored import stored_ledger
 from pipeline.store.tables import npy_bytes, read_npy
+from pipeline.timing.progress import Reporter, Scope, Step
 from pipeline.vectors import Floats
-from pipeline.work import Facts, PlainWork
+from pipeline.work import Facts, PlainWork, Units
 
 FITTING = "fitting"
 """Folder of checkpoints and seeds, gone after the fit."""
@@ -75,14 +78,17 @@ def _fitted(plan: Plan, blocks: Sequence[Embeddings], driver: Driver, folder: st
     settings, seed = plan.recipe.classes, plan.recipe.seed
     assert settings.k is not None
     alone = fits_alone(stored_ledger(plan.root, plan.verdicts).read, settings.k)
-    with driver.executor.fleet(blocks, plan.root, f"{folder}/{FITTING}", alone=alone) as fleet:
+    with ExitStack() as stack:
+        with driver.phase("clustering starts"):
+            fleet = stack.enter_context(driver.executor.fleet(blocks, plan.root, f"{folder}/{FITTING}", alone=alone))
         if not fleet.rows:   # an empty export is a result, not an error
             plan.root.write(taxonomy.centroids_path(folder, 0), npy_bytes(np.zeros((0, 0), np.float32)))
             return {"k": 0, "rows": 0, "reason": "no sample was kept"}
         schedule, why = chosen_schedule(plan, fleet.rows, fleet.dimension)
         start = _known_start(plan, settings.k, fleet.dimension)
         checkpoint = Checkpoint(plan.root, f"{folder}/{FITTING}", {"folder": folder})
-        fit = Fit(fleet, schedule, settings.k, seed, checkpoint, start).run()
+        with driver.phase("clustering", Scope(len(schedule.kinds), units=Units("pass"), at_most=True)):
+            fit = Fit(fleet, schedule, settings.k, seed, checkpoint, start, passes_told(driver.reporter)).run()
         fleet.write(fit.centres, plan.root, taxonomy.centroids_path(folder, 0))
         checkpoint.clear()
     return {
@@ -91,6 +97,20 @@ def _fitted(plan: Plan, blocks: Sequence[Embeddings], driver: Driver, folder: st
         "objective": list(fit.history.objective), "final_objective": fit.objective, "passes": list(fit.history.kinds),
         "refilled": list(fit.history.refilled), "dropped": fit.dropped, "converged": fit.converged, "reason": fit.reason,
     }
+
+
+def passes_told(tell: Reporter) -> Callable[[State], None]:
+    """Tells of every pass of a fit once; one that goes on from a checkpoint has done some before."""
+    seen, last = 0, time.monotonic()
+
+    def told(state: State) -> None:
+        nonlocal seen, last
+        now = time.monotonic()
+        for _ in range(seen, state.turns):
+            tell.advance(Step(seconds=now - last))
+        seen, last = max(seen, state.turns), now
+
+    return told
 
 
 def chosen_schedule(plan: Plan, rows: int, dimension: int) -> tuple[Schedule, str]:
@@ -144,6 +164,10 @@ class Arrange(PlainWork[str]):
     plan: Plan
     blocks: tuple[Embeddings, ...]
     facts: dict[str, Any]
+
+    @property
+    def units(self) -> Units:
+        return Units()
 
     def run(self, item: str) -> Facts:
         plan, folder = self.plan, self.plan.fitted.centroids

@@ -26,7 +26,7 @@ from pipeline.store.tables import npy_bytes, read_columns, read_npy, write_table
 from pipeline.timing.bottleneck import MODEL, Means
 from pipeline.timing.clock import WRITE, spent
 from pipeline.vectors import unit
-from pipeline.work import Facts, Place, Work
+from pipeline.work import Facts, Place, Units, Work
 
 if TYPE_CHECKING:
     from pipeline.models.clip import Embedder
@@ -62,6 +62,13 @@ class EmbedTexts(Work[Texts]):
 
     def means(self) -> Means:
         return Means.by_route([self.stage.route])
+
+    @property
+    def units(self) -> Units:
+        return Units(row="text")
+
+    def rows_of(self, item: Texts) -> int:
+        return len(item.texts)
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Texts], Facts]]:

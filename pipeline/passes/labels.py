@@ -27,7 +27,7 @@ from pipeline.search.nearest import Centres, nearest
 from pipeline.select.stored import kept_rows, stored_ledger
 from pipeline.store.tables import read_columns, read_vectors, stored_shards, write_table
 from pipeline.vectors import Floats, unit
-from pipeline.work import Facts, Place, PlainWork, Work
+from pipeline.work import Facts, Place, PlainWork, Units, Work
 
 Nearest = tuple[NDArray[np.int32], Floats]
 """Classes of n rows by position, best first, and the cosines to them."""
@@ -96,6 +96,10 @@ class Measure(PlainWork[str]):
     @property
     def place(self) -> Place:
         return searching_place(self.plan)
+
+    @property
+    def units(self) -> Units:
+        return Units()
 
     def run(self, item: str) -> Facts:
         plan, settings = self.plan, self.plan.recipe.classes

@@ -22,6 +22,7 @@ from pipeline.driver import Driver
 from pipeline.input.discovery import Shard
 from pipeline.root.log import EventLog
 from pipeline.store.store import Store
+from pipeline.timing.progress import Scope, Step
 from pipeline.work import Facts, Work
 from tests.benchmarks.figures import Figure
 
@@ -47,11 +48,11 @@ class Nothing(Work[Shard]):
 class Growth(Silent):
     """Remembers the resident size after the first tenth of the shards, and at the end."""
 
-    def start(self, title: str, total: int, done: int) -> None:
-        self._early, self._done = total // 10, 0
+    def start(self, title: str, scope: Scope) -> None:
+        self._early, self._done = scope.items // 10, 0
         self.early = self.late = 0
 
-    def advance(self, samples: int) -> None:
+    def advance(self, step: Step) -> None:
         self._done += 1
         if self._done == self._early:
             self.early = resident()

@@ -13,8 +13,8 @@ import pytest
 from pipeline.distributed.attempts import ATTEMPTS, Patience
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.errors import OutputError, ShardmillError
-from pipeline.work import Outcome
-from tests.distributed.works import Opening, Troubled
+from pipeline.work import Outcome, heard
+from tests.distributed.works import ROWS_OF_SLOW, Opening, Troubled
 
 pytestmark = pytest.mark.usefixtures("machines")
 
@@ -101,14 +101,17 @@ def test_an_idle_actor_that_died_is_replaced_silently(tmp_path: Path, caplog: py
     assert not caplog.records
 
 
-def test_a_reader_of_outcomes_that_takes_its_time_makes_no_worker_hung(tmp_path: Path) -> None:
-    work = Troubled(str(tmp_path), ((1, "slow"),))
+def test_a_reader_of_outcomes_that_takes_its_time_makes_no_worker_hung_and_hears_how_far_it_is(tmp_path: Path) -> None:
+    work, told = Troubled(str(tmp_path), ((1, "slow"),)), list[int]()
     executor, found = RayExecutor(1, patience=QUICK), {}
-    for outcome in executor.run(work, range(2)):
-        found[outcome.item] = outcome
-        time.sleep(1.8)
+    with heard(told.append):
+        for outcome in executor.run(work, range(2)):
+            found[outcome.item] = outcome
+            time.sleep(1.8)
     executor.close()
     assert found[1].attempts == 1
+    assert sorted(told) == told
+    assert 0 < max(told) <= ROWS_OF_SLOW
 
 
 def test_workers_that_die_opening_at_the_same_time_are_one_failed_start(tmp_path: Path) -> None:

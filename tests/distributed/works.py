@@ -85,6 +85,9 @@ class Troubled(Work[int]):
         return [(int(n), int(pid), node) for _, n, pid, node in found if item in (None, int(n))]
 
 
+ROWS_OF_SLOW = 100
+
+
 def _gate(work: Troubled, earlier: int) -> None:
     """Gets on, but does not end before the file `gate` is there."""
     while not (Path(work.trace) / "gate").exists():
@@ -108,7 +111,7 @@ def _disk(work: Troubled, earlier: int) -> None:
 
 def _slow(work: Troubled, earlier: int) -> None:
     for _ in range(25):
-        beat()
+        beat(ROWS_OF_SLOW // 25)
         time.sleep(0.1)
 
 

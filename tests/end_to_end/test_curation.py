@@ -36,6 +36,7 @@ from pipeline.root.lock import Pace, held
 from pipeline.root.log import EventLog
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import Store
+from pipeline.timing.progress import Scope
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.root.test_lock import QUICK
@@ -200,7 +201,7 @@ class At(Silent):
     def __init__(self, title: str, call: Callable[[], None]) -> None:
         self._title, self._call = title, call
 
-    def start(self, title: str, total: int, done: int) -> None:
+    def start(self, title: str, scope: Scope) -> None:
         if title == self._title:
             self._call()
 

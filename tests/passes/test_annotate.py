@@ -94,6 +94,7 @@ def test_every_readable_member_becomes_a_row_and_failures_keep_their_place(tmp_p
     assert vectors[valid].any(axis=1).all()
     facts = read_facts(columns.store, f"{columns.folders['shout']}/{shards[0].shard_id}.parquet")
     assert facts["failed"] == {"third": int((~valid).sum())}
+    assert outcomes[0].facts["verdicts"] == {"failed": int((~valid).sum())}
 
 
 def test_threads_change_no_byte(tmp_path: Path, sample_folder: Path) -> None:

@@ -95,6 +95,13 @@ def test_a_pass_that_changes_few_rows_is_the_last_of_its_kind(x: Matrix) -> None
     assert history.changed[-1] <= 0.005 < min(history.changed[:-1])
 
 
+def test_every_pass_over_the_rows_is_told_of_once(x: Matrix) -> None:
+    told: list[int] = []
+    fleet = LocalFleet.of([ArrayBlock(x[:3000])])
+    fit = Fit(fleet, Schedule(exact=4, tolerance=-1), 20, 1, told=lambda state: told.append(state.turns))
+    assert told == list(range(1, len(fit.run().history.objective) + 1))
+
+
 def test_small_clusters_are_dropped_and_their_rows_find_others(x: Matrix) -> None:
     few = x[:3000]
     whole, found = (scheduled(few, 60, Schedule(exact=3, min_size=least), seed=2) for least in (0, 30))

@@ -3,6 +3,7 @@
 The driver holds counts (i64[k]), a few rows for empty clusters, and handles to centres that live elsewhere.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Generic, TypeVar
@@ -58,6 +59,8 @@ class Fit(Generic[H]):
     checkpoint: Checkpoint | None = None
     start: Floats | None = None
     """f32[k, d], with the driver: centres to start from instead of seeds."""
+    told: Callable[[State], None] | None = None
+    """Called after every pass over the rows."""
 
     def run(self) -> Fitted[H]:
         """Fits. Raises InputError where there is nothing to cluster, and CentresLost where centres are lost without a checkpoint,
@@ -80,6 +83,8 @@ class Fit(Generic[H]):
             step = self._next(state, centres)
             result = self.fleet.run_step(step)
             state = self._recorded(state, step, result)
+            if self.told is not None:
+                self.told(state)
             stop, empty = self._convergence(state, result)
             at = state.position - 1
             closing = at == len(self.schedule.kinds) - 1
