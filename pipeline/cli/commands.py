@@ -1,5 +1,6 @@
 """What all commands have in common: errors that are messages, and a standard output that is kept for the answer."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
+from pipeline.cli.colours import coloured
 from pipeline.cli.streams import kept_for_the_answer
 from pipeline.errors import RootError, ShardmillError
 
@@ -21,14 +23,18 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except ShardmillError as error:
-            typer.echo(f"shardmill: {error}", err=True)
+            _complain(str(error))
             raise typer.Exit(error.exit_code) from None
         except ValidationError as error:   # of an answer, whose values come from the files of a root
-            typer.echo(f"shardmill: a file of the root is damaged or of another version of shardmill: {error}", err=True)
+            _complain(f"a file of the root is damaged or of another version of shardmill: {error}")
             raise typer.Exit(RootError.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("shardmill: stopped; the same command continues it", err=True)
+            _complain("stopped; the same command continues it")
             raise typer.Exit(130) from None
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"{coloured('shardmill:', 'error', sys.stderr)} {text}", err=True)
 
 
 class Command(TyperCommand):

@@ -5,18 +5,35 @@ answer cannot be told (`streams.py`).
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.api.signals import stop_on_sigterm
-from pipeline.cli import printing
+from pipeline.cli import counts, printing, recipes
+from pipeline.cli.colours import Warnings
 from pipeline.cli.commands import App, Commands
+from pipeline.cli.options import (
+    Address,
+    AsJson,
+    Inputs,
+    Local,
+    Overrides,
+    Quiet,
+    RecipeName,
+    Root,
+    Stages,
+    Version,
+    Workers,
+    told,
+    working,
+)
+from pipeline.cli.options import print_answer as _print
 from pipeline.cli.streams import answering, exit_with_streams
 from pipeline.errors import InputError
 from pipeline.process.own_code import leave_out_working_folder
-from schemas.answers.base import Answer
+from pipeline.timing.progress import phase
 from schemas.answers.runs import RunResult
 
 if TYPE_CHECKING:
@@ -24,33 +41,19 @@ if TYPE_CHECKING:
 
 FORMS = "uid (or its first 6 digits), uid of the input, SHARD:ROW or key"
 OUTPUTS = "shards, tars (a brace pattern), verdicts, subset, labels, classes, centroids, embeddings or report"
-AnyAnswer = TypeVar("AnyAnswer", bound=Answer | tuple[Answer, ...])
 
 
 app = App(
-    name="shardmill", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    name="shardmill", cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Curate web image-text shards into labelled, trainer-ready WebDataset shards.",
 )
+app.add_typer(recipes.app, name="recipes")
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a preset's name or a recipe file")]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[INPUT]...", help="folders, globs, brace patterns or URLs; default: the recipe's own"),
-]
-Root = Annotated[str, typer.Argument(metavar="ROOT", help="output root of a run")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be repeated")]
-Stages = Annotated[
-    list[str] | None,
-    typer.Option("--stage", metavar="MODULE:CLASS", help="a stage of yours, importable on every machine; may be repeated"),
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="actors; default: one per CPU of the cluster, or that may be used here")]
-Address = Annotated[
-    str | None,
-    typer.Option(help="HOST:PORT of a Ray cluster to join, or auto: this machine's; default: RAY_ADDRESS, else one of its own"),
-]
-Local = Annotated[bool, typer.Option("--local", help="in this process, without Ray: for small sets and debugging; the same bytes")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Options of the command itself."""
 
 
 @app.command()
@@ -71,18 +74,19 @@ def run(
     ] = None,
     overrides: Overrides = None,
     stages: Stages = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a curation, or continue it: the same command again does only what is missing."""
-    from pipeline.api.engines import Execution
-    from pipeline.api.progress import Silent, reporter
-    from pipeline.api.run import Request, run_curation
+    with phase(tell := told(quiet, as_json), "loading"):
+        from pipeline.api.engines import Execution
+        from pipeline.api.run import Request, run_curation
 
     if not output:
         raise InputError("give an output root: --output ROOT")
     execution = Execution(threads, retry_quarantined, workers, address, stall_timeout, actors_per_gpu, local)
     request = Request(recipe, inputs or [], overrides or [], stages or [])
-    result, seconds = run_curation(request, output, Silent() if as_json else reporter(), execution)
+    result, seconds = run_curation(request, output, tell, execution)
     _print(as_json, _result(output, result, seconds), lambda answer: printing.run(answer, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
@@ -92,13 +96,16 @@ def plan(
     recipe: RecipeName, inputs: Inputs = None, overrides: Overrides = None, stages: Stages = None,
     workers: Annotated[int, typer.Option(min=1, help="actors to plan for, in all")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="machines like this one that they are on")] = 1,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
     from pipeline.api.run import Request, planned
 
     request = Request(recipe, inputs or [], overrides or [], stages or [])
-    _print(as_json, planned(request, workers, nodes), printing.plan)
+    with working("probing the first samples", quiet, as_json):
+        answer = planned(request, workers, nodes)
+    _print(as_json, answer, printing.plan)
 
 
 @app.command()
@@ -144,12 +151,14 @@ def path(root: Root, what: Annotated[str, typer.Argument(metavar="OUTPUT", help=
 def verify(
     root: Root,
     deep: Annotated[bool, typer.Option("--deep", help="also read every input again and compare every output sample")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Recompute conservation, hashes and counts from the files. Exits non-zero on any fault."""
     from pipeline.audit.verify import verify as check
 
-    answer = check(root, deep=deep)
+    with working("reading the root and its inputs" if deep else "reading the root", quiet, as_json):
+        answer = check(root, deep=deep)
     _print(as_json, answer, printing.verify)
     raise typer.Exit(1 if answer.faults else 0)
 
@@ -201,7 +210,9 @@ def simulate(root: Root, overrides: Overrides = None, as_json: AsJson = False) -
     """Count what other rules would keep, from stored columns: no pixels, nothing written."""
     from pipeline.queries.simulate import simulate_rules
 
-    _print(as_json, simulate_rules(root, overrides or []), printing.simulation)
+    with working("reading the columns", as_json):
+        answer = simulate_rules(root, overrides or [])
+    _print(as_json, answer, counts.simulation)
 
 
 @app.command()
@@ -220,7 +231,9 @@ def classes(
     if compare:
         _print(as_json, compare_roots(root, compare), printing.comparison)
     elif suggest:
-        _print(as_json, suggest_class_numbers(root, suggest), printing.suggestion)
+        with working("clustering samples of the root", as_json):
+            advice = suggest_class_numbers(root, suggest)
+        _print(as_json, advice, printing.suggestion)
     elif class_id is not None:
         _print(as_json, class_details(root, class_id, level), printing.class_details)
     else:
@@ -235,26 +248,28 @@ def label(
     address: Address = None,
     local: Local = False,
     stages: Stages = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Label and export a run again with the classes of another root: same ids and names, nothing is fitted."""
-    from pipeline.api.engines import Execution
-    from pipeline.api.progress import Silent, reporter
-    from pipeline.api.run import label_by
+    with phase(tell := told(quiet, as_json), "loading"):
+        from pipeline.api.engines import Execution
+        from pipeline.api.run import label_by
 
     execution = Execution(workers=workers, address=address, local=local)
-    result, seconds = label_by(root, other, Silent() if as_json else reporter(), execution, stages or [])
+    result, seconds = label_by(root, other, tell, execution, stages or [])
     _print(as_json, _result(root, result, seconds), lambda answer: printing.run(answer, result))
     raise typer.Exit(3 if result.ledger.quarantined else 0)
 
 
 @app.command()
-def report(root: Root) -> None:
+def report(root: Root, quiet: Quiet = False) -> None:
     """Write ROOT/report.html again."""
     from pipeline.report.build import write_report
     from pipeline.root.existing import open_root, readable
 
-    write_report(readable(open_root(root)))
+    with working("writing the report", quiet):
+        write_report(readable(open_root(root)))
     with answering():
         typer.echo(f"{root}/report.html")
 
@@ -268,14 +283,6 @@ def _result(root: str, result: "Result", seconds: float) -> RunResult:
         former_exports=former_exports(plan))
 
 
-def _print(as_json: bool, answer: AnyAnswer, show: Callable[[AnyAnswer], None]) -> None:
-    with answering():
-        if as_json:
-            typer.echo(printing.as_json(answer))
-        else:
-            show(answer)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits. Standard streams that are closed, or that cannot be written, are as for other Unix tools."""
     leave_out_working_folder()
@@ -283,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[Warnings()])
     stop_on_sigterm()
     app(None if arguments is None else list(arguments))
 

@@ -3,19 +3,20 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.export.stored import stored_meta
+from pipeline.cli.colours import coloured
 from pipeline.quantities import size
-from pipeline.queries.status import balanced_export
-from pipeline.root.lifecycle import Result
 from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
 from schemas.answers.packs import Packed
 from schemas.answers.plans import RunEstimate
 from schemas.answers.runs import BalancedExport, PassTime, RunResult, Status
-from schemas.answers.samples import Collected, Explanation, NamedSample, SampleList, Simulation, Verification, Verified
+from schemas.answers.samples import Collected, Explanation, NamedSample, SampleList, Verification, Verified
+
+if TYPE_CHECKING:
+    from pipeline.root.lifecycle import Result
 
 COLUMN = 34
 PURPOSE = {"read": "waiting for the reader", "write": "committing", "wait": "for each other", "other": "computing of no stage"}
@@ -35,7 +36,8 @@ def as_json(answer: Answer | Sequence[Answer]) -> str:
 
 def line(name: str, value: Any = "", note: str = "") -> None:
     """Prints one line of a table: a name, a value on the right, and a note."""
-    print(f"  {clean(name):<{COLUMN}} {clean(value):>12}  {clean(note)}".rstrip())
+    first = coloured(f"{clean(name):<{COLUMN}}", name.partition(":")[0])
+    print(f"  {first} {clean(value):>12}  {clean(note)}".rstrip())
 
 
 def share(part: int, total: int) -> str:
@@ -66,8 +68,11 @@ def balanced(export: BalancedExport) -> str:
     return f"balanced over the classes: {export.left_out:,} of the kept are left out, {export.repeats:,} are repeats"
 
 
-def run(answer: RunResult, result: Result) -> None:
+def run(answer: RunResult, result: "Result") -> None:
     """Prints the answer of `run` and `label`."""
+    from pipeline.export.stored import stored_meta
+    from pipeline.queries.status import balanced_export  # slow to import, and every command imports this module
+
     print(f"shardmill: {'finished before' if result.finished_before else 'finished'} in {answer.seconds:,.1f} s")
     account(answer, balanced_export(result.plan))
     export = stored_meta(result.plan.root, result.plan.export)
@@ -163,14 +168,14 @@ def gc(answer: Collected) -> None:
 def verify(answer: Verification) -> None:
     """Prints the answer of `verify`, every fault first."""
     for fault in answer.faults:
-        print(f"FAULT {clean(fault)}")
+        print(f"{coloured('FAULT', 'FAULT')} {clean(fault)}")
     if isinstance(answer, Verified):
         account(answer)
         line("accounted for", f"{answer.accounted:,}", share(answer.accounted, answer.read) + " of the readable samples"
              + (f", {len(answer.gaps)} named gaps" if answer.gaps else ""))
         if answer.compared is not None:
             line("compared with the inputs", f"{answer.compared:,}", "samples of the output")
-    print("verify: " + (f"{len(answer.faults)} faults" if answer.faults else "ok"))
+    print("verify: " + (f"{len(answer.faults)} faults" if answer.faults else coloured("ok", "ok")))
 
 
 def names(sample: NamedSample) -> str:
@@ -206,25 +211,13 @@ def explanation(answer: Sequence[Explanation]) -> None:
         for check in sample.rules:
             mark = "pass  " if check.passes else "REJECT"
             says = f"{check.column} = {clean(check.value)}, wants {clean(check.bound)}"
-            print(f"  {mark} {check.rule:<{COLUMN}} {says}")
+            print(f"  {coloured(mark, mark)} {check.rule:<{COLUMN}} {says}")
         for stage, columns in sample.columns.items():
             print(f"  {stage}")
             for name, value in columns.items():
                 print(f"    {name:<{COLUMN}} {clean(value)}")
         if sample.labels is not None:
             print("  labels " + ", ".join(f"{label.class_id} ({label.weight:.2f})" for label in sample.labels))
-
-
-def simulation(answer: Simulation) -> None:
-    """Prints the answer of `simulate`: counts under the stored rules beside those under the others."""
-    old, new = answer.old, answer.new
-    print(f"  {'':<{COLUMN}} {'now':>12} {'then':>12}")
-    rows = [("kept", old.kept, new.kept)]
-    for kind, old_counts, new_counts in (("rejected", old.rejected, new.rejected), ("failed", old.failed, new.failed)):
-        names = dict.fromkeys([*old_counts, *new_counts])
-        rows += [(f"{kind}:{name}", old_counts.get(name, 0), new_counts.get(name, 0)) for name in names]
-    for name, old_count, new_count in rows:
-        print(f"  {clean(name):<{COLUMN}} {old_count:>12,} {new_count:>12,}")
 
 
 def plan(answer: RunEstimate) -> None:

@@ -1,10 +1,7 @@
 """A recipe: the validated YAML file that describes one curation. Workers, address, output and threads are not in it:
-they must not change a byte. `load` reads a preset or a file; the reference is docs/recipes.md."""
+they must not change a byte. `load` reads a preset, a file or a URL; the reference is docs/recipes.md."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
@@ -16,10 +13,11 @@ from pipeline.models.pixels.formats import DECODABLE, TRAINERS_FORMATS
 from pipeline.recipe.anywhere import label_anywhere
 from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.messages import problems
+from pipeline.recipe.reading.written import written_recipe
 from pipeline.recipe.rule_columns import ADDED, Column, columns_with
 from pipeline.recipe.rules import STRICT, Name, Rule, columns_read
 from pipeline.recipe.sections import FITTED_HERE, Caption, Classes, Duplicates, Entities, Export, Image, Metadata, Model, Names
-from pipeline.recipe.yaml_source import Source, apply, parse
+from pipeline.recipe.yaml_source import Source, apply
 from pipeline.registry import Added
 from pipeline.stage import digest
 
@@ -132,20 +130,11 @@ class Recipe(BaseModel):
         return rules
 
 
-def presets() -> list[str]:
-    """The names of the recipes in the package, sorted."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
-
-
-def _folder() -> Any:
-    return resources.files("pipeline") / "recipe" / "presets"
-
-
 def load(name_or_path: str, overrides: Sequence[str] = (), stages: Sequence[str] = ()) -> Recipe:
-    """A preset by name, or a file, with dotted `key=value` overrides. `stages` are the operator's own, as `package.module:Class`;
-    one that the recipe does not name is asked for with its defaults. Raises RecipeError, which names every wrong key, its file
-    and line (or override) and what to write instead."""
-    source = _read(name_or_path)
+    """A preset by name, a file or a URL, with dotted `key=value` overrides. `stages` are the operator's own, as
+    `package.module:Class`; one that the recipe does not name is asked for with its defaults. Raises RecipeError, which names every
+    wrong key, its file and line (or override) and what to write instead."""
+    source = written_recipe(name_or_path)
     apply(source, overrides)
     recipe = validated(source, requested_stages(source, stages))
     refuse_formats(name_or_path, recipe)
@@ -172,21 +161,6 @@ def validated(source: Source, added: Sequence[Added]) -> Recipe:
         return Recipe.model_validate(source.data, context={ADDED: added})
     except ValidationError as error:
         raise RecipeError("\n".join(problems(error, Recipe, source))) from None
-
-
-def _read(name_or_path: str) -> Source:
-    names = presets()
-    if name_or_path in names:
-        return parse(f"{name_or_path}.yaml (preset)", (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8"))
-    path = Path(name_or_path)
-    try:
-        return parse(name_or_path, path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise RecipeError(f"{name_or_path} is not a text file in UTF-8") from None
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        close = get_close_matches(path.name.removesuffix(".yaml"), names, n=1, cutoff=0.5)
-        guess = f"did you mean {close[0]}? " if close else ""
-        raise RecipeError(f"no preset and no file {name_or_path}; {guess}presets: {', '.join(names)}") from None
 
 
 def select_identity(recipe: Recipe) -> str:

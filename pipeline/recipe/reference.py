@@ -1,16 +1,19 @@
 """The generated parts of docs/recipes.md: keys, rules, columns, presets. `python -m pipeline.recipe.reference docs/recipes.md`
-rewrites what stands between its markers; a test holds the file to it."""
+rewrites what stands between its markers, and schemas/json/recipe.schema.json; tests hold the files to it."""
 
 import re
 import sys
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipeline.recipe.messages import expected, keys
-from pipeline.recipe.recipe import Recipe, load, presets
+from pipeline.recipe.reading.json_schema import recipe_schema_text
+from pipeline.recipe.reading.presets import presets
+from pipeline.recipe.recipe import Recipe, load
 from pipeline.recipe.rule_columns import COLUMNS
 from pipeline.recipe.rules import Rule
 from pipeline.recipe.wording import bound_in_words
@@ -70,6 +73,12 @@ def rewritten(text: str) -> str:
     return text
 
 
+def schema_file() -> Path:
+    """The published JSON Schema of a recipe, which lies in the package."""
+    return Path(str(resources.files("schemas"))) / "json" / "recipe.schema.json"
+
+
 if __name__ == "__main__":
+    schema_file().write_text(recipe_schema_text(), encoding="utf-8")
     document = Path(sys.argv[1])
     document.write_text(rewritten(document.read_text(encoding="utf-8")), encoding="utf-8")

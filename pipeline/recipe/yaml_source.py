@@ -25,6 +25,8 @@ class Source:
     data: Data
     lines: dict[Path, int] = field(default_factory=dict)
     overridden: dict[Path, str] = field(default_factory=dict)
+    base: "Source | None" = None
+    """The preset that it extends; `data` holds what both say."""
 
     def place(self, path: Path) -> str:
         """Where a key was set, for a message: the override or `file:line` of the key or of the nearest key above it."""
@@ -34,8 +36,11 @@ class Source:
         below = [text for key, text in self.overridden.items() if key[:len(path)] == path]
         if below:
             return f"--set {below[0]}"
-        lines = [self.lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in self.lines]
-        return f"{self.name}:{lines[0]}" if lines else self.name
+        for length in range(len(path), 0, -1):
+            for source in (self, self.base):
+                if source is not None and path[:length] in source.lines:
+                    return f"{source.name}:{source.lines[path[:length]]}"
+        return self.name
 
 
 def parse(name: str, text: str) -> Source:
@@ -126,9 +131,15 @@ def _remove(rules: Data, name: str, text: str) -> None:
 
 def _replace_bounds(source: Source, rule: Data, path: Path) -> None:
     """Drops the file's bounds on the side that the override sets, and what belongs to them."""
+    for name in displaced(path[-1]):
+        if (*path[:-1], name) not in source.overridden:
+            rule.pop(name, None)
+
+
+def displaced(key: str) -> set[str]:
+    """The keys of a rule that a new bound `key` takes the place of: the others on its side, and what belongs to them."""
     for side in (LOWER, UPPER):
-        if path[-1] in side:
-            companions = ("for_model",) if path[-1] in ("fraction", *UPPER) else ("for_model", "ties")
-            for name in {*side, *companions} - {path[-1]}:
-                if (*path[:-1], name) not in source.overridden:
-                    rule.pop(name, None)
+        if key in side:
+            companions = ("for_model",) if key in ("fraction", *UPPER) else ("for_model", "ties")
+            return {*side, *companions} - {key}
+    return set()

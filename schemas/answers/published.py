@@ -5,6 +5,7 @@ from typing import Any
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
 from schemas.answers.packs import Packed
 from schemas.answers.plans import RunEstimate
+from schemas.answers.recipes import RecipeKey, RecipeSummary, ResolvedRecipe, RuleColumn
 from schemas.answers.runs import Place, RunResult, Status
 from schemas.answers.samples import Collected, Explanation, SampleList, Simulation, Verification
 
@@ -24,5 +25,10 @@ ANSWERS: dict[str, Any] = {
     "class": ClassDetails,
     "classes_compare": ClassComparison,
     "classes_suggest": NumberOfClasses,
+    "recipes_list": tuple[RecipeSummary, ...],
+    "recipes_show": ResolvedRecipe,
+    "recipes_keys": tuple[RecipeKey, ...],
+    "recipes_columns": tuple[RuleColumn, ...],
 }
-"""`class` is `classes ROOT CLASS`; `classes_compare` and `classes_suggest` are `classes` with that option."""
+"""`class` is `classes ROOT CLASS`; `classes_compare` and `classes_suggest` are `classes` with that option;
+`recipes_list` and the like are `recipes list`."""

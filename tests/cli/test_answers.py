@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 from jsonschema import ValidationError
 
 from pipeline.cli import printing
@@ -37,8 +38,12 @@ CASES = {
     "class": ["classes", "{root}", "0"],
     "classes_compare": ["classes", "{root}", "--compare", "{copy}"],
     "classes_suggest": ["classes", "{root}", "--suggest", "4,8"],
+    "recipes_list": ["recipes", "list"],
+    "recipes_show": ["recipes", "show", "laion400m", "--set", "filters.language=null"],
+    "recipes_keys": ["recipes", "keys", "filters"],
+    "recipes_columns": ["recipes", "columns"],
 }
-WITHOUT = {"report"}
+WITHOUT = {"report", "recipes init", "recipes schema"}
 """Commands that answer no question: they say where they wrote."""
 
 
@@ -64,15 +69,20 @@ def asked(places: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> Callabl
     return ask
 
 
-def commands() -> dict[str, bool]:
-    """Whether a command has --json, by its name."""
-    callbacks = [(command.name, command.callback) for command in app.registered_commands if command.callback]
-    return {name or callback.__name__: "as_json" in inspect.signature(callback).parameters for name, callback in callbacks}
+def commands(of: typer.Typer = app) -> dict[str, bool]:
+    """Whether a command has --json, by its name, which has two words for one of a group."""
+    callbacks = [(command.name, command.callback) for command in of.registered_commands if command.callback]
+    answers = {name or callback.__name__: "as_json" in inspect.signature(callback).parameters for name, callback in callbacks}
+    for group in of.registered_groups:
+        assert group.typer_instance is not None
+        answers |= {f"{group.name} {name}": has_json for name, has_json in commands(group.typer_instance).items()}
+    return answers
 
 
 def test_every_command_that_answers_has_json_and_every_json_a_schema_and_a_case() -> None:
     assert {name for name, has_json in commands().items() if not has_json} == WITHOUT
-    assert {arguments[0] for arguments in CASES.values()} == commands().keys() - WITHOUT
+    asked = {next(name for name in commands() if " ".join(arguments).startswith(name)) for arguments in CASES.values()}
+    assert asked == commands().keys() - WITHOUT
     assert CASES.keys() == ANSWERS.keys()
 
 

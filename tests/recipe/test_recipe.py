@@ -6,13 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import RecipeError
+from pipeline.recipe.reading.presets import presets
 from pipeline.recipe.recipe import (
     classes_identity,
     export_identity,
     labels_identity,
     load,
     names_identity,
-    presets,
     select_identity,
 )
 from pipeline.recipe.reference import rewritten

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from pipeline.errors import InputError, RecipeError
@@ -41,6 +42,22 @@ def test_a_yaml_tag_in_a_recipe_or_an_override_makes_no_object(tmp_path: Path, t
             load(str(recipe))
         with pytest.raises(RecipeError, match="not valid YAML"):
             load("sample", [f"source={tag.format(canary=canary)}"])
+    quiet(seen, canary)
+
+
+def test_a_recipe_at_a_url_is_text_of_bounded_size_and_nothing_of_it_runs(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    store = fsspec.filesystem("memory")
+    store.pipe("/evil/tag.yaml", f"extends: sample\nname: x\nsource: {TAGS[0].format(canary=canary)}\n".encode())
+    store.pipe("/evil/stage.yaml", b"extends: sample\nname: x\nstages: {'tests.recipe:Stage': {}}\n")
+    store.pipe("/evil/large.yaml", b"extends: sample\nname: x\n" + b"#" * (1 << 18))
+    with watched() as seen:
+        for name, says in (("tag", "not valid YAML"), ("stage", "no stage is called"), ("large", "larger than 256 KiB")):
+            with pytest.raises(RecipeError, match=says):
+                load(f"memory://evil/{name}.yaml")
+        for chain in (f"pipe:touch {canary}", "simplecache::memory://evil/tag.yaml"):
+            with pytest.raises(RecipeError, match="never followed"):
+                load(chain)
     quiet(seen, canary)
 
 
