@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from pipeline.columns import row_name
 from pipeline.errors import InputError, RootError
 from pipeline.export.stored import has_export, stored_sizes
-from pipeline.input.discovery import Shard, stem_of
+from pipeline.input.discovery import Shard
+from pipeline.input.patterns import stem_of
 from pipeline.plan import Plan
 from pipeline.store.tables import read_columns, read_facts, read_table
 

@@ -19,6 +19,7 @@ from pipeline.queries.status import status
 from pipeline.recipe.recipe import load
 from pipeline.root.lifecycle import Result
 from pipeline.store.store import Store
+from pipeline.timing.progress import Scope
 from tests.damage import clean_pairs
 
 RULES_OFF = [f"filters.{name}=null" for name in load("sample").filters]
@@ -31,7 +32,7 @@ class Meddler(Silent):
     def __init__(self, title: str, call: Callable[[], None]) -> None:
         self._title, self._call = title, call
 
-    def start(self, title: str, total: int, done: int) -> None:
+    def start(self, title: str, scope: Scope) -> None:
         if title == self._title:
             self._call()
 

@@ -15,6 +15,7 @@ from pipeline.distributed.attempts import ALIKE
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import InputError, ShardmillError, SourceError
 from pipeline.input.discovery import Shard, discover
+from pipeline.input.samples import READING
 from pipeline.input.witnesses import WITNESSES, to_blame, witnesses
 from pipeline.passes.annotate import Annotate, MissingColumns
 from pipeline.store import retries
@@ -53,7 +54,7 @@ def uploaded(folder: Path, place: str, count: int) -> str:
 def outcomes(shards: list[Shard], root: Path) -> list[Outcome[MissingColumns]]:
     """What becomes of the shards when they are read, with no stage."""
     columns = Columns(Store(str(root)), {"samples": "columns/samples@1"})
-    work = Annotate(columns, (), ("txt",), witnesses=witnesses(shards))
+    work = Annotate(columns, (), READING, witnesses=witnesses(shards))
     return list(LocalExecutor(gives_up=True).run(work, work.of(shards)))
 
 
