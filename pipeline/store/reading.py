@@ -53,8 +53,7 @@ def _input_error(url: str, error: Exception) -> Exception:
         return PermissionError(errno.EACCES, "not allowed to read", url)
     if status == 412 or (status is None and isinstance(error, OSError) and error.errno == errno.EBUSY):
         return InputError(f"{url} changed while it was read: run again to read it anew")
-    known = isinstance(error, OSError) and (status is None or isinstance(error, FileNotFoundError | PermissionError))
-    return error if known else InputError(f"{url} cannot be read: {described(error)}")
+    return error if isinstance(error, OSError) else InputError(f"{url} cannot be read: {described(error)}")
 
 
 def answers(url: str) -> bool:
@@ -63,8 +62,8 @@ def answers(url: str) -> bool:
     try:
         with opener(fs, path, 0)() as file:
             file.read(1)
-    except failures(ValueError, InputError):
-        return False
+    except failures(ValueError, InputError) as error:
+        return status_of(error) == 416   # it is empty
     return True
 
 
