@@ -170,8 +170,11 @@ def test_a_pack_goes_on_only_with_what_it_began_with(many: Path, tmp_path: Path)
     files(tmp_path / "full", **{"mine.txt": b""})
     with pytest.raises(RootError, match="not empty"):
         packed(many, output=tmp_path / "full")
-    with pytest.raises(InputError, match="inside the input"):
-        packed(many, output=many / "out")
+    (tmp_path / "link").symlink_to(many)
+    for inside in (many / "out", tmp_path / "link" / "out", many.parent / "x" / ".." / "many"):
+        with pytest.raises(InputError, match="inside the input"):
+            packed(many, output=inside)
+    assert packed(many, output=many / ".." / "beside").samples == 12
     with pytest.raises(InputError, match="no such file or folder"):
         packed(many / "nowhere", output=tmp_path / "none")
     with pytest.raises(InputError, match=r"neither a folder nor a table \(\.csv"):

@@ -5,6 +5,7 @@ after its tar; a pack that goes on compares what the shard was made of with what
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -97,7 +98,8 @@ class _Source:
 
     def check(self, output: str) -> None:
         """Raises InputError where this cannot be packed."""
-        if self._is_folder and f"{output}/".startswith(f"{self.url.rstrip('/')}/"):
+        real = os.path.realpath if self._below.is_local and Store(output).local is not None else str
+        if self._is_folder and f"{real(output)}/".startswith(f"{real(self.url).rstrip('/')}/"):
             raise InputError(f"--output {output} lies inside the input {self.url}: choose a folder outside of it")
         if not self._is_folder:
             next(self._items(), None)
