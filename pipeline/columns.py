@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.errors import ConservationError
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
 
@@ -123,3 +125,28 @@ class Run:
             first, last = np.searchsorted(rows, [offsets[i], offsets[i + 1]])
             if last > first:
                 yield shard_id, rows[first:last] - offsets[i]
+
+
+def stored_batch(columns: Columns, shard_id: str, reads: Mapping[str, tuple[str, ...]]) -> pa.RecordBatch:
+    """uid and the named columns of one shard as one batch; vectors come back as lists (null where there is none)."""
+    arrays: dict[str, pa.Array] = {}
+    for stage, names in reads.items():
+        folder = columns.folders[stage]
+        table = read_columns(columns.store, folder, shard_id)
+        if "uid" in arrays and not table.column("uid").combine_chunks().equals(arrays["uid"]):
+            raise ConservationError(f"shard {shard_id}: the rows of {folder} are not those of the other stages")
+        arrays.setdefault("uid", table.column("uid").combine_chunks())
+        for name in names:
+            if f"{name}_valid" in table.column_names:
+                arrays[name] = vector_array(
+                    read_vectors(columns.store, folder, shard_id, name), table.column(f"{name}_valid").combine_chunks()
+                )
+            else:
+                arrays[name] = table.column(name).combine_chunks()
+    return pa.RecordBatch.from_pydict(arrays)
+
+
+def vector_array(matrix: Any, valid: pa.Array) -> pa.Array:
+    """float16 lists of d values, one for each row of `matrix` (float16 [rows, d]); null where `valid` (bool) is false."""
+    flat = pa.array(matrix.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1], mask=pc.invert(valid))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.columns import Columns
+from pipeline.columns import Columns, stored_batch
 from pipeline.errors import ConservationError, InputError
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import ShardReader, read
@@ -24,7 +24,7 @@ from pipeline.input.samples import BATCH, Reading
 from pipeline.input.witnesses import Witnesses, to_blame
 from pipeline.registry import SOURCE, producers
 from pipeline.stage import Stage, Transform, checked, joined
-from pipeline.store.tables import read_columns, read_facts, read_vectors, write_columns
+from pipeline.store.tables import read_facts, write_columns
 from pipeline.timing.bottleneck import Means
 from pipeline.timing.clock import WRITE, Account, spent
 from pipeline.work import Facts, Place, Work, beat
@@ -271,31 +271,6 @@ def commit(
         write_columns(columns.store, folder, shard_id, table, stored)
         beat()
     return int(rows.pop())
-
-
-def stored_batch(columns: Columns, shard_id: str, reads: Mapping[str, tuple[str, ...]]) -> pa.RecordBatch:
-    """uid and the named columns of one shard as one batch; vectors come back as lists (null where there is none)."""
-    arrays: dict[str, pa.Array] = {}
-    for stage, names in reads.items():
-        folder = columns.folders[stage]
-        table = read_columns(columns.store, folder, shard_id)
-        if "uid" in arrays and not table.column("uid").combine_chunks().equals(arrays["uid"]):
-            raise ConservationError(f"shard {shard_id}: the rows of {folder} are not those of the other stages")
-        arrays.setdefault("uid", table.column("uid").combine_chunks())
-        for name in names:
-            if f"{name}_valid" in table.column_names:
-                arrays[name] = vector_array(
-                    read_vectors(columns.store, folder, shard_id, name), table.column(f"{name}_valid").combine_chunks()
-                )
-            else:
-                arrays[name] = table.column(name).combine_chunks()
-    return pa.RecordBatch.from_pydict(arrays)
-
-
-def vector_array(matrix: Any, valid: pa.Array) -> pa.Array:
-    """float16 lists of d values, one for each row of `matrix` (float16 [rows, d]); null where `valid` (bool) is false."""
-    flat = pa.array(matrix.reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1], mask=pa.compute.invert(valid))
 
 
 def ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 
 from pipeline.api.progress import Silent
-from pipeline.columns import Columns
+from pipeline.columns import Columns, stored_batch
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError, ContractViolation
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.samples import READING
 from pipeline.passes import annotate as runner
-from pipeline.passes.annotate import Annotate, MissingColumns, ahead, stored_batch
+from pipeline.passes.annotate import Annotate, MissingColumns, ahead
 from pipeline.root.log import EventLog
 from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.clip import ClipStage
