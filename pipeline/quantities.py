@@ -8,6 +8,22 @@ def size(count: float) -> str:
     return humanize.naturalsize(count, format="%.1f")
 
 
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """A number of things: 1 shard, 2 shards, 1,000 classes."""
+    return f"{count:,} {noun(count, singular, plural)}"
+
+
+def noun(count: int | None, singular: str, plural: str = "") -> str:
+    """The noun that goes with a number of things, which may not be known: shard for 1, else shards."""
+    return singular if count == 1 else plural or f"{singular}s"
+
+
+def flops_a_second(rate: float) -> str:
+    """Floating-point operations a second, to two digits at least: 277 GFLOP/s, 4.2 GFLOP/s, 310 MFLOP/s."""
+    unit, scale = ("GFLOP/s", 1e9) if rate >= 1e9 else ("MFLOP/s", 1e6)
+    return f"{rate / scale:,.{0 if rate >= 10 * scale else 1}f} {unit}"
+
+
 def duration(seconds: float) -> str:
     """Seconds in words, to the second below two minutes, to the minute above: 90 seconds, 15 minutes, 2 hours and 30 minutes."""
     if seconds < 120:

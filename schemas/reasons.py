@@ -54,3 +54,37 @@ class GapKind(StrEnum):
     UNREADABLE_SIDECAR = "unreadable_sidecar"
     """Whether samples are missing cannot be told."""
     UNSUPPORTED_COMPRESSION = "unsupported_compression"
+    UNREADABLE = "unreadable"
+    """A file that may hold images, in columns that are not read."""
+
+
+class IgnoredKind(StrEnum):
+    """A member of an archive that belongs to no sample; counted, with examples."""
+
+    DOTS = "dots in the name"
+    OTHER_EXTENSION = "other extension"
+    NO_EXTENSION = "no extension"
+    LONG_NAME = "name too long"
+    FURTHER_IMAGE = "further image"
+    FOLDER = "folder"
+    HARD_LINK = "hard link"
+    SYMBOLIC_LINK = "symbolic link"
+    DEVICE = "device"
+    FIFO = "fifo"
+    END_MARK = "end mark inside the file"
+
+    @property
+    def words(self) -> str:
+        """The reason for people: what such a member is, and what to do where it was meant as one of a sample."""
+        return IGNORED_IN_WORDS.get(self, "it holds no file")
+
+
+IGNORED_IN_WORDS = {
+    IgnoredKind.DOTS: "the key ends at the first dot of a name (webdataset's rule), and what follows it is no extension that is "
+                      "read: pack them again under names whose only dot is before the extension",
+    IgnoredKind.OTHER_EXTENSION: "no image, txt or json by the extension of its name",
+    IgnoredKind.NO_EXTENSION: "no extension that would say what it is, or a name that begins with a dot",
+    IgnoredKind.LONG_NAME: "a name longer than a file system has",
+    IgnoredKind.FURTHER_IMAGE: "the sample has an image already, of an extension that comes before",
+    IgnoredKind.END_MARK: "two archives one behind the other; both are read",
+}

@@ -17,7 +17,7 @@ OWNERS = {
     "faiss": ("pipeline/search/",),
     "tarfile": ("pipeline/input/tar.py",),
     "webdataset": ("pipeline/input/tar.py",),
-    "fsspec": ("pipeline/store/places.py",),
+    "fsspec": ("pipeline/store/places.py", "pipeline/store/reach.py"),
     "scipy": ("pipeline/reduce/",),
     "sklearn": ("pipeline/reduce/",),
     "humanize": ("pipeline/quantities.py",),

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.quantities import duration, size
+from pipeline.quantities import counted, duration, flops_a_second, size
 
 
 @pytest.mark.parametrize(("count", "text"), [
@@ -17,3 +17,16 @@ def test_sizes_have_the_unit_that_leaves_few_digits(count: float, text: str) -> 
 ])
 def test_durations_are_as_exact_as_a_plan_needs(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "0 classes"), (1, "1 class"), (1000, "1,000 classes")])
+def test_one_of_a_thing_is_one(count: int, words: str) -> None:
+    assert counted(count, "class", "classes") == words
+    assert counted(count, "shard") == words.replace("classes", "shards").replace("class", "shard")
+
+
+@pytest.mark.parametrize(("rate", "words"), [
+    (2.77e11, "277 GFLOP/s"), (4.21e9, "4.2 GFLOP/s"), (3e8, "300 MFLOP/s"), (5e5, "0.5 MFLOP/s"),
+])
+def test_a_rate_is_never_rounded_to_nothing(rate: float, words: str) -> None:
+    assert flops_a_second(rate) == words

@@ -27,7 +27,8 @@ def curate(
     `retry_quarantined`: try the shards again that could not be read. `stall_timeout`: seconds without progress after which a shard
     is hung. `stages`: stages of yours, as "package.module:Class" (docs/extending.md). `progress`: show on stderr how far it is.
 
-    A shard that cannot be read is named in the `ledger` of what comes back (`quarantined`) and raises nothing. Raises RecipeError
+    A shard that cannot be read is named in the `ledger` of what comes back (`quarantined`) and raises nothing; nor does a run that
+    keeps nothing: `status().nothing_kept` says why. Raises RecipeError
     for a wrong recipe or override, InputError for inputs, RootError for an output that is another's or in use, OutputError for one
     that cannot be written. Ctrl-C comes through as KeyboardInterrupt, and so does SIGTERM where the main thread calls: what is done
     is kept. A local run ends with a picture that ends its process, which a worker of Ray's would survive.

@@ -2,6 +2,8 @@
 be had, else one that is settled with whoever computes.
 """
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -49,6 +51,11 @@ class Execution:
         set_for_ray = [name for name, value in settings.items() if value is not None]
         if self.local and set_for_ray:
             raise InputError(f"--local runs in this process alone: leave out --{set_for_ray[0]}, or --local")
+
+    @property
+    def here(self) -> bool:
+        """Whether the workers are certain to be on this machine: no cluster is named, and this process is connected to none."""
+        return self.local or not (self.address or os.environ.get("RAY_ADDRESS") or "ray" in sys.modules)
 
 
 RAY = Execution()

@@ -9,7 +9,7 @@ archive, one shard's stored columns and nothing that grows with the run.
 import hashlib
 import json
 import tempfile
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +27,7 @@ from pipeline.export.sample_json import sample_json
 from pipeline.export.samples import ExportColumns, Sample
 from pipeline.export.stored import stored_sizes
 from pipeline.input import samples as source
+from pipeline.input.aside.ignored import IgnoredMembers
 from pipeline.input.discovery import Shard
 from pipeline.input.metadata import carried_object, strict
 from pipeline.input.parquet import ParquetSamples, rows_at
@@ -161,7 +162,8 @@ def contents(
             return
         if shard.kind == "tar":
             location = "tar_range" if codec is None else "stream_only"
-            pairs = _tar_samples(source.group_members(tar_members(file, codec), Counter()), reading, in_place=codec is None)
+            parts = source.group_members(tar_members(file, codec), IgnoredMembers())
+            pairs = _tar_samples(parts, reading, in_place=codec is None)
         else:
             location, pairs = "parquet_row", _parquet_samples(shard, ParquetSamples(file, reading.caption_keys), kept)
         for batch in source.batches(_first(pairs, objects), location, BATCH_ROWS, BATCH_BYTES, reading.fallback):
@@ -198,7 +200,7 @@ def _first(pairs: SamplesAndJson, objects: deque[bytes | None]) -> Iterator[sour
 
 def _output(url: str) -> Iterator[source.Parts]:
     with open_url(url) as file:
-        yield from source.group_members(tar_members(file, None), Counter())
+        yield from source.group_members(tar_members(file, None), IgnoredMembers())
 
 
 def _differing(shard: Shard, stored: pa.Table, batch: pa.RecordBatch, start: int) -> Iterator[str]:

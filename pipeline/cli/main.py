@@ -1,7 +1,7 @@
 """The command line.
 
-Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished with quarantined shards, 130 stopped; 141 and 2 where the
-answer cannot be told (`streams.py`).
+Exit codes: 0 ok, 1 a fault was found, 2 bad recipe or input, 3 finished, but with quarantined shards or with nothing kept, 130
+stopped; 141 and 2 where the answer cannot be told (`streams.py`).
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.api.signals import stop_on_sigterm
-from pipeline.cli import counts, printing, recipes
+from pipeline.cli import class_printing, counts, printing, recipes
 from pipeline.cli.colours import Warnings
 from pipeline.cli.commands import App, Commands
 from pipeline.cli.options import (
@@ -34,7 +34,6 @@ from pipeline.cli.streams import answering, exit_with_streams
 from pipeline.errors import InputError
 from pipeline.process.own_code import leave_out_working_folder
 from pipeline.timing.progress import phase
-from schemas.answers.runs import RunResult
 
 if TYPE_CHECKING:
     from pipeline.root.lifecycle import Result
@@ -87,8 +86,7 @@ def run(
     execution = Execution(threads, retry_quarantined, workers, address, stall_timeout, actors_per_gpu, local)
     request = Request(recipe, inputs or [], overrides or [], stages or [])
     result, seconds = run_curation(request, output, tell, execution)
-    _print(as_json, _result(output, result, seconds), lambda answer: printing.run(answer, result))
-    raise typer.Exit(3 if result.ledger.quarantined else 0)
+    _tell(as_json, result, output, seconds)
 
 
 @app.command()
@@ -229,15 +227,15 @@ def classes(
     from pipeline.queries.classes import class_details, class_rows, compare_roots
 
     if compare:
-        _print(as_json, compare_roots(root, compare), printing.comparison)
+        _print(as_json, compare_roots(root, compare), class_printing.comparison)
     elif suggest:
         with working("clustering samples of the root", as_json):
             advice = suggest_class_numbers(root, suggest)
-        _print(as_json, advice, printing.suggestion)
+        _print(as_json, advice, class_printing.suggestion)
     elif class_id is not None:
-        _print(as_json, class_details(root, class_id, level), printing.class_details)
+        _print(as_json, class_details(root, class_id, level), class_printing.class_details)
     else:
-        _print(as_json, class_rows(root, level), printing.classes)
+        _print(as_json, class_rows(root, level), class_printing.classes)
 
 
 @app.command()
@@ -258,8 +256,7 @@ def label(
 
     execution = Execution(workers=workers, address=address, local=local)
     result, seconds = label_by(root, other, tell, execution, stages or [])
-    _print(as_json, _result(root, result, seconds), lambda answer: printing.run(answer, result))
-    raise typer.Exit(3 if result.ledger.quarantined else 0)
+    _tell(as_json, result, root, seconds)
 
 
 @app.command()
@@ -274,13 +271,12 @@ def report(root: Root, quiet: Quiet = False) -> None:
         typer.echo(f"{root}/report.html")
 
 
-def _result(root: str, result: "Result", seconds: float) -> RunResult:
-    from pipeline.queries.places import former_exports
+def _tell(as_json: bool, result: "Result", root: str, seconds: float) -> None:
+    """Prints what a run came to. Raises typer.Exit with its exit code."""
+    from pipeline.api.run import answer_of
 
-    plan = result.plan
-    return RunResult(
-        root=root, seconds=seconds, **result.ledger.as_dict(), published=f"{plan.root.url.rstrip('/')}/{plan.export}",
-        former_exports=former_exports(plan))
+    _print(as_json, answer_of(result, root, seconds), lambda answer: printing.run(answer, result))
+    raise typer.Exit(0 if result.ledger.kept and not result.ledger.quarantined else 3)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

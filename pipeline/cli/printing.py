@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.colours import coloured
-from pipeline.quantities import size
+from pipeline.quantities import counted, noun, size
 from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
-from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
 from schemas.answers.packs import Packed
 from schemas.answers.plans import RunEstimate
 from schemas.answers.runs import BalancedExport, PassTime, RunResult, Status
 from schemas.answers.samples import Collected, Explanation, NamedSample, SampleList, Verification, Verified
+from schemas.reasons import IgnoredKind
 
 if TYPE_CHECKING:
     from pipeline.root.lifecycle import Result
 
 COLUMN = 34
+SHARDS_NAMED = 5
+"""Shards whose ignored members are named, for each reason."""
 PURPOSE = {"read": "waiting for the reader", "write": "committing", "wait": "for each other", "other": "computing of no stage"}
 
 
@@ -55,12 +57,24 @@ def account(answer: RunResult | Status | Verified, balance: BalancedExport | Non
     for kind, counts in (("rejected", answer.rejected), ("failed", answer.failed)):
         for reason, count in counts.items():
             line(f"{kind}:{reason}", f"{count:,}", share(count, answer.read))
-    for reason, count in answer.ignored.items():
-        line(f"ignored:{reason}", f"{count:,}", "archive members that belong to no sample")
+    ignored(answer)
     for gap in answer.gaps:
         line(f"gap:{gap.kind}", "" if gap.samples is None else gap.samples, f"{gap.shard_id}: {gap.detail}")
     for entry in answer.quarantined:
         line("quarantined", "", entry if isinstance(entry, str) else f"{entry.shard_id}: {entry.error}")
+
+
+def ignored(answer: RunResult | Status | Verified) -> None:
+    """Prints the archive members that belong to no sample: why, in which shards, and the names of some."""
+    for reason, count in answer.ignored.items():
+        words = IgnoredKind(reason).words if reason in set(IgnoredKind) else "archive members that belong to no sample"
+        line(f"ignored:{reason}", f"{count:,}", words)
+        shards = sorted((entry for entry in answer.ignored_in if entry.reason == reason), key=lambda entry: -entry.count)
+        for entry in shards[:SHARDS_NAMED]:
+            examples = f": {', '.join(entry.examples)}{', …' * (entry.count > len(entry.examples))}" if entry.examples else ""
+            line("", f"{entry.count:,}", f"{entry.shard_id}{examples}")
+        if len(shards) > SHARDS_NAMED:
+            line("", "", f"and in {counted(len(shards) - SHARDS_NAMED, 'further shard')}; --json names them")
 
 
 def balanced(export: BalancedExport) -> str:
@@ -77,10 +91,15 @@ def run(answer: RunResult, result: "Result") -> None:
     account(answer, balanced_export(result.plan))
     export = stored_meta(result.plan.root, result.plan.export)
     shards = f"{answer.root}/shards" if result.plan.root.local else answer.published   # only a local store has links
-    print(f"  {export['output_count']:,} samples in {export['output_shard_count']:,} shards: {shards}")
+    exported = f"{counted(export['output_count'], 'sample')} in {counted(export['output_shard_count'], 'shard')}"
+    print(f"  {exported}: {shards}")
     print(f"  report: {answer.root}/report.html")
     former(answer)
+    for warning in answer.warnings:
+        print(f"  warning: {clean(warning)}")
     retry_hint(len(answer.quarantined))
+    if answer.nothing_kept:
+        print(f"shardmill: {clean(answer.nothing_kept)}")
 
 
 def former(answer: RunResult | Status) -> None:
@@ -104,8 +123,8 @@ def packed(answer: Packed) -> None:
     if not answer.samples:
         print(f"  nothing was packed: {clean(answer.output)} holds no shards")
     else:
-        missing = f"; {lost:,} samples are missing" if lost else ""
-        print(f"  {answer.shards:,} shards: shardmill run RECIPE {clean(answer.output)} --output ROOT{missing}")
+        missing = f"; {counted(lost, 'sample')} {'is' if lost == 1 else 'are'} missing" if lost else ""
+        print(f"  {counted(answer.shards, 'shard')}: shardmill run RECIPE {clean(answer.output)} --output ROOT{missing}")
 
 
 def progress(text: str) -> None:
@@ -127,15 +146,18 @@ def status(answer: Status) -> None:
         line("held by", answer.holder.pid or "?", f"process on {answer.holder.host}, since {answer.holder.since}")
     account(answer, answer.balance)
     for name, progress in answer.passes.items():
-        line(f"pass {name}", f"{progress.done:,} of {'?' if progress.of is None else format(progress.of, ',')}", "shards")
+        total = "?" if progress.of is None else f"{progress.of:,}"
+        line(f"pass {name}", f"{progress.done:,} of {total}", noun(progress.of, "shard"))
     time_spent(answer.time)
     for columns in answer.columns:
         note = size(columns.bytes) + ("" if columns.current else ", of another recipe or model")
-        line(f"columns {columns.name}", f"{columns.shards:,}", f"shards, {note}")
+        line(f"columns {columns.name}", f"{columns.shards:,}", f"{noun(columns.shards, 'shard')}, {note}")
     if not all(columns.current for columns in answer.columns):
         print(f"  shardmill gc {clean(answer.root)} --dry-run lists what this recipe does not need")
     former(answer)
     retry_hint(len(answer.quarantined))
+    if answer.nothing_kept:
+        print(f"  {clean(answer.nothing_kept)}")
 
 
 def time_spent(passes: Sequence[PassTime]) -> None:
@@ -156,13 +178,13 @@ def time_spent(passes: Sequence[PassTime]) -> None:
 def gc(answer: Collected) -> None:
     """Prints the answer of `gc`."""
     for unused in answer.folders:
-        line(unused.folder, f"{unused.files:,}", f"files, {size(unused.bytes)}, {unused.reason}")
+        line(unused.folder, f"{unused.files:,}", f"{noun(unused.files, 'file')}, {size(unused.bytes)}, {unused.reason}")
     for path in answer.links:
         line(path, "", "a link: neither followed nor removed")
     if answer.uploads:
         line("unfinished uploads", f"{answer.uploads:,}", "aborted")
     outcome = "removed" if answer.removed else "would be removed"
-    print(f"gc: {answer.files:,} files, {size(answer.bytes)} {outcome}")
+    print(f"gc: {counted(answer.files, 'file')}, {size(answer.bytes)} {outcome}")
 
 
 def verify(answer: Verification) -> None:
@@ -172,10 +194,11 @@ def verify(answer: Verification) -> None:
     if isinstance(answer, Verified):
         account(answer)
         line("accounted for", f"{answer.accounted:,}", share(answer.accounted, answer.read) + " of the readable samples"
-             + (f", {len(answer.gaps)} named gaps" if answer.gaps else ""))
+             + (f", {counted(len(answer.gaps), 'named gap')}" if answer.gaps else ""))
         if answer.compared is not None:
             line("compared with the inputs", f"{answer.compared:,}", "samples of the output")
-    print("verify: " + (f"{len(answer.faults)} faults" if answer.faults else coloured("ok", "ok")))
+    empty = " (the run kept nothing: `shardmill status` says why)" if isinstance(answer, Verified) and not answer.kept else ""
+    print("verify: " + (counted(len(answer.faults), "fault") if answer.faults else f"{coloured('ok', 'ok')}{empty}"))
 
 
 def names(sample: NamedSample) -> str:
@@ -217,7 +240,8 @@ def explanation(answer: Sequence[Explanation]) -> None:
             for name, value in columns.items():
                 print(f"    {name:<{COLUMN}} {clean(value)}")
         if sample.labels is not None:
-            print("  labels " + ", ".join(f"{label.class_id} ({label.weight:.2f})" for label in sample.labels))
+            print("  labels " + ", ".join(
+                f"{label.class_id} {clean(label.name or '')} ({label.weight:.2f})" for label in sample.labels))
 
 
 def plan(answer: RunEstimate) -> None:
@@ -228,65 +252,5 @@ def plan(answer: RunEstimate) -> None:
             print(f"  {name:<10} {clean(answer.text[name])}")
     for condition in answer.conditions:
         print(f"  not checked here: {clean(condition)}")
-
-
-def classes(answer: Sequence[ClassRow]) -> None:
-    """Prints the answer of `classes`, a line for each class."""
-    for row in answer:
-        entities = ", ".join(f"{entity.name} ×{entity.lift:.1f}" for entity in row.entities[:4])
-        line(f"{row.class_id:>6} {row.name}", f"{row.size:,}", entities)
-
-
-def class_details(answer: ClassDetails) -> None:
-    """Prints the answer of `classes ROOT CLASS`."""
-    sure = "no entity stands out: the name is only a handle" if not answer.named else f"confidence {answer.confidence:.2f}"
-    print(f"{answer.class_id} {clean(answer.name)} ({sure})")
-    line("samples", f"{answer.size:,}")
-    if answer.mean_similarity is not None:
-        line("mean similarity to the centroid", f"{answer.mean_similarity:.3f}")
-    if answer.parent is not None:
-        line("parent", answer.parent, answer.parent_name or "")
-    for child in answer.children:
-        line("below it", child.class_id, f"{child.name} ({child.size:,})")
-    for entity in answer.entities:
-        says = f"{100 * entity.share:.0f} % of its samples, ×{entity.lift:.1f}, confidence {entity.confidence:.2f}"
-        line(f"entity {entity.id}", "", f"{entity.name}: {says}")
-    for other in answer.confusable:
-        line("easily taken for", other.class_id, f"{other.name} (cosine {other.cosine:.3f})")
-    for title, samples in (("nearest", answer.exemplars), ("farthest", answer.outliers)):
-        for sample in samples:
-            line(title, f"{sample.similarity:.3f}", f"{sample.uid}  {sample.shard_id}:{sample.row}")
-
-
-def comparison(answer: ClassComparison) -> None:
-    """Prints the answer of `classes --compare`."""
-    line("classes matched", f"{answer.matched:,}")
-    line("samples in both", f"{answer.common_samples:,}")
-    for name, index in (("ARI", answer.ari), ("AMI", answer.ami)):
-        if index is not None:
-            line(f"{name} over them", f"{index:.3f}", "1: the same classes, 0: no more than chance")
-    for row in answer.classes:
-        class_text, other_text = _side(row.class_id, row.size), _side(row.other_id, row.other_size)
-        measured = (("cosine", row.cosine), ("overlap", row.overlap))
-        measures = [f"{name} {value:.3f}" for name, value in measured if value is not None]
-        line(f"{class_text:>16} = {other_text}", "", ", ".join(measures) or "no partner")
-
-
-def _side(class_id: int | None, size: int | None) -> str:
-    return "-" if class_id is None else f"{class_id} ({size:,})"
-
-
-def suggestion(answer: NumberOfClasses) -> None:
-    """Prints the answer of `classes --suggest`."""
-    advice = answer.advice
-    print(f"  {'k':>8} {'stability':>20} {'by chance':>10} {'evidence':>10} {'by chance':>10}   of {advice.rows:,} samples")
-    for judged in advice.judged:
-        stability = f"{judged.stability:.3f} ± {judged.spread:.3f}"
-        print(f"  {judged.k:>8,} {stability:>20} {judged.stability_by_chance:>10.3f} {judged.evidence:>10.3f} "
-              f"{judged.evidence_by_chance:>10.3f}")
-    between = f", between {advice.between[0]} and {advice.between[1]}" if advice.between else ""
-    print(f"advice: {advice.k or 'no number stands out'}{between}. {advice.reason}")
-    if answer.estimate is not None:
-        estimate = answer.estimate
-        print(f"estimate from {clean(answer.reference_column)}: {estimate.k} classes, {estimate.known} known and "
-              f"{estimate.new} new, of {estimate.rows:,} samples. {clean(estimate.reason)}")
+    for warning in answer.warnings:
+        print(f"  warning: {clean(warning)}")

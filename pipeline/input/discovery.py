@@ -1,32 +1,19 @@
 """Input patterns to shards: which files are read, under which names, and which files are only sidecars."""
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from pipeline.errors import InputError
+from pipeline.input.aside.left_out import STATS, Orphan, SortedOut, beside, left_aside, orphans, promised, sorted_out, why_none
 from pipeline.input.loose.advice import loose_advice
-from pipeline.input.parquet import DAMAGE, image_column
-from pipeline.input.patterns import PARQUET, SUPPORTED, Folders, named, parts, stem_of
+from pipeline.input.patterns import PARQUET, SUPPORTED, TARS, Folders, named, parts, stem_of
 from pipeline.input.roots import without_roots
-from pipeline.store.source import SourceFile
-from pipeline.store.store import FileInfo, absolute, is_text, open_url, shown
-
-STATS = "_stats.json"
-MAX_STATS = 1 << 20
-"""Bytes of a _stats.json; img2dataset writes some hundred."""
-LOOKUPS = 32
-"""Files opened at once to see what they hold: discovery waits for the store, not for the processor."""
+from pipeline.store.store import FileInfo, absolute, is_text, shown
 
 
 @dataclass(frozen=True)
@@ -41,20 +28,22 @@ class Shard:
     size: int
     version: str
     """Changes when the file does."""
-    kind: Literal["tar", "parquet"]
+    kind: Literal["tar", "parquet", "gap"]
+    """gap: samples that nobody can read; the file is what says so."""
     sidecar: str | None = None
     """img2dataset's parquet beside a tar."""
     stats: str | None = None
     """img2dataset's _stats.json beside a tar."""
 
 
-def discover(patterns: Sequence[str]) -> list[Shard]:
+def discover(patterns: Sequence[str], note: Callable[[str], None] = lambda text: None) -> list[Shard]:
     """The shards that the patterns name, ordered by relative URL, each file once.
 
     A pattern is a file, a folder (searched recursively, hidden files aside), a glob, a brace pattern, or several joined
     by `::`, local or any fsspec URL. JSON files and the sidecar parquet of a tar are no shards; neither is a parquet
-    file without images, unless it was named itself, nor what lies in an output root. Raises InputError, which names the
-    pattern and what would do.
+    file without images, unless it was named itself, nor what lies in an output root. Side files without their tar, and
+    parquet files whose images are in columns that are not read, are shards of the kind `gap`; `note` gets a sentence on what
+    else is left aside. Raises InputError, which names the pattern and what would do.
     """
     roots: dict[str, int] = {}
     by_url: dict[str, Shard] = {}
@@ -62,17 +51,28 @@ def discover(patterns: Sequence[str]) -> list[Shard]:
     for pattern in (part for joined in patterns for part in parts(joined)):
         with _naming(pattern):
             place = named(pattern, folders)
-            files = [info for found in place.found for info in without_roots(pattern, found, folders)]
+            files = [info for searched in place.found for info in without_roots(pattern, searched, folders)]
             _check_names(pattern, files)
-            chosen = _with_images(pattern, [info for info in files if not folders.is_sidecar(info.url)])
+            found = sorted_out(pattern, [info for info in files if not folders.is_sidecar(info.url)])
+            without_tar = _orphans(pattern, files, folders)
         root = place.root
         number = roots.setdefault(root, len(roots) + 1)
         prefix = "" if number == 1 else f"{number}:{root.rsplit('/', 1)[-1]}/"
-        if not chosen:
-            raise InputError(f"input {pattern!r}: no shard there; {SUPPORTED}{loose_advice(pattern)}")
-        for info in chosen:
-            relative = prefix + info.url.removeprefix(root).lstrip("/")
-            by_url.setdefault(info.url, _shard(relative, info, folders))
+        if not found.shards:
+            why = why_none(found, without_tar)
+            raise InputError(f"input {pattern!r}: no shard there{why}; {SUPPORTED}{loose_advice(pattern)}")
+
+        def relative(info: FileInfo, root: str = root, prefix: str = prefix) -> str:
+            return prefix + info.url.removeprefix(root).lstrip("/")
+
+        for info in found.shards:
+            by_url.setdefault(info.url, _shard(relative(info), info, folders))
+        for info, orphan in [*((info, None) for info, _ in found.unreadable), *((one.file, one) for one in without_tar)]:
+            by_url.setdefault(info.url, _gap(relative(info), info, orphan))
+        taken = {one.file.url for one in without_tar}
+        aside = left_aside(relative(info) for info in _aside(pattern, found, folders) if info.url not in taken)
+        if aside:
+            note(f"input {pattern!r}: left aside, for they are no shards: {aside}")
     shards = sorted(by_url.values(), key=lambda shard: shard.relative)
     _check_unique(shards)
     return shards
@@ -83,33 +83,7 @@ def expected_samples(shard: Shard) -> int | None:
 
     None without side files, or if they are damaged themselves (they are only a second opinion).
     """
-    if shard.stats is not None:
-        try:
-            with open_url(shard.stats) as file:
-                successes = json.loads(file.read(MAX_STATS)).get("successes")
-        except (ValueError, AttributeError, RecursionError, FileNotFoundError):
-            successes = None
-        if type(successes) is int:
-            return successes
-    if shard.sidecar is None:
-        return None
-    try:
-        with open_url(shard.sidecar, scattered=True) as file:
-            return _successes(file)
-    except FileNotFoundError:
-        return None
-
-
-def _successes(sidecar: SourceFile) -> int | None:
-    try:
-        opened = pq.ParquetFile(sidecar)
-        if "status" not in opened.schema_arrow.names:
-            return int(opened.metadata.num_rows)
-        return int(pc.sum(pc.equal(opened.read(["status"], use_threads=False).column("status"), "success")).as_py() or 0)
-    except DAMAGE:
-        if sidecar.failed:
-            raise
-        return None
+    return promised(shard.stats, shard.sidecar)
 
 
 def _check_names(pattern: str, files: Sequence[FileInfo]) -> None:
@@ -141,36 +115,42 @@ def _naming(pattern: str) -> Iterator[None]:
         raise InputError(f"input {pattern!r}: {error.filename or 'it'} cannot be read: {error.strerror or error}") from error
 
 
-def _with_images(pattern: str, files: list[FileInfo]) -> list[FileInfo]:
-    """Without the parquet files that hold no images; damaged ones stay, so that reading names them."""
-    with ThreadPoolExecutor(LOOKUPS) as pool:
-        schemas = list(pool.map(_parquet_schema, files))
-    chosen = []
-    for info, schema in zip(files, schemas, strict=True):
-        if schema is None or image_column(schema) is not None:
-            chosen.append(info)
-        elif absolute(pattern) == info.url:
-            names = ", ".join(schema.names)
-            raise InputError(f"input {pattern!r}: no column of image bytes (binary or struct of bytes, path) in {names}")
-    return chosen
+def _orphans(pattern: str, files: list[FileInfo], folders: Folders) -> list[Orphan]:
+    """Side files whose tar is not there, in the folders of these files. A tar of that name in another folder counts as theirs."""
+    url, stems = absolute(pattern), {stem_of(info.url.rpartition("/")[2]) for info in files if info.url.lower().endswith(TARS)}
+
+    def has_tar(side_file: str) -> bool:
+        tar = f"{side_file.removesuffix(STATS)}.parquet" if side_file.endswith(STATS) else side_file
+        return folders.is_sidecar(tar) or stem_of(tar.rpartition("/")[2]) in stems
+
+    return [orphan for place in _places(files) for orphan in orphans(url, folders.files(place).values(), has_tar)]
 
 
-def _parquet_schema(info: FileInfo) -> pa.Schema | None:
-    if not info.url.lower().endswith(PARQUET):
-        return None
-    with open_url(info.url, scattered=True) as file:
-        try:
-            return pq.read_schema(file)
-        except DAMAGE:
-            if file.failed:
-                raise
-            return None
+def _aside(pattern: str, found: SortedOut, folders: Folders) -> list[FileInfo]:
+    """What lies in a folder that is a pattern, in those of its shards, and is none though it may hold samples."""
+    is_folder = all(info.url.startswith(f"{absolute(pattern).rstrip('/')}/") for info in found.shards)
+    return [*found.aside, *beside([folders.files(place) for place in _places(found.shards)] if is_folder else [])]
+
+
+def _places(files: Sequence[FileInfo]) -> list[str]:
+    return list(dict.fromkeys(info.url.rpartition("/")[0] for info in files))
+
+
+def _gap(relative: str, info: FileInfo, orphan: Orphan | None) -> Shard:
+    """A shard that stands for samples which nobody can read."""
+    sidecar, stats = (None, None) if orphan is None else (orphan.sidecar, orphan.stats)
+    return Shard(
+        _shard_id(relative), info.url, relative, info.size, info.version, "gap", None if sidecar is None else sidecar.url,
+        None if stats is None else stats.url)
+
+
+def _shard_id(relative: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", stem_of(relative.rsplit("/", 1)[-1]))[:100]
+    return f"{name}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:8]}"
 
 
 def _shard(relative: str, info: FileInfo, folders: Folders) -> Shard:
-    stem = stem_of(relative.rsplit("/", 1)[-1])
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", stem)[:100]
-    shard_id = f"{name}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:8]}"
+    shard_id = _shard_id(relative)
     if info.url.lower().endswith(PARQUET):
         return Shard(shard_id, info.url, relative, info.size, info.version, "parquet")
     sidecar, stats = folders.beside(info.url, ".parquet"), folders.beside(info.url, STATS)

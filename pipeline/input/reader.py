@@ -4,8 +4,7 @@ What other rooms need of this one: archives are read in tar.py, parquet files in
 """
 
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import islice
 
@@ -14,6 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.input.aside.ignored import IgnoredMembers
+from pipeline.input.aside.left_out import gap_at
 from pipeline.input.discovery import Shard, expected_samples
 from pipeline.input.members import Gap, RewoundBlocks, add_gap
 from pipeline.input.parquet import ParquetSamples, Row, rows_at
@@ -73,12 +74,16 @@ class ShardReader:
         """Entries of the archive of any kind, or rows."""
         self.rows = 0
         self.bytes_read = 0
-        self.ignored: Counter[str] = Counter()
+        self.ignored = IgnoredMembers()
         """Members that belong to no sample, by reason."""
         self._first_apart, self._apart = "", 0
         """Samples whose members are too far apart: the key of the first, and how many."""
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
+    def __iter__(self) -> Generator[pa.RecordBatch, None, None]:
+        if self.shard.kind == "gap":
+            self.gaps.append(gap_at(self.shard.url, self.shard.stats, self.shard.sidecar))
+            _check_unchanged(self.shard)
+            return
         different = 0
         with _opened(self.shard) as file:
             try:
@@ -110,10 +115,10 @@ class ShardReader:
             self.gaps.append(Gap(GapKind.UNSUPPORTED_COMPRESSION, 0, detail))
             return
         members = tar_members(file, codec)
+        self.ignored = members.ignored
         location = "tar_range" if codec is None else "stream_only"
         yield from batches(self._samples(members, in_place=codec is None), location, *self._batch, self._reading.fallback)
         self.gaps, self.members = members.gaps, members.members
-        self.ignored += members.ignored
         if self._apart:
             add_gap(self.gaps, Gap(GapKind.NOT_ADJACENT, 0, FAR_APART.format(self._apart, self._first_apart)))
 
@@ -121,7 +126,7 @@ class ShardReader:
         for ordinal, parts in enumerate(group_members(members, self.ignored)):
             sample = sample_of(parts, None if in_place else ordinal, self._reading)
             if sample.json_problem is not None and sample.fault is None:
-                self.ignored[f"metadata that is no JSON object: {sample.json_problem}"] += 1
+                self.ignored.note(f"metadata that is no JSON object: {sample.json_problem}", f"{sample.key}.json")
             if sample.fault is SampleFault.NOT_ADJACENT:
                 self._first_apart = self._first_apart or sample.key
                 self._apart += 1
@@ -240,7 +245,7 @@ def _spooled(spool: tempfile.SpooledTemporaryFile[bytes], place: tuple[int, int,
 def _streamed(file: SourceFile, ordinals: NDArray[np.int64]) -> Iterator[Row]:
     remaining = iter(ordinals)
     next_ordinal = next(remaining, None)
-    for ordinal, parts in enumerate(group_members(tar_members(file, codec_of(file)), Counter())):
+    for ordinal, parts in enumerate(group_members(tar_members(file, codec_of(file)), IgnoredMembers())):
         while next_ordinal == ordinal:
             image = parts.image.content if parts.image is not None else None
             yield image or b"", parts.json.content if parts.json is not None else None

@@ -2,18 +2,19 @@
 
 import hashlib
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.input.aside.ignored import IgnoredMembers
 from pipeline.input.members import Member
 from pipeline.input.metadata import parsed
 from pipeline.input.text import UTF8, WINDOWS_1252, decoded, whole_characters
 from schemas.columns import SAMPLES, field
-from schemas.reasons import SampleFault
+from schemas.reasons import IgnoredKind, SampleFault
 
 TRAINERS_EXTENSIONS = ("jpg", "png", "jpeg", "webp")
 """Extensions of images that trainers look for."""
@@ -101,7 +102,7 @@ def kind_of(member: Member) -> int:
     return {TXT: 1, "json": 2}.get(member.extension, 4)
 
 
-def group_members(members: Iterable[Member], ignored: Counter[str]) -> Iterator[Parts]:
+def group_members(members: Iterable[Member], ignored: IgnoredMembers) -> Iterator[Parts]:
     """Samples in the order of their first members. Members need not be adjacent, only within the window.
 
     A second member of one kind starts another sample of that key, and so does a member that comes after its sample left
@@ -131,7 +132,7 @@ def group_members(members: Iterable[Member], ignored: Counter[str]) -> Iterator[
     yield from waiting
 
 
-def _add_member(parts: Parts, member: Member, ignored: Counter[str]) -> bool:
+def _add_member(parts: Parts, member: Member, ignored: IgnoredMembers) -> bool:
     """Adds the member to the sample, unless the sample has one like it."""
     if member.extension == "txt":
         if parts.text is not None:
@@ -146,8 +147,9 @@ def _add_member(parts: Parts, member: Member, ignored: Counter[str]) -> bool:
     elif parts.image.extension == member.extension:
         return False
     else:
-        ignored["further image"] += 1
-        parts.image = min(parts.image, member, key=lambda image: IMAGE_EXTENSIONS.index(image.extension))
+        first, other = sorted([parts.image, member], key=lambda image: IMAGE_EXTENSIONS.index(image.extension))
+        ignored.note(IgnoredKind.FURTHER_IMAGE, other.name)
+        parts.image = first
     return True
 
 

@@ -6,12 +6,12 @@ some four times as long; so the walk is ours, plain headers are parsed here, and
 
 import re
 import tarfile
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import IO, NamedTuple
 
+from pipeline.input.aside.ignored import IgnoredMembers
 from pipeline.input.members import Gap, Member, RewoundBlocks, add_gap, decode_name, pax_records, pax_size, split_name
-from schemas.reasons import GapKind
+from schemas.reasons import GapKind, IgnoredKind
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
@@ -35,8 +35,8 @@ CHECKSUM = re.compile(rb"[ \0]*([0-7]{1,7})[ \0]*")
 OCTAL = re.compile(rb"[ \0]*([0-7]{1,11})[ \0]*")
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 NO_DATA = {
-    tarfile.LNKTYPE: "hard link", tarfile.SYMTYPE: "symbolic link", tarfile.CHRTYPE: "device",
-    tarfile.BLKTYPE: "device", tarfile.DIRTYPE: "folder", tarfile.FIFOTYPE: "fifo",
+    tarfile.LNKTYPE: IgnoredKind.HARD_LINK, tarfile.SYMTYPE: IgnoredKind.SYMBOLIC_LINK, tarfile.CHRTYPE: IgnoredKind.DEVICE,
+    tarfile.BLKTYPE: IgnoredKind.DEVICE, tarfile.DIRTYPE: IgnoredKind.FOLDER, tarfile.FIFOTYPE: IgnoredKind.FIFO,
 }
 LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
@@ -65,7 +65,7 @@ class TarMembers:
         self._blocks, self._limits, self._size = blocks, limits, size
         self.gaps: list[Gap] = []
         self.members = 0
-        self.ignored: Counter[str] = Counter()
+        self.ignored = IgnoredMembers()
         self._begin = 0
         """Where the archive begins: a file may hold several, one behind the other."""
         self._zeros = self._rewinds = 0
@@ -104,7 +104,7 @@ class TarMembers:
         pax, self._pax = self._pax, {}
         name = pax.get("GNU.sparse.name") or pax.get("path") or header.name
         if header.type in NO_DATA or (header.type == tarfile.AREGTYPE and name.endswith("/")):
-            self.ignored[NO_DATA.get(header.type, "folder")] += 1
+            self.ignored.note(NO_DATA.get(header.type, IgnoredKind.FOLDER), name)
             return NOTHING
         if header.type == tarfile.GNUTYPE_SPARSE:
             self._skip_sparse_map(block)
@@ -117,9 +117,9 @@ class TarMembers:
         if limit:
             yield Member(key, extension, name, offset, size, content)
         elif len(name) > MAX_NAME:
-            self.ignored["name too long"] += 1
+            self.ignored.note(IgnoredKind.LONG_NAME, name)
         else:
-            self.ignored["other extension" if extension else "no extension"] += 1
+            self.ignored.note_unread(name, extension, self._limits)
         return behind
 
     def _content(self, name: str, size: int, limit: int) -> tuple[bytes | None, HeaderBlock]:
@@ -199,7 +199,7 @@ class TarMembers:
         """Zeros before a header: the end of one archive and the beginning of the next, or a hole where members were."""
         filled = END_MARK < self._zeros < END_MARK + RECORD and (start - self._begin) % (RECORD * BLOCK) == 0
         if self._zeros == END_MARK or filled:
-            self.ignored["end mark inside the file"] += 1
+            self.ignored.note(IgnoredKind.END_MARK)
             self._begin = start
         else:
             length = self._zeros * BLOCK

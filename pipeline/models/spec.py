@@ -4,6 +4,7 @@ take seconds to import."""
 import difflib
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.models.pretrained import WEIGHTS, Source, hub_folder, is_cached, tags_of
+from pipeline.store.reach import unreachable
 
 ASSETS = Path(__file__).parent.parent / "assets"
 BUNDLED_MODELS = {"bundled": ASSETS / "model", "bundled:tinyclip-oc": ASSETS / "model"}
@@ -20,7 +23,6 @@ LOCAL, HUB = "local-dir:", "hf-hub:"
 RANDOM = "random"
 """As `pretrained`: seeded random weights. They score noise; benchmarks use them."""
 
-WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 CONTENT = (".json", *WEIGHTS, ".txt", ".model")
 """Suffixes of the files of a model's folder that make the model: config, weights, tokenizer."""
 NO_WEIGHTS = {
@@ -29,6 +31,10 @@ NO_WEIGHTS = {
     b"<": "is a web page, not weights: fetch the file itself",
 }
 """What a file begins with that was not fetched as it should be."""
+
+
+TOKENIZER = (".json", ".txt", ".model")
+"""Suffixes of a tokenizer's files."""
 
 
 @dataclass(frozen=True)
@@ -128,19 +134,67 @@ def _config_folder() -> Path:
 
 
 def _has_tag(spec: ModelSpec, name: str) -> None:
-    from open_clip import list_pretrained_tags_by_model  # takes seconds to import
-
-    tags = list_pretrained_tags_by_model(name)
+    tags = list(tags_of(name))
     if spec.pretrained is None:
         raise InputError(f"model {spec.name} needs weights: set model.pretrained to one of {', '.join(tags)}, or a checkpoint file")
-    if spec.pretrained not in tags:
-        raise InputError(f"model {spec.name} has no weights {spec.pretrained!r}: use {', '.join(tags)}, or a checkpoint file")
+    if spec.pretrained in tags:
+        return
+    path = Path(spec.pretrained)
+    if path.is_dir():
+        raise InputError(f"model.pretrained: {path} is a folder: name the checkpoint in it, or set model.name={LOCAL}{path}")
+    if path.suffix in WEIGHTS or len(path.parts) > 1 or spec.pretrained.startswith("~"):
+        raise InputError(
+            f"model.pretrained: no such file {path}: give a checkpoint file by the path that every worker has it under, or a name "
+            f"of open_clip's weights for {spec.name}, e.g. {tags[0] if tags else 'openai'}")
+    near = difflib.get_close_matches(spec.pretrained, tags, n=1)
+    hint = f"did you mean {near[0]}? there is" if near else "use"
+    raise InputError(f"model {spec.name} has no weights {spec.pretrained!r}: {hint} {', '.join(tags)}, or a checkpoint file")
+
+
+def refuse_missing_weights(spec: ModelSpec, files: tuple[str, ...] = WEIGHTS) -> None:
+    """Raises InputError, which says how to bring them, where the weights of a model that exists are not on this machine and cannot
+    be downloaded to it either. `files`: suffixes, of which one is enough."""
+    if spec.folder is not None:
+        if not any(path.suffix in WEIGHTS for path in spec.folder.glob("*")):
+            raise InputError(f"model {spec.name}: there are no weights in {spec.folder} (*{', *'.join(WEIGHTS)})")
+        return
+    if spec.name.startswith(HUB):
+        _refuse_missing("weights", spec, Source(spec.name.removeprefix(HUB).partition("@")[0], ""), files)
+        return
+    name = spec.name.replace("/", "-")
+    if spec.pretrained not in (None, RANDOM) and not Path(str(spec.pretrained)).is_file():
+        _refuse_missing("weights", spec, tags_of(name).get(str(spec.pretrained), Source("", "")), files)
+    tokenizer = str((architecture(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name") or "")
+    if not Path(tokenizer).exists():
+        _refuse_missing("tokenizer", spec, Source(tokenizer, ""), TOKENIZER)
+
+
+def _refuse_missing(what: str, spec: ModelSpec, source: Source, files: tuple[str, ...]) -> None:
+    """Raises InputError where no file of this source with one of these suffixes is here, and none can be downloaded."""
+    if source == ("", "") or is_cached(source, files):
+        return
+    server = source.url or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    why = "HF_HUB_OFFLINE is set" if offline() and source.repository else unreachable(server)
+    if why:
+        ways = [f"copy {hub_folder(source)} from a machine that has it"] if source.repository else []
+        if what == "weights":
+            ways.append("download the checkpoint elsewhere and give its path as model.pretrained, or its folder as "
+                        f"model.name={LOCAL}FOLDER")
+        absent = f"{'are' if what == 'weights' else 'is'} not on this machine, and cannot be downloaded ({why})"
+        raise InputError(f"the {what} of model {label(spec)} {absent}: {', or '.join(ways)}")
+
+
+def offline() -> bool:
+    """Whether the environment tells the client of the Hugging Face hub to ask nobody."""
+    said = (os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(value in ("1", "ON", "YES", "TRUE") for value in said)
 
 
 def _hub_config(spec: ModelSpec) -> Mapping[str, Any]:
+    _no_tag(spec)
+    refuse_missing_weights(spec, (".json",))
     from open_clip import get_model_config  # takes seconds to import
 
-    _no_tag(spec)
     try:
         config: Mapping[str, Any] = get_model_config(spec.name)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:

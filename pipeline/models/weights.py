@@ -11,7 +11,7 @@ from torch import nn
 from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 
 from pipeline.errors import InputError
-from pipeline.models.spec import RANDOM, ModelSpec, describe, label
+from pipeline.models.spec import RANDOM, ModelSpec, describe, label, refuse_missing_weights
 
 CANNOT_LOAD = (
     RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, StopIteration,
@@ -23,6 +23,7 @@ CANNOT_LOAD = (
 def load_model(spec: ModelSpec, precision: str, device: str) -> tuple[nn.Module, Mapping[str, Any]]:
     """The model, ready for inference, and its preprocess config. Raises InputError if it cannot be had."""
     describe(spec)
+    refuse_missing_weights(spec)   # the client of the hub would try again for half a minute
     random = spec.pretrained == RANDOM
     try:
         with torch.random.fork_rng(devices=[]):

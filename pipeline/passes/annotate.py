@@ -219,14 +219,17 @@ class Source:
         """What is known of the input, for the footers; complete after the last batch."""
         if self.reader is None:
             footer = read_facts(self.columns.store, f"{self.columns.folders[SOURCE]}/{self.shard.shard_id}.parquet")
-            return {name: footer[name] for name in OF_THE_INPUT}
+            return {name: footer[name] for name in (*OF_THE_INPUT, EXAMPLES) if name in footer}
         reader = self.reader
         return {
             "shard_id": self.shard.shard_id, "version": self.shard.version, "gaps": [gap.as_dict() for gap in reader.gaps],
             "members": reader.members, "bytes_read": reader.bytes_read, "ignored": dict(sorted(reader.ignored.items())),
+            **({EXAMPLES: dict(sorted(reader.ignored.examples.items()))} if reader.ignored else {}),
         }
 
 
+EXAMPLES = "ignored_examples"
+"""In the facts of a shard that has ignored members: the names of some, by reason."""
 OF_THE_INPUT = ("shard_id", "version", "gaps", "members", "bytes_read", "ignored")
 
 

@@ -5,6 +5,7 @@ and the account of the run. What is computed is in `select/`; a file's existence
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pipeline.errors import ConservationError
 from pipeline.plan import Plan
 from pipeline.recipe.rules import Rules, Threshold
 from pipeline.select.columns import RuleColumns, run_columns, shuffled_similarities, threshold_columns
-from pipeline.select.ledger import Ledger, balanced
+from pipeline.select.ledger import Ledger, balanced, ignored_of
 from pipeline.select.stored import LEDGER, THRESHOLDS, has_thresholds, stored_thresholds
 from pipeline.select.subset import SUBSET, subset_files
 from pipeline.select.thresholds import relative, resolve
@@ -61,7 +62,7 @@ def select(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str]) -> 
     work = Select(source, plan.recipe.filters, plan.recipe.read_by_rules(), thresholds, plan.verdicts)
     driver.complete("select", work, run.rows.shards, stored_shards(plan.root, [plan.verdicts]))
     ledger = account(plan, run, quarantined)
-    plan.root.write_json(f"{plan.verdicts}/{LEDGER}", ledger.as_dict())
+    plan.root.write_json(f"{plan.verdicts}/{LEDGER}", ledger.stored())
     write_subset(plan, run)
     return ledger
 
@@ -108,14 +109,15 @@ def resolve_thresholds(plan: Plan, run: Run) -> dict[str, Threshold]:
 def account(plan: Plan, run: Run, quarantined: Sequence[str]) -> Ledger:
     """The ledger of a run, from the footers of its verdicts and of its `samples`. Raises ConservationError where the two differ."""
     samples = plan.columns.folders["samples"]
-    shard_ids, gaps, ignored = run.rows.shard_ids, [], Counter[str]()
+    shard_ids, gaps, ignored, ignored_in = run.rows.shard_ids, [], Counter[str](), list[dict[str, Any]]()
     judged = read_many_facts(plan.root, [f"{plan.verdicts}/{shard_id}.parquet" for shard_id in shard_ids])
     counts = {shard_id: facts["verdicts"] for shard_id, facts in zip(shard_ids, judged, strict=True)}
     read = read_many_facts(plan.root, [f"{samples}/{shard_id}.parquet" for shard_id in shard_ids])
     for shard_id, facts in zip(shard_ids, read, strict=True):
         gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
         ignored.update(facts["ignored"])
-    return balanced(dict(zip(shard_ids, run.rows.counts, strict=True)), counts, (gaps, ignored), quarantined)
+        ignored_in += ignored_of(facts)
+    return balanced(dict(zip(shard_ids, run.rows.counts, strict=True)), counts, (gaps, ignored), quarantined, ignored_in)
 
 
 def write_subset(plan: Plan, run: Run) -> None:

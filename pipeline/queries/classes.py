@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError, RootError
-from pipeline.export.class_table import has_class_table, stored_class_table, stored_quality
+from pipeline.export.class_table import class_names, has_class_table, stored_class_table, stored_quality
 from pipeline.passes.labels import first_labels
 from pipeline.plan import Plan
 from pipeline.queries.naming import names_of
@@ -82,7 +82,10 @@ def compare_roots(url: str, other_url: str) -> ClassComparison:
     classes = [_positions(side, common.column(name)) for side, name in zip(sides, ("label", "label_other"), strict=True)]
     overlap = Overlap.of(*classes) if common.num_rows else None
     comparison = compare(sides[0], sides[1], overlap)
-    rows = tuple(MatchedClass.model_validate(row) for row in comparison.table.to_pylist())
+    names, other_names = (class_names(plan.root, plan.fitted.classes) for plan in plans)
+    rows = tuple(
+        MatchedClass(**row, name=names.get(row["class_id"]), other_name=other_names.get(row["other_id"]))
+        for row in comparison.table.to_pylist())
     return ClassComparison(
         root=url, other=other_url, common_samples=common.num_rows, ari=comparison.ari, ami=comparison.ami,
         matched=sum(None not in (row.class_id, row.other_id) for row in rows), classes=rows)

@@ -1,30 +1,42 @@
 """How long a run would take and how much disk: from a probe of the first samples, in this process. Nothing is written."""
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline.errors import InputError
-from pipeline.input.reader import read
+from pipeline.input.discovery import Shard
+from pipeline.input.reader import ShardReader, read
 from pipeline.passes.annotate import BATCH_ROWS, batch_columns
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
 from pipeline.process.share import usable_memory
 from pipeline.quantities import duration, size
 from pipeline.queries.fit_costs import as_answer, costs_in_words, fit_costs, measured_rate
+from pipeline.queries.nothing_kept import probed_ledger, unpromising
+from pipeline.queries.thin_classes import too_many_classes
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.kmeans.costs import Machines
+from pipeline.select.ledger import Ledger
 from pipeline.stages.precision import Distance
 from schemas.answers.plans import FitCosts, PrecisionDistance, RunEstimate
 
 PROBED = 2 * BATCH_ROWS
 """Samples; the first batch warms up and is not timed when there is a second one."""
+LOOKED_INTO = 8
+"""Further shards whose first samples are looked at, about."""
 
 
-def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Distance] = ()) -> RunEstimate:
+def estimate(
+    plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Distance] = (), notes: Sequence[str] = (),
+) -> RunEstimate:
     """What a run of this plan would read, write and take, by a probe of its first samples; each figure also as text for people.
-    Times assume workers as fast as this process, on `nodes` machines like this one."""
+    `notes` are on what the inputs leave aside. Times assume workers as fast as this process, on `nodes` machines like this one."""
     opened = time.monotonic()
     with ExitStack() as stack:
         transforms = [stack.enter_context(stage.open()) for stage in plan.stages]
@@ -36,7 +48,9 @@ def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Dista
     seconds = start + samples / probe["rate"] / workers if probe["rate"] else start
     columns = round(samples * probe["column_bytes"] / max(probe["rows"], 1))
     classes, words = _classes(plan, samples, nodes, workers)
+    ledger = probe["ledger"]
     return RunEstimate(
+        warnings=(*notes, *unpromising(plan, ledger, _others(plan, ledger)), *_too_many_classes(plan, samples)),
         shards=len(plan.shards), bytes=total, samples=samples, rate=probe["rate"], start_seconds=start,
         seconds=seconds, column_bytes=columns, export_bytes_at_most=total, conditions=plan.recipe.conditions,
         classes=classes, route=plan.route,
@@ -56,6 +70,14 @@ def estimate(plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Dista
             "export": f"at most {size(total)}",
             **words,
         })
+
+
+def _too_many_classes(plan: Plan, samples: int) -> list[str]:
+    """A warning where the recipe fits more classes than there are samples, if all were kept."""
+    settings = plan.recipe.classes
+    if settings.k is None or settings.fit_on not in FITTED_HERE:
+        return []
+    return list(filter(None, [too_many_classes(settings.k, samples)]))
 
 
 def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[FitCosts | None, dict[str, str]]:
@@ -78,8 +100,10 @@ def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[FitCos
 def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
     rows = timed = column_bytes = bytes_read = 0
     seconds, complete = 0.0, False
+    readers: list[tuple[ShardReader, Counter[str | None]]] = []
     for shard in plan.shards:
         reader = read(shard, batch_rows=BATCH_ROWS, reading=plan.recipe.reading)
+        readers.append((reader, Counter()))
         for batch in reader:
             began = time.monotonic()
             added = batch_columns(plan.stages, transforms, batch)
@@ -87,6 +111,7 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
                 seconds += time.monotonic() - began
                 timed += batch.num_rows
             rows += batch.num_rows
+            readers[-1][1].update(_errors(added.values()))
             column_bytes += sum(int(part.nbytes) for part in added.values())
             bytes_read += batch.column("image").nbytes + 4096 * batch.num_rows   # the tar's headers and text members
             if rows >= PROBED:
@@ -96,4 +121,16 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
     else:
         complete = True
     rate = timed / seconds if seconds else 0.0
-    return {"rows": rows, "whole": complete, "rate": rate, "column_bytes": column_bytes, "bytes_read": bytes_read}
+    return {"rows": rows, "whole": complete, "rate": rate, "column_bytes": column_bytes, "bytes_read": bytes_read,
+            "ledger": probed_ledger(readers)}
+
+
+def _errors(added: Iterable[pa.RecordBatch]) -> list[str | None]:
+    """The first error of each sample; a stage's error is its last column."""
+    return list(pc.coalesce(*(part.column(part.num_columns - 1).cast(pa.string()) for part in added)).to_pylist())
+
+
+def _others(plan: Plan, probed: Ledger) -> list[Shard]:
+    """Shards that are looked at beside the probed ones: some, evenly spread, and every one that only stands for a gap."""
+    rest = [shard for shard in plan.shards if shard.shard_id not in probed.shards and shard.kind != "gap"]
+    return [*rest[:: max(1, len(rest) // LOOKED_INTO)], *(shard for shard in plan.shards if shard.kind == "gap")]

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from pipeline.plan import Plan
-from pipeline.quantities import duration, size
+from pipeline.quantities import duration, flops_a_second, size
 from pipeline.reduce.kmeans.costs import Costs, Machines, pass_costs
 from pipeline.reduce.kmeans.schedule import Schedule
 from pipeline.search.nearest import assigned, kernel
@@ -46,7 +46,7 @@ def costs_in_words(costs: Costs, why: str, plan: Plan) -> dict[str, str]:
             f"{kind.times} x {kind.name} ({kind.flops(costs.d) / kind.times:.1e})" for kind in costs.passes),
         "memory": f"{size(costs.actor_memory)} per worker, {per_node}, beside mapped embeddings",
         "wire": wire,
-        "fit": f"about {duration(costs.seconds)} at {costs.machines.rate / 1e9:,.0f} GFLOP/s per worker, measured here",
+        "fit": f"about {duration(costs.seconds)} at {flops_a_second(costs.machines.rate)} per worker, measured here",
     }
 
 

@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow.compute as pc
+
 from pipeline.columns import Run
 from pipeline.errors import RecipeError, RootError
+from pipeline.export.class_table import class_names, has_class_table
 from pipeline.plan import Plan
 from pipeline.queries.naming import find_samples, names_of
 from pipeline.recipe.recipe import Recipe, validated
@@ -98,8 +101,12 @@ def _labels(plan: Plan, shard_id: str, row: int) -> dict[str, Any]:
     if plan.labels is None or not plan.root.exists(f"{plan.labels}/{shard_id}.parquet"):
         return {}
     labels = read_columns(plan.root, plan.labels, shard_id).slice(row, 1).to_pylist()[0]
-    pairs = zip(labels["labels"] or [], labels["label_weights"] or [], strict=True)
-    return {"labels": tuple(SampleLabel(class_id=class_id, weight=float(weight)) for class_id, weight in pairs)}
+    ids, folder = labels["labels"] or [], plan.classes
+    named = folder is not None and has_class_table(plan.root, folder)
+    names = class_names(plan.root, folder, filters=pc.field("class_id").isin(ids)) if folder is not None and named else {}
+    pairs = zip(ids, labels["label_weights"] or [], strict=True)
+    return {"labels": tuple(
+        SampleLabel(class_id=class_id, name=names.get(class_id), weight=float(weight)) for class_id, weight in pairs)}
 
 
 def _as_json(value: Any) -> Any:

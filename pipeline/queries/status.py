@@ -7,12 +7,14 @@ from typing import Any
 from pipeline.export.stored import has_export, stored_meta
 from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
+from pipeline.queries.nothing_kept import nothing_kept
 from pipeline.queries.places import former_exports
 from pipeline.root.existing import open_root, readable
 from pipeline.root.lifecycle import SUCCESS, identity
 from pipeline.root.lock import lock_state
 from pipeline.root.log import pass_usages
 from pipeline.root.quarantine import quarantined
+from pipeline.select.ledger import ignored_of
 from pipeline.select.stored import has_ledger, stored_ledger
 from pipeline.store.store import Store
 from pipeline.store.tables import read_facts, stored_shards
@@ -35,9 +37,11 @@ def status(url: str) -> Status:
     plan = open_root(url)
     active = readable(plan)
     root = active.root
-    account: dict[str, Any] = {"read": 0, "kept": None, "rejected": {}, "failed": {}, "gaps": [], "ignored": {}}
+    account: dict[str, Any] = {"read": 0, "kept": None, "rejected": {}, "failed": {}, "gaps": [], "ignored": {}, "ignored_in": []}
+    why = ""
     if has_ledger(root, active.verdicts):
         ledger = stored_ledger(root, active.verdicts)
+        why = nothing_kept(active, ledger)
         account = {key: value for key, value in ledger.as_dict().items() if key in account}
     else:
         account = {**account, **read_so_far(active)}
@@ -45,6 +49,7 @@ def status(url: str) -> Status:
     run_state, holder = state(active)
     return Status(
         root=url, recipe=active.recipe.name, state=run_state, holder=holder, **account, balance=balanced_export(active),
+        nothing_kept=why,
         quarantined=tuple(QuarantinedShard(shard_id=shard_id, error=error) for shard_id, error in errors),
         passes=passes(active), columns=column_sets(active), outputs=dict(active.describe()),
         former_exports=former_exports(active),
@@ -121,7 +126,7 @@ def read_so_far(plan: Plan) -> dict[str, Any]:
     """The account of the shards that are annotated: samples read, gaps, failures and ignored members by reason."""
     folder = plan.columns.folders["samples"]
     done = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
-    read, gaps, failed, ignored = 0, [], Counter[str](), Counter[str]()
+    read, gaps, failed, ignored, ignored_in = 0, [], Counter[str](), Counter[str](), list[dict[str, Any]]()
     for shard_id in sorted(done & {shard.shard_id for shard in plan.shards}):
         for name in plan.annotated:
             facts = read_facts(plan.root, f"{plan.columns.folders[name]}/{shard_id}.parquet")
@@ -130,4 +135,5 @@ def read_so_far(plan: Plan) -> dict[str, Any]:
         read += facts["rows"]
         gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
         ignored.update(facts["ignored"])
-    return {"read": read, "gaps": gaps, "failed": dict(failed), "ignored": dict(ignored)}
+        ignored_in += ignored_of(facts)
+    return {"read": read, "gaps": gaps, "failed": dict(failed), "ignored": dict(ignored), "ignored_in": ignored_in}

@@ -12,11 +12,13 @@ import yaml
 from pipeline.export.stored import has_export, stored_shardlist
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
-from pipeline.quantities import size
+from pipeline.quantities import counted, size
+from pipeline.queries.nothing_kept import nothing_kept
+from pipeline.queries.thin_classes import thin_classes
 from pipeline.recipe.rules import Rule, Threshold
 from pipeline.recipe.wording import bound_in_words
 from pipeline.report.clocks import Clock, read_clock, spendings
-from pipeline.report.data import Gap, Quarantined, ReportData, RunFacts, Step
+from pipeline.report.data import Gap, Ignored, Quarantined, ReportData, RunFacts, Step
 from pipeline.report.page import render
 from pipeline.report.pairs import DuplicatePairs, find_classes, find_entities, find_pairs
 from pipeline.report.pictures import Pictures, evenly_spread, read_pictures
@@ -24,7 +26,7 @@ from pipeline.report.survey import Survey, survey_samples
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger, stored_null_distribution, stored_thresholds
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
-from schemas.reasons import ClipFault, ImageFault, SampleFault
+from schemas.reasons import ClipFault, IgnoredKind, ImageFault, SampleFault
 
 SCANNED = 1024
 """Shards whose columns are read for distributions and examples: some minutes at most, however large the run is."""
@@ -71,11 +73,12 @@ def report_data(plan: Plan) -> ReportData:
         run_facts(plan, times), ledger.read, ledger.kept,
         steps=tuple(steps(plan, ledger, survey, pictures, pairs)),
         kept_pictures=tuple(pictures.picture(example.row, example.value) for example in survey.examples.get(KEPT, ())),
-        gaps=tuple(gaps(plan, ledger)), quarantined=tuple(quarantined(plan, ledger)), histograms=survey.histograms,
+        gaps=tuple(gaps(plan, ledger)), ignored=tuple(ignored(plan, ledger)), nothing_kept=nothing_kept(plan, ledger),
+        quarantined=tuple(quarantined(plan, ledger)), histograms=survey.histograms,
         duplicates=pairs.cards(pictures), classes=classes.cards(pictures), entities=entities.cards(pictures),
         class_facts=classes.facts, confusable=classes.confusable,
         stages=times.passes, shards=times.shards, retried=times.retried, recipe_yaml=recipe_yaml(plan),
-        spendings=spendings(plan.root), conditions=plan.recipe.conditions, notes=tuple(notes(plan, scanned, pictures)),
+        spendings=spendings(plan.root), conditions=plan.recipe.conditions, notes=tuple(notes(plan, ledger, scanned, pictures)),
     )
 
 
@@ -118,7 +121,8 @@ def run_facts(plan: Plan, times: Clock) -> RunFacts:
     if finished:
         shards = stored_shardlist(root, plan.export)
         written = sum(shard["filesize"] for shard in shards)
-        facts.insert(0, ("export", f"{sum(s['nsamples'] for s in shards):,} samples in {len(shards):,} shards, {size(written)}"))
+        exported = f"{counted(sum(s['nsamples'] for s in shards), 'sample')} in {counted(len(shards), 'shard')}"
+        facts.insert(0, ("export", f"{exported}, {size(written)}"))
     return RunFacts(
         recipe.name, root.url, tuple(inputs(plan.shards)), len(plan.shards), recipe.model.label, times.started, times.seconds,
         tuple(facts), finished,
@@ -140,8 +144,18 @@ def gaps(plan: Plan, ledger: Ledger) -> Iterator[Gap]:
     """The parts of input shards that could not be read, each under the name of its shard in the inputs."""
     names = {shard.shard_id: shard.relative for shard in plan.shards}
     for gap in ledger.gaps:
-        missing = "" if gap["samples"] is None else f" ({gap['samples']:,} samples missing)"
+        missing = "" if gap["samples"] is None else f" ({counted(gap['samples'], 'sample')} missing)"
         yield Gap(names.get(gap["shard_id"], gap["shard_id"]), str(gap["kind"]), f"{gap['detail']}{missing}")
+
+
+def ignored(plan: Plan, ledger: Ledger) -> Iterator[Ignored]:
+    """What archives hold beside samples, the most first."""
+    names = {shard.shard_id: shard.relative for shard in plan.shards}
+    for entry in sorted(ledger.ignored_in, key=lambda entry: -int(entry["count"])):
+        reason = str(entry["reason"])
+        words = IgnoredKind(reason).words if reason in set(IgnoredKind) else ""
+        examples = f" (e.g. {', '.join(entry['examples'])})" if entry["examples"] else ""
+        yield Ignored(names.get(entry["shard_id"], entry["shard_id"]), reason, entry["count"], words + examples)
 
 
 def quarantined(plan: Plan, ledger: Ledger) -> Iterator[Quarantined]:
@@ -157,7 +171,7 @@ def recipe_yaml(plan: Plan) -> str:
     return str(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True, width=100))
 
 
-def notes(plan: Plan, scanned: Sequence[Shard], pictures: Pictures) -> Iterator[str]:
+def notes(plan: Plan, ledger: Ledger, scanned: Sequence[Shard], pictures: Pictures) -> Iterator[str]:
     """Sentences on how the numbers of the page were made, where a reader could take them for something else."""
     recipe = plan.recipe
     null = stored_null_distribution(plan.root, plan.verdicts).pairs
@@ -176,6 +190,8 @@ def notes(plan: Plan, scanned: Sequence[Shard], pictures: Pictures) -> Iterator[
         yield (f"Labels: the {recipe.classes.labels} nearest classes of each kept sample. Sizes count the nearest class alone. A "
                "name is sure as far as it is likely that a fifth of the pictures that fall into its class, and twice as many as "
                "of all, have the entity.")
+    if thin := thin_classes(plan, ledger):
+        yield thin
     if len(scanned) < len(plan.shards):
         yield (f"Distributions, examples, mean z and label weights are of {len(scanned):,} of the {len(plan.shards):,} shards, "
                "evenly spread over the input; all counts of verdicts, classes and entities are of the whole run.")

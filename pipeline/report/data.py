@@ -75,6 +75,17 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Ignored:
+    """Members of a shard that belong to no sample, for one reason."""
+
+    shard: str
+    reason: str
+    count: int
+    detail: str
+    """The reason in words, and the names of some."""
+
+
+@dataclass(frozen=True)
 class Quarantined:
     """A shard that was given up, with its last error."""
 
@@ -212,6 +223,9 @@ class ReportData:
     confusable: tuple[Confusable, ...] = ()
     spendings: tuple[Spending, ...] = ()
     """Where the time of the longest passes went."""
+    ignored: tuple[Ignored, ...] = ()
+    nothing_kept: str = ""
+    """Why nothing was kept; empty where something was."""
 
     def removed(self, outcome: str) -> int:
         """How many samples an outcome (`rejected` or `failed`) removed."""

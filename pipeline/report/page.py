@@ -106,6 +106,8 @@ def status(data: ReportData) -> tuple[str, str]:
         return "bad", f"Does not balance: {data.unaccounted:+,} samples are unaccounted for"
     if not data.run.finished:
         return "warn", "Stopped before the end; run the same command again to continue"
+    if data.nothing_kept:
+        return "warn", f"Finished, but {data.nothing_kept}"
     if parts:
         return "warn", f"Finished with {' and '.join(parts)}"
     if not data.read:

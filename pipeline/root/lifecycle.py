@@ -67,7 +67,8 @@ def claim(plan: Plan) -> None:
     root.write_json("run.json", {
         "recipe": plan.recipe.model_dump(mode="json"), "outputs": plan.describe(), "versions": versions(),
         "output_versions": plan.versions,
-        "precision": list(plan.settled.distances), "settled": {"ner": plan.settled.ner},
+        "precision": list(plan.settled.distances), "settled": {
+            "ner": plan.settled.ner, **({"labelled": dict(plan.settled.labelled)} if plan.settled.labelled else {})},
         "stages": {stage.name: stage.record() for stage in plan.recipe.added},
         "inputs": [asdict(shard) for shard in plan.shards],
     })
@@ -92,5 +93,5 @@ def succeed(result: Result, fence: Callable[[], None]) -> None:
     fence()
     manifest = write_manifest(result.plan)
     result.plan.root.write_json(SUCCESS, {"plan": identity(result.plan), "manifest_sha256": manifest, **{
-        key: value for key, value in result.ledger.as_dict().items() if key != "shards"
+        key: value for key, value in result.ledger.stored().items() if key != "shards"
     }})

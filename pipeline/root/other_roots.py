@@ -4,15 +4,19 @@ What they have published when a run begins is part of the run's plan and of its 
 asked for again, keeps to it, whatever those roots publish meanwhile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.errors import RecipeError
 from pipeline.input.discovery import Shard
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.sections import FITTED_HERE, SELF
+from pipeline.recipe.sections import FITTED_HERE, SELF, Classes
+from pipeline.recipe.settled import Settled
 from pipeline.store.store import Store
+
+CHOICE = ("fit_on", "ids_from")
+"""Keys of a recipe's `classes` that say which classes a run has."""
 
 
 def named_folders(root: Store, recipe: Recipe, shards: Sequence[Shard]) -> dict[str, str]:
@@ -33,6 +37,28 @@ def named_folders(root: Store, recipe: Recipe, shards: Sequence[Shard]) -> dict[
     elif settings.ids_from is not None:
         named["ids_from"] = _published(settings.ids_from, "ids_from")
     return named
+
+
+def as_labelled(root: Store, recipe: Recipe, overrides: Sequence[str]) -> tuple[Recipe, Mapping[str, Any]]:
+    """The recipe with the classes that `label` gave the root, and what it said before (`Settled.labelled`); as it is, and nothing,
+    where the root was not labelled, or the recipe or an override says something else of `fit_on` and `ids_from` by now."""
+    try:
+        record = root.read_json("run.json")
+        labelled = Settled.recorded(record).labelled
+        chosen = {key: record["recipe"]["classes"][key] for key in CHOICE}
+        classes = Classes.model_validate(recipe.classes.model_dump(mode="json") | chosen)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):   # none there, or damaged: the run makes it anew
+        return recipe, {}
+    said = any(text.partition("=")[0].strip() in ("classes", *(f"classes.{key}" for key in CHOICE)) for text in overrides)
+    if not labelled or said or {key: getattr(recipe.classes, key) for key in CHOICE} != labelled:
+        return recipe, {}
+    return recipe.model_copy(update={"classes": classes}), labelled
+
+
+def before_label(root: Store, recipe: Recipe) -> Mapping[str, Any]:
+    """What the recipe of a root said of its classes before it was first labelled by another's."""
+    earlier = Settled.recorded(root.read_json("run.json")).labelled
+    return earlier or {key: getattr(recipe.classes, key) for key in CHOICE}
 
 
 def place(root: Store, recipe: Recipe, key: str) -> Store:

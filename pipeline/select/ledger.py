@@ -1,7 +1,7 @@
 """The account of a run: read = kept + rejected by reason + failed by reason, for each shard and in total (decision 7)."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ class Ledger:
     shards: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Verdict counts by shard."""
     ignored: Mapping[str, int] = field(default_factory=dict)
+    ignored_in: tuple[Mapping[str, Any], ...] = ()
+    """The same by shard and reason, with the names of some: `shard_id`, `reason`, `count`, `examples`."""
 
     @property
     def kept(self) -> int:
@@ -37,11 +39,16 @@ class Ledger:
         return _by_prefix(self.verdicts, "failed:")
 
     def as_dict(self) -> dict[str, Any]:
-        """The ledger as ledger.json has it; `from_dict` reads it back."""
+        """Everything of the ledger, for answers; `from_dict` reads it back."""
         return {
             "read": self.read, "kept": self.kept, "rejected": self.rejected, "failed": self.failed,
-            "gaps": list(self.gaps), "quarantined": list(self.quarantined), "ignored": dict(self.ignored), "shards": self.shards,
+            "gaps": list(self.gaps), "quarantined": list(self.quarantined), "ignored": dict(self.ignored),
+            "ignored_in": list(self.ignored_in), "shards": self.shards,
         }
+
+    def stored(self) -> dict[str, Any]:
+        """The ledger as ledger.json has it: without `ignored_in` where nothing was ignored, as in roots of earlier versions."""
+        return {name: value for name, value in self.as_dict().items() if name != "ignored_in" or value}
 
 
 def _by_prefix(verdicts: Mapping[str, int], prefix: str) -> dict[str, int]:
@@ -54,9 +61,10 @@ def balanced(
     verdicts: Mapping[str, Mapping[str, int]],
     unread: tuple[Iterable[Mapping[str, Any]], Mapping[str, int]],
     quarantined: Iterable[str],
+    ignored_in: Iterable[Mapping[str, Any]] = (),
 ) -> Ledger:
     """The ledger of a run, from the rows read and the verdicts given, both by shard, and the gaps and ignored members
-    (`unread`). Raises ConservationError where the two differ."""
+    (`unread`); `ignored_in` as in `Ledger`. Raises ConservationError where the two differ."""
     if set(rows) != set(verdicts):
         raise ConservationError(f"shards without verdicts: {sorted(set(rows) ^ set(verdicts))}")
     total: Counter[str] = Counter()
@@ -66,13 +74,22 @@ def balanced(
         total.update(counts)
     gaps, ignored = unread
     totals, ignored_counts = dict(sorted(total.items())), dict(sorted(ignored.items()))
-    return Ledger(sum(rows.values()), totals, tuple(gaps), tuple(sorted(quarantined)), dict(verdicts), ignored_counts)
+    named = tuple(gaps), tuple(sorted(quarantined))
+    return Ledger(sum(rows.values()), totals, *named, dict(verdicts), ignored_counts, tuple(ignored_in))
+
+
+def ignored_of(facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The entries of `Ledger.ignored_in` for one shard, from what is stored of its input; none where an earlier version read it."""
+    for reason, examples in facts.get("ignored_examples", {}).items():
+        yield {"shard_id": facts["shard_id"], "reason": reason, "count": facts["ignored"][reason], "examples": examples}
 
 
 def from_dict(stored: Mapping[str, Any]) -> Ledger:
-    """The ledger that `as_dict` gave. Its sums are made anew from the counts of the shards. Raises KeyError for anything else."""
+    """The ledger that `as_dict` or `stored` gave. Its sums are made anew from the counts of the shards. Raises KeyError for
+    anything else."""
     total: Counter[str] = Counter()
     for counts in stored["shards"].values():
         total.update(counts)
     gaps, quarantined = tuple(stored["gaps"]), tuple(stored["quarantined"])
-    return Ledger(stored["read"], dict(sorted(total.items())), gaps, quarantined, stored["shards"], stored["ignored"])
+    ignored_in = tuple(stored.get("ignored_in", ()))
+    return Ledger(stored["read"], dict(sorted(total.items())), gaps, quarantined, stored["shards"], stored["ignored"], ignored_in)

@@ -32,6 +32,25 @@ Failed = Annotated[dict[str, int], Field(description="samples that could not be 
 Ignored = Annotated[dict[str, int], Field(description="archive members that belong to no sample, by reason; not among `read`")]
 
 
+class IgnoredInShard(Answer):
+    """Members of one input shard that belong to no sample, for one reason."""
+
+    shard_id: str
+    """the input shard"""
+    reason: str
+    """why they are ignored"""
+    count: int
+    """members"""
+    examples: tuple[str, ...]
+    """names of the first few, as the archive has them"""
+
+
+IgnoredIn = Annotated[
+    tuple[IgnoredInShard, ...],
+    Field(description="the ignored members by shard and reason, with examples; none of shards that an earlier version has read"),
+]
+
+
 class Gap(Answer):
     """A part of an input shard that nobody can read."""
 

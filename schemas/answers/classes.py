@@ -111,6 +111,10 @@ class MatchedClass(Answer):
     """in the first root; null: it has none like other_id"""
     other_id: int | None
     """in the other root; null: it has none like class_id"""
+    name: str | None
+    """name of class_id; null without one"""
+    other_name: str | None
+    """name of other_id; null without one"""
     cosine: float | None
     """of the two centroids; null without a partner"""
     overlap: float | None

@@ -85,6 +85,8 @@ class RunEstimate(Answer):
     """of the columns that would be stored"""
     export_bytes_at_most: int
     """of the exported shards if every sample were kept"""
+    warnings: tuple[str, ...]
+    """what a run would keep nothing of, and why; input that is missing or left out"""
     conditions: tuple[str, ...]
     """what the recipe's source asks for and shardmill does not check"""
     classes: FitCosts | None

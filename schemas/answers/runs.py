@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.answers.base import Answer, Failed, Gaps, Ignored, Kept, Read, Rejected
+from schemas.answers.base import Answer, Failed, Gaps, Ignored, IgnoredIn, Kept, Read, Rejected
 
 
 class FormerExports(Answer):
@@ -31,6 +31,11 @@ class RunResult(Answer):
     quarantined: tuple[str, ...]
     """ids of the input shards that were given up"""
     ignored: Ignored
+    ignored_in: IgnoredIn
+    warnings: tuple[str, ...]
+    """what may not be as it was meant, e.g. more classes than the samples are worth, and what to do"""
+    nothing_kept: str
+    """why nothing was kept and what to do, in words; empty where something was"""
     shards: dict[str, dict[str, int]]
     """samples by verdict (kept, rejected:RULE, failed:CODE), for each input shard"""
     published: str
@@ -158,10 +163,13 @@ class Status(Answer):
     failed: Failed
     gaps: Gaps
     ignored: Ignored
+    ignored_in: IgnoredIn
     balance: BalancedExport | None
     """null where the export takes every kept sample once, or is not done"""
     quarantined: tuple[QuarantinedShard, ...]
     """input shards that were given up"""
+    nothing_kept: str
+    """why nothing was kept and what to do, in words; empty where something was, and before there are verdicts"""
     passes: dict[str, PassProgress]
     """by name, in the order in which they run"""
     columns: tuple[ColumnSet, ...]

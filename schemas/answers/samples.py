@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from schemas.answers.base import Answer, Failed, Gaps, Ignored, Kept, Read, Rejected
+from schemas.answers.base import Answer, Failed, Gaps, Ignored, IgnoredIn, Kept, Read, Rejected
 
 
 class Damaged(Answer):
@@ -28,6 +28,7 @@ class Verified(Answer):
     quarantined: tuple[str, ...]
     """ids of the input shards that were given up"""
     ignored: Ignored
+    ignored_in: IgnoredIn
     accounted: int
     """samples that have a verdict"""
     shards: int
@@ -91,6 +92,8 @@ class SampleLabel(Answer):
 
     class_id: int
     """stable id of the class"""
+    name: str | None
+    """its name; null before the classes have names"""
     weight: float
     """0..1; those of a sample sum to 1"""
 

@@ -8,8 +8,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.cli import printing
-from schemas.answers.classes import ClassRow
+from pipeline.cli import class_printing, printing
+from pipeline.quantities import counted
+from pipeline.queries.thin_classes import thin_classes
+from schemas.answers.classes import ClassRow, NumberAdvice, NumberOfClasses
+from schemas.answers.samples import Damaged
 from tests.curations import curated
 from tests.roots import asked
 
@@ -43,7 +46,7 @@ def test_verify_says_ok_or_each_fault_first(demo_root: Path, tmp_path: Path) -> 
     next(iter((root / "exports").rglob("*.tar"))).unlink()
     damaged = asked("verify", str(root), check=1).stdout.splitlines()
     assert damaged[0].startswith("FAULT ")
-    assert damaged[-1] == f"verify: {sum(line.startswith('FAULT') for line in damaged)} faults"
+    assert damaged[-1] == f"verify: {counted(sum(line.startswith('FAULT') for line in damaged), 'fault')}"
 
 
 def test_status_says_where_time_went_and_what_lies_there(demo_root: Path) -> None:
@@ -59,7 +62,8 @@ def test_status_says_where_time_went_and_what_lies_there(demo_root: Path) -> Non
 def test_status_and_gc_show_what_another_recipe_left(sample_folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     for names in ("false", "true"):
-        curated(root, [sample_folder / "00008.tar"], ("model.compile=false", "classes.k=2", f"entities.ner={names}"))
+        made = curated(root, [sample_folder / "00008.tar"], ("model.compile=false", "classes.k=40", f"entities.ner={names}"))
+    assert thin_classes(made.plan, made.ledger).startswith(f"classes.k is 40 for {made.ledger.kept} samples: --set classes.k=1")
     assert "of another recipe or model" in asked("status", str(root)).stdout
     text, answer = both("gc", str(root), "--dry-run")
     assert [folder["folder"].partition("@")[0] for folder in answer["folders"] if "mentions" in folder["folder"]]
@@ -110,11 +114,27 @@ def test_a_finished_run_and_a_plan_are_told(demo_root: Path, sample_folder: Path
     plan, estimate = both("plan", "sample", str(sample_folder / "00008.tar"), "--set", "model.compile=false")
     assert estimate["shards"] == 1
     assert {"recipe", "model", "route", "shards", "rate", "time"} <= {line.split()[0] for line in plan.splitlines()}
+    assert estimate["warnings"] == [next(line for line in plan.splitlines() if "warning" in line).strip().removeprefix("warning: ")]
+    assert estimate["warnings"][0].startswith("classes.k is 32 for 28 samples")
+
+
+def test_a_name_of_little_confidence_is_marked_and_one_of_a_thing_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    row = ClassRow(
+        class_id=1, level=0, parent=None, name="dog", named=True, confidence=0.02, size=1, mean_similarity=None, entities=(),
+        exemplars=(), outliers=())
+    class_printing.classes([row, row.model_copy(update={"confidence": 0.98}), row.model_copy(update={"confidence": None})])
+    first, second, third = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
+    assert (first, second, third) == ("1 dog? 1 2 % sure", "1 dog 1 98 % sure", "1 dog 1 no good name")
+    printing.verify(Damaged(faults=("gone",)))
+    assert capsys.readouterr().out.splitlines()[-1] == "verify: 1 fault"
+    class_printing.suggestion(NumberOfClasses(root="r", reference_column=None, estimate=None, advice=NumberAdvice(
+        k=None, between=None, judged=(), rows=40, reason="no number of classes stands out: why")))
+    assert capsys.readouterr().out.splitlines()[-1] == "advice: no number of classes stands out: why"
 
 
 def test_what_the_web_wrote_cannot_command_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "a\x1b[2Jb\u202ec\nd"
-    printing.classes([ClassRow(
+    class_printing.classes([ClassRow(
         class_id=1, level=0, parent=None, name=hostile, named=True, confidence=None, size=1, mean_similarity=None, entities=(),
         exemplars=(), outliers=())])
     printed = capsys.readouterr().out

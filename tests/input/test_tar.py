@@ -276,7 +276,16 @@ def test_keys_are_grouped_as_webdataset_groups_them(archive: Callable[..., Path]
     theirs = [sample["__key__"] for sample in webdataset.WebDataset(str(path), shardshuffle=False)]
     assert [row["key"] for row in rows] == theirs == ["d/x", "d.e/x", "y", "Z"]
     assert [row["samples_error"] for row in rows] == [None, None, "missing_image", None]
-    assert reader.ignored == {"other extension": 1, "no extension": 2}
+    assert reader.ignored == {"dots in the name": 1, "no extension": 2}
+    assert reader.ignored.examples == {"dots in the name": ["y.v2.jpg"], "no extension": [".h.jpg", "n"]}
+
+
+def test_what_is_ignored_is_counted_with_three_examples_of_each_reason(archive: Callable[..., Path]) -> None:
+    names = [*(f"IMG 2023.11.0{i} at 10.02.jpg" for i in range(5)), *(f"{i}.gif" for i in range(4)), "a.jpg", "a.png", "a.txt"]
+    rows, reader = rows_of(archive(*((name, name.encode()) for name in names)))
+    assert [row["key"] for row in rows] == ["a"]
+    assert reader.ignored == {"dots in the name": 5, "other extension": 4, "further image": 1}
+    assert reader.ignored.examples == {"dots in the name": names[:3], "other extension": names[5:8], "further image": ["a.png"]}
 
 
 def test_names_are_keys_and_never_paths(archive: Callable[..., Path]) -> None:

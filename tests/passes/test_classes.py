@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
+from pipeline.api.engines import Execution
 from pipeline.api.progress import Silent
-from pipeline.api.run import label_by
+from pipeline.api.run import Request, label_by, run_curation
 from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
 from pipeline.cli.printing import as_json
@@ -25,6 +26,7 @@ from pipeline.errors import InputError, RecipeError, RootError
 from pipeline.passes.classes import refuse_what_cannot_fit
 from pipeline.queries.class_number import suggest_class_numbers
 from pipeline.queries.classes import class_details, class_rows, compare_roots
+from pipeline.queries.simulate import explain_sample
 from pipeline.reduce.classes import taxonomy
 from pipeline.root.existing import open_root
 from pipeline.root.log import EventLog
@@ -186,6 +188,43 @@ def test_the_classes_of_another_root_come_with_their_ids_and_names(
     # What the other root publishes later does not change a run that is asked for again.
     again = curated(other, [shards[1]], ("classes.k=null", f"classes.fit_on={finished}"))
     assert again.finished_before
+
+
+def test_a_root_that_was_labelled_keeps_to_these_classes_until_an_override_says_otherwise(
+    root: Path, finished: Path, shards: list[Path],
+) -> None:
+    notes: list[str] = []
+
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    def again(*overrides: str) -> tuple[bool, str]:
+        request = Request("sample", [str(shards[0])], [*WISHES, *overrides])
+        result, _ = run_curation(request, str(root), Noting(), Execution(local=True))
+        return result.finished_before, open_root(str(root)).recipe.classes.fit_on
+
+    before = (root / "run.json").read_bytes()
+    assert again() == (True, "kept")
+    assert notes == []
+    label_by(str(root), str(finished), Silent(), Execution(local=True))
+    record = (root / "run.json").read_bytes()
+    assert again() == (True, str(finished))
+    assert f"classes: those of {finished}, by which this root was labelled; --set classes.fit_on=kept goes back" in notes
+    assert (root / "run.json").read_bytes() == record
+    assert verify(str(root)).faults == ()
+
+    names = {row.class_id: row.name for row in class_rows(str(root))}
+    matched = compare_roots(str(root), str(finished)).classes
+    assert {row.class_id: row.name for row in matched} == {row.other_id: row.other_name for row in matched} == names
+    uid = next(iter(labelled(root)))
+    explained = explain_sample(str(root), uid)[0].labels
+    assert explained
+    assert [label.name for label in explained] == [names[label.class_id] for label in explained]
+
+    assert again("classes.fit_on=kept") == (False, "kept")
+    assert (root / "run.json").read_bytes() == before
+    assert again() == (True, "kept")
 
 
 def test_what_names_no_classes_is_refused_by_name(finished: Path, shards: list[Path], tmp_path: Path) -> None:

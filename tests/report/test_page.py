@@ -37,6 +37,7 @@ from pipeline.report.data import (
     Confusable,
     EntityRow,
     Gap,
+    Ignored,
     Pair,
     Picture,
     Quarantined,
@@ -161,6 +162,7 @@ def hostile(text: str) -> ReportData:
         Top((ClassCard(0, text, True, 1, 0.5, (ClassEntity(text, 2.0),), (shot,), (shot,), 0.5, text),), 1),
         Top((EntityRow(text, text, 1, 2.0, shot),), 1), (Timing(text, 1.0, 3),), Top((Timing(text, 1.0, 3),), 1), 0, text, (text,),
         (text,), ((text, text),), (Confusable(text, text, 0.1, 0.5),), (Spending(text, 1.0, ((text, 1.0),), text),),
+        (Ignored(text, text, 3, text),), text,
     )
 
 
@@ -277,6 +279,7 @@ def test_every_section_shows_what_it_was_given(full: ReportData) -> None:
     ({"run": replace(RUN, finished=False)}, "Stopped before the end"),
     ({"quarantined": (Quarantined("00007.tar", 3, "WorkerDied"),)}, "Finished with 1 quarantined shard"),
     ({"gaps": (Gap("a.tar", "truncated", ""), Gap("b.tar", "truncated", ""))}, "Finished with 2 unreadable parts"),
+    ({"nothing_kept": "nothing was kept: no captions"}, "Finished, but nothing was kept: no captions"),
 ])
 def test_whatever_went_wrong_is_said_in_the_first_line(full: ReportData, change: dict[str, Any], words: str) -> None:
     page = Page(render(replace(full, **change)))

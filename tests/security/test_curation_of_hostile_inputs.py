@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.audit.verify import verify
-from pipeline.cli import printing
+from pipeline.cli import class_printing, printing
 from pipeline.input.metadata import MAX_DEPTH, nesting_depth
 from pipeline.queries.classes import class_rows
 from pipeline.queries.samples import Wanted, list_samples
@@ -113,7 +113,7 @@ def test_no_control_or_direction_character_of_an_input_reaches_the_terminal(
     root = str(attacked.root)
     printing.status(status(root))
     printing.verify(verify(root))
-    printing.classes(class_rows(root))
+    class_printing.classes(class_rows(root))
     samples = pq.read_table(next(attacked.root.glob("columns/samples@*/_img*.parquet")), columns=["uid"]).column("uid").to_pylist()
     printing.explanation(explain_sample(root, samples[16]))
     listed = list_samples(root, Wanted(), 1000)

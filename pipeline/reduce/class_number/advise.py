@@ -38,6 +38,8 @@ def advise(x: NDArray[np.floating], ks: Sequence[int], seed: int) -> NumberAdvic
     rows = sampled(np.arange(len(x)), MAX_ROWS, seed)
     numbers = sorted(set(ks))
     usable = [k for k in numbers if 2 <= k <= len(rows) // ROWS_PER_CLASS]
+    if len(rows) < 2 * ROWS_PER_CLASS:
+        raise InputError(f"{len(rows)} rows are too few to judge any number of classes on: it takes {2 * ROWS_PER_CLASS}")
     if not usable:
         raise InputError(f"no number of classes in {numbers} can be judged on {len(rows)} rows: give some between 2 and "
                          f"{len(rows) // ROWS_PER_CLASS}")
@@ -61,7 +63,8 @@ def _judged(k: int, stability: tuple[float, float], by_chance: float, evidence: 
 def _verdict(judged: tuple[JudgedNumber, ...]) -> tuple[int | None, tuple[int, int] | None, str]:
     good = [judgement for judgement in judged if _stands_out(judgement)]
     if not good:
-        return None, None, "no k stands out: fits of two halves agree no more, or the rows are no likelier, than without classes"
+        reason = "fits of two halves agree no more, or the rows are no likelier, than without classes"
+        return None, None, f"no number of classes stands out: {reason}"
     best = max(good, key=lambda judgement: (judgement.stability - judgement.stability_by_chance, -judgement.k))
     lead = best.stability - best.stability_by_chance - max(NEAR, best.spread)
     near = [judgement.k for judgement in good if judgement.stability - judgement.stability_by_chance >= lead]

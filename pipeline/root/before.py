@@ -1,0 +1,61 @@
+"""What can be wrong before anything starts, asked in the order in which a user would mend it; all of it in seconds, for neither Ray
+nor torch is imported. The recipe and the inputs were read before."""
+
+import tempfile
+from pathlib import Path
+
+from pipeline.entities.knowledge_base import BUNDLED
+from pipeline.errors import InputError, RootError
+from pipeline.models.spec import ModelSpec, describe, refuse_missing_weights
+from pipeline.recipe.recipe import Recipe
+from pipeline.root.lifecycle import refuse_foreign
+from pipeline.store.store import Store, exists
+
+
+def check_first(root: Store, recipe: Recipe, *, here: bool) -> None:
+    """Raises InputError for a model that does not exist or whose weights cannot be had, or a knowledge base that is not there;
+    RootError for an output that is another's, or cannot be written. Leaves nothing behind.
+
+    `here`: the workers are certain to be on this machine, so that what it lacks they lack. A root that was begun may need no
+    weights any more: whether they are there is then for who loads them."""
+    check_model(recipe, weights=here and not root.exists("run.json"))
+    refuse_foreign(root)
+    check_writable(root)
+
+
+def check_model(recipe: Recipe, *, weights: bool) -> None:
+    """The checks of a recipe's model and knowledge base. `weights`: whether the model's are here, too."""
+    spec = ModelSpec(recipe.model.name, recipe.model.pretrained)
+    describe(spec)
+    if weights:
+        refuse_missing_weights(spec)
+    knowledge_base = recipe.entities.knowledge_base
+    if knowledge_base != BUNDLED and not exists(knowledge_base):
+        raise InputError(f"entities.knowledge_base: no such file {knowledge_base}; give {BUNDLED!r} or a parquet file")
+
+
+def check_place(root: Store) -> None:
+    """Raises RootError where a local output cannot be a folder."""
+    place = existing(root)
+    if place is not None and not place.is_dir():
+        raise RootError(f"{root.url} cannot be an output root: {place} is a file; choose another --output")
+
+
+def check_writable(root: Store) -> None:
+    """Raises RootError where nothing can be written to a local output."""
+    place = existing(root)
+    if place is None:
+        return
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        why = f"{place}: {error.strerror}"
+        raise RootError(f"{root.url} cannot be written ({why}): choose another --output, or see to its permissions") from None
+
+
+def existing(root: Store) -> Path | None:
+    """A local output, or what is there of the path to it; None for a remote one."""
+    if root.local is None:
+        return None
+    return next(place for place in (Path(root.local), *Path(root.local).parents) if place.exists())
