@@ -10,11 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.columns import Columns, stored_batch
 from pipeline.errors import ConservationError, InputError
@@ -23,7 +21,7 @@ from pipeline.input.reader import ShardReader, read
 from pipeline.input.samples import BATCH, Reading
 from pipeline.input.witnesses import Witnesses, to_blame
 from pipeline.registry import SOURCE, producers
-from pipeline.stage import Stage, Transform, checked, joined
+from pipeline.stage import Stage, Transform, checked, failed_rows, joined
 from pipeline.store.tables import read_facts, write_columns
 from pipeline.timing.bottleneck import Means
 from pipeline.timing.clock import WRITE, Account, spent
@@ -245,13 +243,6 @@ def batch_columns(
         added[stage.contract.name] = output.select(stage.writes.names)
         batch = joined(batch, output)
     return added
-
-
-def failed_rows(parts: Mapping[str, Sequence[pa.RecordBatch]]) -> int:
-    """How many rows have an error in the last column of any part. The parts have the same rows, in batches alike."""
-    together = zip(*parts.values(), strict=True)
-    errors = ([pc.is_valid(batch.column(batch.num_columns - 1)) for batch in batches] for batches in together)
-    return sum(pc.sum(reduce(pc.or_, failed)).as_py() or 0 for failed in errors)
 
 
 def commit(

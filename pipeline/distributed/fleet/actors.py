@@ -46,9 +46,9 @@ class PartitionActor:
         self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and use_device(device) else None)
 
     @ray.method(concurrency_group=WATCH)
-    def beats(self) -> int:
-        """How often this process got somewhere."""
-        return beats()
+    def beats(self) -> tuple[int, int]:
+        """How often this process got somewhere; of an item there are no rows here."""
+        return beats(), 0
 
     def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(partition, *arguments): any of the fleet's own."""
