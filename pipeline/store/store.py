@@ -15,22 +15,23 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from pipeline.errors import OutputError, RootError
+from pipeline.errors import InputError, OutputError, RootError
 from pipeline.store import s3
 from pipeline.store.listing import FileInfo, file_info, files_below, folder_entries, is_local, remove
 from pipeline.store.places import absolute, is_chain, is_text, known_protocols, mount, pattern_of, resolved, shown
 from pipeline.store.reading import READ_AHEAD, answers, opener, ranged, retried_read
 from pipeline.store.refusals import refusal
-from pipeline.store.retries import Exhausted, described, failures, retried
+from pipeline.store.retries import Backoff, Exhausted, described, failures, retried
 from pipeline.store.source import SourceFile
 from pipeline.store.writing import PARTIAL, clear_local, create_new_local, local_file, make_dirs, remote_file, write_local, writing
 
 __all__ = [
     "PARTIAL", "FileInfo", "Store", "absolute", "answers", "exists", "files_in", "find", "is_chain", "is_folder",
-    "is_text", "known_protocols", "matching", "mount", "open_url", "read_ranges", "shown", "stat",
+    "is_text", "known_protocols", "matching", "mount", "open_url", "read_ranges", "read_small", "shown", "stat",
 ]
 
 T = TypeVar("T")
+SOON = Backoff(tries=3, base=0.5, cap=1.0, seconds=3.0)
 
 
 @dataclass(frozen=True)
@@ -263,3 +264,23 @@ def _infos(fs: Any, listing: dict[str, Any], suffixes: tuple[str, ...]) -> list[
     chosen = [name for name in listing if name.lower().endswith(suffixes)]
     infos = (retried_read(name, partial(file_info, fs, name, listing[name])) for name in chosen)
     return sorted(infos, key=lambda info: info.url)
+
+
+def read_small(url: str, limit: int) -> bytes:
+    """The content of a file; of one that is larger than `limit`, a few bytes more than that and no more. Who asks waits for the
+    answer, so it is tried for seconds only. Raises FileNotFoundError and its like, and InputError for what cannot be read otherwise."""
+    fs, path = resolved(url)
+    try:
+        return retried(lambda: _first(fs, path, limit + 1), url, SOON)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise
+    except failures(Exhausted) as error:
+        raise InputError(f"{url} cannot be read: {error if isinstance(error, Exhausted) else described(error)}") from error
+
+
+def _first(fs: Any, path: str, count: int) -> bytes:
+    content = b""
+    with fs.open(path, "rb") as file:   # from a web server without ranges it is a stream, which gives less than it is asked for
+        while len(content) < count and (part := file.read(count - len(content))):
+            content += part
+    return content

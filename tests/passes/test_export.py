@@ -10,7 +10,7 @@ import pytest
 from pipeline.api import shardmill
 from pipeline.api.engines import Execution
 from pipeline.api.progress import Silent
-from pipeline.api.run import run, shards_of
+from pipeline.api.run import Wanted, run, shards_of
 from pipeline.audit.verify import verify
 from pipeline.errors import ShardmillError
 from pipeline.export.shards import Export
@@ -39,7 +39,7 @@ class Meddler(Silent):
 
 def ran(root: Path, inputs: Path, tell: Silent, *, retry: bool = False) -> Result:
     execution = Execution(local=True, retry_quarantined=retry)
-    return run(Store(str(root)), RECIPE, shards_of(RECIPE, [str(inputs)]), tell, execution)[0]
+    return run(Store(str(root)), Wanted(RECIPE, shards_of(RECIPE, [str(inputs)])), tell, execution)[0]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pipeline.errors import InputError, RecipeError
 from pipeline.recipe.reading.extending import extended
 from pipeline.recipe.reading.presets import preset_source, presets
 from pipeline.recipe.yaml_source import Source, parse
-from pipeline.store.small import read_small
+from pipeline.store.store import read_small
 
 LARGEST = 1 << 18
 """Bytes of a recipe: a hundred times as many as the longest preset has, and parsed within seconds."""
