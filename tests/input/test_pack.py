@@ -203,7 +203,7 @@ def test_the_command_says_what_was_packed_and_what_comes_next(pairs: Path, tmp_p
     said = asked("pack", str(pairs), "--output", str(tmp_path / "out"))
     assert "  samples" in said.stdout
     assert "left out:no_image" in said.stdout
-    assert said.stdout.endswith(f"  1 shards: shardmill run RECIPE {tmp_path}/out --output ROOT\n")
+    assert said.stdout.endswith(f"  1 shard: shardmill run RECIPE {tmp_path}/out --output ROOT\n")
     assert "000000.tar: 9 samples, 9 in all" in said.stderr
     again = checked("pack", asked("pack", str(pairs), "--output", str(tmp_path / "out"), "--json").stdout)
     assert (again["shards"], again["written"], again["left_out"]["hidden"]["count"]) == (1, 0, 2)

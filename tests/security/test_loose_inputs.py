@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.below import Below, Refused
+from pipeline.input.loose.below import Below, Refused
 from tests.loose import JPEG, files, packed, reasons, samples
 
 SECRET = b"secret"

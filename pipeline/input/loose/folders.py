@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from itertools import groupby
 
+from pipeline.input.loose.below import Below
 from pipeline.input.loose.items import Candidate, Item, LeftOut, extension_of, is_image, key_of, shown
 from pipeline.input.samples import IMAGE_EXTENSIONS
-from pipeline.store.below import Below
 from pipeline.store.store import Store
 
 CAPTIONS = ("txt", "caption")

@@ -6,11 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+from pipeline.input.loose.below import Below, Refused
 from pipeline.input.loose.items import Candidate, Item, LeftOut, extension_of, is_image
 from pipeline.input.loose.tally import Loaded
 from pipeline.input.parquet import MAGIC
 from pipeline.input.samples import MAX_IMAGE, MAX_TEXT
-from pipeline.store.below import Below, Refused
 
 THREADS = 8
 AHEAD = 16

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from pipeline.errors import InputError, RootError
+from pipeline.input.loose.below import Below
 from pipeline.input.loose.columns import Columns
 from pipeline.input.loose.folders import folder_items
 from pipeline.input.loose.items import Item
@@ -19,7 +20,6 @@ from pipeline.input.loose.loading import Ahead, Read, versions
 from pipeline.input.loose.tables import TABLES, is_table, table_items
 from pipeline.input.loose.tally import Digest, Loaded, Tally
 from pipeline.input.tar import write_tar
-from pipeline.store.below import Below
 from pipeline.store.store import Store, absolute, exists, is_folder
 from schemas.answers.packs import Packed
 
