@@ -268,7 +268,7 @@ def _infos(fs: Any, listing: dict[str, Any], suffixes: tuple[str, ...]) -> list[
 
 def read_small(url: str, limit: int) -> bytes:
     """The content of a file; of one that is larger than `limit`, a few bytes more than that and no more. Who asks waits for the
-    answer, so it is tried for seconds only. Raises FileNotFoundError and its like, and InputError for what cannot be read otherwise."""
+    answer, so it is tried for seconds only. Raises FileNotFoundError and its like, and InputError for what cannot be read."""
     fs, path = resolved(url)
     try:
         return retried(lambda: _first(fs, path, limit + 1), url, SOON)
