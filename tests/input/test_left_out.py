@@ -67,7 +67,6 @@ def test_lists_in_a_folder_of_their_own_are_of_tars_that_are_elsewhere(archive: 
 
 @pytest.mark.parametrize(("columns", "named"), [
     ({"photo": [b"1", b"2"], "caption": ["a", "b"]}, "photo (binary)"),
-    ({"image": pa.array([b"1", b"2"]).dictionary_encode(), "caption": ["a", "b"]}, "image (dictionary<values=binary"),
     ({"pages": [[b"1"], [b"2"]], "caption": ["a", "b"]}, "pages (list<"),
     ({"left": [{"bytes": b"1", "path": ""}] * 2, "right": [{"bytes": b"1", "path": ""}] * 2}, "left (struct<"),
     ({"image": ["files/1.jpg", "files/2.jpg"], "caption": ["a", "b"]}, "image (string)"),

@@ -50,9 +50,9 @@ def test_a_run_that_keeps_nothing_names_the_cause_in_its_last_line_and_exits_3(
 
 @pytest.mark.parametrize(("members", "cause"), [
     (DOTTED, "40 archive members are ignored for dots in the name, e.g. IMG 2023.11.00 at 10.02.jpg: the key ends at the first"),
-    ([("a.gif", b"1")], "1 archive member is ignored for other extension, e.g. a.gif"),
+    ([("a.heic", b"1")], "1 archive member is ignored for other extension, e.g. a.heic"),
     ([], "the input shards are empty"),
-    ([("a.txt", b"1"), ("a.tiff", b"1")], "1 of 1 sample is failed:missing_image; 1 archive member is ignored for other extension"),
+    ([("a.txt", b"1"), ("a.heic", b"1")], "1 of 1 sample is failed:missing_image; 1 archive member is ignored for other extension"),
     ([("a.jpg", b"1"), ("a.caption", b"1")], "caption.keys is txt, caption, text, and no sample has one; 1 archive member is"),
     ([("a.jpg", b"1"), ("a.json", b'{"alt": "dog", "url": "u"}')],
      "the fields alt, url, and caption.keys is txt, caption, text; --set 'caption.keys=[alt]' reads that one"),
