@@ -37,6 +37,7 @@ def changed(first: Mapping[str, str | None], second: Mapping[str, str | None]) -
 
 @pytest.mark.parametrize(("override", "anew"), [
     ("export.shard_size=7", {"export"}),
+    ("export.orient=upright", {"export"}),
     ("entities.min_count=7", {"export"}),
     ("classes.labels=3", AFTER_CENTROIDS),
     ("classes.k=5", AFTER_VERDICTS),

@@ -116,7 +116,7 @@ class Deep:
         """A value of DIGEST, and what is wrong with the sample's stored columns."""
         fault = None if sha256(sample.image).hex() == sample.row["sha256"] else "its image is not the one that was read"
         try:
-            extension, image = image_member(sample, self.plan.recipe.export.transcode)
+            extension, image = image_member(sample, self.plan.recipe.export.pictures)
         except SampleFailure:
             extension, image = "", sample.image
         try:

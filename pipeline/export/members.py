@@ -4,14 +4,15 @@ read: a caption that is not UTF-8, and, where the recipe asks for it, a picture 
 
 from pipeline.export.samples import Sample
 from pipeline.input.samples import TRAINERS_EXTENSIONS
-from pipeline.models.pixels.encoding import SUFFIXES, is_transcoded, transcoded
+from pipeline.models.pixels.encoding import NONE, SUFFIXES, PictureRule, transcoded
 
 
-def image_member(sample: Sample, transcode: str) -> tuple[str, bytes]:
-    """Extension and bytes of the image. `transcode`: as in the recipe."""
+def image_member(sample: Sample, pictures: PictureRule) -> tuple[str, bytes]:
+    """Extension and bytes of the image."""
     format, extension = sample.row["image_format"], sample.row["image_extension"]
-    if is_transcoded(format, transcode):
-        return transcoded(sample.image, transcode)
+    encoding = pictures.encoding(format, sample.image)
+    if encoding != NONE:
+        return transcoded(sample.image, encoding)
     return extension if extension in TRAINERS_EXTENSIONS else SUFFIXES.get(format, format), sample.image
 
 

@@ -19,7 +19,7 @@ from pipeline.export.sample_json import sample_json
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import write_tar
-from pipeline.models.pixels.encoding import NONE
+from pipeline.models.pixels.encoding import AS_STORED, PictureRule
 from pipeline.store.tables import write_table
 from pipeline.timing.clock import OTHER, READ, WRITE, spent, timed
 from pipeline.work import Facts, Work, beat
@@ -40,8 +40,7 @@ class Export(Work[OutputShard]):
     """Of a sample's number in its shard."""
     copies: str | None = None
     """Folder of how often each sample is taken; None: each kept one once."""
-    transcode: str = NONE
-    """As in the recipe."""
+    pictures: PictureRule = AS_STORED
 
     def rows_of(self, item: OutputShard) -> int:
         return item.samples
@@ -92,7 +91,7 @@ class Export(Work[OutputShard]):
                         f"input shard {shards[sample.row['shard_id']].url} changed since it was read: sample "
                         f"{sample.row['key']!r} has other bytes now; run again to read it anew"
                     )
-                extension, image = image_member(sample, self.transcode)
+                extension, image = image_member(sample, self.pictures)
                 written.append(None if image is sample.image else hashlib.sha256(image).hexdigest())
                 original = sample_json(sample, label_names, added, self.columns.with_empty)
                 member = key, extension, image, caption_member(sample), original

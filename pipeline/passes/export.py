@@ -32,7 +32,7 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> bool:
         kept, balance = taken_counts(plan, run)
     shards = plan_export(plan.shards, kept, size=settings.shard_size, group=settings.group, seed=seed)
     digits = max(4, len(str(settings.shard_size - 1)))
-    work = Export(plan.exported, plan.export, seed, digits, plan.balance, settings.transcode)
+    work = Export(plan.exported, plan.export, seed, digits, plan.balance, settings.pictures)
     there = written(root, plan.export)
     missing = [shard for shard in shards if shard.name not in there]
     given_up = driver.run("export", work, missing, done=len(shards) - len(missing))

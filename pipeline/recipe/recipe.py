@@ -215,5 +215,5 @@ def balance_identity(recipe: Recipe) -> str:
 def export_identity(recipe: Recipe) -> str:
     """A digest that changes with whatever changes the output shards for the same verdicts, labels and copies."""
     export = recipe.export
-    written = [] if export.transcode == NONE else [export.transcode]
+    written = [value for value, default in ((export.transcode, NONE), (export.orient, "keep")) if value != default]
     return digest([export.shard_size, [export.group, recipe.seed] if export.shuffle else None, *written])

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
 from pipeline.input.text import WINDOWS_1252, checked_fallback
-from pipeline.models.pixels.encoding import NONE, checked_transcode
+from pipeline.models.pixels.encoding import NONE, PictureRule, checked_transcode
 from pipeline.recipe.anywhere import BUNDLED, LOCAL_MODEL, file_anywhere, model_anywhere, one_place, weights_anywhere
 from pipeline.recipe.rule_columns import JSON, column_named, columns_in_context
 from pipeline.recipe.rules import STRICT
@@ -196,12 +196,21 @@ class Export(BaseModel):
     transcode: Annotated[str, AfterValidator(checked_transcode)] = NONE
     """pictures of formats that trainers do not read (gif, bmp, tiff, avif) are written as `png` or `jpeg QUALITY` (jpeg 95): the
     upright RGB pixels of the first frame; `image_sha256` stays that of the original. none: such formats may not be allowed"""
+    orient: Literal["keep", "upright"] = "keep"
+    """pictures that EXIF says are to be turned: `keep`: as they are stored, which is how trainers that do not turn them see them;
+    `upright`: their upright pixels, as the stages saw them, encoded as `transcode` says, else in their format (jpeg and webp with
+    quality 95)"""
     balance: int | None = Field(default=None, ge=1)
     """samples to export, drawn top-down over the levels of classes, as evenly as the classes allow; null: all that are kept"""
     multiplier: int = Field(default=1, ge=1)
     """with `balance`: how often one sample may be exported, so that small classes keep up"""
     balance_order: Literal["random", "closest"] = "random"
     """with `balance`: which samples of a class are taken: drawn by the seed, or those nearest to its centroid"""
+
+    @property
+    def pictures(self) -> PictureRule:
+        """Which pictures are encoded anew."""
+        return PictureRule(self.transcode, self.orient)
 
     @model_validator(mode="after")
     def _balance_is_asked_for(self) -> Self:

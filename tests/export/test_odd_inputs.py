@@ -20,6 +20,7 @@ from PIL import Image
 from pipeline.api import shardmill
 from pipeline.api.shardmill import Root
 from pipeline.audit.verify import verify
+from pipeline.models.pixels.encoding import NONE, PictureRule, transcoded
 from pipeline.recipe.recipe import load
 from pipeline.root.manifest import file_record, read_manifest
 from pipeline.store.store import Store
@@ -30,7 +31,8 @@ from tests.roots import counted
 
 FORMATS = ("gif", "bmp", "tiff", "avif", "png")
 RULES_OFF = [f"filters.{name}=null" for name in load("sample").filters]
-OVERRIDES = [*RULES_OFF, f"image.allowed_formats=[jpeg, webp, {', '.join(FORMATS)}]", "export.transcode=png", "model.compile=false"]
+OVERRIDES = [*RULES_OFF, f"image.allowed_formats=[jpeg, webp, {', '.join(FORMATS)}]", "export.transcode=png",
+             "export.orient=upright", "model.compile=false"]
 
 TEXTS: dict[str, tuple[bytes, str]] = {
     "flag": (b"The flag of C\xf4te d\x92Ivoire", "The flag of Côte d’Ivoire"), "mark": ("\ufeffa mark".encode(), "a mark"),
@@ -89,19 +91,26 @@ def made(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> Made:
     texts = [one for key, (raw, _) in TEXTS.items() for one in ((f"{key}.jpg", next(images)), (f"{key}.txt", raw))]
     objects = [one for key, (raw, _) in OBJECTS.items()
                for one in ((f"{key}.jpg", next(images)), (f"{key}.txt", key.encode()), (f"{key}.json", raw))]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = io.BytesIO()
+    picture.save(turned, "jpeg", exif=exif, quality=95)
+    pictures["turned"] = turned.getvalue()
+    (folder / "in" / "turned.tar").write_bytes(tar(("turned.jpg", pictures["turned"]), ("turned.txt", b"turned")))
     (folder / "in" / "members.tar").write_bytes(tar(*texts, *objects, ("russian.jpg", next(images)),
                                                     ("russian.txt", "привет мир".encode("cp1251"))))
     (folder / "in" / "pictures.tar").write_bytes(
-        tar(*(one for format, image in pictures.items() for one in ((f"{format}.{format}", image), (f"{format}.txt", b"tar")))))
+        tar(*(one for format in FORMATS for one in ((f"{format}.{format}", pictures[format]), (f"{format}.txt", b"tar")))))
     caption = pa.array(["parquet"] * len(FORMATS), pa.string_view())
-    pq.write_table(pa.table({"image": pa.array(pictures.values(), pa.binary_view()), "key": list(FORMATS), "caption": caption,
+    images_in_rows = pa.array([pictures[format] for format in FORMATS], pa.binary_view())
+    pq.write_table(pa.table({"image": images_in_rows, "key": list(FORMATS), "caption": caption,
                              "url": pa.array(FORMATS, pa.string_view())}), folder / "in" / "views.parquet")
     root = shardmill.curate("sample", folder / "in", folder / "root", local=True, overrides=OVERRIDES)
     return Made(root, folder / "root", pictures)
 
 
 def test_all_that_can_be_read_comes_out_and_is_what_verify_expects(made: Made) -> None:
-    ledger, expected = made.root.ledger, len(TEXTS) + len(OBJECTS) + 2 * len(FORMATS)
+    ledger, expected = made.root.ledger, len(TEXTS) + len(OBJECTS) + 2 * len(FORMATS) + 1
     assert (ledger.read, ledger.kept, dict(ledger.failed)) == (expected + 1, expected, {"caption_undecodable": 1})
     problems = ("empty", "not_an_object", "not_json", "not_utf8")
     assert ledger.ignored == {f"metadata that is no JSON object: {why}": 1 + (why == "not_an_object") for why in problems}
@@ -135,7 +144,8 @@ def test_a_strict_reader_takes_every_json_and_all_that_can_be_said_is_in_it(made
 def test_formats_that_trainers_skip_are_written_as_the_recipe_says_from_every_input(made: Made, input: str) -> None:
     rows = {row["source_key"]: row for row in made.rows() if row["txt"] == input.encode()}
     assert set(rows) == set(FORMATS)
-    for format, image in made.pictures.items():
+    for format in FORMATS:
+        image = made.pictures[format]
         row = rows[format]
         if format == "png":
             assert (row["png"], row["written_image_sha256"]) == (image, None)
@@ -168,3 +178,30 @@ def test_another_byte_of_what_was_decoded_or_encoded_anew_is_found_without_the_i
     store.write_json("_SUCCESS", store.read_json("_SUCCESS") | {"manifest_sha256": file_record(store, "manifest.json")["sha256"]})
     (fault,) = verify(store.url).faults
     assert fault.startswith(f"{path}: keys or uids")
+
+
+def test_a_turned_picture_is_written_upright_where_that_is_asked_for(made: Made) -> None:
+    (row,) = [row for row in made.rows() if row["source_key"] == "turned"]
+    stored, written = made.pictures["turned"], Image.open(io.BytesIO(row["png"]))
+    assert row["image_sha256"] == hashlib.sha256(stored).hexdigest()
+    assert row["written_image_sha256"] == hashlib.sha256(row["png"]).hexdigest()
+    assert written.size == (64, 96)
+    assert 0x0112 not in written.getexif()
+    upright = Image.open(io.BytesIO(stored)).transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(np.asarray(written), np.asarray(upright))
+
+
+@pytest.mark.parametrize(("format", "extension"), [("jpeg", "jpg"), ("png", "png"), ("webp", "webp")])
+def test_turned_pictures_keep_their_format_and_others_their_bytes(format: str, extension: str) -> None:
+    picture, exif, files = Image.effect_noise((40, 24), 60).convert("RGB"), Image.Exif(), {}
+    for orientation in (1, 3):
+        exif[0x0112] = orientation
+        buffer = io.BytesIO()
+        picture.save(buffer, format, exif=exif)
+        files[orientation] = buffer.getvalue()
+    upright = PictureRule(orient="upright")
+    assert upright.encoding(format, files[1]) == NONE == PictureRule().encoding(format, files[3])
+    found, content = transcoded(files[3], upright.encoding(format, files[3]))
+    assert found == extension
+    turned = np.asarray(Image.open(io.BytesIO(files[3])).convert("RGB").transpose(Image.Transpose.ROTATE_180)).astype(float)
+    assert np.abs(np.asarray(Image.open(io.BytesIO(content))).astype(float) - turned).mean() < 12

@@ -132,7 +132,7 @@ def reopened(data: bytes) -> Image.Image | None:
     if _is_plain(image) or max(image.size) > MAX_ASPECT * min(image.size):
         return None
     image.load()
-    turn = UPRIGHT.get(_orientation(image))
+    turn = UPRIGHT.get(orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
@@ -152,7 +152,7 @@ def _is_plain(image: Image.Image) -> bool:
 
 def _fast_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
     """Pixels of an upright 8-bit RGB or grey JPEG; None where Pillow must decide."""
-    return _by_torchvision(data, *image.size) if _is_plain(image) and _orientation(image) == 1 else None
+    return _by_torchvision(data, *image.size) if _is_plain(image) and orientation(image) == 1 else None
 
 
 def _by_torchvision(data: bytes | memoryview, width: int, height: int) -> Pixels | None:
@@ -176,7 +176,7 @@ def _by_pillow(image: Image.Image) -> tuple[Pixels, tuple[int, int]]:
 def upright_rgb(image: Image.Image) -> Image.Image:
     """The picture in RGB, EXIF orientation applied."""
     image.load()
-    turn = UPRIGHT.get(_orientation(image))
+    turn = UPRIGHT.get(orientation(image))
     upright = image.convert("RGB")
     return upright if turn is None else upright.transpose(turn)
 
@@ -189,7 +189,7 @@ def reduction(width: int, height: int) -> int:
     return factor
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """EXIF orientation 1-8; damaged EXIF data turns nothing."""
     try:
         value = image.getexif().get(EXIF_ORIENTATION, 1)

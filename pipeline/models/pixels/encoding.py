@@ -1,6 +1,8 @@
 """Pictures encoded anew, for trainers that cannot read their format. Pillow comes with the first one, for recipes look here too."""
 
 import io
+from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.errors import SampleFailure
 from pipeline.models.pixels.formats import TRAINERS_FORMATS, recognised
@@ -20,9 +22,41 @@ def checked_transcode(value: str) -> str:
     return value
 
 
-def is_transcoded(format: str, transcode: str) -> bool:
-    """Whether a picture of this format, as found in its bytes, is encoded anew. `transcode`: as in the recipe."""
-    return transcode != NONE and format not in TRAINERS_FORMATS
+TURNED = {"jpeg": f"{JPEG} 95", "png": PNG, "webp": "webp 95"}
+"""How a turned picture of each format is written upright where the recipe does not say how."""
+
+
+@dataclass(frozen=True)
+class PictureRule:
+    """Which pictures are encoded anew, as the recipe has it."""
+
+    transcode: str = NONE
+    """`export.transcode`"""
+    orient: Literal["keep", "upright"] = "keep"
+    """`export.orient`"""
+
+    def encoding(self, format: str, data: bytes) -> str:
+        """How the picture in `data` is written, as `transcoded` takes it; NONE where its bytes stay. `format`: as found in them."""
+        if format not in TRAINERS_FORMATS:
+            return self.transcode
+        if self.orient == "upright" and is_turned(format, data):
+            return TURNED[format] if self.transcode == NONE else self.transcode
+        return NONE
+
+
+AS_STORED = PictureRule()
+
+
+def is_turned(format: str, data: bytes) -> bool:
+    """Whether the picture's EXIF data says that it is to be turned to be upright. For data that `decode` accepted."""
+    from PIL import Image
+
+    from pipeline.models.pixels.decoding import DAMAGE, PILLOW_NAMES, orientation
+
+    try:
+        return orientation(Image.open(io.BytesIO(data), formats=[PILLOW_NAMES[format]])) != 1
+    except DAMAGE as error:
+        raise SampleFailure(ImageFault.UNDECODABLE) from error
 
 
 def transcoded(data: bytes, transcode: str) -> tuple[str, bytes]:
