@@ -1,4 +1,5 @@
-"""Sizes and durations in words, for prose; the only owner of humanize. Cells of tables and axes have shorter forms of their own."""
+"""Sizes, durations and what others wrote, in words for people; the only owner of humanize. Cells of tables and axes have shorter
+forms of their own."""
 
 import humanize
 
@@ -29,3 +30,8 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:,.0f} second{'' if round(seconds) == 1 else 's'}"
     return humanize.precisedelta(60 * round(seconds / 60), minimum_unit="minutes", format="%d")
+
+
+def clean(value: object) -> str:
+    """The value as text that is safe for a terminal: one line without escape sequences, whatever the open web put there."""
+    return "".join(c if c.isprintable() else " " for c in str(value))

@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.quantities import clean
 from pipeline.timing.progress import Meter, Reporter, Scope, Step
 from pipeline.work import Units
 
@@ -89,7 +90,7 @@ class Lines(_Metered):
 
     def note(self, text: str) -> None:
         with self._lock, suppress(OSError, ValueError):   # nobody reads on: what is done goes on
-            print(text, file=self._stream, flush=True)
+            print(clean(text), file=self._stream, flush=True)
 
     def _over(self, meter: Meter) -> None:
         self._say(meter.line(over=True))
@@ -150,7 +151,7 @@ class Bar(_Metered):
 
     def note(self, text: str) -> None:
         with suppress(OSError, ValueError):
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(Text(clean(text)), soft_wrap=True)
 
     def _over(self, meter: Meter) -> None:
         self.note(meter.line(over=True))
@@ -164,7 +165,8 @@ class Bar(_Metered):
         row.add_column(no_wrap=True, overflow="ellipsis")
         share = meter.share
         bar = [] if share is None else [ProgressBar(total=1.0, completed=share, width=24)]
-        row.add_row(self._spinner, Text(meter.title), *bar, Text(", ".join(meter.parts()), no_wrap=True, overflow="ellipsis"))
+        says = Text(", ".join(meter.parts()), no_wrap=True, overflow="ellipsis")
+        row.add_row(self._spinner, Text(clean(meter.title)), *bar, says)
         return row
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from pipeline.cli.printing import clean, line
+from pipeline.cli.printing import line
+from pipeline.quantities import clean
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
 
 SURE = 0.5

@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from pipeline.cli.colours import coloured
 from pipeline.cli.streams import kept_for_the_answer
 from pipeline.errors import RootError, ShardmillError
+from pipeline.quantities import clean
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,7 +35,8 @@ class Commands(TyperGroup):
 
 
 def _complain(text: str) -> None:
-    typer.echo(f"{coloured('shardmill:', 'error', sys.stderr)} {text}", err=True)
+    says = "\n".join(map(clean, text.splitlines()))   # it may quote what others wrote
+    typer.echo(f"{coloured('shardmill:', 'error', sys.stderr)} {says}", err=True)
 
 
 class Command(TyperCommand):

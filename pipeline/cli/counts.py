@@ -1,6 +1,7 @@
 """What `simulate` prints for people: counts beside counts."""
 
-from pipeline.cli.printing import COLUMN, clean
+from pipeline.cli.printing import COLUMN
+from pipeline.quantities import clean
 from schemas.answers.samples import Simulation
 
 

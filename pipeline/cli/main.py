@@ -118,13 +118,15 @@ def pack(
     encoding: Annotated[str, typer.Option(metavar="NAME", help="of csv, tsv and JSON lines; default: UTF-8, or its mark")] = "",
     shard_samples: Annotated[int, typer.Option(min=1, help="samples of a shard at most")] = 10_000,
     shard_size: Annotated[int, typer.Option(metavar="MIB", min=1, help="size that ends a shard")] = 256,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Pack loose images with captions beside them, or named by a table, into shards. The same command continues it."""
     from pipeline.input.loose.pack import Packing, pack
 
     packing = Packing(tuple(inputs), root, image_column, caption_column, encoding, shard_samples, shard_size << 20)
-    answer = pack(packing, output, (lambda _: None) if as_json else printing.progress)
+    with phase(tell := told(quiet, as_json), "packing"):
+        answer = pack(packing, output, tell.note)
     _print(as_json, answer, printing.packed)
     raise typer.Exit(3 if answer.incomplete else 0)
 

@@ -1,12 +1,11 @@
 """What the command line prints for people. Everything that comes from data is cleaned of control characters."""
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.colours import coloured
-from pipeline.quantities import counted, noun, size
+from pipeline.quantities import clean, counted, noun, size
 from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
 from schemas.answers.packs import Packed
@@ -22,11 +21,6 @@ COLUMN = 34
 SHARDS_NAMED = 5
 """Shards whose ignored members are named, for each reason."""
 PURPOSE = {"read": "waiting for the reader", "write": "committing", "wait": "for each other", "other": "computing of no stage"}
-
-
-def clean(value: Any) -> str:
-    """The value as text that is safe for a terminal: one line without escape sequences, whatever the open web put there."""
-    return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def as_json(answer: Answer | Sequence[Answer]) -> str:
@@ -125,11 +119,6 @@ def packed(answer: Packed) -> None:
     else:
         missing = f"; {counted(lost, 'sample')} {'is' if lost == 1 else 'are'} missing" if lost else ""
         print(f"  {counted(answer.shards, 'shard')}: shardmill run RECIPE {clean(answer.output)} --output ROOT{missing}")
-
-
-def progress(text: str) -> None:
-    """Says on stderr how far something is."""
-    print(clean(text), file=sys.stderr, flush=True)
 
 
 def retry_hint(count: int) -> None:

@@ -11,8 +11,8 @@ import yaml
 from pipeline.cli.colours import coloured
 from pipeline.cli.commands import App
 from pipeline.cli.options import AsJson, Overrides, RecipeName, Stages, preset_names, print_answer
-from pipeline.cli.printing import clean
 from pipeline.cli.streams import answering
+from pipeline.quantities import clean
 from schemas.answers.recipes import RecipeKey, RecipeSummary, ResolvedRecipe, RuleColumn
 
 app = App(no_args_is_help=True, rich_markup_mode=None, help="Recipes: list, show and begin them, and what they may say.")

@@ -40,9 +40,11 @@ def test_a_log_gets_plain_lines_one_for_each_phase(capsys: pytest.CaptureFixture
     told(tell)
     with phase(tell, "what takes no time and counts nothing"):
         pass
+    tell.note("a\x1b[2Jb\u202ec\rd")
     captured = capsys.readouterr()
     assert captured.out == "", "stdout is for answers"
-    note, end = captured.err.splitlines()
+    note, end, hostile = captured.err.splitlines()
+    assert hostile == "a [2Jb c d", "what others wrote cannot command a terminal"
     assert note == NOTE, "as it was said: brackets are no markup"
     assert end.startswith("annotate: 4 of 5 shards, 100 samples, ")
     assert "\x1b" not in captured.err

@@ -93,6 +93,10 @@ def test_what_a_recipe_of_others_says_cannot_command_a_terminal(tmp_path: Path) 
     path.write_text('extends: sample\nname: x\nsource: "a\\e[2Jb\\u202ec"\n', encoding="utf-8")
     assert not {"\x1b", "\u202e"} & set(asked("recipes", "show", str(path)).stdout)
     assert not {"\x1b", "\u202e"} & set(asked("recipes", "show", str(path), "--json").stdout)
+    path.write_text('extends: sample\nname: x\n"a\\e[2Jb": 3\n"c\\u202ed": 4\n', encoding="utf-8")
+    wrong = asked("recipes", "show", str(path), check=2).stderr
+    assert [line.partition(": ")[2] for line in wrong.splitlines()][-1].startswith("c d: unknown key")
+    assert not {"\x1b", "\u202e"} & set(wrong)
 
 
 def test_a_recipe_to_begin_with_loads_and_leaves_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
