@@ -59,10 +59,16 @@ def json_type(type: pa.DataType) -> dict[str, Any]:
 
 
 def json_schema(name: str, schema: pa.Schema) -> str:
-    """The JSON Schema of a row of a table, as text; the meaning of a column is its description."""
-    properties = {}
+    """The JSON Schema of a row of a stored table, as text; the meaning of a column is its description. A vector is not in the
+    table: whether the row has one is."""
+    properties: dict[str, Any] = {}
     for field in schema:
         doc = (field.metadata or {}).get(b"doc", b"").decode()
+        if pa.types.is_fixed_size_list(field.type) and pa.types.is_float16(field.type.value_type):
+            where = f"its row of the matrix SHARD_ID.{field.name}.npy beside this file, float16 [rows, d]; zeros where false"
+            said = f"whether the row has its {field.name}, {doc}: {where}"
+            properties[f"{field.name}_valid"] = {"description": said, "type": "boolean"}
+            continue
         described = {"description": doc} if doc else {}
         properties[field.name] = {**described, **json_type(field.type)}
     document = {

@@ -1,4 +1,8 @@
+import json
+from pathlib import Path
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.__main__ import FOLDER, documents, published
@@ -15,6 +19,12 @@ def test_committed_json_schema_is_the_one_generated_from_its_source(name: str) -
 
 def test_no_json_schema_is_left_over() -> None:
     assert {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()} == {*DOCUMENTS, OF_THE_RECIPE}
+
+
+@pytest.mark.parametrize("name", ["samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities"])
+def test_a_stages_file_has_the_columns_that_its_schema_says(name: str, demo_root: Path) -> None:
+    stored = pq.read_schema(next(demo_root.glob(f"columns/{name}@*/*.parquet")))
+    assert stored.names == list(json.loads(DOCUMENTS[f"{name}.schema.json"])["properties"])
 
 
 @pytest.mark.parametrize("name", ["samples", "image", "caption", "language", "hashes", "clip", "mentions", "entities"])
