@@ -19,7 +19,7 @@ demo: setup
 	@echo "  open $(DEMO)/report.html"
 
 test: setup check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 
 check: setup
 	$(BIN)/ruff check .

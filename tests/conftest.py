@@ -14,7 +14,7 @@ from tests.roots import shardmill
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")   # ray's own future default; silences its warning
 if "PYTEST_XDIST_WORKER" in os.environ:   # two test processes at once must not join each other's Ray
-    os.environ.setdefault("OMP_NUM_THREADS", "1")   # nor wait for each other's threads
+    os.environ.setdefault("OMP_NUM_THREADS", "1")   # nor wait for threads; `make test` sets it before numpy is there
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")   # short: it has sockets
     atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 

@@ -31,7 +31,7 @@ def sizes(plan: Plan) -> dict[str, int]:
     shard_ids = {shard.shard_id for shard in plan.shards}
     found: dict[str, int] = {}
     for folder, per_shard in folders(plan).items():
-        for name, size in plan.root.sizes(folder).items():
+        for name, size in sorted(plan.root.sizes(folder).items()):   # a listing has an order of its own
             if not per_shard or not is_shard_file(name) or of_shards(name, shard_ids):
                 found[f"{folder}/{name}"] = size
     top = plan.root.sizes()

@@ -118,7 +118,7 @@ class Trial:
                 return None
             if now == shot.moment:
                 break
-            if time.monotonic() - looked > 1:
+            if shot.victim != "driver" and time.monotonic() - looked > 1:   # slow: a short pass could go by meanwhile
                 actors, looked = self._machines.actors(), time.monotonic()
             assert time.monotonic() < deadline, f"no progress in {now}:\n{self.said()}"
             self._continue()

@@ -159,7 +159,7 @@ def test_no_number_stands_out_of_rows_without_classes(widths: Doubles) -> None:
     assert found.between is None
     assert all(one.stability == pytest.approx(one.stability_by_chance, abs=0.15) for one in found.judged)
     assert all(one.stability_by_chance > 0.02 for one in found.judged)
-    assert "no k stands out" in found.reason
+    assert "no number of classes stands out" in found.reason
 
 
 def test_a_k_that_the_rows_cannot_show_is_not_judged() -> None:

@@ -105,7 +105,7 @@ def test_where_it_is_not_installed_the_root_is_still_read_and_a_run_says_what_to
         shardmill(command, str(finished), *rest)
     inputs = str(finished.parent / "in")
     refused = shardmill("run", "sample", inputs, "--output", str(finished), "--local", *SETTINGS, check=2)
-    assert "no stage is called colour: install the package that offers it" in refused.stderr
+    assert "no stage is called colour; there are metadata: install the package that offers it" in refused.stderr
     again = shardmill("label", str(finished), "--classes", str(finished), check=2)
     assert "no stage is called colour" in again.stderr
 
