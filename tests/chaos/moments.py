@@ -25,5 +25,14 @@ def current_pass(root: Store, shards: int) -> str:
     return "annotate" if "mentions" not in stages or parquets(root, stages["mentions"]) < shards else "reduce"
 
 
+def gone_by(root: Store, shards: int, moment: str) -> bool:
+    """Whether the pass is over without having been seen: select takes a tenth of a second, and whoever looks may wait for a
+    processor as long."""
+    if moment != "select":
+        return False
+    verdicts = next((name for name in root.folders() if name.startswith("verdicts@")), None)
+    return verdicts is not None and parquets(root, verdicts) == shards
+
+
 def parquets(root: Store, folder: str) -> int:
     return sum(name.endswith(".parquet") for name in root.names(folder))

@@ -21,7 +21,7 @@ from pipeline.audit.verify import verify
 from pipeline.input.tar import write_tar
 from pipeline.store.store import Store
 from tests.chaos.machines import Machines
-from tests.chaos.moments import current_pass
+from tests.chaos.moments import current_pass, gone_by
 from tests.curations import curated
 from tests.damage import clean_pairs
 from tests.roots import hashes
@@ -116,7 +116,7 @@ class Trial:
             now = current_pass(self._store, self._shards)
             if now == "done":
                 return None
-            if now == shot.moment:
+            if now == shot.moment or gone_by(self._store, self._shards, shot.moment):
                 break
             if shot.victim != "driver" and time.monotonic() - looked > 1:   # slow: a short pass could go by meanwhile
                 actors, looked = self._machines.actors(), time.monotonic()
