@@ -63,7 +63,7 @@ class _Metered:
     def finish(self) -> None:
         with self._lock:
             meter = self._meters.pop()
-        if meter.scope.units != Units() or meter.seconds >= SOON / 2:   # what counts nothing and takes no time is not worth a line
+        if meter.scope.units != Units() or meter.seconds >= SOON:   # what counts nothing and takes no time is not worth a line
             self._over(meter)
 
     def _over(self, meter: Meter) -> None: ...
