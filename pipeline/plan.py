@@ -23,7 +23,7 @@ from pipeline.outputs import BEFORE_RECORDED, BY_NAME, OUTPUTS
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rule_columns import ADDED
 from pipeline.recipe.settled import Settled
-from pipeline.registry import Added, added_from_record, producers
+from pipeline.registry import TRANSIENT, Added, added_from_record, producers
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
 from pipeline.store.store import Store
@@ -150,7 +150,7 @@ class Plan:
         if self.recorded is not None:
             return dict(self.recorded)
         source = digest(["samples", SAMPLES_VERSION, asdict(self.recipe.reading)])
-        behind = {name: source for name in [*SAMPLES.names[1:], "image", "metadata"]}
+        behind = {name: source for name in [*SAMPLES.names[1:], *TRANSIENT]}
         return {"samples": source, **fingerprints(self._core, behind)}
 
     @cached_property

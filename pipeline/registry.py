@@ -116,9 +116,13 @@ SOURCE = "samples"
 """What the input itself brings of a sample; its columns come before every stage's."""
 
 
+TRANSIENT = ("image", "metadata")
+"""What it brings and nobody stores: the encoded image and the metadata object."""
+
+
 def producers(added: Sequence[Added] = ()) -> dict[str, str]:
     """The owner of each column, by the column's name: the source, or a stage. Transient columns are among them."""
-    owners = dict.fromkeys([*schemas.SAMPLES.names, "image", "metadata"], SOURCE)
+    owners = dict.fromkeys([*schemas.SAMPLES.names, *TRANSIENT], SOURCE)
     for name, core in CORE.items():
         owners |= dict.fromkeys(core.schema.names[1:], name)
     owners |= dict.fromkeys(schemas.PIXELS.names, "image")
@@ -182,7 +186,7 @@ def refuse_malformed(target: str, kind: type[Stage]) -> None:
 
 
 RESERVED = frozenset({
-    "image", "metadata", "row", "shard_id", "verdict", *schemas.PIXELS.names, *schemas.SAMPLES.names, *schemas.LABELS.names,
+    *TRANSIENT, "row", "shard_id", "verdict", *schemas.PIXELS.names, *schemas.SAMPLES.names, *schemas.LABELS.names,
     *EXPORT.names, *SAMPLE_JSON.names, *(name for core in CORE.values() for name in core.schema.names),
 })
 

@@ -20,7 +20,7 @@ from pipeline.input.discovery import Shard
 from pipeline.input.reader import ShardReader, read
 from pipeline.input.samples import BATCH, Reading
 from pipeline.input.witnesses import Witnesses, to_blame
-from pipeline.registry import SOURCE, producers
+from pipeline.registry import SOURCE, TRANSIENT, producers
 from pipeline.stage import Stage, Transform, checked, failed_rows, joined
 from pipeline.store.tables import read_facts, write_columns
 from pipeline.timing.bottleneck import Means
@@ -31,8 +31,6 @@ from schemas.columns import SAMPLES
 A = TypeVar("A")
 B = TypeVar("B")
 
-TRANSIENT = ("image", "metadata")
-"""The source's transient columns: the encoded image and the metadata object."""
 BATCH_ROWS = 64
 
 

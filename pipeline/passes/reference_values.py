@@ -1,16 +1,15 @@
 """What the samples bring with them to compare classes with: a column, or a key of their own metadata."""
 
-import json
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.input.discovery import Shard
+from pipeline.input.metadata import metadata_object
 from pipeline.input.reader import fetch
 from pipeline.plan import Plan
 from pipeline.recipe.rule_columns import JSON, column_named
 from pipeline.select.columns import RuleColumns
+from pipeline.stages.metadata import at
 from pipeline.store.tables import read_columns
 
 LONGEST = 200
@@ -22,8 +21,8 @@ def reference_values(plan: Plan, name: str, shard: Shard, rows: list[int]) -> li
     """The value of each of these rows as text; null where there is none. `json.KEY` reads the input shard again; of a list the
     first entry counts, nested objects are named with dots."""
     if name.startswith(JSON):
-        keys = name.removeprefix(JSON).split(".")
-        return [_value(original, keys) for original in _metadata(plan, shard, rows)]
+        key = name.removeprefix(JSON)
+        return [_value(original, key) for original in _metadata(plan, shard, rows)]
     column = column_named(name, plan.recipe.columns)
     table = RuleColumns(plan.columns, plan.run_columns).table(shard.shard_id, {column.origin: (name,)})
     return [None if value is None else str(value)[:LONGEST] for value in table.column(name).take(pa.array(rows)).to_pylist()]
@@ -38,13 +37,8 @@ def _metadata(plan: Plan, shard: Shard, rows: list[int]) -> list[bytes | None]:
     return [original for _, original in fetch(shard, table)]
 
 
-def _value(original: bytes | None, keys: list[str]) -> str | None:
-    try:
-        value: Any = json.loads(original) if original else None
-    except (ValueError, RecursionError):
-        return None
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
+def _value(original: bytes | None, key: str) -> str | None:
+    value = at(metadata_object(original or b"") or {}, key)
     if isinstance(value, list):
         value = value[0] if value else None
     return str(value)[:LONGEST] if isinstance(value, str | int | float | bool) else None

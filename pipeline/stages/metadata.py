@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.input.metadata import metadata_object
+from pipeline.input.text import whole_characters
+from pipeline.recipe.rule_columns import JSON
 from pipeline.stage import NOTHING, Contract, Stage, Transform, stage_columns, stage_schema
 from schemas.columns import UID, error
 
-PREFIX = "json."
 WHOLE = re.compile(r"[+-]?\d{1,19}")
 INT64 = range(-(2**63), 2**63)
 
@@ -41,9 +42,9 @@ def whole_number_of(value: Any) -> int | None:
 
 
 def text_of(value: Any) -> str | None:
-    """Text as it is, but for halves of surrogate pairs, which UTF-8 lacks; numbers and truth values as JSON writes them."""
+    """Text as it is, in whole characters; numbers and truth values as JSON writes them."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return whole_characters(value)
     return json.dumps(value) if isinstance(value, bool | int | float) else None
 
 
@@ -79,11 +80,11 @@ class MetadataStage(Stage):
         keys = [key for field in fields(self) for key in getattr(self, field.name)]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise ValueError(f"{PREFIX}{twice[0]} is listed twice: a key is a number, a whole number, a text or a truth value")
+            raise ValueError(f"{JSON}{twice[0]} is listed twice: a key is a number, a whole number, a text or a truth value")
 
     @property
     def writes(self) -> pa.Schema:
-        columns = [(f"{PREFIX}{key}", type, f"{key} of the sample's own metadata object, {meaning}")
+        columns = [(f"{JSON}{key}", type, f"{key} of the sample's own metadata object, {meaning}")
                    for key, type, meaning, _ in self._columns()]
         return stage_schema("metadata", *columns)
 
@@ -94,7 +95,7 @@ class MetadataStage(Stage):
 
     @contextmanager
     def open(self) -> Iterator[Transform]:
-        schema, columns = self.writes, [(f"{PREFIX}{key}", key, value) for key, _, _, value in self._columns()]
+        schema, columns = self.writes, [(f"{JSON}{key}", key, value) for key, _, _, value in self._columns()]
 
         def transform(batch: pa.RecordBatch) -> pa.RecordBatch:
             objects = [metadata_object(content) or {} if content else {} for content in batch["metadata"].to_pylist()]

@@ -6,6 +6,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -17,9 +18,10 @@ from pipeline.errors import RootError
 from pipeline.outputs import BY_NAME
 from pipeline.quantities import size
 from pipeline.queries.status import status
+from pipeline.root import manifest
 from pipeline.root.existing import open_root
 from pipeline.root.lock import Pace, held
-from pipeline.root.manifest import read_manifest
+from pipeline.root.manifest import file_record, read_manifest
 from pipeline.store.store import Store
 from schemas.answers.runs import RunHolder
 from tests.curations import curated
@@ -269,3 +271,24 @@ def test_status_says_whether_a_run_is_at_work(root: Path, capsys: pytest.Capture
     lock.write_text(json.dumps({**here, "host": "far\x1b[31m"}))
     state, pid, text = told()
     assert (state, pid, "\x1b" in text) == ("running or killed", os.getpid(), False)
+
+
+def test_the_manifest_takes_over_the_hashes_that_exist_and_lists_files_in_order(
+    root: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Vectors and output shards are most of a root's bytes; a store lists files in an order of its own."""
+    plan, read = open_root(str(root)), list[str]()
+    before = (root / "manifest.json").read_bytes()
+
+    def recorded(store: Store, path: str) -> dict[str, Any]:
+        read.append(path)
+        return file_record(store, path)
+
+    listed = Store.sizes
+    monkeypatch.setattr(manifest, "file_record", recorded)
+    monkeypatch.setattr(Store, "sizes", lambda store, folder="": dict(reversed(listed(store, folder).items())))
+    manifest.write_manifest(plan)
+    assert (root / "manifest.json").read_bytes() == before
+    assert "run.json" in read
+    assert not [path for path in read if path.startswith("columns/") and path.endswith(".npy")]
+    assert not [path for path in read if path.endswith(".tar")]
