@@ -30,6 +30,7 @@ from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import LEDGER, ledger_record, stored_ledger
 from pipeline.select.verdicts import FAILED
+from pipeline.store.blocks.index import blocks_among, fresh_index
 from pipeline.store.store import stat
 from pipeline.store.tables import read_facts, read_known, read_table
 from schemas.answers.samples import Damaged, Verification, Verified
@@ -95,8 +96,11 @@ def missing_files(plan: Plan) -> Iterator[str]:
     """The column files of shards that the manifest does not name."""
     listed = read_manifest(plan.root)
     for folder in [folder for folder, per_shard in folders(plan).items() if per_shard]:
+        blocks = blocks_among(path.removeprefix(f"{folder}/") for path in listed if path.startswith(f"{folder}/"))
+        index = fresh_index(plan.root, folder) if blocks else None
         for shard in plan.shards:
-            if f"{folder}/{shard.shard_id}.parquet" not in listed:
+            place = None if index is None else index.place(shard.shard_id)
+            if f"{folder}/{shard.shard_id}.parquet" not in listed and (place is None or place.block not in blocks):
                 yield f"{folder}/{shard.shard_id}.parquet is not in the manifest"
 
 

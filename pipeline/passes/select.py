@@ -4,6 +4,7 @@ and the account of the run. What is computed is in `select/`; a file's existence
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.columns import Run, RunShard
+from pipeline.columns import Run, RunShard, ShardWork
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError
+from pipeline.groups import divided
 from pipeline.plan import Plan
 from pipeline.recipe.rules import Rules, Threshold
 from pipeline.select.columns import RuleColumns, run_columns, shuffled_similarities, threshold_columns
@@ -23,8 +25,9 @@ from pipeline.select.stored import LEDGER, THRESHOLDS, has_thresholds, stored_th
 from pipeline.select.subset import SUBSET, subset_files
 from pipeline.select.thresholds import relative, resolve
 from pipeline.select.verdicts import KEPT, verdicts
+from pipeline.store.blocks.writing import as_blocks
 from pipeline.store.store import Store
-from pipeline.store.tables import npy_bytes, read_many_facts, read_table, stored_shards, write_table
+from pipeline.store.tables import npy_bytes, read_many_facts, read_table, stored_shards, write_shard_table
 from pipeline.work import Facts, PlainWork
 
 NULL_BINS = 200
@@ -48,10 +51,12 @@ def write_run_columns(plan: Plan, run: Run) -> None:
 
 
 def write_rows(store: Store, folder: str, run: Run, table: pa.Table) -> None:
-    """Writes a table with a row for each row of the run as one file per shard."""
-    for shard, count in zip(run.rows.shards, run.rows.counts, strict=True):
-        part = table.slice(shard.first_row, count).combine_chunks()
-        write_table(store, f"{folder}/{shard.shard_id}.parquet", part, {"rows": count})
+    """Writes a table with a row for each row of the run as one file per shard, or per group of small ones."""
+    for shards in divided(run.rows.shards, lambda shard: shard.share):
+        with as_blocks() if len(shards) > 1 else nullcontext():
+            for shard in shards:
+                part = table.slice(shard.first_row, shard.rows).combine_chunks()
+                write_shard_table(store, f"{folder}/{shard.shard_id}.parquet", part, {"rows": shard.rows})
 
 
 def select(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str]) -> Ledger:
@@ -68,7 +73,7 @@ def select(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str]) -> 
 
 
 @dataclass(frozen=True)
-class Select(PlainWork[RunShard]):
+class Select(PlainWork[RunShard], ShardWork):
     """Writes the verdicts of one shard."""
 
     source: RuleColumns
@@ -87,7 +92,7 @@ class Select(PlainWork[RunShard]):
             raise ConservationError(f"shard {shard_id}: {table.num_rows} samples, verdicts {counts}")
         facts = {"shard_id": shard_id, "rows": table.num_rows, "verdicts": dict(sorted(counts.items()))}
         written = pa.table({"uid": table.column("uid"), "verdict": verdict})
-        write_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
+        write_shard_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
         return facts
 
 

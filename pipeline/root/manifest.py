@@ -12,6 +12,7 @@ from pipeline.errors import RootError
 from pipeline.export.stored import has_export, stored_meta
 from pipeline.outputs import BESIDE_SHARDS, BY_NAME
 from pipeline.plan import Plan
+from pipeline.store.blocks.index import block_of, blocks_among, blocks_with
 from pipeline.store.store import Store
 from pipeline.store.tables import read_many_facts
 
@@ -31,8 +32,10 @@ def sizes(plan: Plan) -> dict[str, int]:
     shard_ids = {shard.shard_id for shard in plan.shards}
     found: dict[str, int] = {}
     for folder, per_shard in folders(plan).items():
-        for name, size in sorted(plan.root.sizes(folder).items()):   # a listing has an order of its own
-            if not per_shard or not is_shard_file(name) or of_shards(name, shard_ids):
+        listed = plan.root.sizes(folder)
+        ours = blocks_with(plan.root, folder, listed, shard_ids) if per_shard else set()
+        for name, size in sorted(listed.items()):   # a listing has an order of its own
+            if not per_shard or not is_shard_file(name) or block_of(name) in ours or of_shards(name, shard_ids):
                 found[f"{folder}/{name}"] = size
     top = plan.root.sizes()
     return found | {name: top[name] for name in ("run.json", "current.json")}
@@ -67,6 +70,7 @@ def stored_hashes(plan: Plan) -> dict[str, str]:
         if not any(name.endswith(".npy") for name in names):
             continue
         tables = [f"{shard.shard_id}.parquet" for shard in plan.shards if f"{shard.shard_id}.parquet" in names]
+        tables += [f"{block}.parquet" for block in sorted(blocks_among(names))]
         for facts in read_many_facts(store, [f"{folder}/{name}" for name in tables]):
             hashes |= {f"{folder}/{name}": digest for name, digest in facts["files"].items()}
     if has_export(store, plan.export):

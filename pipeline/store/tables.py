@@ -3,6 +3,8 @@
 The vectors are written first and the parquet last, with their hashes in its footer, so that the parquet's existence
 means the whole set is there. A vector column `v` becomes `<shard_id>.v.npy` (float16 [rows, d], zero rows where there is
 none) and the validity column `v_valid`.
+
+The file of a shard may have gone into a block of its folder (`blocks/`): whoever asks for it by its path gets what it would hold.
 """
 
 import hashlib
@@ -12,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,22 +22,33 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import RootError
+from pipeline.store.blocks.either import either, told_of
+from pipeline.store.blocks.index import FOOTER, Place, block_of, fresh_index
+from pipeline.store.blocks.rows import mapped, schema_of, table_of
+from pipeline.store.blocks.writing import Part, gathering
 from pipeline.store.store import Store, read_ranges
 from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.vectors import Halves
 
-
-def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
-    """Shard ids whose parquet is in every one of these folders: one listing each instead of a look-up per shard."""
-    ids = [{name.removesuffix(".parquet") for name in store.names(folder) if name.endswith(".parquet")} for folder in folders]
-    return set.intersection(*ids) if ids else set()
-
-
-FOOTER = b"shardmill"
 NPY_HEAD = 256
 """Bytes that hold the head of every .npy file of ours: it has 128."""
 REQUESTS = 32
 """Footers asked of a remote store at once."""
+
+T = TypeVar("T")
+
+
+def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
+    """Shard ids whose columns are in every one of these folders, in files of their own or in blocks: one listing each instead of a
+    look-up per shard."""
+    ids = [_stored(store, folder) for folder in folders]
+    return set.intersection(*ids) if ids else set()
+
+
+def _stored(store: Store, folder: str) -> set[str]:
+    names = [name for name in store.names(folder) if name.endswith(".parquet")]
+    own = {name.removesuffix(".parquet") for name in names if block_of(name) is None}
+    return own if len(own) == len(names) else own | set(fresh_index(store, folder).ids.tolist())
 
 
 def is_vector(field: pa.Field) -> bool:
@@ -55,6 +68,8 @@ def as_matrix(column: pa.Array, dimension: int) -> Halves:
 def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
     """Commits one stage's columns of one shard. `facts` go into the footer (fingerprint, counts, gaps)."""
     hashes: dict[str, str] = {}
+    vectors: dict[str, Halves] = {}
+    gathered = gathering()
     stored: dict[str, pa.Array] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
         if not is_vector(field):
@@ -62,12 +77,32 @@ def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, fac
             continue
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         name = f"{shard_id}.{field.name}.npy"
-        content = npy_bytes(as_matrix(array, field.type.list_size))
-        with spent(WRITE):
-            store.write(f"{folder}/{name}", content)
+        vectors[field.name] = as_matrix(array, field.type.list_size)
+        content = npy_bytes(vectors[field.name])
+        if gathered is None:
+            with spent(WRITE):
+                store.write(f"{folder}/{name}", content)
         hashes[name] = hashlib.sha256(content).hexdigest()
         stored[f"{field.name}_valid"] = array.is_valid()
-    write_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), {**facts, "rows": table.num_rows, "files": hashes})
+    told = {**facts, "rows": table.num_rows, "files": hashes}
+    if gathered is None:
+        write_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), told)
+    else:
+        gathered.add(store, folder, part_of(shard_id, pa.table(stored), told, vectors))
+
+
+def part_of(shard_id: str, table: pa.Table, facts: Mapping[str, Any], vectors: Mapping[str, Halves]) -> Part:
+    """A shard of a block, as it is in memory."""
+    return Part(shard_id, table.num_rows, facts, lambda: table, {name: partial(np.asarray, m) for name, m in vectors.items()})
+
+
+def write_shard_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
+    """Commits the table `<folder>/<shard_id>.parquet`, as `write_table` does; where others are gathered, with them."""
+    gathered, (folder, _, name) = gathering(), path.rpartition("/")
+    if gathered is None:
+        write_table(store, path, table, facts)
+    else:
+        gathered.add(store, folder, part_of(name.removesuffix(".parquet"), table, facts, {}))
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -95,8 +130,16 @@ def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str,
 def read_table(store: Store, path: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
     """The table of a parquet file, or these columns of it; `filters`: an expression over the columns that are read, whose rows
     stay. Raises FileNotFoundError, or OutputError where the store does not answer."""
-    with spent(READ), _opened(store, path) as file:
-        return parquet_table(file, columns, filters)
+    def of_file() -> pa.Table:
+        with _opened(store, path) as file:
+            return parquet_table(file, columns, filters)
+
+    def of_block(folder: str, place: Place) -> pa.Table:
+        table = table_of(store, folder, place, columns)
+        return table if filters is None else table.filter(filters)
+
+    with spent(READ):
+        return either(store, path, of_file, of_block)
 
 
 def read_known(store: Store, path: str, schema: pa.Schema) -> pa.Table:
@@ -129,11 +172,17 @@ def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str
 
 def read_facts(store: Store, path: str) -> dict[str, Any]:
     """The facts in a parquet file's footer."""
-    return read_footer(store, path)[1]
+    return either(store, path, lambda: _footer(store, path)[1], lambda folder, _: told_of(store, path, folder))
 
 
 def read_footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
     """The schema of a parquet file and the facts in its footer."""
+    return either(
+        store, path, lambda: _footer(store, path),
+        lambda folder, place: (schema_of(store, folder, place), told_of(store, path, folder)))
+
+
+def _footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
     with _opened(store, path) as file:
         schema = pq.read_schema(file)
     return schema, json.loads((schema.metadata or {}).get(FOOTER, b"{}"))
@@ -144,30 +193,48 @@ def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, An
     if store.local is not None:
         yield from map(partial(read_facts, store), paths)
         return
+    yield from map(partial(read_facts, store), paths[:1])   # alone: where it is in a block, the others find the index read
     with ThreadPoolExecutor(REQUESTS) as pool:
-        for start in range(0, len(paths), REQUESTS):
+        for start in range(1, len(paths), REQUESTS):
             yield from pool.map(partial(read_facts, store), paths[start : start + REQUESTS])
 
 
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
     """The vectors of one column of a shard, float16 [rows, d]; mapped, not read, where the store is local. Raises
     FileNotFoundError, or RootError for what is no such array."""
-    return read_npy(store, f"{folder}/{shard_id}.{name}.npy")
+    def of_block(folder: str, place: Place) -> Halves:
+        path = f"{folder}/{place.block}.{name}.npy"
+        if store.local is None:
+            return _ranges(store, path, place.first + np.arange(place.rows))
+        with store.open(path) as file:
+            length = _row_length(store, path, file)
+            start = file.tell() + 2 * length * place.first
+        values: Halves = mapped(str(store.local / path), start, (place.rows, length))
+        return values
+
+    own = f"{folder}/{shard_id}.{name}.npy"
+    return either(store, f"{folder}/{shard_id}.parquet", lambda: read_npy(store, own), of_block)
 
 
 def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: NDArray[np.int64]) -> Halves:
     """These rows, i64 [n] ascending, of the vectors of one column of a shard: float16 [n, d], in memory. Of a remote file their
     bytes alone are asked for, and those between two that are near. Raises as `read_vectors` does, and
     InputError where the store does not answer."""
-    path = f"{folder}/{shard_id}.{name}.npy"
     if store.local is not None:
-        return np.array(read_npy(store, path)[rows])
+        return np.array(read_vectors(store, folder, shard_id, name)[rows])
+    return either(
+        store, f"{folder}/{shard_id}.parquet", lambda: _ranges(store, f"{folder}/{shard_id}.{name}.npy", rows),
+        lambda folder, place: _ranges(store, f"{folder}/{place.block}.{name}.npy", place.first + rows))
+
+
+def _ranges(store: Store, path: str, rows: NDArray[np.int64]) -> Halves:
+    """These rows of a remote matrix: its head, and the bytes of each run of rows that follow each other."""
     url = f"{store.url.rstrip('/')}/{path}"
     with spent(READ):
         head = io.BytesIO(read_ranges(url, [(0, NPY_HEAD)])[0])
         length = _row_length(store, path, head)
         start, width = head.tell(), 2 * length
-        first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)   # of each run of rows that follow each other
+        first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
         ends = np.append(first[1:], len(rows))
         runs = [(start + int(rows[a]) * width, start + (int(rows[b - 1]) + 1) * width) for a, b in zip(first, ends, strict=True)]
         content = b"".join(read_ranges(url, runs))
@@ -176,9 +243,13 @@ def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: 
 
 def vector_length(store: Store, folder: str, shard_id: str, name: str) -> int:
     """d of a matrix [rows, d], from the head of its file."""
-    path = f"{folder}/{shard_id}.{name}.npy"
-    with spent(READ), _opened(store, path) as file:
-        return _row_length(store, path, file)
+    def of_file(path: str) -> int:
+        with spent(READ), _opened(store, path) as file:
+            return _row_length(store, path, file)
+
+    return either(
+        store, f"{folder}/{shard_id}.parquet", lambda: of_file(f"{folder}/{shard_id}.{name}.npy"),
+        lambda folder, place: of_file(f"{folder}/{place.block}.{name}.npy"))
 
 
 def _row_length(store: Store, path: str, file: IO[bytes]) -> int:

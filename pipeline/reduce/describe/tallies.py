@@ -16,7 +16,7 @@ from pipeline.reduce.describe.members import Members, Ranked, extreme_members
 from pipeline.reduce.describe.presence import CELLS, Counts, merged_cells
 from pipeline.reduce.describe.quality import BINS, Counting, Tally
 from pipeline.store.store import Store
-from pipeline.store.tables import read_facts, read_table, write_table
+from pipeline.store.tables import read_facts, read_table, write_shard_table
 from schemas.columns import field
 
 TALLY = pa.schema([
@@ -46,7 +46,7 @@ def write_tally(store: Store, path: str, tally: Tally, counts: Counts) -> None:
     ]
     used = np.flatnonzero(tally.histogram)
     facts = {"bins": used.tolist(), "counts": tally.histogram[used].tolist()}
-    write_table(store, path, pa.concat_tables(parts), facts)
+    write_shard_table(store, path, pa.concat_tables(parts), facts)
 
 
 def _rows(kind: str, id: Any, n: Any, **others: Any) -> pa.Table:
