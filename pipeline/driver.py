@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.distributed.executor import Executor
 from pipeline.errors import ShardmillError
-from pipeline.groups import Grouped, grouped, parts, undone
 from pipeline.root.log import LOGGED, EventLog
+from pipeline.store.blocks.groups import Grouped, grouped, parts, undone
 from pipeline.store.store import Store
 from pipeline.timing.bottleneck import WORTH_A_LINE, Usage, in_words
 from pipeline.timing.progress import Reporter, Scope, Step, phase

@@ -94,7 +94,7 @@ def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(path: Path) -> No
 
 ROOMS = (
     ("errors", "timing", "work", "stage", "registry", "draws", "vectors", "quantities", "process"),
-    ("store",), ("columns", "groups"), ("input",),
+    ("store",), ("columns",), ("input",),
     ("models",), ("search",), ("captions",), ("recipe",), ("entities",), ("select",), ("export",), ("reduce",), ("stages",),
     ("distributed",), ("outputs",), ("plan",), ("root",), ("driver",), ("passes",), ("curation",), ("queries",), ("audit",),
     ("report",), ("api",), ("cli",),

@@ -18,7 +18,7 @@ from pipeline.distributed.attempts import Attempt, Backlog, Blame, Failure, Pati
 from pipeline.distributed.ray_cluster import Nodes
 from pipeline.distributed.worker import Worker, reason, wants_memory
 from pipeline.errors import RouteError, ShardmillError
-from pipeline.groups import parts, undone
+from pipeline.store.blocks.groups import parts, undone
 from pipeline.work import Item, Outcome, Work, in_hand
 
 log = logging.getLogger(__name__)

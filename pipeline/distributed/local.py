@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pipeline.distributed.attempts import Blame
-from pipeline.groups import undone
 from pipeline.process.share import usable_memory
 from pipeline.reduce.kmeans.fleet import Fleet
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Block
+from pipeline.store.blocks.groups import undone
 from pipeline.store.store import Store
 from pipeline.work import Item, Outcome, Work
 

@@ -12,6 +12,7 @@ from pipeline.columns import Run
 from pipeline.plan import Plan
 from pipeline.reduce.kmeans.partition import RowSample
 from pipeline.select.stored import kept_rows
+from pipeline.store.blocks.groups import divided
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
 from pipeline.vectors import Floats, Matrix, unit
@@ -51,6 +52,24 @@ class Embeddings:
         return spooled(self.store, self.folder, self.shard_id)
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The embeddings of several small shards as one block: a fit writes a file for each block, now and then."""
+
+    parts: tuple[Embeddings, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.parts[0].name}-and-{len(self.parts) - 1}"
+
+    def open(self) -> tuple[Matrix, NDArray[np.int64] | None]:
+        """As `Embeddings.open`, in memory."""
+        matrices = [part.open()[0] for part in self.parts]
+        starts = np.cumsum([0, *(len(matrix) for matrix in matrices)])
+        rows = [part.rows() + start for part, start in zip(self.parts, starts, strict=False)]
+        return np.concatenate(matrices), np.concatenate(rows)
+
+
 @cache
 def spooled(store: Store, folder: str, shard_id: str) -> Matrix:
     """The vectors of a remote store in an unnamed local file, mapped: a fit reads them many times. Gone with the process."""
@@ -67,6 +86,15 @@ def fitted_on(plan: Plan, run: Run) -> list[Embeddings]:
     """What the centroids are fitted on, in row-id order."""
     verdicts = None if plan.recipe.classes.fit_on == "all" else plan.verdicts
     return [embeddings(plan, shard_id, verdicts) for shard_id in run.rows.shard_ids]
+
+
+def fitted_blocks(plan: Plan, run: Run) -> list[Embeddings | Joined]:
+    """As `fitted_on`, with small neighbours as one block. Which rows are one block changes no bit of a fit."""
+    blocks = fitted_on(plan, run)
+    groups = divided(run.rows.shards, lambda shard: shard.share)
+    whole = iter(blocks)
+    parts = [tuple(next(whole) for _ in group) for group in groups]
+    return [part[0] if len(part) == 1 else Joined(part) for part in parts]
 
 
 def kept_embeddings(plan: Plan, shard_ids: Sequence[str]) -> list[Embeddings]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pipeline.columns import Run, RunShard, ShardWork
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError
-from pipeline.groups import divided
 from pipeline.plan import Plan
 from pipeline.recipe.rules import Rules, Threshold
 from pipeline.select.columns import RuleColumns, run_columns, shuffled_similarities, threshold_columns
@@ -25,6 +24,7 @@ from pipeline.select.stored import LEDGER, THRESHOLDS, has_thresholds, stored_th
 from pipeline.select.subset import SUBSET, subset_files
 from pipeline.select.thresholds import relative, resolve
 from pipeline.select.verdicts import KEPT, verdicts
+from pipeline.store.blocks.groups import divided
 from pipeline.store.blocks.writing import as_blocks
 from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_many_facts, read_table, stored_shards, write_shard_table

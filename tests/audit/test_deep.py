@@ -21,8 +21,8 @@ from pipeline.cli import printing
 from pipeline.input.samples import uid_of
 from pipeline.input.tar import write_tar
 from pipeline.root.manifest import file_record, read_manifest
+from pipeline.store.blocks.index import FOOTER
 from pipeline.store.store import Store
-from pipeline.store.tables import FOOTER
 from tests.mixed import mixed
 from tests.roots import counted
 

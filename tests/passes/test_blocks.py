@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import groups
 from pipeline.api.progress import Silent
 from pipeline.columns import Columns, Rows
 from pipeline.distributed.local import LocalExecutor
@@ -28,6 +27,7 @@ from pipeline.passes.shards.compaction import compact, take_out, tidy
 from pipeline.passes.stages import forget
 from pipeline.root.log import EventLog, read_events
 from pipeline.stage import Contract, Stage, Transform
+from pipeline.store.blocks import groups
 from pipeline.store.blocks.either import forget_blocks
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_facts, read_many_facts, read_vector_rows, read_vectors, stored_shards
@@ -117,7 +117,7 @@ def compacted(root: Path, inputs: Path) -> None:
 
 def content(root: Path, shards: list[Shard]) -> list[Any]:
     """All that can be asked of the columns of these shards."""
-    store, found = Store(str(root)), []
+    store, found = Store(str(root)), list[Any]()
     for folder in FOLDERS.values():
         for shard in shards:
             path = f"{folder}/{shard.shard_id}.parquet"

@@ -149,7 +149,7 @@ def take_out(store: Store, folder: str, shard_ids: AbstractSet[str]) -> None:
     write_index(store, folder, kept)
     used = {entry.place.block for entry in kept}
     for name in sorted(store.names(folder), key=lambda name: not name.endswith(".parquet")):
-        if (block := block_of(name)) is not None and block not in used:
+        if block_of(name) not in {None, *used}:
             store.remove(f"{folder}/{name}")
 
 

@@ -83,7 +83,7 @@ class Index:
     @property
     def complete(self) -> bool:
         """Whether the index file says all of it."""
-        return self._new.num_rows == 0
+        return not self._new.num_rows
 
     def _row(self, shard_id: str) -> int | None:
         at = int(np.searchsorted(self.ids, shard_id))

@@ -77,17 +77,23 @@ def table_of(store: Store, folder: str, place: Place, columns: Sequence[str] | N
     """The rows of a shard: all columns or these. Raises FileNotFoundError for a block that is gone."""
     path = f"{folder}/{place.block}.parquet"
     footer = _footers.get((store.url, path))
-    table = None if footer is None else _tables.get(_key(store, path, footer, place, columns))
-    if table is None:
-        with store.open(path) as file:
-            opened = pq.ParquetFile(file, metadata=footer and footer.metadata, pre_buffer=False)
-            if footer is None:
-                footer = _footer(opened.metadata)
-                _footers.put((store.url, path), footer)
-            chosen = None if columns is None else list(columns)
-            table = opened.read_row_group(_group(footer, place), chosen, use_threads=False).replace_schema_metadata(None)
-        if table.nbytes <= LARGEST:
-            _tables.put(_key(store, path, footer, place, columns), table)
+    if footer is not None:
+        kept = _tables.get(_key(store, path, footer, place, columns))
+        if kept is not None:
+            return _slice(kept, footer, place)
+    with store.open(path) as file:
+        opened = pq.ParquetFile(file, metadata=footer and footer.metadata, pre_buffer=False)
+        if footer is None:
+            footer = _footer(opened.metadata)
+            _footers.put((store.url, path), footer)
+        chosen = None if columns is None else list(columns)
+        table = opened.read_row_group(_group(footer, place), chosen, use_threads=False).replace_schema_metadata(None)
+    if table.nbytes <= LARGEST:
+        _tables.put(_key(store, path, footer, place, columns), table)
+    return _slice(table, footer, place)
+
+
+def _slice(table: pa.Table, footer: Footer, place: Place) -> pa.Table:
     return table.slice(place.first - int(footer.starts[_group(footer, place)]), place.rows)
 
 

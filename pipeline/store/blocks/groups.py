@@ -1,4 +1,4 @@
-"""Many small items as one: dispatch, log line and start are paid once, and what the items write becomes blocks (`store/blocks`).
+"""Many small items as one: dispatch, log line and start are paid once, and what the items write becomes blocks.
 
 A group is nobody's fault: where one of its items fails, those that fail are done again each by itself, as if they had never been
 tried, and so are all of a group whose worker died. So attempts and quarantine stay those of single items.
