@@ -28,6 +28,8 @@ CHATTY = "ray._private.authentication.authentication_token_setup"
 """Ray's logger that says at every start that the cluster has a token."""
 OWN = "local"
 """Ray's word for an address that is none: a cluster of one's own, whatever else is there."""
+NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+"""Ray starts a process for every CPU before anybody asks for one. An actor with an environment of its own takes none of them."""
 
 
 class OwnCode(JobConfig):
@@ -90,9 +92,11 @@ def _init(address: str, **options: Any) -> None:
 
 
 def _settings() -> dict[str, str]:
-    """Environment of a cluster of our own: nothing is told to anybody unless the user asks for it, and where no token is set up it
-    has one that is nowhere else. Ray would write one into the home folder, which may be missing or read-only."""
-    settings = {"RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0")}
+    """Environment of a cluster of our own: no processes but those that are used and nothing told to anybody, unless the user asks
+    for it, and where no token is set up it has one that is nowhere else. Ray would write one into the home folder, which may be
+    missing or read-only."""
+    defaults = {"RAY_USAGE_STATS_ENABLED": "0", **NO_IDLE_WORKERS}
+    settings = {name: os.environ.get(name, value) for name, value in defaults.items()}
     has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     if os.environ.get(MODE, "token").lower() == "token" and not has_token:
         settings[TOKEN] = os.urandom(32).hex()
