@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.entities.aliases import AliasIndex
 from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.known_texts import Known, Vectors, none_known
 from pipeline.entities.linking import Mentions, candidate_senses, link
 from pipeline.entities.table import EntityTable, Senses, Texts
 from pipeline.vectors import Floats
@@ -72,33 +73,49 @@ def choosing_text(base: KnowledgeBase, row: int) -> str:
     return ", ".join([name, base.glosses[row][:GLOSS_CHARACTERS].strip(), *synonyms[:3], *above])
 
 
-def entity_table(
-    base: KnowledgeBase, index: AliasIndex, aliases: Sequence[str], encode: Encode, background: NDArray[np.float16]
+def entity_table(   # noqa: PLR0913
+    base: KnowledgeBase, index: AliasIndex, aliases: Sequence[str], encode: Encode, background: NDArray[np.float16],
+    known: Known = none_known,
 ) -> EntityTable:
-    """The entities that the aliases may mean, embedded and standardised against background images (float16 [images, d]).
+    """The entities that the aliases may mean, embedded and standardised against background images (float16 [images, d]). What is
+    `known` is not embedded again.
 
     It confirms nothing until `with_threshold` has set the threshold.
     """
     senses, rows = senses_of(index, aliases)
-    names = [base.name(row) for row in rows]
-    vectors = encode([*(choosing_text(base, row) for row in rows), *names])   # in one call: workers open the model once
-    chosen, named = vectors[: len(rows)], vectors[len(rows) :]
-    confirmed = chosen + named
+    ids = tuple(base.ids[row] for row in rows)
+    choosing, confirming = _vectors(base, rows, encode, list(known(ids)))
     return EntityTable(
-        ids=tuple(base.ids[row] for row in rows),
-        names=tuple(names),
+        ids=ids,
+        names=tuple(base.name(row) for row in rows),
         descriptions=tuple(base.glosses[row] for row in rows),
         depictability=np.array([base.depictability(row) for row in rows], np.float32),
         senses=senses,
-        choosing=_texts(chosen, background),
-        confirming=_texts(confirmed / np.linalg.norm(confirmed, axis=1, keepdims=True), background),
+        choosing=_texts(choosing, background),
+        confirming=_texts(confirming, background),
         threshold=float("inf"),
     )
 
 
-def _texts(vectors: Floats, background: NDArray[np.float16]) -> Texts:
+def _vectors(
+    base: KnowledgeBase, rows: NDArray[np.int64], encode: Encode, known: Sequence[Vectors]
+) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """The vectors for choosing and for confirming, float16 [rows, d], of these rows of the knowledge base; of those that are known,
+    as they are."""
+    places = np.setdiff1d(np.arange(len(rows)), np.concatenate([np.zeros(0, np.int64), *(part.places for part in known)]))
+    texts = [*(choosing_text(base, row) for row in rows[places]), *(base.name(row) for row in rows[places])]
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}   # entities share names
+    vectors = encode(list(number))[[number[text] for text in texts]]   # in one call: workers open the model once
+    chosen, named = vectors[: len(places)], vectors[len(places) :]
+    confirmed = chosen + named
+    confirmed /= np.linalg.norm(confirmed, axis=1, keepdims=True)
+    parts = [Vectors(places, chosen.astype(np.float16), confirmed.astype(np.float16)), *known]
+    order = np.argsort(np.concatenate([part.places for part in parts]))
+    return np.concatenate([part.choosing for part in parts])[order], np.concatenate([part.confirming for part in parts])[order]
+
+
+def _texts(stored: NDArray[np.float16], background: NDArray[np.float16]) -> Texts:
     """Embeddings with mean and deviation of their cosines to the background images."""
-    stored = vectors.astype(np.float16)
     if not len(background):   # no image of the run can be read: nothing will be linked
         return Texts(stored, np.zeros(len(stored), np.float32), np.ones(len(stored), np.float32))
     means, deviations = np.empty(len(stored), np.float32), np.empty(len(stored), np.float32)

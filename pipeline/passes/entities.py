@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.driver import Driver
 from pipeline.entities.aliases import build
 from pipeline.entities.calibration import Settings, entity_counts, entity_table, with_threshold
 from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.known_texts import stored_vectors
 from pipeline.entities.linking import mentions_of
 from pipeline.entities.table import EntityTable
 from pipeline.plan import Plan
@@ -89,7 +91,8 @@ class EmbedTexts(Work[Texts]):
 
 def calibrate_entities(plan: Plan, run: Run, driver: Driver) -> None:
     """Writes the entity table that the entities stage reads: the senses of every alias mentioned in this run, embedded, and
-    the threshold from the run's own shuffled pairs (design decision 12)."""
+    the threshold from the run's own shuffled pairs (design decision 12). Entities that the root already has a table of are not
+    embedded again."""
     folder = plan.calibration
     # In the making, so none of the files that are promised: a worker that outlives its run may write there at any time.
     texts_folder = f"{PARTIAL}/{folder.rpartition('/')[2]}-texts"
@@ -105,7 +108,10 @@ def calibrate_entities(plan: Plan, run: Run, driver: Driver) -> None:
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         return embedded_texts(plan, driver, texts_folder, texts)
 
-    table = entity_table(base, build(base), aliases, encode, background)
+    texts = digest(["entity texts", plan.versions["calibration"], plan.clip.identity, base.sha256])
+    others = [f"tables/{name}" for name in plan.root.folders("tables") if name.startswith("calibration@")]
+    known = partial(stored_vectors, plan.root, others, texts)
+    table = replace(entity_table(base, build(base), aliases, encode, background, known), texts=texts)
     rows = sampled(np.flatnonzero(valid & mentions_something), CALIBRATED_ON, seed + 1)
     sampled_mentions = mentions_of(run.table_rows("mentions", ["mentions"], rows).column("mentions"), np.ones(len(rows), bool))
     rules = Settings(settings.false_positive_rate, settings.background, seed)
