@@ -46,12 +46,12 @@ class OwnCode(JobConfig):
 
 
 @contextmanager
-def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
+def connected(address: str | None, cpus: int | None = None) -> Iterator[bool]:
     """A cluster while the block lasts: that which this process is connected to already, else the one at `address` (or RAY_ADDRESS),
     else one that is started on this machine with `cpus` CPUs (default: as many as this process may use). It is left as it was.
-    Raises InputError where there is none to be had."""
+    Yields whether it was started: then nobody else is there. Raises InputError where there is none to be had."""
     if ray.is_initialized():
-        yield
+        yield False
         return
     target = address or os.environ.get("RAY_ADDRESS") or OWN
     with ExitStack() as undo:
@@ -65,7 +65,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
         except SystemExit as stop:   # Ray's own handler of SIGTERM, which it sets while it starts
             raise KeyboardInterrupt from stop
         undo.enter_context(raylet_watched())
-        yield
+        yield target == OWN
 
 
 def _join(target: str) -> None:
