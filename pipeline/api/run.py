@@ -26,12 +26,13 @@ from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.recipe import Recipe, load, validated
 from pipeline.recipe.settled import Settled
 from pipeline.recipe.yaml_source import Source
-from pipeline.root.before import check_first, check_model, check_place
+from pipeline.root.before import check_device, check_first, check_model, check_place
 from pipeline.root.existing import open_root
 from pipeline.root.lifecycle import Result, claim, finished, succeed
 from pipeline.root.lock import held
 from pipeline.root.log import EventLog
 from pipeline.root.other_roots import as_labelled, before_label
+from pipeline.root.quarantine import how_to_retry
 from pipeline.store.reach import refuse_unreachable
 from pipeline.store.store import Store, absolute
 from pipeline.timing.progress import Reporter, phase
@@ -158,7 +159,8 @@ def answer_of(result: Result, root: str, seconds: float) -> RunResult:
 
     plan, ledger = result.plan, result.ledger
     return RunResult(
-        root=root, seconds=seconds, **ledger.as_dict(), published=f"{plan.root.url.rstrip('/')}/{plan.export}",
+        root=root, seconds=seconds, **ledger.as_dict(), retry=how_to_retry(len(ledger.quarantined)),
+        published=f"{plan.root.url.rstrip('/')}/{plan.export}",
         former_exports=former_exports(plan), warnings=tuple(filter(None, [thin_classes(plan, ledger)])),
         nothing_kept=nothing_kept(plan, ledger))
 
@@ -168,6 +170,7 @@ def planned(request: Request, workers: int, nodes: int) -> RunEstimate:
     notes: list[str] = []
     recipe, shards = request.resolved(notes.append)
     check_model(recipe, weights=True)
+    check_device(recipe)
     # Slow to import: a wrong recipe or input is said before.
     from pipeline.queries.estimate import estimate
     from pipeline.stages.precision import settled

@@ -7,18 +7,21 @@ from pathlib import Path
 from pipeline.entities.knowledge_base import BUNDLED
 from pipeline.errors import InputError, RootError
 from pipeline.models.spec import ModelSpec, describe, refuse_missing_weights
+from pipeline.process.share import may_have_gpu
 from pipeline.recipe.recipe import Recipe
 from pipeline.root.lifecycle import refuse_foreign
 from pipeline.store.store import Store, exists
 
 
 def check_first(root: Store, recipe: Recipe, *, here: bool) -> None:
-    """Raises InputError for a model that does not exist or whose weights cannot be had, or a knowledge base that is not there;
-    RootError for an output that is another's, or cannot be written. Leaves nothing behind.
+    """Raises InputError for a model that does not exist or whose weights cannot be had, a GPU or a knowledge base that is not
+    there; RootError for an output that is another's, or cannot be written. Leaves nothing behind.
 
     `here`: the workers are certain to be on this machine, so that what it lacks they lack. A root that was begun may need no
     weights any more: whether they are there is then for who loads them."""
     check_model(recipe, weights=here and not root.exists("run.json"))
+    if here:
+        check_device(recipe)
     refuse_foreign(root)
     check_writable(root)
 
@@ -32,6 +35,14 @@ def check_model(recipe: Recipe, *, weights: bool) -> None:
     knowledge_base = recipe.entities.knowledge_base
     if knowledge_base != BUNDLED and not exists(knowledge_base):
         raise InputError(f"entities.knowledge_base: no such file {knowledge_base}; give {BUNDLED!r} or a parquet file")
+
+
+def check_device(recipe: Recipe) -> None:
+    """Raises InputError where the recipe asks for a GPU, and this machine has none for certain."""
+    wants = [f"model.{name} is {value}" for name, value in (
+        ("device", recipe.model.device), ("precision", recipe.model.precision)) if value in ("cuda", "tf32")]
+    if wants and not may_have_gpu():
+        raise InputError(f"{wants[0]}, but this machine has no GPU, or none that this process may use: set it to auto")
 
 
 def check_place(root: Store) -> None:

@@ -46,6 +46,8 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*MODEL, "model.name=hf-hub:me/mine"], ["hf-hub:me/mine are not on this machine", "local-dir:FOLDER"]),
     ([*MODEL, "model.name=local-dir:{tmp}/none"], ["there is no", "none/open_clip_config.json"]),
     ([*MODEL, "model.name=local-dir:{tmp}/bare"], ["there are no weights in", "bare"]),
+    ([*MODEL, "model.device=cuda"], ["model.device is cuda, but this machine has no GPU", "set it to auto"]),
+    ([*MODEL, "model.precision=tf32"], ["model.precision is tf32, but this machine has no GPU"]),
     ([*MODEL, "entities.knowledge_base={tmp}/kb.parquet"], ["entities.knowledge_base: no such file", "kb.parquet"]),
     ([*MODEL, "classes.fit_on={tmp}/none"], ["classes.fit_on", "none is not a finished run"]),
     (["sample", "--output", "{tmp}/file"], ["cannot be an output root", "is a file"]),
@@ -70,7 +72,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, fl
     arguments = [[one.format(tmp=tmp, root=tmp / "root") for one in given] for given, _ in MISTAKES]
     environment = {
         "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp / "hf"), "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "PATH": "/bin",
-        "HOME": str(tmp), "PYTHONPATH": str(Path(__file__).parents[2]),
+        "HOME": str(tmp), "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     command = [sys.executable, "-c", ASKED, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=True)
