@@ -26,7 +26,7 @@ from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.recipe import Recipe, load, validated
 from pipeline.recipe.settled import Settled
 from pipeline.recipe.yaml_source import Source
-from pipeline.root.before import check_device, check_first, check_model, check_place
+from pipeline.root.before import check_address_space, check_device, check_first, check_model, check_place
 from pipeline.root.existing import open_root
 from pipeline.root.lifecycle import Result, claim, finished, succeed
 from pipeline.root.lock import held
@@ -133,7 +133,8 @@ def run(root: Store, wanted: Wanted, tell: Reporter, execution: Execution) -> tu
     settled = replace(settled_before(root, recipe, shards), labelled=labelled)
     result = finished(Plan.of(root, recipe, shards, settled), retry=execution.retry_quarantined) if settled.route else None
     if result is None:
-        check_first(root, recipe, here=execution.here)   # before a lock is written there, and before anybody is asked
+        # Before a lock is written there, and before anybody is asked.
+        check_first(root, recipe, here=execution.here, local=execution.local)
         from pipeline.report.build import write_report  # slow to import: what can be wrong is said before
 
         with handler_kept(), engine(execution, recipe, shards, settled, tell) as (executor, settled), held(root) as lock:
@@ -171,6 +172,7 @@ def planned(request: Request, workers: int, nodes: int) -> RunEstimate:
     recipe, shards = request.resolved(notes.append)
     check_model(recipe, weights=True)
     check_device(recipe)
+    check_address_space(local=True)
     # Slow to import: a wrong recipe or input is said before.
     from pipeline.queries.estimate import estimate
     from pipeline.stages.precision import settled

@@ -1,6 +1,7 @@
 """What of this machine its processes may use: a task set, a container or a scheduler's job may have less than the whole."""
 
 import os
+import resource
 from pathlib import Path
 
 PROCESS = Path("/proc/self")
@@ -25,6 +26,12 @@ def usable_memory() -> int:
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     texts = _texts("memory", "memory.limit_in_bytes") + _texts("", "memory.max")
     return min([whole, *(int(text) for text in texts if text.isdecimal() and 0 < int(text) < UNLIMITED)])
+
+
+def address_space() -> int | None:
+    """Bytes that this process may map (`ulimit -v`); None where there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def may_have_gpu() -> bool:

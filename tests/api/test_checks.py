@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.process import share
 from pipeline.root.lock import lock_state
 from pipeline.store import reach
 from pipeline.store.store import Store
@@ -91,6 +92,20 @@ def test_every_mistake_is_said_in_seconds_before_ray_or_torch_is_imported(
     assert said.splitlines()[-1].startswith("shardmill: ")
     assert computed < 3
     assert seconds < 20, "somebody waits and tries again; the test's machine may have other work, so that 3 s tell nothing"
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["run", "sample", "-o", "x"], "Ray and torch would map"), (["run", "sample", "-o", "x", "--local"], "torch would map"),
+    (["plan", "sample"], "torch would map"),
+])
+def test_too_little_address_space_is_said_instead_of_hanging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(share.resource, "getrlimit", lambda _: (4_500_000 << 10, -1))
+    said = asked(*arguments, check=2).stderr.splitlines()[-1]
+    assert f"this process may map 4.6 GB (ulimit -v), and {says}" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_server_that_takes_no_connection_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
