@@ -154,7 +154,7 @@ def run(root: Store, wanted: Wanted, tell: Reporter, execution: Execution) -> tu
 
 def answer_of(result: Result, root: str, seconds: float) -> RunResult:
     """What a run came to, as `run` and `label` tell it; `root` as it was given."""
-    from pipeline.queries.nothing_kept import nothing_kept
+    from pipeline.queries.nothing_kept import failed_shards, nothing_kept
     from pipeline.queries.places import former_exports
     from pipeline.queries.thin_classes import thin_classes
 
@@ -162,8 +162,8 @@ def answer_of(result: Result, root: str, seconds: float) -> RunResult:
     return RunResult(
         root=root, seconds=seconds, **ledger.as_dict(), retry=how_to_retry(len(ledger.quarantined)),
         published=f"{plan.root.url.rstrip('/')}/{plan.export}",
-        former_exports=former_exports(plan), warnings=tuple(filter(None, [thin_classes(plan, ledger)])),
-        nothing_kept=nothing_kept(plan, ledger))
+        former_exports=former_exports(plan), nothing_kept=nothing_kept(plan, ledger),
+        warnings=tuple(filter(None, [failed_shards(plan, ledger), thin_classes(plan, ledger)])))
 
 
 def planned(request: Request, workers: int, nodes: int) -> RunEstimate:

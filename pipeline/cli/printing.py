@@ -196,8 +196,10 @@ def samples(answer: SampleList) -> None:
     for sample in answer.samples:
         print(names(sample))
         print(f"  {clean(sample.caption)}" if sample.caption else "  (no caption)")
-        of_class = "" if sample.class_id is None else f"  class {sample.class_id} {sample.class_name}"
-        print(f"  {clean(sample.verdict + of_class)}")
+        unnamed = f"class {sample.class_id}"
+        of_class = "" if sample.class_id is None else f"  {unnamed}"
+        named = f" {sample.class_name}" if sample.class_name not in (None, unnamed) else ""
+        print(f"  {clean(sample.verdict + of_class + named)}")
         print("    " + clean(", ".join(f"{name} {_value(value)}" for name, value in sample.values.items())))
     shown = len(answer.samples)
     if not shown:

@@ -1,6 +1,7 @@
 """What a user can get wrong is said in seconds, before Ray or torch is imported, and leaves nothing behind."""
 
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.process import share
 from pipeline.root.lock import lock_state
 from pipeline.store import reach
 from pipeline.store.store import Store
@@ -102,7 +102,7 @@ def test_too_little_address_space_is_said_instead_of_hanging(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(share.resource, "getrlimit", lambda _: (4_500_000 << 10, -1))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4_500_000 << 10, -1))
     said = asked(*arguments, check=2).stderr.splitlines()[-1]
     assert f"this process may map 4.6 GB (ulimit -v), and {says}" in said
     assert not list(tmp_path.iterdir())
