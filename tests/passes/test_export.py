@@ -82,8 +82,12 @@ def test_a_store_that_is_gone_when_the_samples_are_written_stops_the_run_and_no_
 ) -> None:
     root, there, gone = tmp_path / "root", tmp_path / "in", tmp_path / "gone"
     shutil.copytree(inputs, there)
+
+    def goes() -> None:
+        there.rename(gone)
+
     with pytest.raises(SourceError, match=rf"0\.tar.*; nor can .*1\.tar and 1 other that were asked be read: see to {there}"):
-        ran(root, there, Meddler("export", lambda: there.rename(gone)))
+        ran(root, there, Meddler("export", goes))
     assert not list(root.glob("quarantine/*"))
     gone.rename(there)
     assert ran(root, there, Silent()).ledger.kept == 18
