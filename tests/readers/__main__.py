@@ -60,10 +60,10 @@ def trained(shards: Path, site: Path, folder: Path) -> bool:
     command = [
         sys.executable, "-m", "open_clip_train.main", "--dataset-type", "webdataset", "--train-data", f"{shards}/000000.tar",
         "--model", f"local-dir:{MODEL}", "--batch-size", "32", "--workers", "1", "--epochs", "1", "--precision", "fp32",
-        "--train-num-samples", "96", "--logs", str(folder / "logs")]
+        "--train-num-samples", "64", "--logs", str(folder / "logs")]
     environment = {**os.environ, "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
-    steps = [line for line in done.stderr.splitlines() if "Train Epoch: 0 [96/96" in line]
+    steps = [line for line in done.stderr.splitlines() if "Train Epoch: 0 [64/64" in line]
     print(f"open_clip's trainer  {(steps or done.stderr.splitlines())[-1]}")
     return done.returncode == 0 and bool(steps)
 
