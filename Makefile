@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 DEMO ?= demo-output
 
-.PHONY: demo test check bench device chaos fuzz setup clean
+.PHONY: demo test check bench device readers chaos fuzz setup clean
 
 demo: setup
 	$(BIN)/shardmill run sample --output $(DEMO)
@@ -31,6 +31,10 @@ bench: setup
 # On a machine with a GPU: is it right, then how fast is it; 8 minutes.
 device: setup
 	$(BIN)/python -m tests.device --json device.json
+
+# Readers that nobody here wrote, over one export of everything that the tests have; some are installed for it, and gone afterwards.
+readers: setup
+	$(BIN)/python -m tests.readers
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --kills 50 --seed 0

@@ -13,6 +13,7 @@ from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.agreement import Offer, Terms, agreed, confirmed
 from pipeline.distributed.growth import GPU_PROBE, Waiting, wait_for_gpu
 from pipeline.distributed.pools import log_kept_out
+from pipeline.distributed.worker import reason
 from pipeline.errors import InputError, ShardmillError
 from pipeline.work import collector_paused
 
@@ -159,6 +160,8 @@ def _answer(ref: Any) -> Offer:
     except RayTaskError as error:
         if isinstance(error.cause, ShardmillError):
             return Offer(why=str(error.cause))
+        if isinstance(error.cause, ImportError | OSError | MemoryError):
+            return Offer(why=f"its process cannot load what computes: {reason(error)}")
         raise
     except RayError as error:   # its process or its node died
         return Offer(why=str(error).partition("\n")[0])

@@ -5,7 +5,7 @@ what their members are `export/members.py`.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.export.sample_json import sample_json
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import write_tar
+from pipeline.input.witnesses import Witnesses
 from pipeline.models.pixels.encoding import AS_STORED, PictureRule
 from pipeline.store.tables import write_table
 from pipeline.timing.clock import OTHER, READ, WRITE, spent, timed
@@ -41,6 +42,8 @@ class Export(Work[OutputShard]):
     copies: str | None = None
     """Folder of how often each sample is taken; None: each kept one once."""
     pictures: PictureRule = AS_STORED
+    witnesses: Witnesses = field(default_factory=dict)
+    """Inputs that are asked when one cannot be read: whether it is the store."""
 
     def rows_of(self, item: OutputShard) -> int:
         return item.samples
@@ -84,7 +87,7 @@ class Export(Work[OutputShard]):
     ) -> Iterator[Member]:
         """What goes into the tar; `written` gets for each sample the hash of its image where it is another than at the source."""
         added = [field.name for field in self.columns.added_fields]
-        for key, sample in zip(keys, timed(READ, self.columns.bytes_of(table, shards)), strict=True):
+        for key, sample in zip(keys, timed(READ, self.columns.bytes_of(table, shards, self.witnesses)), strict=True):
             with spent(OTHER):
                 if hashlib.sha256(sample.image).hexdigest() != sample.row["sha256"]:
                     raise ConservationError(

@@ -16,7 +16,7 @@ from pipeline.passes.annotate import BATCH_ROWS, batch_columns
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
 from pipeline.process.share import usable_memory
-from pipeline.quantities import duration, size
+from pipeline.quantities import a_second, duration, size
 from pipeline.queries.fit_costs import as_answer, costs_in_words, fit_costs, measured_rate
 from pipeline.queries.nothing_kept import probed_ledger, unpromising
 from pipeline.queries.thin_classes import too_many_classes
@@ -63,7 +63,7 @@ def estimate(
             "shards": f"{len(plan.shards):,}",
             "input": size(total),
             "samples": f"about {samples:,}" if samples else "none could be read; a run names the gaps",
-            "rate": f"{probe['rate']:,.0f} samples/s per worker, measured on {probe['rows']}",
+            **({"rate": f"{a_second(probe['rate'])} samples/s per worker, measured on {probe['rows']}"} if probe["rate"] else {}),
             "start": f"{start:,.1f} s to open the stages",
             "time": f"about {duration(seconds)} with {workers} worker{'s' * (workers > 1)}",
             "columns": f"about {size(columns)}",
@@ -107,9 +107,9 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
         for batch in reader:
             began = time.monotonic()
             added = batch_columns(plan.stages, transforms, batch)
-            if rows:
-                seconds += time.monotonic() - began
-                timed += batch.num_rows
+            if timed == rows:   # none but the first, which counts only where there is no other
+                seconds, timed = 0.0, 0
+            seconds, timed = seconds + time.monotonic() - began, timed + batch.num_rows
             rows += batch.num_rows
             readers[-1][1].update(_errors(added.values()))
             column_bytes += sum(int(part.nbytes) for part in added.values())

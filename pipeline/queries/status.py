@@ -13,7 +13,7 @@ from pipeline.root.existing import open_root, readable
 from pipeline.root.lifecycle import SUCCESS, identity
 from pipeline.root.lock import lock_state
 from pipeline.root.log import pass_usages
-from pipeline.root.quarantine import quarantined
+from pipeline.root.quarantine import how_to_retry, quarantined
 from pipeline.select.ledger import ignored_of
 from pipeline.select.stored import has_ledger, stored_ledger
 from pipeline.store.store import Store
@@ -51,6 +51,7 @@ def status(url: str) -> Status:
         root=url, recipe=active.recipe.name, state=run_state, holder=holder, **account, balance=balanced_export(active),
         nothing_kept=why,
         quarantined=tuple(QuarantinedShard(shard_id=shard_id, error=error) for shard_id, error in errors),
+        retry=how_to_retry(len(errors)),
         passes=passes(active), columns=column_sets(active), outputs=dict(active.describe()),
         former_exports=former_exports(active),
         time=time_spent(root, running=holder is not None),

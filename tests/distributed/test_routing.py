@@ -106,6 +106,16 @@ def dies_on_gpus(question: RouteQuestion) -> str:
     return BIG
 
 
+def lacks_a_library(question: RouteQuestion) -> str:
+    raise ImportError("libtorch_cuda.so: failed to map segment from shared object")
+
+
+def test_a_node_that_cannot_load_torch_says_so_in_a_line(at_three: Machines) -> None:
+    says = "^no node can run the model: its process cannot load what computes: ImportError: libtorch_cuda.so: failed to map"
+    with pytest.raises(InputError, match=says):
+        settle(CPU, machine=Machine(lacks_a_library, provides))
+
+
 def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is_gone_is_forgotten(at_three: Machines) -> None:
     here, gone = min(alive()), "ab" * 28
     found = routing._offers([here, gone], CPU, False, {}, MACHINE)

@@ -198,6 +198,7 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
         found = json.loads(asked("status", str(root), "--json").stdout)
         assert found["state"] == "finished"
         assert found["read"] == 28
+        assert "1 shard is in quarantine" in found["retry"]
         ((entry,),) = [found["quarantined"]]
         assert entry["shard_id"].startswith("bad-")
         assert f"not allowed to read: '{bad}'" in entry["error"]
@@ -207,6 +208,7 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
         healed = curate("sample", [sample_folder / "00008.tar", bad], root, local=True, overrides=QUICK[1:], retry_quarantined=True)
         assert healed.ledger.quarantined == ()
         assert healed.ledger.read == 128
+        assert healed.status().retry == ""
         assert verify(str(root)).faults == ()
     finally:
         server.shutdown()

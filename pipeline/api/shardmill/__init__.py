@@ -18,25 +18,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.api.curate import curate
     from pipeline.api.opened import Root, open
+    from pipeline.api.packing import pack
     from pipeline.api.samples import Samples
     from pipeline.errors import InputError, OutputError, RecipeError, RootError, ShardmillError
     from pipeline.select.ledger import Ledger
     from pipeline.stage import Contract, Stage, stage_columns, stage_schema
     from pipeline.stages.pixels import PIXELS, pixel_arrays
+    from schemas.answers.packs import Packed
 
 __all__ = [
-    "PIXELS", "Contract", "InputError", "Ledger", "OutputError", "RecipeError", "Root", "RootError", "Samples", "ShardmillError",
-    "Stage", "curate", "open", "pixel_arrays", "stage_columns", "stage_schema",
+    "PIXELS", "Contract", "InputError", "Ledger", "OutputError", "Packed", "RecipeError", "Root", "RootError", "Samples",
+    "ShardmillError", "Stage", "curate", "open", "pack", "pixel_arrays", "stage_columns", "stage_schema",
 ]
 
 _HOMES = {
     "pipeline.api.curate": ("curate",),
     "pipeline.api.opened": ("Root", "open"),
+    "pipeline.api.packing": ("pack",),
     "pipeline.api.samples": ("Samples",),
     "pipeline.errors": ("InputError", "OutputError", "RecipeError", "RootError", "ShardmillError"),
     "pipeline.select.ledger": ("Ledger",),
     "pipeline.stage": ("Contract", "Stage", "stage_columns", "stage_schema"),
     "pipeline.stages.pixels": ("PIXELS", "pixel_arrays"),
+    "schemas.answers.packs": ("Packed",),
 }
 
 
