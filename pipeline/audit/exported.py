@@ -103,6 +103,8 @@ class Written:
     """int32 [rows of the run]."""
     places: dict[str, int]
     """Of each shard, in the order of the run."""
+    offsets: NDArray[np.int64]
+    """As `Rows.offsets`."""
     strangers: int = 0
     first_stranger: RowId | None = None
 
@@ -110,7 +112,7 @@ class Written:
     def over(cls, rows: Rows, file: Any) -> "Written":
         """Nothing is written yet; `file` holds the counts."""
         times = np.memmap(file, np.int32, "w+", shape=(max(rows.total, 1),))
-        return cls(rows, times, {shard_id: place for place, shard_id in enumerate(rows.shard_ids)})
+        return cls(rows, times, {shard_id: place for place, shard_id in enumerate(rows.shard_ids)}, rows.offsets)
 
     def add(self, tar: Tar) -> None:
         """Counts the samples of an output shard."""
@@ -119,9 +121,9 @@ class Written:
             names = names.combine_chunks()
         known = names.dictionary.to_pylist()
         places = np.array([self.places.get(name, -1) for name in known] or [-1])[np.asarray(names.indices)]
-        offsets = self.rows.offsets
-        inside = (places >= 0) & (tar.rows >= 0) & (tar.rows < np.diff(offsets)[places])
-        np.add.at(self.times, offsets[places[inside]] + tar.rows[inside], 1)
+        first, end = self.offsets[places], self.offsets[places + 1]   # of no place: whatever is there
+        inside = (places >= 0) & (tar.rows >= 0) & (tar.rows < end - first)
+        np.add.at(self.times, first[inside] + tar.rows[inside], 1)
         outside = {(known[names.indices[int(i)].as_py()], int(tar.rows[i])) for i in np.flatnonzero(~inside)}
         self.note(len(outside), min(outside, default=None))
 

@@ -304,10 +304,10 @@ def test_the_manifest_takes_over_the_hashes_that_exist_and_lists_files_in_order(
     manifest.write_manifest(plan, workers)
     assert (root / "manifest.parquet").read_bytes() == before, "who hashes, and how much at once, changes no byte"
     assert len(given) > 20
-    listed = list(entries(plan.root))
+    promised = list(entries(plan.root))
     monkeypatch.setattr(manifest, "GROUP", 7)
     manifest.write_manifest(plan, workers)
-    assert list(entries(plan.root)) == listed
+    assert list(entries(plan.root)) == promised
     assert not damaged_sizes(plan.root)
     assert not (root / ".partial" / "manifest").exists()
     assert "run.json" in read
