@@ -15,6 +15,7 @@ from pipeline.passes.stages import annotate, link
 from pipeline.plan import Plan
 from pipeline.root.existing import gathered
 from pipeline.root.lifecycle import Result
+from pipeline.store.remote.footers import footers_kept
 
 
 def curate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined: bool = False) -> Result:
@@ -24,9 +25,10 @@ def curate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined: b
     ShardmillError; Ctrl-C and SIGTERM come through as KeyboardInterrupt, and the same plan continues from there. Where an input
     shard can no longer be read for the export, the passes are made once more without it.
     """
-    result = once(plan, driver, threads, retry_quarantined)
-    while result is None:
-        result = once(plan, driver, threads, retry_quarantined=False)
+    with footers_kept():
+        result = once(plan, driver, threads, retry_quarantined)
+        while result is None:
+            result = once(plan, driver, threads, retry_quarantined=False)
     return result
 
 

@@ -19,6 +19,7 @@ from pipeline.entities.counts import Frequent
 from pipeline.errors import RootError
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
+from pipeline.input.inventory.stored import fingerprint, stored_inputs
 from pipeline.outputs import BEFORE_RECORDED, BY_NAME, OUTPUTS
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rule_columns import ADDED
@@ -54,16 +55,16 @@ class ClassFolders:
 @dataclass(frozen=True)
 class Plan:
     """What a recipe means for these inputs, once everything is settled."""
-
     root: Store
     recipe: Recipe
     shards: tuple[Shard, ...]
     settled: Settled
     recorded: Mapping[str, str] | None = None
     """Fingerprints of the source and of the stages of every run up to mentions, as a run recorded them; None: made from stages."""
-
     output_versions: Mapping[str, int] = field(default_factory=dict)
     """Versions of the outputs, by name, as a run recorded them; those that are missing are this package's."""
+    inputs_recorded: str | None = None
+    """Fingerprint of the input list, where that is left behind (`without_inputs`)."""
 
     @classmethod
     def of(cls, root: Store, recipe: Recipe, shards: Sequence[Shard], settled: Settled) -> "Plan":
@@ -72,12 +73,12 @@ class Plan:
 
     @classmethod
     def stored(cls, root: Store) -> "Plan":
-        """The plan of the run that claimed the root last, over all its inputs: reads run.json alone. Raises FileNotFoundError where
+        """The plan of the run that claimed the root last, over all its inputs. Raises FileNotFoundError where
         there is none, ValueError (pydantic's ValidationError too), KeyError or TypeError where it is damaged."""
         record = root.read_json("run.json")
         added = [added_from_record(name, stage) for name, stage in record.get("stages", {}).items()]
         recipe = Recipe.model_validate(record["recipe"], context={ADDED: added})
-        shards = tuple(Shard(**entry) for entry in record["inputs"])
+        shards = stored_inputs(root, record)
         derived = {"entities", *(stage.name for stage in added)}   # their fingerprints follow from the others
         columns = {name: folder.rpartition("@")[2] for name, folder in record["outputs"]["columns"].items() if name not in derived}
         for name in [*columns, *columns.values(), *derived, *(shard.shard_id for shard in shards)]:
@@ -156,7 +157,7 @@ class Plan:
     @cached_property
     def inputs(self) -> str:
         """Fingerprint of the input list; a changed file changes it."""
-        return digest([[shard.shard_id, shard.size, shard.version] for shard in self.shards])
+        return fingerprint(self.shards) if self.inputs_recorded is None else self.inputs_recorded
 
     @cached_property
     def folders(self) -> dict[str, str | None]:
@@ -288,7 +289,11 @@ class Plan:
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":
         """The same plan over the shards that could be read."""
-        return replace(self, shards=tuple(shards))
+        return replace(self, shards=tuple(shards), inputs_recorded=None)
+
+    def without_inputs(self) -> "Plan":
+        """The same plan with the same names, for workers: neither do they get the list of inputs, nor hash anything again."""
+        return replace(self, shards=(), recorded=self.fingerprints, inputs_recorded=self.inputs)
 
     def describe(self) -> Mapping[str, Any]:
         """Names of all outputs, for run.json."""

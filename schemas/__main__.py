@@ -34,6 +34,8 @@ def published() -> dict[str, pa.Schema]:
         "classes": tables.CLASSES,
         "class_ids": tables.CLASS_IDS,
         "knowledge_base": tables.KNOWLEDGE_BASE,
+        "manifest": tables.MANIFEST,
+        "inputs": tables.INPUTS,
         "export": exports.EXPORT,
         "sample_json": exports.SAMPLE_JSON,
     }

@@ -70,3 +70,20 @@ KNOWLEDGE_BASE = pa.schema([
     field("domain", pa.dictionary(pa.int32(), pa.string()), "broad kind, e.g. noun.animal"),
     field("is_instance", pa.bool_(), "a named individual"),
 ])
+
+MANIFEST = pa.schema([
+    field("path", pa.string(), "of a promised file, relative to the root; the files of a folder follow one another"),
+    field("size", pa.int64(), "bytes"),
+    field("sha256", pa.string(), "hex digest of its bytes"),
+])
+
+INPUTS = pa.schema([
+    field("shard_id", pa.string(), "its name in every output"),
+    field("url", pa.string(), "where it is"),
+    field("relative", pa.string(), "URL relative to the declared root; inputs are in its order"),
+    field("size", pa.int64(), "bytes"),
+    field("version", pa.string(), "etag, or modification time and size, when the run read it"),
+    field("kind", pa.string(), "tar, parquet, or gap: samples that nobody can read"),
+    field("sidecar", pa.string(), "URL of img2dataset's parquet beside it"),
+    field("stats", pa.string(), "URL of img2dataset's _stats.json beside it"),
+])

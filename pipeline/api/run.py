@@ -8,6 +8,7 @@ and `_SUCCESS` last.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -148,7 +149,7 @@ def run(root: Store, wanted: Wanted, tell: Reporter, execution: Execution) -> tu
             driver.events.flush()
             with phase(tell, "report"):
                 write_report(result.plan)
-            succeed(result, driver.fence)
+            succeed(result, driver.fence, partial(driver.must, "manifest"))
     return result, time.monotonic() - started
 
 

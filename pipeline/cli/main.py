@@ -151,6 +151,7 @@ def path(root: Root, what: Annotated[str, typer.Argument(metavar="OUTPUT", help=
 def verify(
     root: Root,
     deep: Annotated[bool, typer.Option("--deep", help="also read every input again and compare every output sample")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="files read at once; by default the CPUs, 16 of a remote root")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -158,7 +159,7 @@ def verify(
     from pipeline.audit.verify import verify as check
 
     with working("reading the root and its inputs" if deep else "reading the root", quiet, as_json):
-        answer = check(root, deep=deep)
+        answer = check(root, deep=deep, workers=workers)
     _print(as_json, answer, printing.verify)
     raise typer.Exit(1 if answer.faults else 0)
 

@@ -1,9 +1,11 @@
 """The stored image embeddings of a run as blocks of rows, and a seeded sample of them."""
 
+import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +33,14 @@ class Embeddings:
         return self.shard_id
 
     def open(self) -> tuple[Matrix, NDArray[np.int64] | None]:
-        """float16 [rows of the shard, d], mapped, and which of its rows count, ascending."""
-        return self._matrix(), self.rows()
+        """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote shard only those are
+        read, and kept by `COPIES` as long as there is room."""
+        if self.store.local is not None:
+            return read_vectors(self.store, self.folder, self.shard_id, "image_embedding"), self.rows()
+        matrix = COPIES.of(self)
+        if matrix is None:
+            matrix = COPIES.kept(self, self.read(self.rows()))
+        return matrix, np.arange(len(matrix))   # not None: rows that are taken one by one leave no file mapped
 
     def rows(self) -> NDArray[np.int64]:
         """Which rows of the shard count, ascending; no embedding is read."""
@@ -45,22 +53,56 @@ class Embeddings:
         """float16 [n, d] of these rows of the shard, ascending, in memory: no other is read."""
         return read_vector_rows(self.store, self.folder, self.shard_id, "image_embedding", rows)
 
-    def _matrix(self) -> Matrix:
-        if self.store.local is not None:
-            return read_vectors(self.store, self.folder, self.shard_id, "image_embedding")
-        return spooled(self.store, self.folder, self.shard_id)
+
+@dataclass
+class Copies:
+    """Embeddings of a remote root in one local file without a name, for fits, which read them many times from first to last: those
+    that came first, up to a bound, for later ones would only push them out. What has no room is read from the store again."""
+
+    limit: int = 32 << 30
+    """Bytes, in each process."""
+    spare: float = 0.05
+    """Share of the disk that is left free."""
+    _file: IO[bytes] | None = None
+    _places: dict[Embeddings, tuple[int, tuple[int, int]]] = field(default_factory=dict)
+    _used: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def of(self, block: Embeddings) -> Matrix | None:
+        """The rows of a block that count, float16 [n, d], mapped; None where they are not kept."""
+        with self._lock:
+            if block not in self._places or self._file is None:
+                return None
+            offset, shape = self._places[block]
+            return np.memmap(self._file, np.float16, "r", offset, shape)
+
+    def kept(self, block: Embeddings, matrix: Matrix) -> Matrix:
+        """The same rows, after they were copied if there is room."""
+        with self._lock:
+            if matrix.size and block not in self._places and self._room(matrix.nbytes):
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile()   # noqa: SIM115 (lives longer)
+                self._file.seek(self._used)
+                self._file.write(np.ascontiguousarray(matrix).data)
+                self._file.flush()
+                self._places[block] = self._used, (matrix.shape[0], matrix.shape[1])
+                self._used += matrix.nbytes
+        return matrix
+
+    def _room(self, size: int) -> bool:
+        disk = shutil.disk_usage(tempfile.gettempdir())
+        return self._used + size <= self.limit and disk.free - size >= self.spare * disk.total
+
+    def clear(self) -> None:
+        """Gives the room back."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file, self._places, self._used = None, {}, 0
 
 
-@cache
-def spooled(store: Store, folder: str, shard_id: str) -> Matrix:
-    """The vectors of a remote store in an unnamed local file, mapped: a fit reads them many times. Gone with the process."""
-    array = read_vectors(store, folder, shard_id, "image_embedding")
-    if not array.size:
-        return array
-    with tempfile.TemporaryFile() as file:
-        file.write(array.tobytes())
-        file.flush()
-        return np.memmap(file, array.dtype, "r", shape=array.shape)
+COPIES = Copies()
+"""Of this process; a worker's go with it."""
 
 
 def fitted_on(plan: Plan, run: Run) -> list[Embeddings]:

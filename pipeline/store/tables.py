@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any
@@ -20,6 +19,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import RootError
+from pipeline.process.ahead import threads
+from pipeline.store.remote.footers import forget, kept
+from pipeline.store.remote.parquet import remote_file, remote_schema
 from pipeline.store.store import Store, read_ranges
 from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.vectors import Halves
@@ -88,6 +90,7 @@ def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str,
     """A new parquet file with `facts` (JSON-able) in its footer: yields a function that adds a table of this schema to it. The file
     appears when the block ends without an error. Raises OutputError."""
     schema = schema.with_metadata({FOOTER: json.dumps(facts, sort_keys=True).encode()})
+    forget(f"{store.url}/{path}")
     with store.create(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         yield lambda table: writer.write_table(table.cast(schema))
 
@@ -95,8 +98,11 @@ def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str,
 def read_table(store: Store, path: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
     """The table of a parquet file, or these columns of it; `filters`: an expression over the columns that are read, whose rows
     stay. Raises FileNotFoundError, or OutputError where the store does not answer."""
-    with spent(READ), _opened(store, path) as file:
-        return parquet_table(file, columns, filters)
+    with spent(READ):
+        if store.by_ranges:
+            return _table(remote_file(store, path, columns), columns, filters)
+        with _opened(store, path) as file:
+            return parquet_table(file, columns, filters)
 
 
 def read_known(store: Store, path: str, schema: pa.Schema) -> pa.Table:
@@ -113,7 +119,10 @@ def parquet_table(file: IO[bytes], columns: Sequence[str] | None = None, filters
     Everything happens in the calling thread: pq.read_table lets Arrow's threads hold the Python file, and one that lets go of
     it while the interpreter ends aborts the process.
     """
-    opened = pq.ParquetFile(file, pre_buffer=False)
+    return _table(pq.ParquetFile(file, pre_buffer=False), columns, filters)
+
+
+def _table(opened: pq.ParquetFile, columns: Sequence[str] | None, filters: Any) -> pa.Table:
     chosen = None if columns is None else list(columns)
     if filters is None:
         return opened.read(chosen, use_threads=False)
@@ -129,14 +138,24 @@ def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str
 
 def read_facts(store: Store, path: str) -> dict[str, Any]:
     """The facts in a parquet file's footer."""
-    return read_footer(store, path)[1]
+    if store.local is not None:
+        return read_footer(store, path)[1]
+    return dict(json.loads(kept(f"{store.url}/{path}", lambda: json.dumps(read_footer(store, path)[1]).encode())))
 
 
 def read_footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
     """The schema of a parquet file and the facts in its footer."""
-    with _opened(store, path) as file:
-        schema = pq.read_schema(file)
-    return schema, json.loads((schema.metadata or {}).get(FOOTER, b"{}"))
+    if store.by_ranges:
+        schema = remote_schema(store, path)
+    else:
+        with _opened(store, path) as file:
+            schema = pq.read_schema(file)
+    return schema, facts_of(schema)
+
+
+def facts_of(schema: pa.Schema) -> dict[str, Any]:
+    """The facts that came with a table that was read, which its schema has."""
+    return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
 
 
 def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -144,9 +163,8 @@ def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, An
     if store.local is not None:
         yield from map(partial(read_facts, store), paths)
         return
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        for start in range(0, len(paths), REQUESTS):
-            yield from pool.map(partial(read_facts, store), paths[start : start + REQUESTS])
+    with threads(REQUESTS, "footers") as pool:
+        yield from pool.each(partial(read_facts, store), paths)
 
 
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:

@@ -21,6 +21,7 @@ from tests.benchmarks import (
     many_shards,
     model_step,
     nearest_centres,
+    store_requests,
     where_time_goes,
 )
 from tests.benchmarks.figures import ROUNDS, Figure, isa, machine, table, write_json
@@ -67,6 +68,7 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             lambda: on_ray(lambda: corrupt.measure(corrupt_size, 2 if quick else 4)),
         ),
         "changed-stage": ("Another setting of one stage, bundled sample", lambda: changed_stage.measure(1 if quick else rounds)),
+        "store-requests": ("Requests to an S3 store, bundled sample, one process", store_requests.measure),
         "nearest": (
             "Nearest centres, all threads",
             lambda: nearest_centres.measure(*((2_048, 256, 2_000) if quick else (65_536, 4_096, 65_536)), rounds),

@@ -28,11 +28,13 @@ from pipeline.recipe.recipe import load
 from pipeline.reduce.classes import taxonomy
 from pipeline.root.existing import open_root
 from pipeline.root.lifecycle import Result
+from pipeline.store.store import Store
 from pipeline.vectors import Ints
 from tests.answers import checked
-from tests.audit.test_deep import flipped, repair, rewritten
+from tests.audit.test_deep import flipped, rewritten
 from tests.curations import curated
 from tests.damage import clean_pairs
+from tests.manifests import repair
 from tests.reduce.balanced import Tree, copies, sample
 from tests.roots import counted, hashes
 
@@ -205,14 +207,14 @@ def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashe
     more, less = np.flatnonzero(times == 1)[0], np.flatnonzero(times == 2)[0]
     times[more], times[less] = 2, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
-    repair(root, said)
+    repair(Store(str(root)), said)
     faults = verify(str(root)).faults
     assert len(faults) == 2
     assert f"1 samples to be exported were not written, e.g. {path.stem}:{more}" in faults[0]
     assert f"1 samples were written more often than wanted, e.g. {path.stem}:{less}" in faults[1]
     times[less], times[np.flatnonzero(times == 0)[0]] = 4, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
-    repair(root, said)
+    repair(Store(str(root)), said)
     told = "\n".join(verify(str(root)).faults)
     for fault in ("4 times, the multiplier is 3", "the recipe's balance makes it 150", "left_out or repeats is not"):
         assert fault in told

@@ -20,9 +20,9 @@ from pipeline.api import shardmill
 from pipeline.api.shardmill import Root
 from pipeline.audit.verify import verify
 from pipeline.models.pixels.encoding import NONE, PictureRule, transcoded
-from pipeline.root.manifest import file_record, read_manifest
 from pipeline.store.store import Store
 from tests.archives import member_bytes
+from tests.manifests import repair
 from tests.odd import FORMATS, OBJECTS, OVERRIDES, TEXTS, write_odd
 from tests.roots import counted
 
@@ -126,9 +126,7 @@ def test_another_byte_of_what_was_decoded_or_encoded_anew_is_found_without_the_i
     content = store.read(path)
     at = content.index(row[extension]) + len(row[extension]) // 2
     store.write(path, content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    entries = {name: file_record(store, name) if name == path else entry for name, entry in read_manifest(store).items()}
-    store.write_json("manifest.json", {"files": entries})
-    store.write_json("_SUCCESS", store.read_json("_SUCCESS") | {"manifest_sha256": file_record(store, "manifest.json")["sha256"]})
+    repair(store, path)
     (fault,) = verify(store.url).faults
     assert fault.startswith(f"{path}: keys or uids")
 

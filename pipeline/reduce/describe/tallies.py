@@ -16,7 +16,7 @@ from pipeline.reduce.describe.members import Members, Ranked, extreme_members
 from pipeline.reduce.describe.presence import CELLS, Counts, merged_cells
 from pipeline.reduce.describe.quality import BINS, Counting, Tally
 from pipeline.store.store import Store
-from pipeline.store.tables import read_facts, read_table, write_table
+from pipeline.store.tables import facts_of, read_table, write_table
 from schemas.columns import field
 
 TALLY = pa.schema([
@@ -62,8 +62,9 @@ def merged_tallies(store: Store, folder: str, shard_ids: Sequence[str], counting
     total = _tally(table, counting, histogram)
     for start in range(0, len(shard_ids), TOGETHER):
         paths = [f"{folder}/{shard_id}.parquet" for shard_id in shard_ids[start : start + TOGETHER]]
-        table = pa.concat_tables([read_table(store, path) for path in paths])
-        for facts in (read_facts(store, path) for path in paths):
+        parts = [read_table(store, path) for path in paths]
+        table = pa.concat_tables(parts)
+        for facts in (facts_of(part.schema) for part in parts):
             histogram[facts["bins"]] += np.array(facts["counts"], np.int64)
         total = total + _tally(table, counting, np.zeros(BINS, np.int64))
         cells = merged_cells(pa.concat_tables([cells, _cells(table)]))
