@@ -150,3 +150,9 @@ def vector_array(matrix: Any, valid: pa.Array) -> pa.Array:
     """float16 lists of d values, one for each row of `matrix` (float16 [rows, d]); null where `valid` (bool) is false."""
     flat = pa.array(matrix.reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1], mask=pc.invert(valid))
+
+
+def matrix_of(column: pa.ChunkedArray) -> NDArray[np.float16]:
+    """float16 [rows, d] of vectors of which none is null."""
+    flat = [np.asarray(chunk.flatten(), np.float16) for chunk in column.chunks]
+    return np.concatenate(flat).reshape(-1, column.type.list_size)

@@ -10,8 +10,9 @@ from pipeline.passes.entities import calibrate_entities, count_entities
 from pipeline.passes.export import export
 from pipeline.passes.labels import label
 from pipeline.passes.names import name_classes
-from pipeline.passes.select import select, write_run_columns
 from pipeline.passes.stages import annotate, link
+from pipeline.passes.verdicts.run_columns import write_run_columns
+from pipeline.passes.verdicts.select import select
 from pipeline.plan import Plan
 from pipeline.root.existing import gathered
 from pipeline.root.lifecycle import Result
@@ -38,7 +39,7 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     with driver.phase("duplicates"):
         write_duplicates(active, run)
     with driver.phase("columns over the run"):
-        write_run_columns(active, run)
+        write_run_columns(active, run, driver)
     with driver.phase("entities of the captions"):
         calibrate_entities(active, run, driver)
     link(active, driver)

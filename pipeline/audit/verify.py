@@ -20,7 +20,7 @@ from pipeline.input.discovery import discover
 from pipeline.input.reader import read
 from pipeline.input.samples import TXT, Reading, uid_of
 from pipeline.passes.balance import balance_faults
-from pipeline.passes.select import account
+from pipeline.passes.verdicts.select import account
 from pipeline.plan import Plan
 from pipeline.root.existing import gathered, open_root, readable
 from pipeline.root.lifecycle import SUCCESS, identity

@@ -99,6 +99,14 @@ def read_table(store: Store, path: str, columns: Sequence[str] | None = None, fi
         return parquet_table(file, columns, filters)
 
 
+def table_batches(store: Store, path: str, columns: Sequence[str], rows: int = 65536) -> Iterator[pa.Table]:
+    """These columns of a parquet file, at most so many rows at a time: of a table that may not fit in memory. Raises as
+    `read_table`."""
+    with _opened(store, path) as file:
+        for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(rows, columns=list(columns), use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
 def read_known(store: Store, path: str, schema: pa.Schema) -> pa.Table:
     """These columns of a parquet file; null where it has none of that name, as files of older versions. Raises as `read_table`."""
     table = read_table(store, path, schema.names)

@@ -1,5 +1,5 @@
-"""From stored columns to verdicts: the columns over the whole run, the numbers behind relative rules, a verdict for every sample,
-and the account of the run. What is computed is in `select/`; a file's existence means done.
+"""From stored columns to verdicts: the numbers behind relative rules, a verdict for every sample, and the account of the run.
+What is computed is in `select/`; a file's existence means done.
 """
 
 from collections import Counter
@@ -15,49 +15,22 @@ from numpy.typing import NDArray
 from pipeline.columns import Run, RunShard
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError
+from pipeline.passes.verdicts.thresholds import resolve_thresholds
 from pipeline.plan import Plan
 from pipeline.recipe.rules import Rules, Threshold
-from pipeline.select.columns import RuleColumns, run_columns, shuffled_similarities, threshold_columns
+from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger, balanced, ignored_of
-from pipeline.select.stored import LEDGER, THRESHOLDS, has_thresholds, stored_thresholds
+from pipeline.select.stored import LEDGER
 from pipeline.select.subset import SUBSET, subset_files
-from pipeline.select.thresholds import relative, resolve
 from pipeline.select.verdicts import KEPT, verdicts
-from pipeline.store.store import Store
 from pipeline.store.tables import npy_bytes, read_many_facts, read_table, stored_shards, write_table
 from pipeline.work import Facts, PlainWork
-
-NULL_BINS = 200
-"""Of the histogram of shuffled similarities that the report shows, from -1 to 1."""
-
-
-def write_run_columns(plan: Plan, run: Run) -> None:
-    """Writes `<shard_id>.parquet` in `plan.run_columns`: the columns that need the whole run and that the rules may read."""
-    if set(run.rows.shard_ids) <= stored_shards(plan.root, [plan.run_columns]):
-        return
-    pairs = read_table(plan.root, f"{plan.duplicates}/duplicates.parquet", ["shard_id", "row", "kind", "removed"])
-    pairs = pairs.filter(pairs.column("removed"))
-    rows = run.rows.numbers(pairs.column("shard_id").to_pylist(), np.asarray(pairs.column("row"), np.int64))
-    kinds = np.asarray(pc.equal(pairs.column("kind"), "near")).astype(int)
-    masks = np.zeros((2, run.rows.total), bool)
-    masks[kinds, rows] = True
-    derived = plan.recipe.read_by_rules().get("derived", ())
-    unknown = plan.recipe.duplicates.not_found
-    exact, near = (None if name in unknown else masks[i] for i, name in enumerate(("exact_duplicate", "near_duplicate")))
-    write_rows(plan.root, plan.run_columns, run, run_columns(run, exact, near, derived))
-
-
-def write_rows(store: Store, folder: str, run: Run, table: pa.Table) -> None:
-    """Writes a table with a row for each row of the run as one file per shard."""
-    for shard, count in zip(run.rows.shards, run.rows.counts, strict=True):
-        part = table.slice(shard.first_row, count).combine_chunks()
-        write_table(store, f"{folder}/{shard.shard_id}.parquet", part, {"rows": count})
 
 
 def select(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str]) -> Ledger:
     """Writes a verdict for every sample, the account of the run and DataComp's subset file, and returns the account. `quarantined`:
     ids of the shards that could not be read. Raises ConservationError where the account does not add up."""
-    thresholds = resolve_thresholds(plan, run)
+    thresholds = resolve_thresholds(plan, run, driver)
     source = RuleColumns(plan.columns, plan.run_columns)
     work = Select(source, plan.recipe.filters, plan.recipe.read_by_rules(), thresholds, plan.verdicts)
     driver.complete("select", work, run.rows.shards, stored_shards(plan.root, [plan.verdicts]))
@@ -89,21 +62,6 @@ class Select(PlainWork[RunShard]):
         written = pa.table({"uid": table.column("uid"), "verdict": verdict})
         write_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
         return facts
-
-
-def resolve_thresholds(plan: Plan, run: Run) -> dict[str, Threshold]:
-    """The numbers behind shares and quantiles, by rule; stored beside the null distribution that the report shows."""
-    if has_thresholds(plan.root, plan.verdicts):
-        return stored_thresholds(plan.root, plan.verdicts)
-    null = shuffled_similarities(run, plan.recipe.seed)
-    rules = plan.recipe.filters
-    thresholds = resolve(rules, threshold_columns(run, plan.recipe), null) if relative(rules) else {}
-    edges = np.linspace(-1, 1, NULL_BINS + 1)
-    plan.root.write_json(f"{plan.verdicts}/{THRESHOLDS}", {
-        "thresholds": {name: {"value": t.value, "last_tie": t.last_tie} for name, t in thresholds.items()},
-        "null": {"pairs": len(null), "edges": edges.tolist(), "counts": np.histogram(null, edges)[0].tolist()},
-    })
-    return thresholds
 
 
 def account(plan: Plan, run: Run, quarantined: Sequence[str]) -> Ledger:
