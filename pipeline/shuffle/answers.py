@@ -2,7 +2,7 @@
 others a key has. Rows come as `key_rows` makes them; memory is bounded by the distinct keys of a partition and by ROUND_ROWS,
 however many rows a single key has."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ CHUNK_ROWS = 1 << 20
 """Rows that are looked at together."""
 ROUND_ROWS = 1 << 22
 """Rows whose pairs are held at a time; a partition with more is gone through as often as it takes."""
+DIGIT = 4
+"""Bits by which a range of keys that is too large is cut."""
 
 
 def key_rows(rows: Ints, keys: Keys, others: Keys | None = None) -> pa.Table:
@@ -81,6 +83,52 @@ class DistinctOthers:
             pairs.append(pair)
             places.append(place)
         return np.bincount(_once(np.concatenate(pairs), np.concatenate(places))[1], minlength=len(keys))
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """All keys of the partition, in order, a repeated one as often as it is there. A range of keys that is more than ROUND_ROWS is
+    gone through again and in smaller ranges."""
+
+    def __call__(self, parts: Parts) -> Iterator[pa.Table]:
+        yield pa.table(table_of(np.zeros((0, 2), np.uint64), KEY))   # so that there is one
+        for keys in in_order(lambda: (keys_of(pa.concat_tables(tables), KEY) for tables in parts.chunks(CHUNK_ROWS))):
+            yield pa.table(table_of(keys, KEY))
+
+
+def in_order(pieces: Callable[[], Iterable[Keys]], prefix: int = 0, bits: int = 0) -> Iterator[Keys]:
+    """The keys of all pieces (anew with each call) whose first bits are these, in order."""
+    held, count = list[Keys](), 0
+    for piece in pieces():
+        held.append(begun(piece, prefix, bits))
+        count += len(held[-1])
+        if count > ROUND_ROWS:
+            break
+    else:
+        if held:
+            keys = np.concatenate(held)
+            yield keys[key_order(keys)]
+        return
+    held.clear()
+    if bits == 128:   # one key, more often than can be held
+        yield from (begun(piece, prefix, bits) for piece in pieces())
+        return
+    half, shift = bits // 64, np.uint64(64 - DIGIT - bits % 64)
+    digits = (begun(piece, prefix, bits)[:, half] >> shift & np.uint64((1 << DIGIT) - 1) for piece in pieces())
+    counts = sum((np.bincount(some.astype(np.int64), minlength=1 << DIGIT) for some in digits), np.zeros(1 << DIGIT, np.int64))
+    for digit in np.flatnonzero(counts).tolist():
+        yield from in_order(pieces, (prefix << DIGIT) | digit, bits + DIGIT)
+
+
+def begun(keys: Keys, prefix: int, bits: int) -> Keys:
+    """Those keys whose first bits, a multiple of DIGIT, are these."""
+    high_bits = min(bits, 64)
+    chosen = np.ones(len(keys), bool)
+    if high_bits:
+        chosen &= keys[:, 0] >> np.uint64(64 - high_bits) == np.uint64(prefix >> (bits - high_bits))
+    if bits > 64:
+        chosen &= keys[:, 1] >> np.uint64(128 - bits) == np.uint64(prefix & ((1 << (bits - 64)) - 1))
+    return keys[chosen]
 
 
 def _pairs(others: Keys, place: Ints) -> Keys:

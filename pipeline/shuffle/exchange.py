@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.columns import Rows, RunShard
 from pipeline.driver import Driver
-from pipeline.shuffle.parts import Parts, parts_file
+from pipeline.shuffle.parts import Parts, parts_file, read_parts
 from pipeline.store.store import PARTIAL, Store
 from pipeline.vectors import Ints
 from pipeline.work import Facts, PlainWork, Units
@@ -105,9 +105,10 @@ class Exchange:
         """What every partition has for a group, where each answers the groups one by one."""
         return Parts(self.store, [self.gathered(p) for p in range(self.partitions)], group.number)
 
-    def results(self) -> Iterator[Parts]:
-        """What every partition came to, one after another, where it is a single table."""
-        return (Parts(self.store, [self.gathered(p)], 0) for p in range(self.partitions))
+    def results(self, partitions: range) -> Iterator[pa.Table]:
+        """What some of the partitions found, one after another, where that is a table in so many parts as it takes."""
+        for partition in partitions:
+            yield from read_parts(self.store, self.gathered(partition))
 
     def remove(self) -> None:
         """Once what it was for is written."""

@@ -36,6 +36,14 @@ def read_part(store: Store, path: str, part: int) -> pa.Table:
         return pa.Table.from_batches([pa.ipc.open_file(file).get_batch(part)])
 
 
+def read_parts(store: Store, path: str) -> Iterator[pa.Table]:
+    """All parts, one after another."""
+    with spent(READ), _opened(store, path) as file:
+        opened = pa.ipc.open_file(file)
+        for part in range(opened.num_record_batches):
+            yield pa.Table.from_batches([opened.get_batch(part)])
+
+
 def _opened(store: Store, path: str) -> Any:
     if store.local is not None:
         return pa.OSFile(str(store.local / path))

@@ -8,7 +8,7 @@ none) and the validity column `v_valid`.
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -75,6 +75,25 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+@contextmanager
+def npy_file(store: Store, path: str, dtype: np.dtype[Any], length: int) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """A new .npy file of an array [length]: yields a function that adds some of its values. The bytes are those of `npy_bytes` of
+    the whole; the file appears when the block ends without an error. Raises OutputError, and ValueError for another length."""
+    written = 0
+    with store.create(path) as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)})
+
+        def add(values: NDArray[Any]) -> None:
+            nonlocal written
+            file.write(np.ascontiguousarray(values, dtype).tobytes())
+            written += len(values)
+
+        yield add
+        if written != length:
+            raise ValueError(f"{path}: {written} values instead of {length}")
 
 
 def write_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, Any]) -> None:

@@ -7,23 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pipeline.columns import Run, RunShard
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError
+from pipeline.passes.verdicts.subset import write_subset
 from pipeline.passes.verdicts.thresholds import resolve_thresholds
 from pipeline.plan import Plan
 from pipeline.recipe.rules import Rules, Threshold
 from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger, balanced, ignored_of
 from pipeline.select.stored import LEDGER
-from pipeline.select.subset import SUBSET, subset_files
-from pipeline.select.verdicts import KEPT, verdicts
-from pipeline.store.tables import npy_bytes, read_many_facts, read_table, stored_shards, write_table
+from pipeline.select.verdicts import verdicts
+from pipeline.store.tables import read_many_facts, stored_shards, write_table
 from pipeline.work import Facts, PlainWork
 
 
@@ -36,7 +33,7 @@ def select(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str]) -> 
     driver.complete("select", work, run.rows.shards, stored_shards(plan.root, [plan.verdicts]))
     ledger = account(plan, run, quarantined)
     plan.root.write_json(f"{plan.verdicts}/{LEDGER}", ledger.stored())
-    write_subset(plan, run)
+    write_subset(plan, run, driver)
     return ledger
 
 
@@ -76,18 +73,3 @@ def account(plan: Plan, run: Run, quarantined: Sequence[str]) -> Ledger:
         ignored.update(facts["ignored"])
         ignored_in += ignored_of(facts)
     return balanced(dict(zip(shard_ids, run.rows.counts, strict=True)), counts, (gaps, ignored), quarantined, ignored_in)
-
-
-def write_subset(plan: Plan, run: Run) -> None:
-    """Writes DataComp's subset files of the kept samples in `plan.verdicts`; which there are, `subset_files` says."""
-    if plan.root.exists(f"{plan.verdicts}/{SUBSET}"):
-        return
-    kept = run.table("samples", ["uid", "source_uid"]).filter(pa.array(kept_mask(plan, run)))
-    for name, array in subset_files(kept.column("uid"), kept.column("source_uid")).items():
-        plan.root.write(f"{plan.verdicts}/{name}", npy_bytes(array))
-
-
-def kept_mask(plan: Plan, run: Run) -> NDArray[np.bool_]:
-    """bool [rows of the run]: the verdict is `kept`."""
-    parts = [read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["verdict"]) for shard_id in run.rows.shard_ids]
-    return np.asarray(pc.equal(pa.concat_tables(parts).column("verdict"), KEPT))
