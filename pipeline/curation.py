@@ -44,7 +44,7 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
         calibrate_entities(active, run, driver)
     link(active, driver)
     with driver.phase("counts of the entities"):
-        count_entities(active, run)
+        count_entities(active, run, driver)
     ledger = select(active, run, driver, [shard.shard_id for shard in plan.shards if shard not in active.shards])
     fit_classes(active, run, driver)
     label(active, run, driver)
