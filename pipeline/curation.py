@@ -49,6 +49,6 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     fit_classes(active, run, driver)
     label(active, run, driver)
     with driver.phase("names of the classes"):
-        name_classes(active, run)
+        name_classes(active, run, driver)
     balance_export(active, run, driver)
     return Result(active, ledger) if export(active, run, driver, ledger) else None

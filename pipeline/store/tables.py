@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ from pipeline.errors import RootError
 from pipeline.store.store import Store, read_ranges
 from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.vectors import Halves
+
+T = TypeVar("T")
 
 
 def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
@@ -168,12 +170,17 @@ def read_footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
 
 def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     """`read_facts` of each, one after another; a remote store is asked for several at once."""
+    return read_many(store, paths, partial(read_facts, store))
+
+
+def read_many(store: Store, paths: Sequence[str], read: Callable[[str], T]) -> Iterator[T]:
+    """What `read` says of each path, one after another; a remote store is asked for several at once."""
     if store.local is not None:
-        yield from map(partial(read_facts, store), paths)
+        yield from map(read, paths)
         return
     with ThreadPoolExecutor(REQUESTS) as pool:
         for start in range(0, len(paths), REQUESTS):
-            yield from pool.map(partial(read_facts, store), paths[start : start + REQUESTS])
+            yield from pool.map(read, paths[start : start + REQUESTS])
 
 
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
