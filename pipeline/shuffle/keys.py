@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.draws import draws
 from pipeline.vectors import Bools, Ints
 
 Keys = NDArray[np.uint64]
@@ -24,6 +25,21 @@ def hex_keys(digits: Strings) -> Keys:
     if len(joined) != 16 * len(digits):
         raise ValueError("not all of these keys have 32 hexadecimal digits")
     return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def hash_keys(hashes: Strings) -> Keys:
+    """Keys of hashes of 32 or 64 hexadecimal digits, [n]: all of their bits count, and numbers that were only counted up are spread
+    over the partitions all the same. Nulls raise TypeError, text that is no such number ValueError."""
+    joined = bytes.fromhex("".join(hashes.to_pylist()))
+    if len(joined) not in (16 * len(hashes), 32 * len(hashes)):
+        raise ValueError("not all of these hashes have 32 or 64 hexadecimal digits")
+    words = np.frombuffer(joined, ">u8").astype(np.uint64)
+    halves = np.zeros((2, len(hashes), 2), np.uint64)   # of 64 digits the last and the first 32; else the second are zero
+    for half, part in enumerate(np.split(words.reshape(len(hashes), -1), [-2], axis=1)[::-1]) if len(hashes) else ():
+        halves[half, :, : part.shape[1]] = part
+    low = draws(halves[0, :, 1] ^ draws(halves[1, :, 1], 0, 0), 0, 1)
+    high = draws(halves[0, :, 0] ^ draws(halves[1, :, 0], 0, 2) ^ low, 0, 3)   # of 32 digits one to one
+    return np.stack([high, low], axis=1)
 
 
 def text_keys(texts: Strings) -> Keys:

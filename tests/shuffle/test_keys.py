@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.shuffle.keys import Keys, distinct, found, hex_keys, key_order, merged, partition_of, text_keys
+from pipeline.shuffle.keys import Keys, distinct, found, hash_keys, hex_keys, key_order, merged, partition_of, text_keys
 
 
 def numbers(keys: Keys) -> list[int]:
@@ -44,3 +44,13 @@ def test_a_hexadecimal_key_is_the_number_it_says_and_another_length_is_refused()
     assert hex_keys(pa.array([digits, digits + "77"])).tolist() == [[255, 2**64 - 2]] * 2
     with pytest.raises(ValueError, match="32 hexadecimal digits"):
         hex_keys(pa.array(["ff"]))
+
+
+@pytest.mark.parametrize("digits", ["{:032x}", "{:016x}0000000000000000", "{:064x}", "{:032x}" + "0" * 32, "{:048x}" + "0" * 16])
+def test_hashes_that_differ_anywhere_have_keys_that_differ_and_are_spread_evenly(digits: str) -> None:
+    keys = hash_keys(pa.array([digits.format(i) for i in range(3000)]))
+    assert len(distinct(keys)) == 3000
+    assert np.bincount(partition_of(keys, 3)).min() > 900
+    assert hash_keys(pa.array([], pa.string())).shape == (0, 2)
+    with pytest.raises(ValueError, match="32 or 64 hexadecimal digits"):
+        hash_keys(pa.array(["ff" * 10]))

@@ -16,13 +16,14 @@ from pipeline.plan import Plan
 from pipeline.recipe.derived import ByKey, Origin, derived_columns
 from pipeline.shuffle.answers import DistinctOthers, Repeats, key_rows
 from pipeline.shuffle.exchange import Exchange, Group, Scattered, groups_of, partitions_of, through
-from pipeline.shuffle.keys import partition_of, text_keys
+from pipeline.shuffle.keys import Keys, hash_keys, partition_of, text_keys
 from pipeline.shuffle.parts import parts_file, read_part
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import read_columns, stored_shards, table_batches, write_table
 from pipeline.vectors import Bools, Ints
 from pipeline.work import Facts, PlainWork, Units
 
+HASHES = (("samples", "uid"), ("hashes", "sha256"))
 REMOVED = pa.schema([pa.field("row", pa.int32()), pa.field("near", pa.bool_())])
 """A row of a group that a pair of duplicates removes."""
 
@@ -87,8 +88,8 @@ class KeyRows:
         if self.by_key.other is not None:
             other = self._column(group, self.by_key.other)
             there = pc.and_(there, pc.is_valid(other))
-            others = text_keys(other.filter(there))
-        keys = text_keys(key.filter(there))
+            others = keys_by(self.by_key.other, other.filter(there))
+        keys = keys_by(self.by_key.key, key.filter(there))
         return key_rows(np.flatnonzero(np.asarray(there)), keys, others), partition_of(keys, self.partitions)
 
     def _column(self, group: Group, origin: Origin) -> pa.ChunkedArray:
@@ -96,6 +97,11 @@ class KeyRows:
         store, folder = self.columns.store, self.columns.folders[stage]
         tables = [read_columns(store, folder, shard.shard_id, [name]) for shard in group.shards]
         return pa.concat_tables(tables).column(name)
+
+
+def keys_by(origin: Origin, values: pa.ChunkedArray) -> Keys:
+    """The keys of values of a column: what is a hash already is not hashed again."""
+    return hash_keys(values) if origin in HASHES else text_keys(values)
 
 
 def write_removed(plan: Plan, rows: Rows, groups: tuple[Group, ...], path: str) -> None:
