@@ -34,10 +34,13 @@ from pipeline.work import Facts, PlainWork, Units
 def name_classes(plan: Plan, run: Run, driver: Driver) -> None:
     """Writes `quality.json`, then `classes.parquet`; nothing when the recipe asks for no classes."""
     folder = plan.classes
-    if folder is None or plan.tallies is None or has_class_table(plan.root, folder):
+    if folder is None or plan.tallies is None:
+        return
+    groups, scratch = groups_of(run.rows), f"{PARTIAL}/{folder.rpartition('/')[2]}-tallies"
+    if has_class_table(plan.root, folder):
+        plan.root.remove(scratch)
         return
     levels = taxonomy.read_levels(plan.root, plan.fitted.centroids)
-    groups, scratch = groups_of(run.rows), f"{PARTIAL}/{folder.rpartition('/')[2]}-tallies"
     merge = MergeTallies(plan.root, plan.tallies, counting(plan), scratch)
     driver.complete("tallies", merge, groups, stored_shards(plan.root, [scratch]), alone=len(groups) == 1)
     tally, counts = tallies.merged_tallies(plan.root, [f"{scratch}/{group}.parquet" for group in groups], merge.counting)
