@@ -10,8 +10,9 @@ from pipeline.passes.entities import calibrate_entities, count_entities
 from pipeline.passes.export import export
 from pipeline.passes.labels import label
 from pipeline.passes.names import name_classes
-from pipeline.passes.select import select, write_run_columns
 from pipeline.passes.stages import annotate, link
+from pipeline.passes.verdicts.run_columns import write_run_columns
+from pipeline.passes.verdicts.select import select
 from pipeline.plan import Plan
 from pipeline.root.existing import gathered
 from pipeline.root.lifecycle import Result
@@ -40,16 +41,16 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     with driver.phase("duplicates"):
         write_duplicates(active, run)
     with driver.phase("columns over the run"):
-        write_run_columns(active, run)
+        write_run_columns(active, run, driver)
     with driver.phase("entities of the captions"):
         calibrate_entities(active, run, driver)
     link(active, driver)
     with driver.phase("counts of the entities"):
-        count_entities(active, run)
+        count_entities(active, run, driver)
     ledger = select(active, run, driver, [shard.shard_id for shard in plan.shards if shard not in active.shards])
     fit_classes(active, run, driver)
     label(active, run, driver)
     with driver.phase("names of the classes"):
-        name_classes(active, run)
+        name_classes(active, run, driver)
     balance_export(active, run, driver)
     return Result(active, ledger) if export(active, run, driver, ledger) else None

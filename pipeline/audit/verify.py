@@ -15,7 +15,7 @@ from pipeline.columns import Run
 from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard
 from pipeline.passes.balance import balance_faults
-from pipeline.passes.select import account
+from pipeline.passes.verdicts.select import account
 from pipeline.plan import Plan
 from pipeline.process.ahead import Threads, threads
 from pipeline.process.share import usable_cpus

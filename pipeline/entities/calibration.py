@@ -32,6 +32,9 @@ SHUFFLES = 8
 EXPECTED_EXCEEDANCES = 10
 """Shuffled mentions beyond the quantile that a quantile needs; with fewer in the run, z is taken as normal."""
 
+SUMS = pa.schema([
+    pa.field("id", pa.string()), pa.field("name", pa.string()), pa.field("count", pa.int64()), pa.field("z", pa.float64())])
+
 _TEXTS_AT_ONCE = 4096
 _SMALLEST_STD = 1e-4
 
@@ -161,11 +164,8 @@ def with_threshold(
     return replace(table, threshold=threshold, facts=facts)
 
 
-def entity_counts(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Table:
-    """Samples in which each entity is confirmed, and the sum of their z, over the `entities` columns of a run.
-
-    Sorted by count, then id. Counts are of confirmed entities, so they come after the image has had its say.
-    """
+def entity_sums(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """SUMS: samples in which each entity is confirmed, and the sum of their z, over the `entities` columns of some shards."""
     counts: Counter[str] = Counter()
     sums: Counter[str] = Counter()
     names: dict[str, str] = {}
@@ -176,10 +176,19 @@ def entity_counts(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Table:
                 counts[id] += 1
                 sums[id] += entity["z"]
                 names[id] = entity["name"]
-    order = sorted(counts, key=lambda id: (-counts[id], id))
-    return pa.table({
-        "id": pa.array(order, pa.string()),
-        "name": pa.array([names[id] for id in order], pa.string()),
-        "count": pa.array([counts[id] for id in order], pa.int64()),
-        "mean_z": pa.array([sums[id] / counts[id] for id in order], pa.float32()),
-    })
+    return pa.table([list(counts), [names[id] for id in counts], list(counts.values()), [sums[id] for id in counts]], schema=SUMS)
+
+
+def entity_counts(parts: Iterable[pa.Table]) -> pa.Table:
+    """Samples in which each entity is confirmed, and their mean z, from the SUMS of a run's parts; one part is held, and a row for
+    each entity. Sorted by count, then id. Counts are of confirmed entities, so they come after the image has had its say."""
+    total = SUMS.empty_table()
+    for part in parts:
+        both = pa.concat_tables([total, part]).combine_chunks()
+        kinds = {"name": "max", "count": "sum", "z": "sum"}
+        grouped = both.group_by("id", use_threads=False).aggregate(list(kinds.items()))   # adds up in order, so to the same bits
+        total = grouped.select(["id", *(f"{name}_{kind}" for name, kind in kinds.items())]).rename_columns(SUMS.names).cast(SUMS)
+    total = total.sort_by([("count", "descending"), ("id", "ascending")]).combine_chunks()
+    mean = np.asarray(total.column("z")) / np.asarray(total.column("count"))
+    return pa.table([total.column("id"), total.column("name"), total.column("count"), pa.array(mean.astype(np.float32))],
+                    names=["id", "name", "count", "mean_z"])

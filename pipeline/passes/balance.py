@@ -1,7 +1,7 @@
 """How often the export takes each kept sample: balanced over the classes from the top down (`export/allocation.py`).
 
 Workers rank the samples of each shard within their classes. The driver shares the target out among the classes and finds where
-the order of each class is cut: 8 bytes per kept sample, and the cuts. From these alone workers then write
+the order of each class is cut, from files of ranks that it goes through some times. From the cuts alone workers then write
 `copies@<fp>/<shard_id>.parquet`, each shard by itself.
 """
 

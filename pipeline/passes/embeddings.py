@@ -124,11 +124,11 @@ def embeddings(plan: Plan, shard_id: str, verdicts: str | None) -> Embeddings:
 def sampled_embeddings(blocks: Sequence[Embeddings], count: int, seed: int) -> Floats:
     """float32 [about `count`, d]: unit rows, chosen by their numbers and the seed; [0, 0] where none is. Rows are drawn before any
     is read, and one file is open at a time."""
-    counted = [block.rows() for block in blocks]
-    share, start, parts = RowSample(seed, min(1.0, count / max(1, sum(map(len, counted))))), 0, []
-    for block, rows in zip(blocks, counted, strict=True):
-        drawn = share.chosen(np.arange(start, start + len(rows))) - start
+    counts = [len(block.rows()) for block in blocks]
+    share, start, parts = RowSample(seed, min(1.0, count / max(1, sum(counts)))), 0, []
+    for block, rows in zip(blocks, counts, strict=True):
+        drawn = share.chosen(np.arange(start, start + rows)) - start
         if len(drawn):
-            parts.append(block.read(rows[drawn]))
-        start += len(rows)
+            parts.append(block.read(block.rows()[drawn]))   # asked for again: those of the whole run would not fit
+        start += rows
     return unit(np.concatenate(parts)) if parts else np.zeros((0, 0), np.float32)

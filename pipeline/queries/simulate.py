@@ -9,16 +9,16 @@ import pyarrow.compute as pc
 from pipeline.columns import Run
 from pipeline.errors import RecipeError, RootError
 from pipeline.export.class_table import class_names, has_class_table
+from pipeline.passes.verdicts.thresholds import thresholds_of
 from pipeline.plan import Plan
 from pipeline.queries.naming import find_samples, names_of
 from pipeline.recipe.recipe import Recipe, validated
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import gathered, open_root, readable
-from pipeline.select.columns import RuleColumns, shuffled_similarities, threshold_columns
+from pipeline.select.columns import RuleColumns
 from pipeline.select.explain import explain
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_thresholds
-from pipeline.select.thresholds import resolve
 from pipeline.select.verdicts import Selection, simulate
 from pipeline.store.tables import read_columns
 from schemas.answers.samples import Explanation, Funnel, MovedSamples, SampleLabel, Simulation
@@ -47,8 +47,7 @@ def simulate_rules(url: str, overrides: Sequence[str]) -> Simulation:
     changed = replace(plan, recipe=recipe)
     if changed.run_columns != plan.run_columns and recipe.read_by_rules().get("derived"):
         raise RecipeError("a changed rule reads a column over the whole run that this root does not have: run it instead")
-    null = shuffled_similarities(run, recipe.seed)
-    changed_rules = Selection(recipe.filters, resolve(recipe.filters, threshold_columns(run, recipe), null))
+    changed_rules = Selection(recipe.filters, thresholds_of(recipe, run))
     stored_rules = Selection(plan.recipe.filters, stored_thresholds(plan.root, plan.verdicts))
     names = _united(plan.recipe.read_by_rules(), recipe.read_by_rules())
     source, total = RuleColumns(plan.columns, plan.run_columns), None

@@ -8,10 +8,10 @@ none) and the validity column `v_valid`.
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,8 @@ from pipeline.store.remote.parquet import remote_file, remote_schema
 from pipeline.store.store import Store, read_ranges
 from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.vectors import Halves
+
+T = TypeVar("T")
 
 
 def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
@@ -79,6 +81,25 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
+@contextmanager
+def npy_file(store: Store, path: str, dtype: np.dtype[Any], length: int) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """A new .npy file of an array [length]: yields a function that adds some of its values. The bytes are those of `npy_bytes` of
+    the whole; the file appears when the block ends without an error. Raises OutputError, and ValueError for another length."""
+    written = 0
+    with store.create(path) as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)})
+
+        def add(values: NDArray[Any]) -> None:
+            nonlocal written
+            file.write(np.ascontiguousarray(values, dtype).tobytes())
+            written += len(values)
+
+        yield add
+        if written != length:
+            raise ValueError(f"{path}: {written} values instead of {length}")
+
+
 def write_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
     """A parquet file with `facts` (JSON-able) in its footer. The same table and facts give the same bytes."""
     with spent(WRITE), parquet_file(store, path, table.schema, facts) as write:
@@ -103,6 +124,14 @@ def read_table(store: Store, path: str, columns: Sequence[str] | None = None, fi
             return _table(remote_file(store, path, columns), columns, filters)
         with _opened(store, path) as file:
             return parquet_table(file, columns, filters)
+
+
+def table_batches(store: Store, path: str, columns: Sequence[str], rows: int = 65536) -> Iterator[pa.Table]:
+    """These columns of a parquet file, at most so many rows at a time: of a table that may not fit in memory. Raises as
+    `read_table`."""
+    with _opened(store, path) as file:
+        for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(rows, columns=list(columns), use_threads=False):
+            yield pa.Table.from_batches([batch])
 
 
 def read_known(store: Store, path: str, schema: pa.Schema) -> pa.Table:
@@ -160,11 +189,16 @@ def facts_of(schema: pa.Schema) -> dict[str, Any]:
 
 def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     """`read_facts` of each, one after another; a remote store is asked for several at once."""
+    return read_many(store, paths, partial(read_facts, store))
+
+
+def read_many(store: Store, paths: Sequence[str], read: Callable[[str], T]) -> Iterator[T]:
+    """What `read` says of each path, one after another; a remote store is asked for several at once."""
     if store.local is not None:
-        yield from map(partial(read_facts, store), paths)
+        yield from map(read, paths)
         return
     with threads(REQUESTS, "footers") as pool:
-        yield from pool.each(partial(read_facts, store), paths)
+        yield from pool.each(read, paths)
 
 
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:

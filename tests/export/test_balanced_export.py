@@ -270,11 +270,17 @@ def test_a_balance_is_drawn_by_content_and_not_by_the_order_of_the_input(finishe
     assert sum(times.values()) == 70
 
 
+@pytest.mark.parametrize("held", [cuts.HELD, 25])
 @pytest.mark.parametrize("seed", range(8))
-def test_cuts_of_any_partition_take_the_first_of_each_class_and_ties_by_row(seed: int) -> None:
+def test_cuts_of_any_partition_take_the_first_of_each_class_and_ties_by_row(
+    seed: int, held: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuts, "HELD", held)
     generator = np.random.default_rng(seed)
     rows = np.zeros(400, cuts.RANKED)
     rows["place"], rows["rank"], rows["row"] = generator.integers(0, 9, 400), generator.integers(0, 12, 400), np.arange(400)
+    if seed % 2:
+        rows["rank"] = generator.integers(0, 2**64, 400, np.uint64)
     sizes = np.bincount(rows["place"], minlength=10)   # the last class is empty
     wanted = generator.integers(0, 2 * sizes + 1)
     expected = np.zeros(400, np.int64)

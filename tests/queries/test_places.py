@@ -10,8 +10,9 @@ from braceexpand import braceexpand
 
 from pipeline.api import shardmill
 from pipeline.queries.places import PLACES
-from pipeline.select.subset import SUBSET_UID, subset
+from pipeline.select.subset import SUBSET_UID
 from pipeline.store.store import Store
+from tests.passes.test_subset import subset
 from tests.queries.conftest import pool_uid
 from tests.roots import asked
 

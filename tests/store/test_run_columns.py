@@ -10,7 +10,6 @@ import pytest
 
 from pipeline.columns import Columns, Rows, Run
 from pipeline.passes.embeddings import COPIES, Embeddings, sampled_embeddings
-from pipeline.recipe.derived import alt_text_counts, repeated
 from pipeline.reduce.kmeans.partition import Partition, RowSample
 from pipeline.store.store import Store
 from pipeline.store.tables import write_columns
@@ -74,17 +73,6 @@ def test_text_over_a_run_is_counted_by_64_bits(tmp_path: Path) -> None:
     column = run.column("clip", "uid")
     assert column.type == pa.large_string()
     assert column.to_pylist() == [f"{row:032x}" for row in range(6)]
-
-
-def test_what_is_counted_over_a_run_does_not_depend_on_its_chunks() -> None:
-    uids = ["a", "b", "a", None, "c", "b", None, "a"]
-    captions, hashes = ["x", "x", "y", "x", None, "y", "x", "x"], ["1", "2", "1", "1", "3", None, "2", "1"]
-    for kind in (pa.string(), pa.large_string()):
-        whole = [pa.array(values, kind) for values in (uids, captions, hashes)]
-        parts = [pa.chunked_array([array[:3], array[3:3], array[3:]]) for array in whole]
-        assert repeated(whole[0]).to_pylist() == repeated(parts[0]).to_pylist() == [
-            False, False, True, False, False, True, True, True]
-        assert [a.to_pylist() for a in alt_text_counts(*whole[1:])] == [a.to_pylist() for a in alt_text_counts(*parts[1:])]
 
 
 def test_a_fit_on_a_remote_root_keeps_one_bounded_file_and_reads_what_has_no_room_by_ranges(
