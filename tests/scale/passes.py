@@ -1,4 +1,4 @@
-"""The passes of a synthetic run by the product's own code: `curation.once` as it is, with a watch around every pass that it
+"""The passes of a synthetic run by the product's own code: `curation.curate` as it is, with a watch around every pass that it
 calls."""
 
 import inspect
@@ -65,7 +65,7 @@ def plan_of(root: Path, recipe: Recipe, shards: list[Shard]) -> Plan:
 
 
 def names() -> list[str]:
-    """The passes of `curation.once`, by the names of their functions, and what comes behind them."""
+    """The passes of `curation`, by the names of their functions, and what comes behind them."""
     found = [name for name, value in vars(curation).items() if is_pass(value)]
     return [*found, "report", "manifest", "verify", "status"]
 
@@ -123,11 +123,9 @@ def run(size: Size, plan: Plan, watch: Watch, only: str | None) -> None:
         watch.before()
         try:
             with observed(watch, only):
-                result = curation.once(plan, driver, 1, False)
+                result = curation.curate(plan, driver)
         except Enough:
             return
-        if result is None:
-            raise SystemExit("the export could not be read again")
         driver.events.flush()
         after: list[tuple[str, Callable[[], Any]]] = [
             ("report", lambda: write_report(result.plan)), ("manifest", lambda: succeed(result, driver.fence)),
