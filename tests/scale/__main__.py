@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def measured(size: Size, folder: Path, only: str | None) -> list[Taken]:
     shutil.rmtree(counts, ignore_errors=True)
     counts.mkdir()
     if not (folder / "model" / "open_clip_config.json").exists():
-        apart(write_model, folder / "model")
+        made = write_model if size.local else partial(apart, write_model)
+        made(folder / "model")
     pictures = work / "pictures.bin"
     if not pictures.exists():
         write_pictures(pictures, size.rows)
@@ -53,7 +55,8 @@ def measured(size: Size, folder: Path, only: str | None) -> list[Taken]:
     began = time.monotonic()
     if not (work / "built").exists():
         root.mkdir(exist_ok=True)
-        apart(build, plan.columns, chosen, size.captions)
+        built = build if size.local else partial(apart, build)
+        built(plan.columns, chosen, size.captions)
         (work / "built").touch()
     files, disk = contents(root)
     print(f"\n{size.name}: {size.rows:,} rows in {size.shards:,} shards; columns of {disk / 1e9:.2f} GB in {files:,} files, "
@@ -140,9 +143,11 @@ def main() -> int:
     if chosen.json and chosen.json.exists():
         found = {name: [Taken(**taken) for taken in passes] for name, passes in json.loads(chosen.json.read_text()).items()}
     with ExitStack() as stack:
+        shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardmill-scale-")))
         for size in sizes:
-            folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardmill-scale-")))
+            folder = chosen.folder or shared
             passes = measured(size, folder.resolve(), chosen.only)
+            shutil.rmtree(shared / size.name, ignore_errors=True)   # the next size needs the room
             found[size.name] = list({taken.name: taken for taken in [*found.get(size.name, ()), *passes]}.values())
     if chosen.json:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,8 @@ class Watch:
 def is_worker(process: psutil.Process) -> bool:
     """Whether a process below this one does work: of Ray's own ones it is its workers."""
     command = " ".join(process.cmdline())
-    return "ray::" in command or ("default_worker" in command) or (sys.executable in command and "ray/" not in command)
+    return "ray::" in command or "default_worker" in command or (
+        sys.executable in command and "ray/" not in command and "resource_tracker" not in command)
 
 
 def peak() -> int:
