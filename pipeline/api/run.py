@@ -167,17 +167,18 @@ def answer_of(result: Result, root: str, seconds: float) -> RunResult:
         warnings=tuple(filter(None, [failed_shards(plan, ledger), thin_classes(plan, ledger)])))
 
 
-def planned(request: Request, workers: int, nodes: int) -> RunEstimate:
-    """What a run would need with so many actors on so many machines like this one. Nothing is written."""
+def planned(request: Request, workers: int, nodes: int, rows: int | None = None) -> RunEstimate:
+    """What a run would need with so many actors on so many machines like this one; with `rows`, if the inputs had so many samples.
+    Nothing is written."""
     notes: list[str] = []
     recipe, shards = request.resolved(notes.append)
     check_model(recipe, weights=True)
     check_device(recipe)
     check_address_space(local=True)
     # Slow to import: a wrong recipe or input is said before.
-    from pipeline.queries.estimate import estimate
+    from pipeline.queries.plans.estimate import Scale, estimate
     from pipeline.stages.precision import settled
 
     answer = settled(precision_question(recipe, shards))
     plan = Plan.of(Store("memory://unused"), recipe, shards, Settled(answer.route))
-    return estimate(plan, workers, nodes, answer.distances, notes)
+    return estimate(plan, Scale(workers, nodes, rows), answer.distances, notes)

@@ -94,15 +94,18 @@ def plan(
     recipe: RecipeName, inputs: Inputs = None, overrides: Overrides = None, stages: Stages = None,
     workers: Annotated[int, typer.Option(min=1, help="actors to plan for, in all")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="machines like this one that they are on")] = 1,
+    rows: Annotated[
+        float | None, typer.Option(min=1, metavar="COUNT", help="samples to plan for, e.g. 1e9; default: those of the inputs")
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
+    """What a run would read, and the time, memory, files and disk of every pass, from a probe of the first samples."""
     from pipeline.api.run import Request, planned
 
     request = Request(recipe, inputs or [], overrides or [], stages or [])
     with working("probing the first samples", quiet, as_json):
-        answer = planned(request, workers, nodes)
+        answer = planned(request, workers, nodes, None if rows is None else int(rows))
     _print(as_json, answer, printing.plan)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.colours import coloured
-from pipeline.quantities import clean, counted, noun, size
+from pipeline.quantities import clean, counted, duration, noun, size
 from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
 from schemas.answers.packs import Packed
-from schemas.answers.plans import RunEstimate
+from schemas.answers.plans import PassEstimate, RunEstimate
 from schemas.answers.runs import BalancedExport, PassTime, RunResult, Status
 from schemas.answers.samples import Collected, Explanation, NamedSample, SampleList, Verification, Verified
 from schemas.reasons import IgnoredKind
@@ -230,12 +230,24 @@ def explanation(answer: Sequence[Explanation]) -> None:
                 f"{label.class_id} {clean(label.name or '')} ({label.weight:.2f})" for label in sample.labels))
 
 
+def _passes(passes: Sequence[PassEstimate]) -> None:
+    """A line for each pass of a run."""
+    print(f"  {'pass':<{COLUMN}} {'time':>22} {'driver':>10} {'worker':>10} {'files':>12} {'requests':>12} {'bytes':>10}")
+    for part in passes:
+        worker = size(part.worker_bytes) if part.worker_bytes else "none"
+        print(f"  {clean(part.name):<{COLUMN}} {duration(part.seconds):>22} {size(part.driver_bytes):>10} {worker:>10} "
+              f"{part.files:>12,} {part.requests:>12,} {size(part.moved_bytes):>10}")
+
+
 def plan(answer: RunEstimate) -> None:
     """Prints the answer of `plan`."""
     for name in ("recipe", "model", "route", "precision", "shards", "input", "samples", "rate", "start", "time", "columns",
-                 "export", "classes", "work", "memory", "wire", "fit", "refused"):
+                 "export", "classes", "work", "memory", "wire", "fit"):
         if name in answer.text:
             print(f"  {name:<10} {clean(answer.text[name])}")
+    _passes(answer.passes)
+    for sentence in answer.refused:
+        print(f"  refused    {clean(sentence)}")
     for condition in answer.conditions:
         print(f"  not checked here: {clean(condition)}")
     for warning in answer.warnings:

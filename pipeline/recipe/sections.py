@@ -97,8 +97,9 @@ class Entities(BaseModel):
 
     knowledge_base: Annotated[str, AfterValidator(file_anywhere)] = "bundled:wordnet"
     """a parquet file in the schema KNOWLEDGE_BASE, or `bundled:wordnet`"""
-    ner: Literal["auto"] | bool = "auto"
-    """spaCy adds names to the mentions; auto: where the extra `ner` is installed"""
+    ner: Literal["auto"] | bool = False
+    """spaCy adds names to the column `mentions`, for stages that read it; they become no entities, for a name that the knowledge
+    base has is found without. auto: where the extra `ner` is installed"""
     false_positive_rate: float = Field(default=0.05, gt=0, lt=1)
     """share of the entities of shuffled captions that may be confirmed"""
     background: int = Field(default=128, ge=2)

@@ -52,6 +52,7 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             lambda: model_step.decoding(model_step.photos(16 if quick else 256), 2.0, rounds),
         ),
         "matcher": ("Captions, one thread", lambda: where_time_goes.matcher(rounds)),
+        "names": ("Names that spaCy finds, bundled sample, one thread", lambda: where_time_goes.names(rounds)),
         "profile": (
             "Where the time goes, one process, one thread", lambda: where_time_goes.profile(128 if quick else 2_070, rounds),
         ),

@@ -135,6 +135,18 @@ def test_plan_starts_nothing(tmp_path: Path, sample_folder: Path) -> None:
     assert found["rate"] > 0
 
 
+def test_a_plan_for_more_samples_says_what_every_pass_takes_and_refuses_what_does_not_fit(sample_folder: Path) -> None:
+    arguments = ("plan", "sample", str(sample_folder / "00008.tar"), "--rows", "1e9", *QUICK)
+    found = json.loads(asked(*arguments, "--json").stdout)
+    assert found["samples"] == 1_000_000_000
+    assert found["shards"] == round(1_000_000_000 / 28)
+    names = [part["name"] for part in found["passes"]]
+    assert names[0] == "annotate"
+    assert {"select", "clustering", "label", "export"} <= set(names)
+    assert found["passes"][0]["seconds"] == pytest.approx(1e9 / found["rate"])
+    assert any(sentence.startswith("annotate would take ") for sentence in found["refused"])
+
+
 def test_exported_shards_read_with_the_training_loader_of_open_clip(demo_root: Path, tmp_path: Path) -> None:
     # open_clip's loader needs a webdataset older than ours, so it gets one of its own.
     old = tmp_path / "site"
