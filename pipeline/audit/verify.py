@@ -20,13 +20,13 @@ from pipeline.input.discovery import discover
 from pipeline.input.reader import read
 from pipeline.input.samples import TXT, Reading, uid_of
 from pipeline.passes.balance import balance_faults
+from pipeline.passes.verdicts.on_classes import judged_on_classes
 from pipeline.passes.verdicts.select import account
 from pipeline.plan import Plan
 from pipeline.root.existing import gathered, open_root, readable
 from pipeline.root.lifecycle import SUCCESS, identity
 from pipeline.root.manifest import MANIFEST, file_record, folders, read_manifest
 from pipeline.root.manifest import faults as manifest_faults
-from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import LEDGER, ledger_record, stored_ledger
 from pipeline.select.verdicts import FAILED
@@ -156,7 +156,7 @@ def ledger_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
         yield f"ledger: {ledger.read} samples read, the columns have {run.rows.total}"
     for shard_id, count in zip(run.rows.shard_ids, run.rows.counts, strict=True):
         table = read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["uid", "verdict"])
-        verdict, columns = table.column("verdict"), RuleColumns(plan.columns, plan.run_columns).table(shard_id, {})
+        verdict, columns = table.column("verdict"), plan.rule_columns.table(shard_id, {})
         counted = Counter(verdict.to_pylist())
         if None in counted or sum(counted.values()) != count:
             yield f"shard {shard_id}: {count} samples read, {sum(counted.values()) - counted[None]} verdicts"
@@ -167,6 +167,8 @@ def ledger_faults(plan: Plan, run: Run, ledger: Ledger) -> Iterator[str]:
         failed = [code if code is not None and code.startswith(FAILED) else None for code in verdict.to_pylist()]
         if failed != failures(columns):
             yield f"shard {shard_id}: the samples whose verdict is failed are not those that a stage could not process"
+        if plan.selected != plan.verdicts and verdict.to_pylist() != judged_on_classes(plan, shard_id).to_pylist():
+            yield f"shard {shard_id}: its verdicts are not what the rules on classes make of those in {plan.selected}"
 
 
 def failures(columns: pa.Table) -> list[str | None]:
@@ -178,7 +180,7 @@ def failures(columns: pa.Table) -> list[str | None]:
 def account_faults(plan: Plan, run: Run, given_up: Sequence[str]) -> Iterator[str]:
     """Every sum of ledger.json and of _SUCCESS, gaps and quarantine included, made anew from the files' own counts."""
     try:
-        recounted = json.loads(json.dumps(account(plan, run, given_up).as_dict()))
+        recounted = json.loads(json.dumps(account(plan, run, given_up, plan.verdicts).as_dict()))
     except ConservationError as error:
         yield str(error)
         return
