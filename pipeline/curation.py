@@ -10,7 +10,9 @@ from pipeline.passes.entities import calibrate_entities, count_entities
 from pipeline.passes.export import export
 from pipeline.passes.labels import label
 from pipeline.passes.names import name_classes
+from pipeline.passes.semantic.find import find_semantic_duplicates
 from pipeline.passes.stages import annotate, link
+from pipeline.passes.verdicts.on_classes import select_on_classes
 from pipeline.passes.verdicts.run_columns import write_run_columns
 from pipeline.passes.verdicts.select import select
 from pipeline.plan import Plan
@@ -52,5 +54,7 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     label(active, run, driver)
     with driver.phase("names of the classes"):
         name_classes(active, run, driver)
+    find_semantic_duplicates(active, run, driver)
+    ledger = select_on_classes(active, run, driver, ledger)
     balance_export(active, run, driver)
     return Result(active, ledger) if export(active, run, driver, ledger) else None

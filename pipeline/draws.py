@@ -10,8 +10,9 @@ from pipeline.vectors import Bools, Ints
 Draws = NDArray[np.uint64]
 """u64 [n]: uniform random numbers."""
 
-ROOT, SAMPLE, PAIRS = -1, -2, -3
-"""Streams: rows of a balanced sample, of a sample to fit on, of pairs to count. Levels of a hierarchy are 0, 1, …"""
+ROOT, SAMPLE, PAIRS, PREFERRED = -1, -2, -3, -4
+"""Streams: rows of a balanced sample, of a sample to fit on, of pairs to count, the order of preference among duplicates.
+Levels of a hierarchy are 0, 1, …"""
 
 
 def drawn(keys: NDArray[np.integer], seed: int, stream: int, part: float) -> Bools:

@@ -20,11 +20,12 @@ from pipeline.errors import RootError
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
 from pipeline.input.inventory.stored import fingerprint, stored_inputs
-from pipeline.outputs import BEFORE_RECORDED, BY_NAME, OUTPUTS
+from pipeline.outputs import BEFORE_RECORDED, BY_NAME, OUTPUTS, ClassFolders
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rule_columns import ADDED
 from pipeline.recipe.settled import Settled
 from pipeline.registry import TRANSIENT, Added, added_from_record, producers
+from pipeline.select.columns import RuleColumns
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
 from pipeline.store.store import Store
@@ -37,19 +38,6 @@ SAMPLES_VERSION = 3
 """Raised whenever the same input would give other columns of the source."""
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 """What shardmill names shards and folders: in another's root the names in run.json must not lead out of it either."""
-
-
-@dataclass(frozen=True)
-class ClassFolders:
-    """Where the classes of a run are; there are all of them or none."""
-
-    centroids: str
-    """Centroids, levels and ids."""
-    labels: str
-    tallies: str
-    """What the kept samples of each shard say of each class, as the search behind their labels finds it."""
-    classes: str
-    """The table of classes, and what is known of their quality."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +149,8 @@ class Plan:
 
     @cached_property
     def folders(self) -> dict[str, str | None]:
-        """Of every output beside the stages' columns, by name; None for what the recipe does not ask for."""
-        return {name: getattr(self, name) for name in BY_NAME}
+        """Of every output beside the stages' columns, by name; None, or missing, for what the recipe does not ask for."""
+        return {output.name: getattr(self, output.name) for output in OUTPUTS if not output.seldom or output.folder(self)}
 
     @cached_property
     def duplicates(self) -> str:
@@ -188,6 +176,20 @@ class Plan:
     def verdicts(self) -> str:
         """Folder of the verdicts, the thresholds behind them, the account of the run and DataComp's subset file."""
         return self._table("verdicts")
+
+    @cached_property
+    def selected(self) -> str:
+        """The same by the rules on columns alone, whose kept samples have classes; `verdicts` where there are no others."""
+        return BY_NAME["selected"].folder(self) or self.verdicts
+
+    @cached_property
+    def semantic_columns(self) -> str | None:
+        """Folder of the columns on duplicates by meaning; None where they are not looked for, and so the next."""
+        return BY_NAME["semantic_columns"].folder(self)
+
+    @cached_property
+    def semantic_pairs(self) -> str | None:
+        return BY_NAME["semantic_pairs"].folder(self)
 
     @cached_property
     def centroids(self) -> str | None:
@@ -262,8 +264,7 @@ class Plan:
 
     def _read_by(self, stage: Added) -> set[str]:
         """The source or stages whose columns a stage reads."""
-        writers = producers(self.recipe.added)
-        return {writers[column] for column in stage.reads}
+        return set(map(producers(self.recipe.added).__getitem__, stage.reads))
 
     @cached_property
     def linked(self) -> tuple[str, ...]:
@@ -280,12 +281,17 @@ class Plan:
         further = [stage.name for stage in self.recipe.added if stage.name not in self.linked]
         return (*self.fingerprints, *further)
 
+    @property
+    def rule_columns(self) -> RuleColumns:
+        """What rules read."""
+        return RuleColumns(self.columns, self.run_columns, self.semantic_columns)
+
     @cached_property
     def exported(self) -> ExportColumns:
         """What an export reads of each sample."""
         added = {stage.name: stage.schema for stage in self.recipe.added}
-        with_empty = self.versions["export"] < 3
-        return ExportColumns(self.columns, self.verdicts, self.labels, self.classes, self.frequent, added, with_empty)
+        return ExportColumns(
+            self.columns, self.verdicts, self.labels, self.classes, self.frequent, added, with_empty=self.versions["export"] < 3)
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":
         """The same plan over the shards that could be read."""

@@ -21,6 +21,20 @@ DUPLICATES = pa.schema([
     field("removed", pa.bool_(), "this pair makes (shard_id, row) a duplicate: its partner survives"),
 ])
 
+SEMANTIC_DUPLICATES = pa.schema([
+    *ROW,
+    field("uid", pa.string(), "content identity of the row"),
+    field("of_shard_id", pa.string(), "the row of the same class that it duplicates: greedy the most preferred one that stays, "
+          "otherwise the most similar one that is preferred, which may have gone itself"),
+    field("of_row", pa.int32(), "row in that shard"),
+    field("kind", pa.string(), "semantic"),
+    field("hamming", pa.int32(), "null: perceptual hashes are not compared"),
+    field("correlation", pa.float32(), "null: thumbnails are not compared"),
+    field("cosine", pa.float32(), "cosine of the image embeddings, above 1 - epsilon"),
+    field("removed", pa.bool_(), "true: (shard_id, row) is a duplicate"),
+])
+"""The columns of DUPLICATES, of pairs that are known after the clustering; one file for each group of input shards."""
+
 EXEMPLAR = pa.struct([
     pa.field("shard_id", pa.string()),
     pa.field("row", pa.int32()),

@@ -15,6 +15,7 @@ from pipeline.columns import Run
 from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard
 from pipeline.passes.balance import balance_faults
+from pipeline.passes.verdicts.on_classes import judged_on_classes
 from pipeline.passes.verdicts.select import account
 from pipeline.plan import Plan
 from pipeline.process.ahead import Threads, threads
@@ -24,7 +25,6 @@ from pipeline.root.entries import faults as manifest_faults
 from pipeline.root.existing import gathered, open_root, readable
 from pipeline.root.lifecycle import SUCCESS, identity
 from pipeline.root.manifest import folders
-from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import LEDGER, ledger_record, stored_ledger
 from pipeline.select.verdicts import FAILED
@@ -142,7 +142,7 @@ def ledger_faults(plan: Plan, run: Run, ledger: Ledger, pool: Threads) -> Iterat
 def verdict_faults(plan: Plan, account: Mapping[str, int], shard_id: str, count: int) -> Iterator[str]:
     """The verdicts of a shard of `count` samples against what the ledger says of it, and against its columns."""
     table = read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["uid", "verdict"])
-    verdict, columns = table.column("verdict"), RuleColumns(plan.columns, plan.run_columns).table(shard_id, {})
+    verdict, columns = table.column("verdict"), plan.rule_columns.table(shard_id, {})
     counted = Counter(verdict.to_pylist())
     if None in counted or sum(counted.values()) != count:
         yield f"shard {shard_id}: {count} samples read, {sum(counted.values()) - counted[None]} verdicts"
@@ -153,6 +153,8 @@ def verdict_faults(plan: Plan, account: Mapping[str, int], shard_id: str, count:
     failed = [code if code is not None and code.startswith(FAILED) else None for code in verdict.to_pylist()]
     if failed != failures(columns):
         yield f"shard {shard_id}: the samples whose verdict is failed are not those that a stage could not process"
+    if plan.selected != plan.verdicts and verdict.to_pylist() != judged_on_classes(plan, shard_id).to_pylist():
+        yield f"shard {shard_id}: its verdicts are not what the rules on classes make of those in {plan.selected}"
 
 
 def failures(columns: pa.Table) -> list[str | None]:
@@ -164,7 +166,7 @@ def failures(columns: pa.Table) -> list[str | None]:
 def account_faults(plan: Plan, run: Run, given_up: Sequence[str]) -> Iterator[str]:
     """Every sum of ledger.json and of _SUCCESS, gaps and quarantine included, made anew from the files' own counts."""
     try:
-        recounted = json.loads(json.dumps(account(plan, run, given_up).as_dict()))
+        recounted = json.loads(json.dumps(account(plan, run, given_up, plan.verdicts).as_dict()))
     except ConservationError as error:
         yield str(error)
         return

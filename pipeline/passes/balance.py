@@ -63,6 +63,8 @@ def ranked(plan: Plan, shard: RunShard, level: Level) -> Ranked:
     """RANKED [labelled samples of a shard], in the order of its rows. Ranks are draws by uid, or the cosine to the own centroid,
     ties by the draw: neither knows the order of the input."""
     table = first_labels(plan, shard.shard_id, 1.0)
+    if plan.selected != plan.verdicts:   # of the labelled, those that went for their classes are not exported
+        table = table.filter(np.isin(table.column("row"), kept_rows(plan.root, plan.verdicts, shard.shard_id)))
     local = np.asarray(table.column("row"), np.int64)
     ranks = np.zeros(len(local), RANKED)
     ranks["place"], ranks["row"] = positions(np.asarray(table.column("label"), np.int32), level.ids), shard.first_row + local

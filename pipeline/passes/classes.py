@@ -77,7 +77,7 @@ def _fitted(plan: Plan, blocks: Sequence[Embeddings], driver: Driver, folder: st
     """Fits and writes `centroids.npy`; returns the facts for `fit.json`."""
     settings, seed = plan.recipe.classes, plan.recipe.seed
     assert settings.k is not None
-    alone = fits_alone(stored_ledger(plan.root, plan.verdicts).read, settings.k)
+    alone = fits_alone(stored_ledger(plan.root, plan.selected).read, settings.k)
     with ExitStack() as stack:
         stack.callback(COPIES.clear)
         with driver.phase("clustering starts"):

@@ -107,13 +107,13 @@ COPIES = Copies()
 
 def fitted_on(plan: Plan, run: Run) -> list[Embeddings]:
     """What the centroids are fitted on, in row-id order."""
-    verdicts = None if plan.recipe.classes.fit_on == "all" else plan.verdicts
+    verdicts = None if plan.recipe.classes.fit_on == "all" else plan.selected
     return [embeddings(plan, shard_id, verdicts) for shard_id in run.rows.shard_ids]
 
 
 def kept_embeddings(plan: Plan, shard_ids: Sequence[str]) -> list[Embeddings]:
-    """Of the kept samples of these shards."""
-    return [embeddings(plan, shard_id, plan.verdicts) for shard_id in shard_ids]
+    """Of the samples of these shards that are labelled: those that the rules on columns keep."""
+    return [embeddings(plan, shard_id, plan.selected) for shard_id in shard_ids]
 
 
 def embeddings(plan: Plan, shard_id: str, verdicts: str | None) -> Embeddings:

@@ -60,7 +60,7 @@ def searching_place(plan: Plan) -> Place:
 
 def counting(plan: Plan) -> quality.Counting:
     """What the tallies count."""
-    kept = stored_ledger(plan.root, plan.verdicts).kept
+    kept = stored_ledger(plan.root, plan.selected).kept
     return quality.Counting(class_count(plan), share=min(1.0, PAIRS_ON / max(1, kept)), seed=plan.recipe.seed)
 
 
@@ -152,7 +152,7 @@ class Label(Work[RunShard]):
     def _run(self, item: RunShard, opened: Opened) -> Facts:
         plan, store, shard_id = self.plan, self.plan.root, item.shard_id
         clip = plan.columns.folders["clip"]
-        kept = kept_rows(store, plan.verdicts, shard_id).astype(np.int64)
+        kept = kept_rows(store, plan.selected, shard_id).astype(np.int64)
         uid: pa.Array = read_columns(store, clip, shard_id, ["uid"]).column("uid").combine_chunks()
         labels = NONE
         if len(kept):

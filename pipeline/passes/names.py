@@ -135,7 +135,7 @@ def _agreement(plan: Plan, run: Run) -> Agreement | None:
     column = plan.recipe.classes.reference_column
     if column is None:
         return None
-    share = min(1.0, MAX_ROWS / max(1, stored_ledger(plan.root, plan.verdicts).kept))
+    share = min(1.0, MAX_ROWS / max(1, stored_ledger(plan.root, plan.selected).kept))
     assignment: list[int] = []
     values: list[str | None] = []
     for shard in plan.shards:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.columns import Run
@@ -15,11 +17,10 @@ from pipeline.queries.naming import find_samples, names_of
 from pipeline.recipe.recipe import Recipe, validated
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import gathered, open_root, readable
-from pipeline.select.columns import RuleColumns
 from pipeline.select.explain import explain
 from pipeline.select.ledger import Ledger
-from pipeline.select.stored import require_ledger, stored_thresholds
-from pipeline.select.verdicts import Selection, simulate
+from pipeline.select.stored import kept_rows, require_ledger, stored_thresholds
+from pipeline.select.verdicts import KEPT, Selection, simulate, verdicts
 from pipeline.store.tables import read_columns
 from schemas.answers.samples import Explanation, Funnel, MovedSamples, SampleLabel, Simulation
 
@@ -50,14 +51,31 @@ def simulate_rules(url: str, overrides: Sequence[str]) -> Simulation:
     changed_rules = Selection(recipe.filters, thresholds_of(recipe, run))
     stored_rules = Selection(plan.recipe.filters, stored_thresholds(plan.root, plan.verdicts))
     names = _united(plan.recipe.read_by_rules(), recipe.read_by_rules())
-    source, total = RuleColumns(plan.columns, plan.run_columns), None
+    total, uncompared = None, 0
     for shard_id, first in zip(run.rows.shard_ids, run.rows.offsets, strict=False):
-        counts = simulate(source.table(shard_id, names), stored_rules, changed_rules, int(first))
-        total = counts if total is None else total + counts
+        table, let_in = as_no_duplicates(plan.rule_columns.table(shard_id, names), changed_rules, int(first))
+        counts = simulate(table, stored_rules, changed_rules, int(first))
+        total, uncompared = (counts if total is None else total + counts), uncompared + let_in
     if total is None:
         raise RootError(f"{url} has no readable shard")
     moved = tuple(MovedSamples(before=before, after=after, samples=count) for (before, after), count in total.moved.items())
-    return Simulation(old=_funnel(total.old), new=_funnel(total.new), moved=moved)
+    return Simulation(old=_funnel(total.old), new=_funnel(total.new), moved=moved, uncompared=uncompared)
+
+
+def as_no_duplicates(table: pa.Table, selection: Selection, first_row: int) -> tuple[pa.Table, int]:
+    """The table with samples that semantic duplicates were not looked for among taken for none, and how many of these the selection
+    keeps: stored rules rejected them before, so no class has compared them."""
+    if "semantic_duplicate" not in table.column_names and "semantic_similarity" not in table.column_names:
+        return table, 0
+    unknown = np.zeros(table.num_rows, bool)
+    for name, value in (("semantic_duplicate", False), ("semantic_similarity", -1.0)):
+        if name in table.column_names:
+            column = table.column(name)
+            unknown |= np.asarray(column.is_null())
+            filled = pc.fill_null(column, pa.scalar(value, column.type))
+            table = table.set_column(table.column_names.index(name), name, filled)
+    kept = pc.equal(verdicts(table, selection.rules, selection.thresholds, first_row), KEPT)
+    return table, int((np.asarray(kept) & unknown).sum())
 
 
 def _united(old: dict[str, tuple[str, ...]], new: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -86,7 +104,9 @@ def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
         values = read_columns(store, folder, shard_id).slice(row, 1).to_pylist()[0]
         columns[stage] = {name: _as_json(value) for name, value in values.items() if name != "uid"}
     position = int(run.rows.offsets[run.rows.shard_ids.index(shard_id)]) + row
-    table = RuleColumns(plan.columns, plan.run_columns).table(shard_id, plan.recipe.read_by_rules()).slice(row, 1)
+    if plan.selected != plan.verdicts and not (kept_rows(store, plan.selected, shard_id) == row).any():
+        rules = plan.recipe.filters_on_columns   # the others never saw it
+    table = plan.rule_columns.table(shard_id, plan.recipe.read_by_rules()).slice(row, 1)
     checks = explain(table, rules, thresholds, position)
     verdict = read_columns(store, plan.verdicts, shard_id, ["verdict"]).column("verdict")[row].as_py()
     shard = next(s for s in plan.shards if s.shard_id == shard_id)

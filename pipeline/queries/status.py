@@ -88,7 +88,7 @@ def state(plan: Plan) -> tuple[RunState, RunHolder | None]:
 def column_sets(plan: Plan) -> tuple[ColumnSet, ...]:
     """Every set of columns in the root: those of this plan (`current`), in the order of its passes, then those of other recipes,
     models or input lists."""
-    current = [*plan.columns.folders.values(), plan.run_columns]
+    current = [*plan.columns.folders.values(), plan.run_columns, *filter(None, [plan.semantic_columns])]
     present = [f"columns/{name}" for name in plan.root.folders("columns")]
     sets = []
     for folder in [*(f for f in current if f in present), *(f for f in present if f not in current)]:
@@ -104,7 +104,7 @@ def passes(plan: Plan) -> dict[str, PassProgress]:
     folders = {
         "annotate": [plan.columns.folders[name] for name in plan.annotated],
         "entities": [plan.columns.folders[name] for name in plan.linked],
-        **{output.counts: [path] for output in OUTPUTS if output.counts and (path := plan.folders[output.name])},
+        **{output.counts: [path] for output in OUTPUTS if output.counts and (path := plan.folders.get(output.name))},
     }
     shard_ids = {shard.shard_id for shard in plan.shards}
     progress = {

@@ -70,7 +70,7 @@ def claim(plan: Plan) -> None:
     write_inputs(root, plan.shards)
     root.write_json("run.json", {
         "recipe": plan.recipe.model_dump(mode="json"), "outputs": plan.describe(), "versions": versions(),
-        "output_versions": plan.versions,
+        "output_versions": {name: plan.versions[name] for name in plan.folders},
         "precision": list(plan.settled.distances), "settled": {
             "ner": plan.settled.ner, **({"labelled": dict(plan.settled.labelled)} if plan.settled.labelled else {})},
         "stages": {stage.name: stage.record() for stage in plan.recipe.added},

@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 from pipeline.columns import Columns, matrix_of
 from pipeline.recipe.derived import derived_columns
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.rule_columns import COLUMNS, SEMANTIC
 from pipeline.store.tables import read_columns
 
 
 @dataclass(frozen=True)
 class RuleColumns:
-    """Where the columns that rules read are: the stages' folders, and the folder of the columns over the whole run."""
+    """Where the columns that rules read are: the stages' folders, the folder of the columns over the whole run, and that of those
+    which are known after the clustering, None where there are none."""
 
     columns: Columns
     run_folder: str
+    semantic_folder: str | None = None
 
     def table(self, shard_id: str, names: Mapping[str, tuple[str, ...]]) -> pa.Table:
         """A table of the n rows of a shard: uid, every stage's error in the order of the stages, and the named columns (by
@@ -39,6 +42,12 @@ class RuleColumns:
         if over_run:
             table = read_columns(store, self.run_folder, shard_id, over_run)
             columns.update({name: table.column(name) for name in over_run})
+        after = names.get(SEMANTIC, ())
+        if after and self.semantic_folder is not None:
+            table = read_columns(store, self.semantic_folder, shard_id, after)
+            columns.update({name: table.column(name) for name in after})
+        elif after:
+            columns.update({name: pa.nulls(len(columns["uid"]), COLUMNS[name].type) for name in after})
         return pa.table(columns)
 
 

@@ -57,8 +57,8 @@ def test_the_subset_files_are_datacomp_s_for_any_groups_and_partitions(
         write_table(plan.root, f"{plan.verdicts}/{shard.shard_id}.parquet", part, {})
     for lives in (1, 4) if kept > 20 else ():
         with pytest.raises(KeyboardInterrupt):
-            write_subset(plan, run, Driver(plan.root, Killed(lives), Silent(), EventLog(plan.root)))
-    write_subset(plan, run, Driver(plan.root, LocalExecutor(), Silent(), EventLog(plan.root)))
+            write_subset(plan, run, Driver(plan.root, Killed(lives), Silent(), EventLog(plan.root)), plan.verdicts)
+    write_subset(plan, run, Driver(plan.root, LocalExecutor(), Silent(), EventLog(plan.root)), plan.verdicts)
     found = {name: plan.root.read(f"{plan.verdicts}/{name}") for name in plan.root.names(plan.verdicts) if name.endswith(".npy")}
     assert found == {name: npy_bytes(subset(expected)) for name, expected in files.items()}
     assert not plan.root.folders(PARTIAL)

@@ -18,16 +18,17 @@ from pipeline.shuffle.keys import hex_keys, keys_of, partition_of, table_of
 from pipeline.store.tables import npy_file, read_columns
 
 
-def write_subset(plan: Plan, run: Run, driver: Driver) -> None:
-    """Writes DataComp's subset files of the kept samples in `plan.verdicts`; which there are, `select.subset.file_names` says."""
+def write_subset(plan: Plan, run: Run, driver: Driver, verdicts: str) -> None:
+    """Writes DataComp's subset files of the kept samples in the folder of their verdicts; which there are,
+    `select.subset.file_names` says."""
     partitions = partitions_of(run.rows)
-    exchange = Exchange(plan.root, f"{plan.verdicts}-subset", groups_of(run.rows), 2 * partitions)
-    if not plan.root.exists(f"{plan.verdicts}/{SUBSET}"):
-        through(driver, "subset", exchange, KeptUids(plan.columns, plan.verdicts, partitions), Ordered())
+    exchange = Exchange(plan.root, f"{verdicts}-subset", groups_of(run.rows), 2 * partitions)
+    if not plan.root.exists(f"{verdicts}/{SUBSET}"):
+        through(driver, "subset", exchange, KeptUids(plan.columns, verdicts, partitions), Ordered())
         ours, theirs = range(partitions), range(partitions, 2 * partitions)
         counts = [sum(table.num_rows for table in exchange.results(kind)) for kind in (ours, theirs)]
         for name, are_theirs in file_names(*counts):
-            with npy_file(plan.root, f"{plan.verdicts}/{name}", UIDS, counts[are_theirs]) as add:
+            with npy_file(plan.root, f"{verdicts}/{name}", UIDS, counts[are_theirs]) as add:
                 for keys in _keys(exchange, theirs if are_theirs else ours):
                     add(halves(keys))
     exchange.remove()

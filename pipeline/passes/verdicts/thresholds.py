@@ -33,9 +33,9 @@ PAIRS = ("image_embedding", "text_embedding")
 
 def resolve_thresholds(plan: Plan, run: Run, driver: Driver) -> dict[str, Threshold]:
     """The numbers behind shares and quantiles, by rule; stored beside the null distribution that the report shows."""
-    groups, name = groups_of(run.rows), plan.verdicts.rpartition("/")[2]
+    groups, name = groups_of(run.rows), plan.selected.rpartition("/")[2]
     folder, drawing = f"{PARTIAL}/{name}-values-{len(groups)}", Drawing(driver, name, groups)
-    if not has_thresholds(plan.root, plan.verdicts):
+    if not has_thresholds(plan.root, plan.selected):
         rng = null_generator(plan.recipe)
         null = shuffled_similarities(drawing.drawn(Embedded(plan.columns), NULL_PAIRS, rng), rng)
         shared = share_columns(plan.recipe)
@@ -47,13 +47,13 @@ def resolve_thresholds(plan: Plan, run: Run, driver: Driver) -> dict[str, Thresh
         write_thresholds(plan, thresholds, null)
     plan.root.remove(folder)
     drawing.remove()
-    return stored_thresholds(plan.root, plan.verdicts)
+    return stored_thresholds(plan.root, plan.selected)
 
 
 def write_thresholds(plan: Plan, thresholds: dict[str, Threshold], null: NDArray[np.float32]) -> None:
     """thresholds.json."""
     edges = np.linspace(-1, 1, NULL_BINS + 1)
-    plan.root.write_json(f"{plan.verdicts}/{THRESHOLDS}", {
+    plan.root.write_json(f"{plan.selected}/{THRESHOLDS}", {
         "thresholds": {name: {"value": t.value, "last_tie": t.last_tie} for name, t in thresholds.items()},
         "null": {"pairs": len(null), "edges": edges.tolist(), "counts": np.histogram(null, edges)[0].tolist()},
     })
