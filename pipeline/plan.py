@@ -105,15 +105,9 @@ class Plan:
         from pipeline.stages.language import LanguageStage
         from pipeline.stages.mentions import MentionsStage
 
-        recipe = self.recipe
-        return (
-            ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels),
-            CaptionStage(),
-            LanguageStage(),
-            HashesStage(),
-            self.clip,
-            MentionsStage(recipe.entities.knowledge_base, bool(self.settled.ner)),
-        )
+        image, base = self.recipe.image, self.recipe.entities.knowledge_base
+        return (ImageStage(image.allowed_formats, image.max_pixels), CaptionStage(), LanguageStage(), HashesStage(), self.clip,
+                MentionsStage(base, bool(self.settled.ner)))
 
     @cached_property
     def linked_stages(self) -> tuple[Stage, ...]:
@@ -258,8 +252,7 @@ class Plan:
         behind = {**self.fingerprints, "entities": self.entities_fingerprint}
         added: dict[str, str] = {}
         for stage in self.recipe.added:
-            read = sorted({{**behind, **added}[name] for name in self._read_by(stage)})
-            added[stage.name] = digest([stage.own, read])
+            added[stage.name] = digest([stage.own, sorted({{**behind, **added}[name] for name in self._read_by(stage)})])
         return added
 
     def _read_by(self, stage: Added) -> set[str]:

@@ -15,6 +15,7 @@ from pipeline.audit.gc import collect
 from pipeline.audit.verify import ledger_faults
 from pipeline.passes.semantic import find
 from pipeline.plan import Plan
+from pipeline.process.ahead import threads
 from pipeline.queries.simulate import explain_sample, simulate_rules
 from pipeline.queries.status import status
 from pipeline.report.build import semantic_note
@@ -161,5 +162,6 @@ def test_a_balanced_export_takes_none_of_them(
     table = pq.read_table(first)
     changed = ["kept" if verdict == "rejected:tiny" else verdict for verdict in table.column("verdict").to_pylist()]
     pq.write_table(table.set_column(1, "verdict", pa.array(changed)).replace_schema_metadata(table.schema.metadata), first)
-    (fault,) = ledger_faults(other, gathered(other), stored_ledger(other.root, other.verdicts))
+    with threads(2, "tests") as pool:
+        (fault,) = ledger_faults(other, gathered(other), stored_ledger(other.root, other.verdicts), pool)
     assert fault == f"shard {first.stem}: its verdicts are not what the rules on classes make of those in {other.selected}"

@@ -4,7 +4,7 @@ calls."""
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def run(size: Size, plan: Plan, watch: Watch, only: str | None) -> None:
             return
         driver.events.flush()
         after: list[tuple[str, Callable[[], Any]]] = [
-            ("report", lambda: write_report(result.plan)), ("manifest", lambda: succeed(result, driver.fence)),
+            ("report", lambda: write_report(result.plan)), ("manifest", lambda: succeed(result, driver.fence, partial(driver.must, "manifest"))),
             ("verify", lambda: refuse_faults(plan)), ("status", lambda: status(plan.root.url)),
         ]
         for name, action in after:
