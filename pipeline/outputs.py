@@ -160,7 +160,7 @@ OUTPUTS = (
     Output("classes", "classes", 2, _classes, "tables/", published=True),
     Output("labels", "labels", 2, _labels, per_shard=True, published=True, counts="label"),
     Output("balance", "copies", 1, _copies, per_shard=True, published=True, counts="balance"),
-    ExportFolder("export", "export", 3, _export, "exports/", published=True),
+    ExportFolder("export", "export", 4, _export, "exports/", published=True),
 )
 BEFORE_RECORDED = {"export": 2}
 """Versions that changed since run.json names them, as they were before: by these a root of that time is read."""
