@@ -201,7 +201,7 @@ OUTPUTS = (
     Output("semantic_columns", "semantic", 1, _semantic, "columns/", per_shard=True, counts="semantic duplicates", seldom=True),
     Output("semantic_pairs", "semantic", 1, _semantic, "tables/", seldom=True),
     Output("balance", "copies", 1, _copies, per_shard=True, published=True, counts="balance"),
-    ExportFolder("export", "export", 3, _export, "exports/", published=True),
+    ExportFolder("export", "export", 4, _export, "exports/", published=True),
 )
 BEFORE_RECORDED = {"export": 2}
 """Versions that changed since run.json names them, as they were before: by these a root of that time is read."""

@@ -65,10 +65,10 @@ class Export(Work[OutputShard]):
             hashed = _Hashing(file)
             extensions = set[str]()
             members = noted(self.members(keys, table, shards, label_names, written_hashes), extensions)
-            written = write_tar(cast(IO[bytes], hashed), members)
-            if written != len(rows):   # inside the block: nothing is committed
-                raise ConservationError(f"output shard {item.name}: {len(rows)} samples to write, {written} written")
-        sidecar = export_table(keys, table, shards, self.columns.added_fields, written_hashes)
+            offsets = write_tar(cast(IO[bytes], hashed), members)
+            if len(offsets) != len(rows):   # inside the block: nothing is committed
+                raise ConservationError(f"output shard {item.name}: {len(rows)} samples to write, {len(offsets)} written")
+        sidecar = export_table(table, {"key": keys, "tar_offset": offsets}, shards, self.columns.added_fields, written_hashes)
         write_table(store, f"{self.folder}/{item.name}.parquet", sidecar, {"tar_sha256": hashed.hexdigest()})
         stats = {"count": len(rows), "successes": len(rows), "failed_to_download": 0, "failed_to_resize": 0,
                  "status_dict": {"success": len(rows)}, "bytes": hashed.size, "sha256": hashed.hexdigest(),
@@ -126,16 +126,17 @@ class ReadAgain(Work[Shard]):
 
 
 def export_table(
-    keys: list[str], table: pa.Table, shards: Mapping[str, Shard], added: Sequence[pa.Field], written: Sequence[str | None],
+    table: pa.Table, places: Mapping[str, Sequence[Any]], shards: Mapping[str, Shard], added: Sequence[pa.Field],
+    written: Sequence[str | None],
 ) -> pa.Table:
-    """The sidecar rows (schemas/exports.py, and the added columns behind) of the samples in `table`; `written` has the hash of each
-    image that is not the one at the source."""
+    """The sidecar rows (schemas/exports.py, and the added columns behind) of the samples in `table`; `places` has their `key` and
+    `tar_offset`, `written` the hash of each image that is not the one at the source."""
     schema = pa.schema([*EXPORT, *added])
     entity_ids = [[entity["id"] for entity in entities] for entities in table.column("entities").to_pylist()]
     shard_ids = table.column("shard_id").to_pylist()
     renamed = {"source_shard_id": "shard_id", "source_key": "key", "source_row": "row", "image_sha256": "sha256"}
     urls = [shards[shard_id].url for shard_id in shard_ids]
-    computed: dict[str, Any] = {"key": keys, "entity_ids": entity_ids, "source_url": urls, "written_image_sha256": written}
+    computed = {**places, "entity_ids": entity_ids, "source_url": urls, "written_image_sha256": written}
     columns = [
         pa.array(computed[f.name], f.type) if f.name in computed else table.column(renamed.get(f.name, f.name)).cast(f.type)
         for f in schema

@@ -127,8 +127,9 @@ def run(size: Size, plan: Plan, watch: Watch, only: str | None) -> None:
         except Enough:
             return
         driver.events.flush()
+        finish = partial(succeed, result, driver.fence, partial(driver.must, "manifest"))
         after: list[tuple[str, Callable[[], Any]]] = [
-            ("report", lambda: write_report(result.plan)), ("manifest", lambda: succeed(result, driver.fence, partial(driver.must, "manifest"))),
+            ("report", lambda: write_report(result.plan)), ("manifest", finish),
             ("verify", lambda: refuse_faults(plan)), ("status", lambda: status(plan.root.url)),
         ]
         for name, action in after:
