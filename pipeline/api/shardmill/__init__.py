@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PIXELS", "Contract", "Feed", "Fields", "InputError", "Ledger", "Loader", "OutputError", "Packed", "RandomResizedCrop",
-    "RecipeError", "Root", "RootError", "Samples", "ShardmillError", "Stage", "curate", "open", "pack", "pixel_arrays", "stage_columns",
-    "stage_schema",
+    "RecipeError", "Root", "RootError", "Samples", "ShardmillError", "Stage", "curate", "open", "pack", "pixel_arrays",
+    "stage_columns", "stage_schema",
 ]
 
 _HOMES = {
