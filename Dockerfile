@@ -17,9 +17,10 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY schemas schemas
 COPY pipeline pipeline
 COPY jobs jobs
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir --extra-index-url "$TORCH" ".[$EXTRAS]"
 
-USER shardmill
+USER 1000
 WORKDIR /home/shardmill
 ENTRYPOINT ["shardmill"]
 CMD ["--help"]

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 DEMO ?= demo-output
 
-.PHONY: demo test check bench device chaos fuzz setup clean
+.PHONY: demo test check bench scale device readers chaos fuzz setup clean
 
 demo: setup
 	$(BIN)/shardmill run sample --output $(DEMO)
@@ -20,6 +20,7 @@ demo: setup
 
 test: setup check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	$(BIN)/python -m tests.scale --size ci
 
 check: setup
 	$(BIN)/ruff check .
@@ -28,9 +29,19 @@ check: setup
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
+# Every pass after annotate on synthetic columns: SIZE=1m|10m|36m|100k|ci (default: the first four), ONLY=PASS, e.g. duplicates;
+# FOLDER keeps what it makes (a temporary folder needs up to 30 GB).
+scale: setup
+	$(BIN)/python -m tests.scale $(addprefix --size ,$(SIZE)) $(addprefix --only ,$(ONLY)) $(addprefix --folder ,$(FOLDER)) \
+		--json build/scale.json
+
 # On a machine with a GPU: is it right, then how fast is it; 8 minutes.
 device: setup
 	$(BIN)/python -m tests.device --json device.json
+
+# Readers that nobody here wrote, over one export of everything that the tests have; some are installed for it, and gone afterwards.
+readers: setup
+	$(BIN)/python -m tests.readers
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --kills 50 --seed 0

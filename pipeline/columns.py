@@ -106,12 +106,6 @@ class Run:
         parts = [read_columns(store, folder, shard_id, names) for shard_id in self.rows.shard_ids]
         return pa.concat_tables(parts)
 
-    def table_rows(self, stage: str, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
-        """The named columns of one stage at the given global rows (int64, ascending); one shard's are held at a time."""
-        store, folder = self.columns.store, self.columns.folders[stage]
-        parts = [read_columns(store, folder, shard_id, names).take(local) for shard_id, local in self._by_shard(rows)]
-        return pa.concat_tables(parts) if parts else self.table(stage, names).slice(0, 0)
-
     def column(self, stage: str, name: str) -> pa.Array:
         """One column of one stage over all shards, in row-id order, as one array. Text has offsets of 64 bits: of uids or hashes,
         a few ten million rows are more than 32 can count."""
@@ -165,3 +159,9 @@ def vector_array(matrix: Any, valid: pa.Array) -> pa.Array:
     """float16 lists of d values, one for each row of `matrix` (float16 [rows, d]); null where `valid` (bool) is false."""
     flat = pa.array(matrix.reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1], mask=pc.invert(valid))
+
+
+def matrix_of(column: pa.ChunkedArray) -> NDArray[np.float16]:
+    """float16 [rows, d] of vectors of which none is null."""
+    flat = [np.asarray(chunk.flatten(), np.float16) for chunk in column.chunks]
+    return np.concatenate(flat).reshape(-1, column.type.list_size)

@@ -10,12 +10,16 @@ from pipeline.passes.entities import calibrate_entities, count_entities
 from pipeline.passes.export import export
 from pipeline.passes.labels import label
 from pipeline.passes.names import name_classes
-from pipeline.passes.select import select, write_run_columns
+from pipeline.passes.semantic.find import find_semantic_duplicates
 from pipeline.passes.shards.compaction import compact
 from pipeline.passes.stages import annotate, link
+from pipeline.passes.verdicts.on_classes import select_on_classes
+from pipeline.passes.verdicts.run_columns import write_run_columns
+from pipeline.passes.verdicts.select import select
 from pipeline.plan import Plan
 from pipeline.root.existing import gathered
 from pipeline.root.lifecycle import Result
+from pipeline.store.remote.footers import footers_kept
 
 
 def curate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined: bool = False) -> Result:
@@ -25,9 +29,10 @@ def curate(plan: Plan, driver: Driver, *, threads: int = 1, retry_quarantined: b
     ShardmillError; Ctrl-C and SIGTERM come through as KeyboardInterrupt, and the same plan continues from there. Where an input
     shard can no longer be read for the export, the passes are made once more without it.
     """
-    result = once(plan, driver, threads, retry_quarantined)
-    while result is None:
-        result = once(plan, driver, threads, retry_quarantined=False)
+    with footers_kept():
+        result = once(plan, driver, threads, retry_quarantined)
+        while result is None:
+            result = once(plan, driver, threads, retry_quarantined=False)
     return result
 
 
@@ -40,20 +45,24 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     with driver.phase("duplicates"):
         write_duplicates(active, run)
     with driver.phase("columns over the run"):
-        write_run_columns(active, run)
+        write_run_columns(active, run, driver)
     with driver.phase("entities of the captions"):
         calibrate_entities(active, run, driver)
     link(active, driver)
     compact(active.root, driver, run.rows, [active.run_columns, *(active.columns.folders[name] for name in active.linked)])
     with driver.phase("counts of the entities"):
-        count_entities(active, run)
+        count_entities(active, run, driver)
     ledger = select(active, run, driver, [shard.shard_id for shard in plan.shards if shard not in active.shards])
-    compact(active.root, driver, run.rows, [active.verdicts])
+    compact(active.root, driver, run.rows, [active.selected])
     fit_classes(active, run, driver)
     label(active, run, driver)
     compact(active.root, driver, run.rows, [active.labels, active.tallies])
     with driver.phase("names of the classes"):
-        name_classes(active, run)
+        name_classes(active, run, driver)
+    find_semantic_duplicates(active, run, driver)
+    compact(active.root, driver, run.rows, [active.semantic_columns])
+    ledger = select_on_classes(active, run, driver, ledger)
+    compact(active.root, driver, run.rows, [active.verdicts])
     balance_export(active, run, driver)
     compact(active.root, driver, run.rows, [active.balance])
     return Result(active, ledger) if export(active, run, driver, ledger) else None

@@ -10,8 +10,9 @@ from pipeline.vectors import Bools, Ints
 Draws = NDArray[np.uint64]
 """u64 [n]: uniform random numbers."""
 
-ROOT, SAMPLE, PAIRS = -1, -2, -3
-"""Streams: rows of a balanced sample, of a sample to fit on, of pairs to count. Levels of a hierarchy are 0, 1, …"""
+ROOT, SAMPLE, PAIRS, PREFERRED = -1, -2, -3, -4
+"""Streams: rows of a balanced sample, of a sample to fit on, of pairs to count, the order of preference among duplicates.
+Levels of a hierarchy are 0, 1, …"""
 
 
 def drawn(keys: NDArray[np.integer], seed: int, stream: int, part: float) -> Bools:
@@ -22,9 +23,15 @@ def drawn(keys: NDArray[np.integer], seed: int, stream: int, part: float) -> Boo
 
 def sampled(rows: Ints, count: int, seed: int | np.random.Generator) -> Ints:
     """At most `count` of these row numbers i64[n], each as likely, in their order (ascending rows stay ascending)."""
-    if len(rows) <= count:
-        return rows
-    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))]
+    return rows[drawn_places(len(rows), count, seed)]
+
+
+def drawn_places(total: int, count: int, seed: int | np.random.Generator) -> Ints:
+    """i64, ascending: at most `count` of so many places, each as likely, as `sampled` takes rows. Memory goes by `count` where that
+    is small (numpy then draws into a set)."""
+    if total <= count:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
 
 
 def uids_below(share: float) -> str:

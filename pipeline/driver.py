@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.distributed.executor import Executor
+from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import ShardmillError
 from pipeline.root.log import LOGGED, EventLog
 from pipeline.store.blocks.groups import Grouped, grouped, parts, undone
@@ -72,10 +73,17 @@ class Driver:
             self.reporter.note(f"{title}: {in_words(usage, means)}")
         return given_up
 
-    def complete(self, title: str, work: Work[Item], items: Sequence[Item], done: Collection[str]) -> None:
-        """As `must`, of the items that an earlier run has not done; `done` are the names of those that it has."""
+    def complete(
+        self, title: str, work: Work[Item], items: Sequence[Item], done: Collection[str], *, alone: bool = False
+    ) -> None:
+        """As `must`, of the items that an earlier run has not done; `done` are the names of those that it has. `alone`: they are
+        little work, which this process has done before workers would have started; it is not told of."""
         missing = [item for item in items if work.name(item) not in done]
-        self.must(title, work, missing, done=len(items) - len(missing))
+        if alone:
+            for _ in LocalExecutor().run(work, missing):
+                pass
+        else:
+            self.must(title, work, missing, done=len(items) - len(missing))
 
     def must(self, title: str, work: Work[Item], items: Sequence[Item], *, done: int = 0) -> None:
         """As `run`, but raises ShardmillError, with what to do, for an item that cannot be done: its inputs were read before, so it

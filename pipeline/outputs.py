@@ -17,7 +17,9 @@ from pipeline.recipe.recipe import (
     labels_identity,
     names_identity,
     select_identity,
+    semantic_identity,
 )
+from pipeline.recipe.rules import Rules
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.select.subset import SUBSET, SUBSET_SOURCE_UID, SUBSET_UID
 from pipeline.stage import digest
@@ -46,6 +48,8 @@ class Planned(Protocol):
     @property
     def duplicates(self) -> str: ...
     @property
+    def selected(self) -> str: ...
+    @property
     def verdicts(self) -> str: ...
     @property
     def centroids(self) -> str | None: ...
@@ -56,7 +60,22 @@ class Planned(Protocol):
     @property
     def classes(self) -> str | None: ...
     @property
+    def semantic_columns(self) -> str | None: ...
+    @property
     def balance(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Where the classes of a run are; there are all of them or none."""
+
+    centroids: str
+    """Centroids, levels and ids."""
+    labels: str
+    tallies: str
+    """What the kept samples of each shard say of each class, as the search behind their labels finds it."""
+    classes: str
+    """The table of classes, and what is known of their quality."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,8 @@ class Output:
     """current.json names it once the export is whole."""
     counts: str | None = None
     """The pass that `status` counts by its files; None: it is made at once."""
+    seldom: bool = False
+    """run.json names it only where the recipe asks for it: roots of before it was there are as they would be made now."""
 
     def folder(self, plan: Planned) -> str | None:
         """The path of the folder in the root; None where the recipe asks for no such output."""
@@ -113,21 +134,37 @@ def _calibration(plan: Planned) -> Facts:
     return [settings, plan.recipe.seed, [plan.fingerprints[name] for name in ("caption", "clip", "mentions")]]
 
 
-def _verdicts(plan: Planned) -> Facts:
+def _select(plan: Planned, rules: Rules) -> Facts:
     reads = [plan.fingerprints, plan.entities_fingerprint, plan.duplicates, *plan.added_fingerprints.values()]
-    return [select_identity(plan.recipe), reads]
+    return [select_identity(plan.recipe, rules), reads]
+
+
+def _selected(plan: Planned) -> Facts | None:
+    """The folder that a recipe without the rules on classes has for its verdicts."""
+    return _select(plan, plan.recipe.filters_on_columns) if plan.recipe.filters_on_classes else None
+
+
+def _verdicts(plan: Planned) -> Facts:
+    after = [plan.selected, plan.semantic_columns] if plan.recipe.filters_on_classes else []
+    return [*_select(plan, plan.recipe.filters), *after]
+
+
+def _semantic(plan: Planned) -> Facts | None:
+    if plan.recipe.semantic_duplicates.epsilon is None:
+        return None
+    return [semantic_identity(plan.recipe), plan.labels, plan.fingerprints["clip"]]
 
 
 def _centroids(plan: Planned) -> Facts | None:
     settings = plan.recipe.classes
     if settings.k is None and settings.fit_on in FITTED_HERE:
         return None
-    fitted_on = plan.verdicts if settings.fit_on == "kept" else settings.fit_on
+    fitted_on = plan.selected if settings.fit_on == "kept" else settings.fit_on
     return [classes_identity(plan.recipe), plan.fingerprints["clip"], fitted_on, sorted(plan.others.items())]
 
 
 def _labels(plan: Planned) -> Facts | None:
-    return None if plan.centroids is None else [labels_identity(plan.recipe), plan.centroids, plan.verdicts]
+    return None if plan.centroids is None else [labels_identity(plan.recipe), plan.centroids, plan.selected]
 
 
 def _tallies(plan: Planned) -> Facts | None:
@@ -141,7 +178,8 @@ def _classes(plan: Planned) -> Facts | None:
 def _copies(plan: Planned) -> Facts | None:
     if plan.recipe.export.balance is None or plan.labels is None:
         return None
-    return [balance_identity(plan.recipe), plan.labels]
+    after = [plan.verdicts] if plan.recipe.filters_on_classes else []
+    return [balance_identity(plan.recipe), plan.labels, *after]
 
 
 def _export(plan: Planned) -> Facts:
@@ -159,8 +197,11 @@ OUTPUTS = (
     Output("tallies", "tallies", 1, _tallies, per_shard=True),
     Output("classes", "classes", 2, _classes, "tables/", published=True),
     Output("labels", "labels", 2, _labels, per_shard=True, published=True, counts="label"),
+    Output("selected", "verdicts", 1, _selected, per_shard=True, counts="rules on columns", seldom=True),
+    Output("semantic_columns", "semantic", 1, _semantic, "columns/", per_shard=True, counts="semantic duplicates", seldom=True),
+    Output("semantic_pairs", "semantic", 1, _semantic, "tables/", seldom=True),
     Output("balance", "copies", 1, _copies, per_shard=True, published=True, counts="balance"),
-    ExportFolder("export", "export", 3, _export, "exports/", published=True),
+    ExportFolder("export", "export", 4, _export, "exports/", published=True),
 )
 BEFORE_RECORDED = {"export": 2}
 """Versions that changed since run.json names them, as they were before: by these a root of that time is read."""

@@ -19,11 +19,13 @@ from pipeline.entities.counts import Frequent
 from pipeline.errors import RootError
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
-from pipeline.outputs import BEFORE_RECORDED, BY_NAME, OUTPUTS
+from pipeline.input.inventory.stored import fingerprint, stored_inputs
+from pipeline.outputs import BEFORE_RECORDED, BY_NAME, OUTPUTS, ClassFolders
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rule_columns import ADDED
 from pipeline.recipe.settled import Settled
 from pipeline.registry import TRANSIENT, Added, added_from_record, producers
+from pipeline.select.columns import RuleColumns
 from pipeline.stage import Stage, digest, fingerprints
 from pipeline.stages.entities import EntitiesStage
 from pipeline.store.store import Store
@@ -39,31 +41,18 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class ClassFolders:
-    """Where the classes of a run are; there are all of them or none."""
-
-    centroids: str
-    """Centroids, levels and ids."""
-    labels: str
-    tallies: str
-    """What the kept samples of each shard say of each class, as the search behind their labels finds it."""
-    classes: str
-    """The table of classes, and what is known of their quality."""
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a recipe means for these inputs, once everything is settled."""
-
     root: Store
     recipe: Recipe
     shards: tuple[Shard, ...]
     settled: Settled
     recorded: Mapping[str, str] | None = None
     """Fingerprints of the source and of the stages of every run up to mentions, as a run recorded them; None: made from stages."""
-
     output_versions: Mapping[str, int] = field(default_factory=dict)
     """Versions of the outputs, by name, as a run recorded them; those that are missing are this package's."""
+    inputs_recorded: str | None = None
+    """Fingerprint of the input list, where that is left behind (`without_inputs`)."""
 
     @classmethod
     def of(cls, root: Store, recipe: Recipe, shards: Sequence[Shard], settled: Settled) -> "Plan":
@@ -72,12 +61,12 @@ class Plan:
 
     @classmethod
     def stored(cls, root: Store) -> "Plan":
-        """The plan of the run that claimed the root last, over all its inputs: reads run.json alone. Raises FileNotFoundError where
+        """The plan of the run that claimed the root last, over all its inputs. Raises FileNotFoundError where
         there is none, ValueError (pydantic's ValidationError too), KeyError or TypeError where it is damaged."""
         record = root.read_json("run.json")
         added = [added_from_record(name, stage) for name, stage in record.get("stages", {}).items()]
         recipe = Recipe.model_validate(record["recipe"], context={ADDED: added})
-        shards = tuple(Shard(**entry) for entry in record["inputs"])
+        shards = stored_inputs(root, record)
         derived = {"entities", *(stage.name for stage in added)}   # their fingerprints follow from the others
         columns = {name: folder.rpartition("@")[2] for name, folder in record["outputs"]["columns"].items() if name not in derived}
         for name in [*columns, *columns.values(), *derived, *(shard.shard_id for shard in shards)]:
@@ -116,15 +105,9 @@ class Plan:
         from pipeline.stages.language import LanguageStage
         from pipeline.stages.mentions import MentionsStage
 
-        recipe = self.recipe
-        return (
-            ImageStage(recipe.image.allowed_formats, recipe.image.max_pixels),
-            CaptionStage(),
-            LanguageStage(),
-            HashesStage(),
-            self.clip,
-            MentionsStage(recipe.entities.knowledge_base, bool(self.settled.ner)),
-        )
+        image, base = self.recipe.image, self.recipe.entities.knowledge_base
+        return (ImageStage(image.allowed_formats, image.max_pixels), CaptionStage(), LanguageStage(), HashesStage(), self.clip,
+                MentionsStage(base, bool(self.settled.ner)))
 
     @cached_property
     def linked_stages(self) -> tuple[Stage, ...]:
@@ -156,12 +139,12 @@ class Plan:
     @cached_property
     def inputs(self) -> str:
         """Fingerprint of the input list; a changed file changes it."""
-        return digest([[shard.shard_id, shard.size, shard.version] for shard in self.shards])
+        return fingerprint(self.shards) if self.inputs_recorded is None else self.inputs_recorded
 
     @cached_property
     def folders(self) -> dict[str, str | None]:
-        """Of every output beside the stages' columns, by name; None for what the recipe does not ask for."""
-        return {name: getattr(self, name) for name in BY_NAME}
+        """Of every output beside the stages' columns, by name; None, or missing, for what the recipe does not ask for."""
+        return {output.name: getattr(self, output.name) for output in OUTPUTS if not output.seldom or output.folder(self)}
 
     @cached_property
     def duplicates(self) -> str:
@@ -187,6 +170,20 @@ class Plan:
     def verdicts(self) -> str:
         """Folder of the verdicts, the thresholds behind them, the account of the run and DataComp's subset file."""
         return self._table("verdicts")
+
+    @cached_property
+    def selected(self) -> str:
+        """The same by the rules on columns alone, whose kept samples have classes; `verdicts` where there are no others."""
+        return BY_NAME["selected"].folder(self) or self.verdicts
+
+    @cached_property
+    def semantic_columns(self) -> str | None:
+        """Folder of the columns on duplicates by meaning; None where they are not looked for, and so the next."""
+        return BY_NAME["semantic_columns"].folder(self)
+
+    @cached_property
+    def semantic_pairs(self) -> str | None:
+        return BY_NAME["semantic_pairs"].folder(self)
 
     @cached_property
     def centroids(self) -> str | None:
@@ -255,14 +252,12 @@ class Plan:
         behind = {**self.fingerprints, "entities": self.entities_fingerprint}
         added: dict[str, str] = {}
         for stage in self.recipe.added:
-            read = sorted({{**behind, **added}[name] for name in self._read_by(stage)})
-            added[stage.name] = digest([stage.own, read])
+            added[stage.name] = digest([stage.own, sorted({{**behind, **added}[name] for name in self._read_by(stage)})])
         return added
 
     def _read_by(self, stage: Added) -> set[str]:
         """The source or stages whose columns a stage reads."""
-        writers = producers(self.recipe.added)
-        return {writers[column] for column in stage.reads}
+        return set(map(producers(self.recipe.added).__getitem__, stage.reads))
 
     @cached_property
     def linked(self) -> tuple[str, ...]:
@@ -279,16 +274,25 @@ class Plan:
         further = [stage.name for stage in self.recipe.added if stage.name not in self.linked]
         return (*self.fingerprints, *further)
 
+    @property
+    def rule_columns(self) -> RuleColumns:
+        """What rules read."""
+        return RuleColumns(self.columns, self.run_columns, self.semantic_columns)
+
     @cached_property
     def exported(self) -> ExportColumns:
         """What an export reads of each sample."""
         added = {stage.name: stage.schema for stage in self.recipe.added}
-        with_empty = self.versions["export"] < 3
-        return ExportColumns(self.columns, self.verdicts, self.labels, self.classes, self.frequent, added, with_empty)
+        return ExportColumns(
+            self.columns, self.verdicts, self.labels, self.classes, self.frequent, added, with_empty=self.versions["export"] < 3)
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":
         """The same plan over the shards that could be read."""
-        return replace(self, shards=tuple(shards))
+        return replace(self, shards=tuple(shards), inputs_recorded=None)
+
+    def without_inputs(self) -> "Plan":
+        """The same plan with the same names, for workers: neither do they get the list of inputs, nor hash anything again."""
+        return replace(self, shards=(), recorded=self.fingerprints, inputs_recorded=self.inputs)
 
     def describe(self) -> Mapping[str, Any]:
         """Names of all outputs, for run.json."""

@@ -25,6 +25,11 @@ def flops_a_second(rate: float) -> str:
     return f"{rate / scale:,.{0 if rate >= 10 * scale else 1}f} {unit}"
 
 
+def a_second(rate: float) -> str:
+    """How many a second, in figures that are never rounded to nothing: 1,234, 12, 1.9, 0.042."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+
+
 def duration(seconds: float) -> str:
     """Seconds in words, to the second below two minutes, to the minute above: 90 seconds, 15 minutes, 2 hours and 30 minutes."""
     if seconds < 120:

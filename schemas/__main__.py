@@ -31,9 +31,12 @@ def published() -> dict[str, pa.Schema]:
         "labels": columns.LABELS,
         "copies": columns.COPIES,
         "duplicates": tables.DUPLICATES,
+        "semantic_duplicates": tables.SEMANTIC_DUPLICATES,
         "classes": tables.CLASSES,
         "class_ids": tables.CLASS_IDS,
         "knowledge_base": tables.KNOWLEDGE_BASE,
+        "manifest": tables.MANIFEST,
+        "inputs": tables.INPUTS,
         "export": exports.EXPORT,
         "sample_json": exports.SAMPLE_JSON,
     }

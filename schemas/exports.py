@@ -6,6 +6,7 @@ from schemas.columns import field
 
 EXPORT = pa.schema([
     field("key", pa.string(), "name of the sample in the exported tar"),
+    field("tar_offset", pa.int64(), "bytes in the tar before its first member"),
     field("uid", pa.string(), "content identity of image and caption"),
     field("source_uid", pa.string(), "uid that the input brought, if any"),
     field("source_shard_id", pa.string(), "input shard"),

@@ -21,6 +21,20 @@ DUPLICATES = pa.schema([
     field("removed", pa.bool_(), "this pair makes (shard_id, row) a duplicate: its partner survives"),
 ])
 
+SEMANTIC_DUPLICATES = pa.schema([
+    *ROW,
+    field("uid", pa.string(), "content identity of the row"),
+    field("of_shard_id", pa.string(), "the row of the same class that it duplicates: greedy the most preferred one that stays, "
+          "otherwise the most similar one that is preferred, which may have gone itself"),
+    field("of_row", pa.int32(), "row in that shard"),
+    field("kind", pa.string(), "semantic"),
+    field("hamming", pa.int32(), "null: perceptual hashes are not compared"),
+    field("correlation", pa.float32(), "null: thumbnails are not compared"),
+    field("cosine", pa.float32(), "cosine of the image embeddings, above 1 - epsilon"),
+    field("removed", pa.bool_(), "true: (shard_id, row) is a duplicate"),
+])
+"""The columns of DUPLICATES, of pairs that are known after the clustering; one file for each group of input shards."""
+
 EXEMPLAR = pa.struct([
     pa.field("shard_id", pa.string()),
     pa.field("row", pa.int32()),
@@ -69,4 +83,21 @@ KNOWLEDGE_BASE = pa.schema([
     field("hypernyms", pa.list_(pa.string()), "ids one level up"),
     field("domain", pa.dictionary(pa.int32(), pa.string()), "broad kind, e.g. noun.animal"),
     field("is_instance", pa.bool_(), "a named individual"),
+])
+
+MANIFEST = pa.schema([
+    field("path", pa.string(), "of a promised file, relative to the root; the files of a folder follow one another"),
+    field("size", pa.int64(), "bytes"),
+    field("sha256", pa.string(), "hex digest of its bytes"),
+])
+
+INPUTS = pa.schema([
+    field("shard_id", pa.string(), "its name in every output"),
+    field("url", pa.string(), "where it is"),
+    field("relative", pa.string(), "URL relative to the declared root; inputs are in its order"),
+    field("size", pa.int64(), "bytes"),
+    field("version", pa.string(), "etag, or modification time and size, when the run read it"),
+    field("kind", pa.string(), "tar, parquet, or gap: samples that nobody can read"),
+    field("sidecar", pa.string(), "URL of img2dataset's parquet beside it"),
+    field("stats", pa.string(), "URL of img2dataset's _stats.json beside it"),
 ])

@@ -13,6 +13,8 @@ from tests import s3
 from tests.roots import shardmill
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")   # ray's own future default; silences its warning
+for flag in ("RAY_prestart_worker_first_driver", "RAY_enable_worker_prestart"):   # as `connection` has it, on tests' own clusters
+    os.environ.setdefault(flag, "0")
 if "PYTEST_XDIST_WORKER" in os.environ:   # two test processes at once must not join each other's Ray
     os.environ.setdefault("OMP_NUM_THREADS", "1")   # nor wait for threads; `make test` sets it before numpy is there
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")   # short: it has sockets

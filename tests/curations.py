@@ -1,5 +1,6 @@
 """Curations in this process whose errors come through, without the lock and the report of `shardmill run --local`."""
 
+from functools import partial
 from pathlib import Path
 
 from pipeline.api.engines import wish
@@ -33,5 +34,5 @@ def made(plan: Plan, driver: Driver) -> Result:
     refuse_foreign(plan.root)
     claim(plan)
     result = curate(plan, driver)
-    succeed(result, driver.fence)
+    succeed(result, driver.fence, partial(driver.must, "manifest"))
     return result

@@ -30,8 +30,14 @@ TIMES = (0, 4_102_444_800, 1)
 @cache
 def mixed(folder: Path, sample: Path) -> Path:
     """`folder`/in with the inputs and `folder`/root; the same call again does nothing."""
-    inputs = folder / "in"
-    inputs.mkdir(parents=True)
+    (folder / "in").mkdir(parents=True)
+    write_mixed(folder / "in", sample)
+    curated(folder / "root", [folder / "in"], OVERRIDES)
+    return folder
+
+
+def write_mixed(inputs: Path, sample: Path) -> None:
+    """The three shards, in an empty folder."""
     pairs = list(clean_pairs(sample).items())
     for number in range(2):
         buffer = io.BytesIO()
@@ -44,5 +50,3 @@ def mixed(folder: Path, sample: Path) -> Path:
     pq.write_table(pa.Table.from_pylist(rows), inputs / "2.parquet", row_group_size=3)
     for path, seconds in zip(sorted(inputs.iterdir()), TIMES, strict=True):
         os.utime(path, (seconds, seconds))
-    curated(folder / "root", [inputs], OVERRIDES)
-    return folder

@@ -11,7 +11,7 @@ SOURCES = sorted(path for top in ("schemas", "pipeline", "jobs") for path in (RO
 OWNERS = {
     "ray": ("pipeline/distributed/",),
     "grpc": ("pipeline/distributed/connection/",),
-    "torch": ("pipeline/models/",),
+    "torch": ("pipeline/models/", "pipeline/feed/"),
     "torchvision": ("pipeline/models/",),
     "open_clip": ("pipeline/models/",),
     "faiss": ("pipeline/search/",),
@@ -96,8 +96,8 @@ ROOMS = (
     ("errors", "timing", "work", "stage", "registry", "draws", "vectors", "quantities", "process"),
     ("store",), ("columns",), ("input",),
     ("models",), ("search",), ("captions",), ("recipe",), ("entities",), ("select",), ("export",), ("reduce",), ("stages",),
-    ("distributed",), ("outputs",), ("plan",), ("root",), ("driver",), ("passes",), ("curation",), ("queries",), ("audit",),
-    ("report",), ("api",), ("cli",),
+    ("distributed",), ("outputs",), ("plan",), ("root",), ("driver",), ("shuffle",), ("passes",), ("curation",), ("queries",),
+    ("audit", "feed"), ("report",), ("api",), ("cli",),
 )
 """From the ground up: a room imports itself and lower ones, never a higher one. Rooms in one tuple stand on one floor."""
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names}

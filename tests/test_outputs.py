@@ -53,6 +53,21 @@ def test_another_setting_makes_anew_what_follows_from_it_and_nothing_else(overri
     assert changed(folders(), folders(override)) == anew
 
 
+def test_a_rule_on_semantic_duplicates_judges_anew_and_leaves_the_classes_as_they_were() -> None:
+    sought = ("semantic_duplicates.epsilon=0.05",)
+    ruled = (*sought, "filters.semantic_duplicate.equals=false")
+    plain, found, last = folders(), folders(*sought), folders(*ruled)
+    assert {name: found[name] for name in plain} == plain
+    assert found.keys() - plain.keys() == {"semantic_columns", "semantic_pairs"}
+    assert last.keys() - found.keys() == {"selected"}
+    assert last["selected"] == plain["verdicts"]
+    assert {name for name in found if last[name] != found[name]} == {"verdicts", "export"}
+    wider = folders("semantic_duplicates.epsilon=0.1", *ruled[1:])
+    assert changed(last, wider) == {"semantic_columns", "semantic_pairs", "verdicts", "export"}
+    drawn = folders(*ruled, "semantic_duplicates.keep=random", "classes.fit_on=all", "export.balance=9")
+    assert changed(drawn, folders(*ruled, "classes.fit_on=all", "export.balance=9")) == {*changed(last, wider), "balance"}
+
+
 def test_another_balance_is_another_table_of_copies_and_another_export() -> None:
     assert folders()["balance"] is None
     nine, eight = folders("export.balance=9"), folders("export.balance=8")
@@ -65,7 +80,7 @@ def test_classes_of_another_root_follow_from_what_it_had_published() -> None:
 
 
 def test_a_changed_input_leaves_the_columns_of_a_shard_and_no_table() -> None:
-    tables = {output.name for output in OUTPUTS} - {"balance"}
+    tables = {output.name for output in OUTPUTS if not output.seldom} - {"balance"}
     assert changed(folders(), folders(version="2")) == tables | {"entities"}   # by its calibration
 
 

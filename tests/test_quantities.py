@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.quantities import counted, duration, flops_a_second, size
+from pipeline.quantities import a_second, counted, duration, flops_a_second, size
 
 
 @pytest.mark.parametrize(("count", "text"), [
@@ -23,6 +23,11 @@ def test_durations_are_as_exact_as_a_plan_needs(seconds: float, text: str) -> No
 def test_one_of_a_thing_is_one(count: int, words: str) -> None:
     assert counted(count, "class", "classes") == words
     assert counted(count, "shard") == words.replace("classes", "shards").replace("class", "shard")
+
+
+@pytest.mark.parametrize(("rate", "words"), [(1234.4, "1,234"), (10.0, "10"), (1.0, "1.0"), (0.0421, "0.042")])
+def test_how_many_a_second_is_never_rounded_to_nothing(rate: float, words: str) -> None:
+    assert a_second(rate) == words
 
 
 @pytest.mark.parametrize(("rate", "words"), [

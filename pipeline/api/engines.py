@@ -116,21 +116,33 @@ def on_ray(
     """A Ray cluster, which is joined or started for the run and left as it was, by the route that its workers agree on: the one
     that was settled before, if they can."""
     # Slow to import: a wrong recipe or input is said before.
-    from pipeline.distributed.ray_executor import Patience, RayExecutor, connected, gpus_hidden, settle, settled_precision
+    from pipeline.distributed.ray_executor import (
+        Patience,
+        RayExecutor,
+        ask_with,
+        connected,
+        first_actor,
+        gpus_hidden,
+        settle,
+        settled_precision,
+    )
+
+    patience = Patience() if execution.stall is None else Patience(stall=execution.stall)
 
     with ExitStack() as stack:
         with phase(tell, "starting Ray" if not execution.address else f"joining the Ray cluster at {execution.address}"):
-            stack.enter_context(connected(execution.address, execution.workers))
+            started = stack.enter_context(connected(execution.address, execution.workers))
         stop_on_sigterm()
-        with gpus_hidden():
+        with gpus_hidden(), first_actor(patience, alone=started) as first:
             with phase(tell, "workers agree on the arithmetic"):
-                terms = settle(wish(recipe), preferred=settled.route, note=tell.note)
+                terms = settle(wish(recipe), preferred=settled.route, note=tell.note, machine=ask_with(first))
                 if terms.route != settled.route:
                     answer = settled_precision(precision_question(recipe, shards), terms)
                     terms, settled = replace(terms, route=answer.route), by_answer(settled, answer, tell)
-            patience = Patience() if execution.stall is None else Patience(stall=execution.stall)
             executor = RayExecutor(
                 execution.workers, terms=terms, actors_per_gpu=execution.actors_per_gpu, patience=patience)
+            if first is not None:
+                executor.adopt(first)
             try:
                 yield executor, settled
             finally:

@@ -16,7 +16,7 @@ from pipeline.columns import row_name
 from pipeline.errors import InputError, RootError
 from pipeline.plan import Plan
 from pipeline.queries.naming import find_samples
-from pipeline.root.existing import open_root, readable
+from pipeline.root.existing import open_root, pair_tables, readable
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger
 from pipeline.store.tables import read_table
@@ -122,10 +122,11 @@ class Root:
         return class_rows(self.url, level)
 
     def duplicates(self) -> pa.Table:
-        """The pairs of duplicates, exact and near: `shard_id`, `row`, `uid`, `of_shard_id`, `of_row`, `kind`, `hamming` (bits of
-        64), `correlation`, `cosine`, `removed`. All in memory: a row per pair. Raises RootError before they were looked for."""
+        """The pairs of duplicates, exact, near and semantic: `shard_id`, `row`, `uid`, `of_shard_id`, `of_row`, `kind`, `hamming`
+        (bits of 64), `correlation`, `cosine`, `removed`. All in memory: a row per pair. Raises RootError before they were looked
+        for."""
         try:
-            return read_table(self._plan.root, f"{self._plan.duplicates}/duplicates.parquet")
+            return pa.concat_tables(read_table(self._plan.root, path) for path in pair_tables(self._plan))
         except FileNotFoundError:
             raise RootError(f"{self.url} has no table of duplicates yet: run its command again first") from None
 

@@ -19,6 +19,8 @@ from pipeline.quantities import clean
 from pipeline.timing.progress import Meter, Reporter, Scope, Step
 from pipeline.work import Units
 
+FIRST = 1.0
+"""Seconds after which a log gets its first word. The interpreter and this program took one before, or more where disks are slow."""
 SOON = 2.0
 """Seconds after which a log says of something that it goes on."""
 RARELY = (10.0, 60.0)
@@ -110,7 +112,8 @@ class Lines(_Metered):
                     self._thread = None
                     return
                 meter = self._meters[-1]
-                pause_now = _pause(meter) if len(self._meters) - 1 in self._told else SOON
+                untold = SOON if self._last else FIRST
+                pause_now = _pause(meter) if len(self._meters) - 1 in self._told else untold
                 if time.monotonic() - max(meter.began, self._last) >= pause_now:
                     self._say(meter.line())
 

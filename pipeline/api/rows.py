@@ -61,7 +61,7 @@ class RootColumns:
     def _folders(self) -> Iterator[str]:
         plan = self.plan
         yield from plan.columns.folders.values()
-        yield from filter(None, (plan.run_columns, plan.verdicts, plan.labels, plan.balance))
+        yield from filter(None, (plan.run_columns, plan.semantic_columns, plan.verdicts, plan.labels, plan.balance))
 
     @cached_property
     def classes(self) -> ClassHierarchy | None:

@@ -8,6 +8,7 @@ and `_SUCCESS` last.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -26,12 +27,13 @@ from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.recipe import Recipe, load, validated
 from pipeline.recipe.settled import Settled
 from pipeline.recipe.yaml_source import Source
-from pipeline.root.before import check_first, check_model, check_place
+from pipeline.root.before import check_address_space, check_device, check_first, check_model, check_place
 from pipeline.root.existing import open_root
 from pipeline.root.lifecycle import Result, claim, finished, succeed
 from pipeline.root.lock import held
 from pipeline.root.log import EventLog
 from pipeline.root.other_roots import as_labelled, before_label
+from pipeline.root.quarantine import how_to_retry
 from pipeline.store.reach import refuse_unreachable
 from pipeline.store.store import Store, absolute
 from pipeline.timing.progress import Reporter, phase
@@ -132,7 +134,8 @@ def run(root: Store, wanted: Wanted, tell: Reporter, execution: Execution) -> tu
     settled = replace(settled_before(root, recipe, shards), labelled=labelled)
     result = finished(Plan.of(root, recipe, shards, settled), retry=execution.retry_quarantined) if settled.route else None
     if result is None:
-        check_first(root, recipe, here=execution.here)   # before a lock is written there, and before anybody is asked
+        # Before a lock is written there, and before anybody is asked.
+        check_first(root, recipe, here=execution.here, local=execution.local)
         from pipeline.report.build import write_report  # slow to import: what can be wrong is said before
 
         with handler_kept(), engine(execution, recipe, shards, settled, tell) as (executor, settled), held(root) as lock:
@@ -146,32 +149,36 @@ def run(root: Store, wanted: Wanted, tell: Reporter, execution: Execution) -> tu
             driver.events.flush()
             with phase(tell, "report"):
                 write_report(result.plan)
-            succeed(result, driver.fence)
+            succeed(result, driver.fence, partial(driver.must, "manifest"))
     return result, time.monotonic() - started
 
 
 def answer_of(result: Result, root: str, seconds: float) -> RunResult:
     """What a run came to, as `run` and `label` tell it; `root` as it was given."""
-    from pipeline.queries.nothing_kept import nothing_kept
+    from pipeline.queries.nothing_kept import failed_shards, nothing_kept
     from pipeline.queries.places import former_exports
     from pipeline.queries.thin_classes import thin_classes
 
     plan, ledger = result.plan, result.ledger
     return RunResult(
-        root=root, seconds=seconds, **ledger.as_dict(), published=f"{plan.root.url.rstrip('/')}/{plan.export}",
-        former_exports=former_exports(plan), warnings=tuple(filter(None, [thin_classes(plan, ledger)])),
-        nothing_kept=nothing_kept(plan, ledger))
+        root=root, seconds=seconds, **ledger.as_dict(), retry=how_to_retry(len(ledger.quarantined)),
+        published=f"{plan.root.url.rstrip('/')}/{plan.export}",
+        former_exports=former_exports(plan), nothing_kept=nothing_kept(plan, ledger),
+        warnings=tuple(filter(None, [failed_shards(plan, ledger), thin_classes(plan, ledger)])))
 
 
-def planned(request: Request, workers: int, nodes: int) -> RunEstimate:
-    """What a run would need with so many actors on so many machines like this one. Nothing is written."""
+def planned(request: Request, workers: int, nodes: int, rows: int | None = None) -> RunEstimate:
+    """What a run would need with so many actors on so many machines like this one; with `rows`, if the inputs had so many samples.
+    Nothing is written."""
     notes: list[str] = []
     recipe, shards = request.resolved(notes.append)
     check_model(recipe, weights=True)
+    check_device(recipe)
+    check_address_space(local=True)
     # Slow to import: a wrong recipe or input is said before.
-    from pipeline.queries.estimate import estimate
+    from pipeline.queries.plans.estimate import Scale, estimate
     from pipeline.stages.precision import settled
 
     answer = settled(precision_question(recipe, shards))
     plan = Plan.of(Store("memory://unused"), recipe, shards, Settled(answer.route))
-    return estimate(plan, workers, nodes, answer.distances, notes)
+    return estimate(plan, Scale(workers, nodes, rows), answer.distances, notes)

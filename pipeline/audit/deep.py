@@ -9,7 +9,7 @@ archive, one shard's stored columns and nothing that grows with the run.
 import hashlib
 import json
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.columns import Run
+from pipeline.columns import Run, RunShard
 from pipeline.errors import SampleFailure
 from pipeline.export.members import caption_member, image_member
 from pipeline.export.sample_json import sample_json
@@ -33,6 +33,7 @@ from pipeline.input.metadata import carried_object, strict
 from pipeline.input.parquet import ParquetSamples, rows_at
 from pipeline.input.reader import BATCH_BYTES, BATCH_ROWS, codec_of, tar_members
 from pipeline.plan import Plan
+from pipeline.process.ahead import Threads
 from pipeline.select.stored import kept_rows
 from pipeline.store.source import UNSUPPORTED
 from pipeline.store.store import open_url
@@ -68,18 +69,29 @@ class Deep:
     def _class_names(self) -> dict[int, str]:
         return self._columns.class_names()
 
-    def faults(self) -> Iterator[str]:
+    def faults(self, pool: Threads) -> Iterator[str]:
         """Every difference between the inputs, the stored columns and the output shards, in words: the first NAMED of each file,
         and how many more."""
-        rows = self.run.rows
+        rows, _ = self.run.rows, self._class_names   # read once, before threads ask for them
         with tempfile.TemporaryFile() as file:
             digests = np.memmap(file, DIGEST, "w+", shape=(max(rows.total, 1),))
             offsets = dict(zip(rows.shard_ids, rows.offsets.tolist(), strict=False))
-            for shard_id, count in zip(rows.shard_ids, rows.counts, strict=True):
-                start = offsets[shard_id]
-                yield from first_faults(self._input_faults(self.shards[shard_id], digests[start : start + count]))
-            for tar in stored_sizes(self.plan.root, self.plan.export):
-                yield from first_faults(self._output_faults(f"{self.plan.export}/{tar}", digests, offsets))
+
+            def of_input(item: tuple[RunShard, int]) -> list[str]:
+                shard, count = item
+                part = digests[shard.first_row : shard.first_row + count]
+                return list(first_faults(self._input_faults(self.shards[shard.shard_id], part)))
+
+            def of_output(tar: str) -> tuple[list[str], int]:
+                compared = Counter[str]()
+                found = self._output_faults(f"{self.plan.export}/{tar}", digests, offsets, compared)
+                return list(first_faults(found)), compared.total()
+
+            for faults in pool.each(of_input, zip(rows.shards, rows.counts, strict=True)):
+                yield from faults
+            for faults, compared in pool.each(of_output, stored_sizes(self.plan.root, self.plan.export)):
+                self.compared += compared
+                yield from faults
 
     def _input_faults(self, shard: Shard, digests: NDArray[Any]) -> Iterator[str]:
         """What differs from the stored columns; fills `digests` where a sample is kept."""
@@ -130,12 +142,15 @@ class Deep:
         digests = (np.frombuffer(sha256(member), np.uint8) for member in members)
         return (True, extension.encode()[:8], *digests), fault
 
-    def _output_faults(self, path: str, digests: NDArray[Any], offsets: dict[str, int]) -> Iterator[str]:
+    def _output_faults(
+        self, path: str, digests: NDArray[Any], offsets: dict[str, int], compared: Counter[str]
+    ) -> Iterator[str]:
+        """What differs from what the output must be; counts in `compared` while it is read."""
         columns = ["key", "source_shard_id", "source_row", "source_key"]
         sidecar = read_table(self.plan.root, f"{path.removesuffix('.tar')}.parquet", columns)
         samples = _output(f"{self.plan.root.url}/{path}")
         for row, parts in zip(sidecar.to_pylist(), samples, strict=False):   # how many there are, the sidecar's check has said
-            self.compared += 1
+            compared[path] += 1
             shard_id = row["source_shard_id"]
             digest = digests[offsets[shard_id] + row["source_row"]] if shard_id in offsets else np.zeros((), DIGEST)
             url = self.shards[shard_id].url if shard_id in self.shards else shard_id

@@ -16,10 +16,11 @@ from pathlib import Path
 from pipeline.errors import RootError
 from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
+from pipeline.root.entries import MANIFEST, folders_of
 from pipeline.root.existing import open_root, readable
 from pipeline.root.lifecycle import SUCCESS
 from pipeline.root.lock import PACE, Pace, held
-from pipeline.root.manifest import MANIFEST, folders, is_shard_file, read_manifest
+from pipeline.root.manifest import folders, is_shard_file
 from pipeline.store.blocks.index import INDEX, block_of, blocks_with
 from pipeline.store.store import PARTIAL, Store
 from schemas.answers.samples import Collected, UnusedFolder
@@ -104,7 +105,7 @@ def published(root: Store) -> set[str]:
     except (ValueError, AttributeError, TypeError) as error:
         raise _damaged(root, "current.json", error) from None
     try:
-        return folders | {path.rpartition("/")[0] for path in (read_manifest(root) if root.exists(SUCCESS) else ())}
+        return folders | {folder for folder, _ in (folders_of(root) if root.exists(SUCCESS) else ())}
     except (ValueError, FileNotFoundError) as error:
         raise _damaged(root, MANIFEST, error) from None
 

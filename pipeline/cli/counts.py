@@ -15,3 +15,5 @@ def simulation(answer: Simulation) -> None:
         rows += [(f"{kind}:{name}", old_counts.get(name, 0), new_counts.get(name, 0)) for name in names]
     for name, old_count, new_count in rows:
         print(f"  {clean(name):<{COLUMN}} {old_count:>12,} {new_count:>12,}")
+    if answer.uncompared:
+        print(f"  {answer.uncompared:,} of those kept then were never compared for semantic duplicates: a run may find some")

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 FORMS = "uid (or its first 6 digits), uid of the input, SHARD:ROW or key"
 OUTPUTS = "shards, tars (a brace pattern), verdicts, subset, labels, classes, centroids, embeddings or report"
 
-
 app = App(
     name="shardmill", cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -94,15 +93,18 @@ def plan(
     recipe: RecipeName, inputs: Inputs = None, overrides: Overrides = None, stages: Stages = None,
     workers: Annotated[int, typer.Option(min=1, help="actors to plan for, in all")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="machines like this one that they are on")] = 1,
+    rows: Annotated[
+        float | None, typer.Option(min=1, metavar="COUNT", help="samples to plan for, e.g. 1e9; default: those of the inputs")
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """What a run would read, and how long and how much disk it would take, from a probe of the first samples. Starts nothing."""
+    """What a run would read, and the time, memory, files and disk of every pass, from a probe of the first samples."""
     from pipeline.api.run import Request, planned
 
     request = Request(recipe, inputs or [], overrides or [], stages or [])
     with working("probing the first samples", quiet, as_json):
-        answer = planned(request, workers, nodes)
+        answer = planned(request, workers, nodes, None if rows is None else int(rows))
     _print(as_json, answer, printing.plan)
 
 
@@ -151,6 +153,7 @@ def path(root: Root, what: Annotated[str, typer.Argument(metavar="OUTPUT", help=
 def verify(
     root: Root,
     deep: Annotated[bool, typer.Option("--deep", help="also read every input again and compare every output sample")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="files read at once; by default the CPUs, 16 of a remote root")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -158,7 +161,7 @@ def verify(
     from pipeline.audit.verify import verify as check
 
     with working("reading the root and its inputs" if deep else "reading the root", quiet, as_json):
-        answer = check(root, deep=deep)
+        answer = check(root, deep=deep, workers=workers)
     _print(as_json, answer, printing.verify)
     raise typer.Exit(1 if answer.faults else 0)
 

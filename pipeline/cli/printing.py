@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.colours import coloured
-from pipeline.quantities import clean, counted, noun, size
+from pipeline.quantities import clean, counted, duration, noun, size
 from pipeline.timing.bottleneck import LEAST, word
 from schemas.answers.base import Answer
 from schemas.answers.packs import Packed
-from schemas.answers.plans import RunEstimate
+from schemas.answers.plans import PassEstimate, RunEstimate
 from schemas.answers.runs import BalancedExport, PassTime, RunResult, Status
 from schemas.answers.samples import Collected, Explanation, NamedSample, SampleList, Verification, Verified
 from schemas.reasons import IgnoredKind
@@ -91,7 +91,8 @@ def run(answer: RunResult, result: "Result") -> None:
     former(answer)
     for warning in answer.warnings:
         print(f"  warning: {clean(warning)}")
-    retry_hint(len(answer.quarantined))
+    if answer.retry:
+        print(f"  {answer.retry}")
     if answer.nothing_kept:
         print(f"shardmill: {clean(answer.nothing_kept)}")
 
@@ -121,13 +122,6 @@ def packed(answer: Packed) -> None:
         print(f"  {counted(answer.shards, 'shard')}: shardmill run RECIPE {clean(answer.output)} --output ROOT{missing}")
 
 
-def retry_hint(count: int) -> None:
-    """Prints, as the last line, how shards in quarantine are tried again; nothing where there are none."""
-    if count:
-        shards = "1 shard is" if count == 1 else f"{count:,} shards are"
-        print(f"  {shards} in quarantine and not in the output: the same `run` with --retry-quarantined tries them again")
-
-
 def status(answer: Status) -> None:
     """Prints the answer of `status`."""
     print(f"{clean(answer.root)}: {answer.state} (recipe {clean(answer.recipe)})")
@@ -144,7 +138,8 @@ def status(answer: Status) -> None:
     if not all(columns.current for columns in answer.columns):
         print(f"  shardmill gc {clean(answer.root)} --dry-run lists what this recipe does not need")
     former(answer)
-    retry_hint(len(answer.quarantined))
+    if answer.retry:
+        print(f"  {answer.retry}")
     if answer.nothing_kept:
         print(f"  {clean(answer.nothing_kept)}")
 
@@ -201,8 +196,10 @@ def samples(answer: SampleList) -> None:
     for sample in answer.samples:
         print(names(sample))
         print(f"  {clean(sample.caption)}" if sample.caption else "  (no caption)")
-        of_class = "" if sample.class_id is None else f"  class {sample.class_id} {sample.class_name}"
-        print(f"  {clean(sample.verdict + of_class)}")
+        unnamed = f"class {sample.class_id}"
+        of_class = "" if sample.class_id is None else f"  {unnamed}"
+        named = f" {sample.class_name}" if sample.class_name not in (None, unnamed) else ""
+        print(f"  {clean(sample.verdict + of_class + named)}")
         print("    " + clean(", ".join(f"{name} {_value(value)}" for name, value in sample.values.items())))
     shown = len(answer.samples)
     if not shown:
@@ -233,12 +230,24 @@ def explanation(answer: Sequence[Explanation]) -> None:
                 f"{label.class_id} {clean(label.name or '')} ({label.weight:.2f})" for label in sample.labels))
 
 
+def _passes(passes: Sequence[PassEstimate]) -> None:
+    """A line for each pass of a run."""
+    print(f"  {'pass':<{COLUMN}} {'time':>22} {'driver':>10} {'worker':>10} {'files':>12} {'requests':>12} {'bytes':>10}")
+    for part in passes:
+        worker = size(part.worker_bytes) if part.worker_bytes else "none"
+        print(f"  {clean(part.name):<{COLUMN}} {duration(part.seconds):>22} {size(part.driver_bytes):>10} {worker:>10} "
+              f"{part.files:>12,} {part.requests:>12,} {size(part.moved_bytes):>10}")
+
+
 def plan(answer: RunEstimate) -> None:
     """Prints the answer of `plan`."""
     for name in ("recipe", "model", "route", "precision", "shards", "input", "samples", "rate", "start", "time", "columns",
-                 "export", "classes", "work", "memory", "wire", "fit", "refused"):
+                 "export", "classes", "work", "memory", "wire", "fit"):
         if name in answer.text:
             print(f"  {name:<10} {clean(answer.text[name])}")
+    _passes(answer.passes)
+    for sentence in answer.refused:
+        print(f"  refused    {clean(sentence)}")
     for condition in answer.conditions:
         print(f"  not checked here: {clean(condition)}")
     for warning in answer.warnings:

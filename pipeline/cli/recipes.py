@@ -119,4 +119,5 @@ def _value(value: Any) -> str:
 
 def _paragraph(text: str) -> None:
     width = min(shutil.get_terminal_size().columns, 120)
-    print(textwrap.fill(clean(text), width, initial_indent="  ", subsequent_indent="  ", break_long_words=False))
+    print(textwrap.fill(clean(text), width, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
+                        break_on_hyphens=False))

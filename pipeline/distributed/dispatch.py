@@ -79,8 +79,9 @@ class Dispatch(Generic[Item]):
             yield from self._collect()
 
     def release(self) -> list[Any]:
-        """The healthy actors with this work open; the others are ended: some wait for room that never came."""
-        kept = [worker for worker in self._workers if worker.ready and worker.only is None]
+        """The healthy actors, also those from before that are slower to open this work than the others to do it. The rest is ended:
+        some wait for room that never came."""
+        kept = [w for w in self._workers if w.only is None and (w.ready or (w.reused and w.node is not None))]
         self._workers = [worker for worker in self._workers if worker not in kept]
         self.kill()
         return [worker.actor for worker in kept]

@@ -5,8 +5,10 @@ item, and who is blamed when something dies, is `dispatch.py`.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+
+import ray
 
 from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.agreement import Terms
@@ -17,7 +19,7 @@ from pipeline.distributed.fleet.actors import Seats
 from pipeline.distributed.fleet.ray_fleet import RayFleet
 from pipeline.distributed.pools import ActorPool, gpu_share
 from pipeline.distributed.ray_cluster import gpus_hidden
-from pipeline.distributed.routing import settle, settled_precision
+from pipeline.distributed.routing import ask_with, settle, settled_precision
 from pipeline.distributed.shard_actor import ShardActor
 from pipeline.reduce.kmeans.fleet import Fleet
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
@@ -25,7 +27,21 @@ from pipeline.reduce.kmeans.partition import Block
 from pipeline.store.store import Store
 from pipeline.work import Item, Outcome, Place, Work
 
-__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "connected", "gpus_hidden", "settle", "settled_precision"]
+__all__ = ["ATTEMPTS", "Patience", "RayExecutor", "Terms", "ask_with", "connected", "first_actor", "gpus_hidden", "settle",
+           "settled_precision"]
+
+
+@contextmanager
+def first_actor(patience: Patience, *, alone: bool) -> Iterator[Any]:
+    """An actor that answers for its machine before it works there, so that torch is loaded once for both; None where there are GPUs
+    or may be other nodes or people (not `alone`). Ended with the block."""
+    actor = ActorPool(ShardActor, 1, patience).fresh() if alone and not cluster.nodes().having("GPU").resources else None
+    try:
+        yield actor
+    finally:
+        if actor is not None:
+            ray.kill(actor)
+
 
 class RayExecutor:
     """Actors on the Ray cluster that this process is connected to: `workers` of them, or as many as the cluster has room for at any
@@ -56,6 +72,13 @@ class RayExecutor:
             self._pools[Place.GPU] = ActorPool(
                 ShardActor, None, self.patience, Terms(kept_out=terms.kept_out), gpus=1, cpus=cpus, device=device)
         self._last = self._plain
+
+    def adopt(self, actor: Any) -> None:
+        """Takes an actor of `first_actor` for its works. Where they want another kind of process, it is ended."""
+        if self._plain is self._device:
+            self._plain.keep([actor])
+        else:
+            ray.kill(actor)
 
     @property
     def workers(self) -> int:

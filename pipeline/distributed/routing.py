@@ -13,6 +13,7 @@ from pipeline.distributed import ray_cluster as cluster
 from pipeline.distributed.agreement import Offer, Terms, agreed, confirmed
 from pipeline.distributed.growth import GPU_PROBE, Waiting, wait_for_gpu
 from pipeline.distributed.pools import log_kept_out
+from pipeline.distributed.worker import reason
 from pipeline.errors import InputError, ShardmillError
 from pipeline.work import collector_paused
 
@@ -35,6 +36,8 @@ class Machine:
     """The route that it takes."""
     provides: Callable[[str], None]
     """Raises RouteError where it cannot provide a route: asked of nodes that join later."""
+    actor: Any = None
+    """The process that answers, on the only node; None: each node starts one, which is of no use afterwards."""
 
 
 def settle(
@@ -43,14 +46,14 @@ def settle(
 ) -> Terms:
     """The terms of a run: by the route `preferred` where it can still be had, else by what the wish comes to on these nodes.
     Raises InputError where there is no route, where a GPU is wanted and none comes, and where all that are there cannot be used."""
-    machine = machine or Machine(offered_route, provides)
+    machine = machine or ask_with()
     terms = None
     if preferred:
         device: Literal["cpu", "cuda"] = "cuda" if preferred.startswith("cuda-") else "cpu"
         precision: Any = preferred.split("-")[2]
-        terms = _settled_by_preferred(replace(wish, device=device, precision=precision), preferred, note, waiting, machine.answer)
+        terms = _settled_by_preferred(replace(wish, device=device, precision=precision), preferred, note, waiting, machine)
     if terms is None:
-        terms = _settled_by(wish, "", note, waiting, machine.answer)
+        terms = _settled_by(wish, "", note, waiting, machine)
     log_kept_out(terms.kept_out, cluster.nodes())
     return replace(terms, check=machine.provides)
 
@@ -77,6 +80,11 @@ def settled_precision(question: "precision.PrecisionQuestion", terms: Terms) -> 
     return answer
 
 
+def ask_with(actor: Any = None) -> Machine:
+    """What is asked of a node; `actor` as in `Machine`."""
+    return Machine(offered_route, provides, actor)
+
+
 def offered_route(question: "RouteQuestion") -> str:
     """See `machine.offered_route`. It runs on a node: the driver needs no torch to ask."""
     with collector_paused():
@@ -93,31 +101,31 @@ def provides(route: str) -> None:
 
 
 def _settled_by_preferred(
-    wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute
+    wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, machine: Machine
 ) -> Terms | None:
     """The terms for the preferred route; None where it is not to be had."""
     try:
-        terms = _settled_by(wish, preferred, note, waiting, answer)
+        terms = _settled_by(wish, preferred, note, waiting, machine)
     except InputError as error:
         note(f"the route {preferred} of this root is not to be had: {error}")
         return None
     return terms if terms.route == preferred else None
 
 
-def _settled_by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, answer: FindRoute) -> Terms:
+def _settled_by(wish: "RouteWish", preferred: str, note: Callable[[str], None], waiting: Waiting, machine: Machine) -> Terms:
     on_gpu = wish.device != "cpu" and wait_for_gpu(wish.device, note, waiting)
     living = cluster.nodes()
     nodes = (living.having("GPU") if on_gpu else living.having("CPU")).resources
-    offers = _offers(nodes, wish, on_gpu, {}, answer)
+    offers = _offers(nodes, wish, on_gpu, {}, machine)
     terms = agreed(offers, preferred)
     if terms.limits:
-        limited = _offers([node for node in nodes if node not in terms.kept_out], wish, on_gpu, terms.limits, answer)
+        limited = _offers([node for node in nodes if node not in terms.kept_out], wish, on_gpu, terms.limits, machine)
         terms = confirmed(terms, {**{node: Offer(why=why) for node, why in terms.kept_out.items()}, **limited})
     return terms
 
 
 def _offers(
-    nodes: Iterable[str], wish: "RouteWish", on_gpu: bool, limits: Mapping[str, str], answer: FindRoute
+    nodes: Iterable[str], wish: "RouteWish", on_gpu: bool, limits: Mapping[str, str], machine: Machine
 ) -> dict[str, Offer]:
     """What each node answers, in a process with these limits; a node that goes meanwhile is left out."""
     from pipeline.models.route import RouteQuestion
@@ -126,11 +134,14 @@ def _offers(
     if limits:
         options["runtime_env"] = {"env_vars": dict(limits)}
     question = RouteQuestion(wish, gpu_assigned=on_gpu)
-    refs = {
-        node: ray.remote(answer).options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False), **options).remote(question)
-        for node in nodes
-    }
+
+    def asked(node: str) -> Any:
+        if machine.actor is not None and not limits and not on_gpu:
+            return machine.actor.answer.remote(machine.answer, question)
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        return ray.remote(machine.answer).options(scheduling_strategy=there, **options).remote(question)
+
+    refs = {node: asked(node) for node in nodes}
     answered = set(ray.wait(list(refs.values()), num_returns=len(refs), timeout=ANSWERS)[0]) if refs else set()
     offers = {}
     for node, ref in refs.items():
@@ -149,6 +160,8 @@ def _answer(ref: Any) -> Offer:
     except RayTaskError as error:
         if isinstance(error.cause, ShardmillError):
             return Offer(why=str(error.cause))
+        if isinstance(error.cause, ImportError | OSError | MemoryError):
+            return Offer(why=f"its process cannot load what computes: {reason(error)}")
         raise
     except RayError as error:   # its process or its node died
         return Offer(why=str(error).partition("\n")[0])

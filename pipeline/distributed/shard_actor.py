@@ -3,7 +3,7 @@
 import faulthandler
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ class ShardActor:
     def node_id(self) -> str:
         """Ray's id of the node that it runs on; the answer shows that the process is there."""
         return cluster.own_node()
+
+    def answer(self, question: Callable[[Any], Any], about: Any) -> Any:
+        """What a run asks of its machine before there is work. What was loaded for it stays for the works."""
+        return question(about)
 
     def open(self, work: Work[Any], terms: Sequence[Any]) -> None:
         """Closes the work before and opens this one. `terms`: a reference to those of the run, if there are any; only a work that

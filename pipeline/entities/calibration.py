@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.entities.aliases import AliasIndex
 from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.known_texts import Known, Vectors, none_known
 from pipeline.entities.linking import Mentions, candidate_senses, link
 from pipeline.entities.table import EntityTable, Senses, Texts
 from pipeline.vectors import Floats
@@ -30,6 +31,9 @@ SHUFFLES = 8
 
 EXPECTED_EXCEEDANCES = 10
 """Shuffled mentions beyond the quantile that a quantile needs; with fewer in the run, z is taken as normal."""
+
+SUMS = pa.schema([
+    pa.field("id", pa.string()), pa.field("name", pa.string()), pa.field("count", pa.int64()), pa.field("z", pa.float64())])
 
 _TEXTS_AT_ONCE = 4096
 _SMALLEST_STD = 1e-4
@@ -72,33 +76,49 @@ def choosing_text(base: KnowledgeBase, row: int) -> str:
     return ", ".join([name, base.glosses[row][:GLOSS_CHARACTERS].strip(), *synonyms[:3], *above])
 
 
-def entity_table(
-    base: KnowledgeBase, index: AliasIndex, aliases: Sequence[str], encode: Encode, background: NDArray[np.float16]
+def entity_table(   # noqa: PLR0913
+    base: KnowledgeBase, index: AliasIndex, aliases: Sequence[str], encode: Encode, background: NDArray[np.float16],
+    known: Known = none_known,
 ) -> EntityTable:
-    """The entities that the aliases may mean, embedded and standardised against background images (float16 [images, d]).
+    """The entities that the aliases may mean, embedded and standardised against background images (float16 [images, d]). What is
+    `known` is not embedded again.
 
     It confirms nothing until `with_threshold` has set the threshold.
     """
     senses, rows = senses_of(index, aliases)
-    names = [base.name(row) for row in rows]
-    vectors = encode([*(choosing_text(base, row) for row in rows), *names])   # in one call: workers open the model once
-    chosen, named = vectors[: len(rows)], vectors[len(rows) :]
-    confirmed = chosen + named
+    ids = tuple(base.ids[row] for row in rows)
+    choosing, confirming = _vectors(base, rows, encode, list(known(ids)))
     return EntityTable(
-        ids=tuple(base.ids[row] for row in rows),
-        names=tuple(names),
+        ids=ids,
+        names=tuple(base.name(row) for row in rows),
         descriptions=tuple(base.glosses[row] for row in rows),
         depictability=np.array([base.depictability(row) for row in rows], np.float32),
         senses=senses,
-        choosing=_texts(chosen, background),
-        confirming=_texts(confirmed / np.linalg.norm(confirmed, axis=1, keepdims=True), background),
+        choosing=_texts(choosing, background),
+        confirming=_texts(confirming, background),
         threshold=float("inf"),
     )
 
 
-def _texts(vectors: Floats, background: NDArray[np.float16]) -> Texts:
+def _vectors(
+    base: KnowledgeBase, rows: NDArray[np.int64], encode: Encode, known: Sequence[Vectors]
+) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """The vectors for choosing and for confirming, float16 [rows, d], of these rows of the knowledge base; of those that are known,
+    as they are."""
+    places = np.setdiff1d(np.arange(len(rows)), np.concatenate([np.zeros(0, np.int64), *(part.places for part in known)]))
+    texts = [*(choosing_text(base, row) for row in rows[places]), *(base.name(row) for row in rows[places])]
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}   # entities share names
+    vectors = encode(list(number))[[number[text] for text in texts]]   # in one call: workers open the model once
+    chosen, named = vectors[: len(places)], vectors[len(places) :]
+    confirmed = chosen + named
+    confirmed /= np.linalg.norm(confirmed, axis=1, keepdims=True)
+    parts = [Vectors(places, chosen.astype(np.float16), confirmed.astype(np.float16)), *known]
+    order = np.argsort(np.concatenate([part.places for part in parts]))
+    return np.concatenate([part.choosing for part in parts])[order], np.concatenate([part.confirming for part in parts])[order]
+
+
+def _texts(stored: NDArray[np.float16], background: NDArray[np.float16]) -> Texts:
     """Embeddings with mean and deviation of their cosines to the background images."""
-    stored = vectors.astype(np.float16)
     if not len(background):   # no image of the run can be read: nothing will be linked
         return Texts(stored, np.zeros(len(stored), np.float32), np.ones(len(stored), np.float32))
     means, deviations = np.empty(len(stored), np.float32), np.empty(len(stored), np.float32)
@@ -144,11 +164,8 @@ def with_threshold(
     return replace(table, threshold=threshold, facts=facts)
 
 
-def entity_counts(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Table:
-    """Samples in which each entity is confirmed, and the sum of their z, over the `entities` columns of a run.
-
-    Sorted by count, then id. Counts are of confirmed entities, so they come after the image has had its say.
-    """
+def entity_sums(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """SUMS: samples in which each entity is confirmed, and the sum of their z, over the `entities` columns of some shards."""
     counts: Counter[str] = Counter()
     sums: Counter[str] = Counter()
     names: dict[str, str] = {}
@@ -159,10 +176,19 @@ def entity_counts(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.Table:
                 counts[id] += 1
                 sums[id] += entity["z"]
                 names[id] = entity["name"]
-    order = sorted(counts, key=lambda id: (-counts[id], id))
-    return pa.table({
-        "id": pa.array(order, pa.string()),
-        "name": pa.array([names[id] for id in order], pa.string()),
-        "count": pa.array([counts[id] for id in order], pa.int64()),
-        "mean_z": pa.array([sums[id] / counts[id] for id in order], pa.float32()),
-    })
+    return pa.table([list(counts), [names[id] for id in counts], list(counts.values()), [sums[id] for id in counts]], schema=SUMS)
+
+
+def entity_counts(parts: Iterable[pa.Table]) -> pa.Table:
+    """Samples in which each entity is confirmed, and their mean z, from the SUMS of a run's parts; one part is held, and a row for
+    each entity. Sorted by count, then id. Counts are of confirmed entities, so they come after the image has had its say."""
+    total = SUMS.empty_table()
+    for part in parts:
+        both = pa.concat_tables([total, part]).combine_chunks()
+        kinds = {"name": "max", "count": "sum", "z": "sum"}
+        grouped = both.group_by("id", use_threads=False).aggregate(list(kinds.items()))   # adds up in order, so to the same bits
+        total = grouped.select(["id", *(f"{name}_{kind}" for name, kind in kinds.items())]).rename_columns(SUMS.names).cast(SUMS)
+    total = total.sort_by([("count", "descending"), ("id", "ascending")]).combine_chunks()
+    mean = np.asarray(total.column("z")) / np.asarray(total.column("count"))
+    return pa.table([total.column("id"), total.column("name"), total.column("count"), pa.array(mean.astype(np.float32))],
+                    names=["id", "name", "count", "mean_z"])

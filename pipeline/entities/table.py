@@ -78,7 +78,9 @@ class EntityTable:
     threshold: float
     """z from which an entity is confirmed"""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """how the threshold was found: false-positive rate, pairs, seed; see reduce/entities.py"""
+    """how the threshold was found: false-positive rate, pairs, seed; see `calibration.py`"""
+    texts: str = ""
+    """what the vectors follow from beside an entity's id, as a digest; tables with the same one have the same vectors"""
 
     def save(self, store: Store, folder: str) -> None:
         """Writes the folder; `calibration.json` is last, so its existence means the whole table is there."""
@@ -98,7 +100,7 @@ class EntityTable:
         store.write(f"{folder}/{CONFIRMING}", npy_bytes(self.confirming.embeddings))
         names = (ENTITIES, SENSES, CHOOSING, CONFIRMING)
         hashes = {name: hashlib.sha256(store.read(f"{folder}/{name}")).hexdigest() for name in names}
-        calibration = {"threshold": self.threshold, "facts": dict(self.facts), "files": hashes}
+        calibration = {"threshold": self.threshold, "facts": dict(self.facts), "files": hashes, "texts": self.texts}
         store.write_json(f"{folder}/{CALIBRATION}", calibration)
 
     @classmethod
@@ -132,4 +134,5 @@ class EntityTable:
             confirming=texts("confirming", CONFIRMING),
             threshold=float(calibration["threshold"]),
             facts=calibration["facts"],
+            texts=calibration.get("texts", ""),   # roots of before have none
         )

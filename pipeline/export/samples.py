@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 
 from pipeline.columns import Columns
 from pipeline.entities.counts import Frequent
+from pipeline.errors import InputError
 from pipeline.export.class_table import class_names
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import fetch
+from pipeline.input.witnesses import Witnesses, to_blame
 from pipeline.store.tables import read_columns
 from schemas.columns import ENTITY, LABELS, SAMPLES
 
@@ -113,13 +115,14 @@ class ExportColumns:
             rows.append(sorted(entities_by_id.values(), key=lambda e: (-e["z"], e["id"])))
         return pa.array(rows, pa.list_(ENTITY))
 
-    def bytes_of(self, table: pa.Table, shards: Mapping[str, Shard]) -> Iterator[Sample]:
-        """The samples of `table` with their bytes, in its order. Raises FileNotFoundError where an input shard is gone."""
+    def bytes_of(self, table: pa.Table, shards: Mapping[str, Shard], known: Witnesses) -> Iterator[Sample]:
+        """The samples of `table` with their bytes, in its order. Raises InputError or OSError where an input shard cannot be read
+        any more, SourceError where none of the inputs that are `known` of its store can."""
         with tempfile.TemporaryFile() as spool:
-            spooled = self._spool(table, shards, spool)
+            spooled = self._spool(table, shards, known, spool)
             for start in range(0, table.num_rows, CHUNK):
                 chunk = table.slice(start, CHUNK)
-                contents = self._ranged(chunk, shards)
+                contents = self._ranged(chunk, shards, known)
                 for i, row in enumerate(chunk.to_pylist()):
                     if start + i in spooled:
                         offset, image_length, json_length = spooled[start + i]
@@ -130,25 +133,37 @@ class ExportColumns:
                         image, original = contents[i]
                     yield Sample(row, image, original)
 
-    def _spool(self, table: pa.Table, shards: Mapping[str, Shard], spool: Any) -> dict[int, tuple[int, int, int | None]]:
+    def _spool(
+        self, table: pa.Table, shards: Mapping[str, Shard], known: Witnesses, spool: Any,
+    ) -> dict[int, tuple[int, int, int | None]]:
         """Copies what cannot be read in place to the spool; position -> (offset, image length, json length)."""
         places: dict[int, tuple[int, int, int | None]] = {}
         row = table.column("row").to_pylist()
         for shard_id, unordered in _positions(table, in_place=False):
             positions = sorted(unordered, key=lambda position: int(row[position]))   # one pass over the shard, in its order
             part = table.take(pa.array(positions))
-            for position, (image, original) in zip(positions, fetch(shards[shard_id], part), strict=True):
+            for position, (image, original) in zip(positions, fetched(shards[shard_id], part, known), strict=True):
                 places[position] = (spool.tell(), len(image), None if original is None else len(original))
                 spool.write(image)
                 spool.write(original or b"")
         return places
 
-    def _ranged(self, chunk: pa.Table, shards: Mapping[str, Shard]) -> dict[int, tuple[bytes, bytes | None]]:
+    def _ranged(
+        self, chunk: pa.Table, shards: Mapping[str, Shard], known: Witnesses,
+    ) -> dict[int, tuple[bytes, bytes | None]]:
         contents: dict[int, tuple[bytes, bytes | None]] = {}
         for shard_id, positions in _positions(chunk, in_place=True):
             part = chunk.take(pa.array(positions))
-            contents.update(zip(positions, fetch(shards[shard_id], part), strict=True))
+            contents.update(zip(positions, fetched(shards[shard_id], part, known), strict=True))
         return contents
+
+
+def fetched(shard: Shard, part: pa.Table, known: Witnesses) -> Iterator[tuple[bytes, bytes | None]]:
+    """Image and JSON object of these rows of a shard. What cannot be read is the shard's fault or its store's (`to_blame`)."""
+    try:
+        yield from fetch(shard, part)
+    except (InputError, OSError) as error:
+        raise to_blame(error, shard.url, known) from error
 
 
 def _positions(table: pa.Table, *, in_place: bool) -> Iterator[tuple[str, list[int]]]:

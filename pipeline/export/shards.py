@@ -5,7 +5,7 @@ what their members are `export/members.py`.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.export.sample_json import sample_json
 from pipeline.export.samples import ExportColumns
 from pipeline.input.discovery import Shard
 from pipeline.input.reader import write_tar
+from pipeline.input.witnesses import Witnesses
 from pipeline.models.pixels.encoding import AS_STORED, PictureRule
 from pipeline.store.tables import write_table
 from pipeline.timing.clock import OTHER, READ, WRITE, spent, timed
@@ -41,6 +42,8 @@ class Export(Work[OutputShard]):
     copies: str | None = None
     """Folder of how often each sample is taken; None: each kept one once."""
     pictures: PictureRule = AS_STORED
+    witnesses: Witnesses = field(default_factory=dict)
+    """Inputs that are asked when one cannot be read: whether it is the store."""
 
     def rows_of(self, item: OutputShard) -> int:
         return item.samples
@@ -62,10 +65,10 @@ class Export(Work[OutputShard]):
             hashed = _Hashing(file)
             extensions = set[str]()
             members = noted(self.members(keys, table, shards, label_names, written_hashes), extensions)
-            written = write_tar(cast(IO[bytes], hashed), members)
-            if written != len(rows):   # inside the block: nothing is committed
-                raise ConservationError(f"output shard {item.name}: {len(rows)} samples to write, {written} written")
-        sidecar = export_table(keys, table, shards, self.columns.added_fields, written_hashes)
+            offsets = write_tar(cast(IO[bytes], hashed), members)
+            if len(offsets) != len(rows):   # inside the block: nothing is committed
+                raise ConservationError(f"output shard {item.name}: {len(rows)} samples to write, {len(offsets)} written")
+        sidecar = export_table(table, {"key": keys, "tar_offset": offsets}, shards, self.columns.added_fields, written_hashes)
         write_table(store, f"{self.folder}/{item.name}.parquet", sidecar, {"tar_sha256": hashed.hexdigest()})
         stats = {"count": len(rows), "successes": len(rows), "failed_to_download": 0, "failed_to_resize": 0,
                  "status_dict": {"success": len(rows)}, "bytes": hashed.size, "sha256": hashed.hexdigest(),
@@ -84,7 +87,7 @@ class Export(Work[OutputShard]):
     ) -> Iterator[Member]:
         """What goes into the tar; `written` gets for each sample the hash of its image where it is another than at the source."""
         added = [field.name for field in self.columns.added_fields]
-        for key, sample in zip(keys, timed(READ, self.columns.bytes_of(table, shards)), strict=True):
+        for key, sample in zip(keys, timed(READ, self.columns.bytes_of(table, shards, self.witnesses)), strict=True):
             with spent(OTHER):
                 if hashlib.sha256(sample.image).hexdigest() != sample.row["sha256"]:
                     raise ConservationError(
@@ -123,16 +126,17 @@ class ReadAgain(Work[Shard]):
 
 
 def export_table(
-    keys: list[str], table: pa.Table, shards: Mapping[str, Shard], added: Sequence[pa.Field], written: Sequence[str | None],
+    table: pa.Table, places: Mapping[str, Sequence[Any]], shards: Mapping[str, Shard], added: Sequence[pa.Field],
+    written: Sequence[str | None],
 ) -> pa.Table:
-    """The sidecar rows (schemas/exports.py, and the added columns behind) of the samples in `table`; `written` has the hash of each
-    image that is not the one at the source."""
+    """The sidecar rows (schemas/exports.py, and the added columns behind) of the samples in `table`; `places` has their `key` and
+    `tar_offset`, `written` the hash of each image that is not the one at the source."""
     schema = pa.schema([*EXPORT, *added])
     entity_ids = [[entity["id"] for entity in entities] for entities in table.column("entities").to_pylist()]
     shard_ids = table.column("shard_id").to_pylist()
     renamed = {"source_shard_id": "shard_id", "source_key": "key", "source_row": "row", "image_sha256": "sha256"}
     urls = [shards[shard_id].url for shard_id in shard_ids]
-    computed: dict[str, Any] = {"key": keys, "entity_ids": entity_ids, "source_url": urls, "written_image_sha256": written}
+    computed = {**places, "entity_ids": entity_ids, "source_url": urls, "written_image_sha256": written}
     columns = [
         pa.array(computed[f.name], f.type) if f.name in computed else table.column(renamed.get(f.name, f.name)).cast(f.type)
         for f in schema

@@ -9,6 +9,7 @@ from pipeline.export.dataset_card import CARD, dataset_card
 from pipeline.export.plan import OutputShard
 from pipeline.export.stored import META, SHARDLIST, SIZES
 from pipeline.store.store import Store
+from pipeline.store.tables import read_many
 
 
 def side_files(
@@ -17,7 +18,7 @@ def side_files(
     """sizes.json (open_clip), wids.json, README.md (Hugging Face's datasets), meta.json (DataComp's fields); written when every tar
     is there. `added`: columns that go out with every sample beside those of every run."""
     tars = [f"{item.name}.tar" for item in planned]
-    stats = [store.read_json(f"{folder}/{item.name}_stats.json") for item in planned]
+    stats = list(read_many(store, [f"{folder}/{item.name}_stats.json" for item in planned], store.read_json))
     total = sum(item.samples for item in planned)
     store.write_json(f"{folder}/{SIZES}", {tar: item.samples for tar, item in zip(tars, planned, strict=True)})
     shardlist = [

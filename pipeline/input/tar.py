@@ -285,16 +285,16 @@ def parse_header(block: bytes) -> Header | None:
     return Header(name, info.size, info.type) if info.size >= 0 else None
 
 
-def write_tar(file: IO[bytes], samples: Iterable[tuple[str, str, bytes, bytes | None, bytes | None]]) -> int:
-    """Writes (key, image extension, image, caption, JSON object) as WebDataset samples, no member for None; returns how many.
-
-    The same samples give the same bytes: members of a sample sorted by extension, no time, fixed owner. A key has no dot.
-    """
+def write_tar(file: IO[bytes], samples: Iterable[tuple[str, str, bytes, bytes | None, bytes | None]]) -> list[int]:
+    """Writes (key, image extension, image, caption, JSON object) as WebDataset samples, no member for None; returns where in the
+    file each begins, in bytes. The same samples give the same bytes: members of a sample sorted by extension, no time, fixed owner.
+    A key has no dot."""
     from webdataset.writer import TarWriter  # takes 1.5 s, so only a worker that writes pays for it
 
-    count = 0
+    offsets = []
     with TarWriter(file, user="shardmill", group="shardmill", mode=0o444, mtime=0, encoder=False, compress=False) as writer:
-        for count, (key, extension, image, caption, original) in enumerate(samples, 1):  # noqa: B007 (returned)
+        for key, extension, image, caption, original in samples:
+            offsets.append(writer.tarstream.offset)
             members = {"__key__": key, extension: image, "txt": caption, "json": original}
             writer.write({name: content for name, content in members.items() if content is not None})
-    return count
+    return offsets

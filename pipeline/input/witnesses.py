@@ -1,10 +1,12 @@
 """Whose fault it is that an input cannot be read: its own, or that of the store, where no other input can be read either."""
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.errors import InputError, SourceError
 from pipeline.input.discovery import Shard
+from pipeline.quantities import counted
 from pipeline.store.store import answers, mount
 
 WITNESSES = 8
@@ -36,5 +38,6 @@ def to_blame(error: Exception, url: str, known: Witnesses) -> Exception:
     with ThreadPoolExecutor(len(others)) as pool:
         if any(pool.map(answers, others)):
             return InputError(said)
-    also = f"nor can {others[0]}" + (f" and {len(others) - 1} others that were asked" if len(others) > 1 else "")
-    return SourceError(f"{said}; {also} be read: see to {place}, then run the same command again")
+    also = f"nor can {others[0]}" + (f" and {counted(len(others) - 1, 'other')} that were asked" if len(others) > 1 else "")
+    where = place if "://" in place else os.path.commonpath([url, *others])
+    return SourceError(f"{said}; {also} be read: see to {where}, then run the same command again")

@@ -5,12 +5,11 @@ independent, so several threads may take a batch each through all stages, and th
 live in a batch and die with it; the columns of the whole shard are committed at the end, stage by stage.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +19,7 @@ from pipeline.input.discovery import Shard
 from pipeline.input.samples import BATCH, Reading
 from pipeline.input.witnesses import Witnesses
 from pipeline.passes.shards.sources import Asked, Source, by_source, common_batches
+from pipeline.process.ahead import ahead
 from pipeline.registry import SOURCE, TRANSIENT, producers
 from pipeline.stage import Stage, Transform, checked, failed_rows, joined
 from pipeline.store.tables import write_columns
@@ -27,9 +27,6 @@ from pipeline.timing.bottleneck import Means
 from pipeline.timing.clock import WRITE, Account, spent
 from pipeline.work import Facts, Place, Work, beat
 from schemas.columns import SAMPLES
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 BATCH_ROWS = 64
 TOGETHER = 16 << 20
@@ -226,14 +223,3 @@ def commit(
         write_columns(columns.store, folder, shard_id, table, stored)
         beat()
     return int(rows.pop())
-
-
-def ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:
-    """`map(function, items)` in order, with at most `depth` items in the pool or waiting there."""
-    waiting: deque[Future[B]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= depth:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

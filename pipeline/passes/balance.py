@@ -1,7 +1,7 @@
 """How often the export takes each kept sample: balanced over the classes from the top down (`export/allocation.py`).
 
 Workers rank the samples of each shard within their classes. The driver shares the target out among the classes and finds where
-the order of each class is cut: 8 bytes per kept sample, and the cuts. From these alone workers then write
+the order of each class is cut, from files of ranks that it goes through some times. From the cuts alone workers then write
 `copies@<fp>/<shard_id>.parquet`, each shard by itself.
 """
 
@@ -27,7 +27,15 @@ from pipeline.reduce.classes import taxonomy
 from pipeline.reduce.describe.names import Level, positions
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import PARTIAL
-from pipeline.store.tables import npy_bytes, read_columns, read_many_facts, read_npy, read_vectors, stored_shards, write_shard_table
+from pipeline.store.tables import (
+    npy_bytes,
+    read_columns,
+    read_many_facts,
+    read_npy,
+    read_vector_rows,
+    stored_shards,
+    write_shard_table,
+)
 from pipeline.vectors import unit
 from pipeline.work import Facts
 from schemas.columns import COPIES
@@ -45,11 +53,11 @@ def balance_export(plan: Plan, run: Run, driver: Driver) -> None:
     scratch = f"{PARTIAL}/{folder}-ranks"
     if not plan.root.exists(f"{folder}/{CUTS}"):
         stored = {name.removesuffix(".npy") for name in plan.root.names(scratch)}
-        driver.complete("rank", Rank(plan, scratch), run.rows.shards, stored)
+        driver.complete("rank", Rank(plan.without_inputs(), scratch), run.rows.shards, stored)
         paths = [f"{scratch}/{shard_id}.npy" for shard_id in run.rows.shard_ids]
         plan.root.write(f"{folder}/{CUTS}", npy_bytes(_cuts(plan, lambda: (read_npy(plan.root, path) for path in paths))))
     plan.root.remove(scratch)
-    driver.complete("balance", Copy(plan), run.rows.shards, stored_shards(plan.root, [folder]))
+    driver.complete("balance", Copy(plan.without_inputs()), run.rows.shards, stored_shards(plan.root, [folder]))
 
 
 def _cuts(plan: Plan, parts: Callable[[], Iterable[Ranked]]) -> Cuts:
@@ -63,15 +71,17 @@ def ranked(plan: Plan, shard: RunShard, level: Level) -> Ranked:
     """RANKED [labelled samples of a shard], in the order of its rows. Ranks are draws by uid, or the cosine to the own centroid,
     ties by the draw: neither knows the order of the input."""
     table = first_labels(plan, shard.shard_id, 1.0)
+    if plan.selected != plan.verdicts:   # of the labelled, those that went for their classes are not exported
+        table = table.filter(np.isin(table.column("row"), kept_rows(plan.root, plan.verdicts, shard.shard_id)))
     local = np.asarray(table.column("row"), np.int64)
     ranks = np.zeros(len(local), RANKED)
     ranks["place"], ranks["row"] = positions(np.asarray(table.column("label"), np.int32), level.ids), shard.first_row + local
     ranks["rank"] = draws(content_keys(table.column("uid").to_pylist()), plan.recipe.seed, ROOT)
     if plan.recipe.export.balance_order == "closest" and len(local):
-        vectors = read_vectors(plan.root, plan.columns.folders["clip"], shard.shard_id, "image_embedding")
+        vectors = read_vector_rows(plan.root, plan.columns.folders["clip"], shard.shard_id, "image_embedding", local)
         for start in range(0, len(local), CHUNK):
             chunk = ranks[start : start + CHUNK]
-            rows = unit(np.asarray(vectors[local[start : start + CHUNK]]))
+            rows = unit(vectors[start : start + CHUNK])
             cosine = np.sum(rows * level.centroids[chunk["place"]].astype(np.float64), axis=1)
             chunk["rank"] = (farther(cosine) << np.uint64(32)) | (chunk["rank"] >> np.uint64(32))
     return ranks

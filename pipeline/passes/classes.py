@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.columns import Run
 from pipeline.driver import Driver
 from pipeline.errors import InputError, RecipeError
-from pipeline.passes.embeddings import Embeddings, Joined, fitted_blocks, fitted_on, sampled_embeddings
+from pipeline.passes.embeddings import COPIES, Embeddings, Joined, fitted_blocks, fitted_on, sampled_embeddings
 from pipeline.plan import Plan
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.classes import taxonomy
@@ -52,7 +52,7 @@ def fit_classes(plan: Plan, run: Run, driver: Driver) -> None:
     refuse_what_cannot_fit(plan, driver, run.rows.total)
     blocks = fitted_on(plan, run)
     facts = _fitted(plan, fitted_blocks(plan, run), driver, folder)
-    driver.must("class levels", Arrange(plan, tuple(blocks), facts), ["levels"])
+    driver.must("class levels", Arrange(plan.without_inputs(), tuple(blocks), facts), ["levels"])
 
 
 def refuse_what_cannot_fit(plan: Plan, driver: Driver, rows: int = 0) -> None:
@@ -77,8 +77,9 @@ def _fitted(plan: Plan, blocks: Sequence[Embeddings | Joined], driver: Driver, f
     """Fits and writes `centroids.npy`; returns the facts for `fit.json`."""
     settings, seed = plan.recipe.classes, plan.recipe.seed
     assert settings.k is not None
-    alone = fits_alone(stored_ledger(plan.root, plan.verdicts).read, settings.k)
+    alone = fits_alone(stored_ledger(plan.root, plan.selected).read, settings.k)
     with ExitStack() as stack:
+        stack.callback(COPIES.clear)
         with driver.phase("clustering starts"):
             fleet = stack.enter_context(driver.executor.fleet(blocks, plan.root, f"{folder}/{FITTING}", alone=alone))
         if not fleet.rows:   # an empty export is a result, not an error

@@ -1,9 +1,11 @@
 """The stored image embeddings of a run as blocks of rows, and a seeded sample of them."""
 
+import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +33,15 @@ class Embeddings:
     def name(self) -> str:
         return self.shard_id
 
-    def open(self) -> tuple[Matrix, NDArray[np.int64] | None]:
-        """float16 [rows of the shard, d], mapped, and which of its rows count, ascending."""
-        return self._matrix(), self.rows()
+    def open(self) -> tuple[Matrix, NDArray[np.int64]]:
+        """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote shard only those are
+        read, and kept by `COPIES` as long as there is room."""
+        if self.store.local is not None:
+            return read_vectors(self.store, self.folder, self.shard_id, "image_embedding"), self.rows()
+        matrix = COPIES.of(self)
+        if matrix is None:
+            matrix = COPIES.kept(self, self.read(self.rows()))
+        return matrix, np.arange(len(matrix))   # not None: rows that are taken one by one leave no file mapped
 
     def rows(self) -> NDArray[np.int64]:
         """Which rows of the shard count, ascending; no embedding is read."""
@@ -46,10 +54,56 @@ class Embeddings:
         """float16 [n, d] of these rows of the shard, ascending, in memory: no other is read."""
         return read_vector_rows(self.store, self.folder, self.shard_id, "image_embedding", rows)
 
-    def _matrix(self) -> Matrix:
-        if self.store.local is not None:
-            return read_vectors(self.store, self.folder, self.shard_id, "image_embedding")
-        return spooled(self.store, self.folder, self.shard_id)
+
+@dataclass
+class Copies:
+    """Embeddings of a remote root in one local file without a name, for fits, which read them many times from first to last: those
+    that came first, up to a bound, for later ones would only push them out. What has no room is read from the store again."""
+
+    limit: int = 32 << 30
+    """Bytes, in each process."""
+    spare: float = 0.05
+    """Share of the disk that is left free."""
+    _file: IO[bytes] | None = None
+    _places: dict[Embeddings, tuple[int, tuple[int, int]]] = field(default_factory=dict)
+    _used: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def of(self, block: Embeddings) -> Matrix | None:
+        """The rows of a block that count, float16 [n, d], mapped; None where they are not kept."""
+        with self._lock:
+            if block not in self._places or self._file is None:
+                return None
+            offset, shape = self._places[block]
+            return np.memmap(self._file, np.float16, "r", offset, shape)
+
+    def kept(self, block: Embeddings, matrix: Matrix) -> Matrix:
+        """The same rows, after they were copied if there is room."""
+        with self._lock:
+            if matrix.size and block not in self._places and self._room(matrix.nbytes):
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile()   # noqa: SIM115 (lives longer)
+                self._file.seek(self._used)
+                self._file.write(np.ascontiguousarray(matrix).data)
+                self._file.flush()
+                self._places[block] = self._used, (matrix.shape[0], matrix.shape[1])
+                self._used += matrix.nbytes
+        return matrix
+
+    def _room(self, size: int) -> bool:
+        disk = shutil.disk_usage(tempfile.gettempdir())
+        return self._used + size <= self.limit and disk.free - size >= self.spare * disk.total
+
+    def clear(self) -> None:
+        """Gives the room back."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file, self._places, self._used = None, {}, 0
+
+
+COPIES = Copies()
+"""Of this process; a worker's go with it."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +116,19 @@ class Joined:
     def name(self) -> str:
         return f"{self.parts[0].name}-and-{len(self.parts) - 1}"
 
-    def open(self) -> tuple[Matrix, NDArray[np.int64] | None]:
+    def open(self) -> tuple[Matrix, NDArray[np.int64]]:
         """As `Embeddings.open`, in memory."""
-        matrices = [part.open()[0] for part in self.parts]
-        starts = np.cumsum([0, *(len(matrix) for matrix in matrices)])
-        rows = [part.rows() + start for part, start in zip(self.parts, starts, strict=False)]
+        matrices, rows, start = list[Matrix](), list[NDArray[np.int64]](), 0
+        for matrix, counting in (part.open() for part in self.parts):
+            matrices.append(matrix)
+            rows.append(counting + start)
+            start += len(matrix)
         return np.concatenate(matrices), np.concatenate(rows)
-
-
-@cache
-def spooled(store: Store, folder: str, shard_id: str) -> Matrix:
-    """The vectors of a remote store in an unnamed local file, mapped: a fit reads them many times. Gone with the process."""
-    array = read_vectors(store, folder, shard_id, "image_embedding")
-    if not array.size:
-        return array
-    with tempfile.TemporaryFile() as file:
-        file.write(array.tobytes())
-        file.flush()
-        return np.memmap(file, array.dtype, "r", shape=array.shape)
 
 
 def fitted_on(plan: Plan, run: Run) -> list[Embeddings]:
     """What the centroids are fitted on, in row-id order."""
-    verdicts = None if plan.recipe.classes.fit_on == "all" else plan.verdicts
+    verdicts = None if plan.recipe.classes.fit_on == "all" else plan.selected
     return [embeddings(plan, shard_id, verdicts) for shard_id in run.rows.shard_ids]
 
 
@@ -98,8 +142,8 @@ def fitted_blocks(plan: Plan, run: Run) -> list[Embeddings | Joined]:
 
 
 def kept_embeddings(plan: Plan, shard_ids: Sequence[str]) -> list[Embeddings]:
-    """Of the kept samples of these shards."""
-    return [embeddings(plan, shard_id, plan.verdicts) for shard_id in shard_ids]
+    """Of the samples of these shards that are labelled: those that the rules on columns keep."""
+    return [embeddings(plan, shard_id, plan.selected) for shard_id in shard_ids]
 
 
 def embeddings(plan: Plan, shard_id: str, verdicts: str | None) -> Embeddings:
@@ -110,11 +154,11 @@ def embeddings(plan: Plan, shard_id: str, verdicts: str | None) -> Embeddings:
 def sampled_embeddings(blocks: Sequence[Embeddings], count: int, seed: int) -> Floats:
     """float32 [about `count`, d]: unit rows, chosen by their numbers and the seed; [0, 0] where none is. Rows are drawn before any
     is read, and one file is open at a time."""
-    counted = [block.rows() for block in blocks]
-    share, start, parts = RowSample(seed, min(1.0, count / max(1, sum(map(len, counted))))), 0, []
-    for block, rows in zip(blocks, counted, strict=True):
-        drawn = share.chosen(np.arange(start, start + len(rows))) - start
+    counts = [len(block.rows()) for block in blocks]
+    share, start, parts = RowSample(seed, min(1.0, count / max(1, sum(counts)))), 0, []
+    for block, rows in zip(blocks, counts, strict=True):
+        drawn = share.chosen(np.arange(start, start + rows)) - start
         if len(drawn):
-            parts.append(block.read(rows[drawn]))
-        start += len(rows)
+            parts.append(block.read(block.rows()[drawn]))   # asked for again: those of the whole run would not fit
+        start += rows
     return unit(np.concatenate(parts)) if parts else np.zeros((0, 0), np.float32)

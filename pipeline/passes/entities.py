@@ -1,8 +1,10 @@
 """Entities over a run: the calibration by which they are confirmed, and the counts behind the cut of rare ones."""
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,23 +12,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.columns import Run
-from pipeline.draws import sampled
+from pipeline.columns import Columns, Run, matrix_of, vector_array
 from pipeline.driver import Driver
-from pipeline.entities.aliases import build
-from pipeline.entities.calibration import Settings, entity_counts, entity_table, with_threshold
+from pipeline.entities.aliases import AliasIndex, build
+from pipeline.entities.calibration import Settings, entity_counts, entity_sums, entity_table, with_threshold
 from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.known_texts import stored_vectors
 from pipeline.entities.linking import mentions_of
 from pipeline.entities.table import EntityTable
 from pipeline.plan import Plan
 from pipeline.reduce.describe.lift import Vocabulary
+from pipeline.shuffle.drawn import Drawable, Drawing
+from pipeline.shuffle.exchange import Group, groups_of
 from pipeline.stage import digest
 from pipeline.store.store import PARTIAL, Store
-from pipeline.store.tables import npy_bytes, read_columns, read_npy, write_table
+from pipeline.store.tables import npy_bytes, read_columns, read_npy, read_table, read_vector_rows, stored_shards, write_table
 from pipeline.timing.bottleneck import MODEL, Means
 from pipeline.timing.clock import WRITE, spent
-from pipeline.vectors import unit
-from pipeline.work import Facts, Place, Units, Work
+from pipeline.vectors import Bools, Ints, unit
+from pipeline.work import Facts, Place, PlainWork, Units, Work
+from schemas.columns import MENTIONS
 
 if TYPE_CHECKING:
     from pipeline.models.clip import Embedder
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
 CALIBRATED_ON = 20_000
 """Samples whose shuffled mentions give the null distribution: beyond that its quantiles no longer move."""
+EMBEDDING = "image_embedding"
 TEXTS = 1024
 """Texts per item of work."""
 
@@ -89,28 +95,66 @@ class EmbedTexts(Work[Texts]):
 
 def calibrate_entities(plan: Plan, run: Run, driver: Driver) -> None:
     """Writes the entity table that the entities stage reads: the senses of every alias mentioned in this run, embedded, and
-    the threshold from the run's own shuffled pairs (design decision 12)."""
-    folder = plan.calibration
+    the threshold from the run's own shuffled pairs (design decision 12). Workers read the rows; the driver holds those that are
+    drawn, and what the knowledge base knows of. Entities that the root already has a table of are not embedded again."""
+    folder, groups = plan.calibration, groups_of(run.rows)
+    name = folder.rpartition("/")[2]
     # In the making, so none of the files that are promised: a worker that outlives its run may write there at any time.
-    texts_folder = f"{PARTIAL}/{folder.rpartition('/')[2]}-texts"
-    if plan.root.exists(f"{folder}/calibration.json"):
-        plan.root.remove(texts_folder)
-        return
-    settings, seed = plan.recipe.entities, plan.recipe.seed
-    base = KnowledgeBase.load(settings.knowledge_base)
-    valid = np.asarray(run.table("clip", ["image_embedding_valid"]).column("image_embedding_valid"))
-    background = run.vectors("image_embedding", sampled(np.flatnonzero(valid), settings.background, seed))
-    aliases, mentions_something = mentioned(run)
+    texts_folder, aliases_folder = f"{PARTIAL}/{name}-texts", f"{PARTIAL}/{name}-aliases-{len(groups)}"
+    behind, calibrated = (Drawing(driver, f"{name}-{what}", groups) for what in ("background", "calibrated"))
+    if not plan.root.exists(f"{folder}/calibration.json"):
+        settings, seed = plan.recipe.entities, plan.recipe.seed
+        base = KnowledgeBase.load(settings.knowledge_base)
+        index = build(base)
+        background = embeddings_of(behind.drawn(Depicted(plan.columns), settings.background, seed), plan)
 
-    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        return embedded_texts(plan, driver, texts_folder, texts)
+        def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+            return embedded_texts(plan, driver, texts_folder, texts)
 
-    table = entity_table(base, build(base), aliases, encode, background)
-    rows = sampled(np.flatnonzero(valid & mentions_something), CALIBRATED_ON, seed + 1)
-    sampled_mentions = mentions_of(run.table_rows("mentions", ["mentions"], rows).column("mentions"), np.ones(len(rows), bool))
-    rules = Settings(settings.false_positive_rate, settings.background, seed)
-    with_threshold(table, sampled_mentions, run.vectors("image_embedding", rows), rules).save(plan.root, folder)
-    plan.root.remove(texts_folder)
+        write_aliases(run, driver, groups, aliases_folder)
+        aliases = known_aliases(index, (read_table(plan.root, f"{aliases_folder}/{group}.parquet") for group in groups))
+        texts = digest(["entity texts", plan.versions["calibration"], plan.clip.identity, base.sha256])
+        others = [f"tables/{other}" for other in plan.root.folders("tables") if other.startswith("calibration@")]
+        known = partial(stored_vectors, plan.root, others, texts)
+        table = replace(entity_table(base, index, aliases, encode, background, known), texts=texts)
+        rows = calibrated.drawn(Mentioning(plan.columns), CALIBRATED_ON, seed + 1)
+        mentions = rows.column("mentions") if rows is not None else pa.chunked_array([], MENTIONS.field("mentions").type)
+        rules = Settings(settings.false_positive_rate, settings.background, seed)
+        sampled_mentions = mentions_of(mentions, np.ones(len(mentions), bool))
+        with_threshold(table, sampled_mentions, embeddings_of(rows, plan), rules).save(plan.root, folder)
+    for leftover in (texts_folder, aliases_folder, behind.folder, calibrated.folder):
+        plan.root.remove(leftover)
+
+
+@dataclass(frozen=True)
+class Depicted(Drawable):
+    """The image embeddings of the samples that have one."""
+
+    def eligible(self, shard_id: str) -> Bools:
+        folder = self.columns.folders["clip"]
+        valid = read_columns(self.columns.store, folder, shard_id, ["image_embedding_valid"]).column("image_embedding_valid")
+        return np.asarray(valid, bool)
+
+    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
+        matrix = read_vector_rows(self.columns.store, self.columns.folders["clip"], shard_id, EMBEDDING, rows)
+        return pa.table({EMBEDDING: vector_array(matrix, pa.array(np.ones(len(rows), bool)))})
+
+
+@dataclass(frozen=True)
+class Mentioning(Depicted):
+    """The same of those whose captions mention something, with the mentions."""
+
+    def eligible(self, shard_id: str) -> Bools:
+        return super().eligible(shard_id) & mentions_something(stored_mentions(self.columns, shard_id))
+
+    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
+        mentions = stored_mentions(self.columns, shard_id).take(pa.array(rows))
+        return super().fetched(shard_id, rows).append_column("mentions", mentions)
+
+
+def embeddings_of(table: pa.Table | None, plan: Plan) -> NDArray[np.float16]:
+    """float16 [rows, d] of rows that were drawn."""
+    return np.zeros((0, plan.clip.description.dimension), np.float16) if table is None else matrix_of(table.column(EMBEDDING))
 
 
 def embedded_texts(plan: Plan, driver: Driver, folder: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -131,26 +175,77 @@ def mentioned_aliases(mentions: pa.ChunkedArray) -> list[str]:
     return sorted({alias for chunk in aliases for alias in chunk.to_pylist()})
 
 
-def mentioned(run: Run) -> tuple[list[str], NDArray[np.bool_]]:
-    """The distinct aliases of the run, sorted, and bool [rows]: the caption mentions something. One shard's mentions are held at a
-    time."""
-    aliases, parts = set[str](), []
-    for shard_id in run.rows.shard_ids:
-        folder = run.columns.folders["mentions"]
-        mentions = read_columns(run.columns.store, folder, shard_id, ["mentions"]).column("mentions")
-        aliases.update(mentioned_aliases(mentions))
-        parts.append(np.asarray(pc.greater(pc.fill_null(pc.list_value_length(mentions), 0), 0)))
-    return sorted(aliases), np.concatenate(parts) if parts else np.zeros(0, bool)
+def stored_mentions(columns: Columns, shard_id: str) -> pa.ChunkedArray:
+    """The mentions of a shard."""
+    return read_columns(columns.store, columns.folders["mentions"], shard_id, ["mentions"]).column("mentions")
 
 
-def count_entities(plan: Plan, run: Run) -> None:
+def mentions_something(mentions: pa.ChunkedArray) -> Bools:
+    """bool [rows]: the caption mentions something."""
+    return np.asarray(pc.greater(pc.fill_null(pc.list_value_length(mentions), 0), 0), bool)
+
+
+def known_aliases(index: AliasIndex, parts: Iterable[pa.Table]) -> list[str]:
+    """The aliases of the parts that have a sense: what a recogniser alone took for a name may be as many as there are captions."""
+    return sorted({alias for part in parts for alias in part.column("alias").to_pylist() if alias in index.senses})
+
+
+def write_aliases(run: Run, driver: Driver, groups: Sequence[Group], folder: str) -> None:
+    """Writes the distinct aliases of each group of shards."""
+    stored = stored_shards(run.columns.store, [folder])
+    driver.complete("aliases", Aliases(run.columns, folder), groups, stored, alone=len(groups) == 1)
+
+
+@dataclass(frozen=True)
+class OfGroup(PlainWork[Group]):
+    """Writes a table about the shards of one group."""
+
+    columns: Columns
+    folder: str
+
+    @property
+    def units(self) -> Units:
+        return Units("group", "sample")
+
+    def rows_of(self, item: Group) -> int:
+        return item.rows
+
+    def run(self, item: Group) -> Facts:
+        write_table(self.columns.store, f"{self.folder}/{item}.parquet", self.table(item), {"rows": item.rows})
+        return {"rows": item.rows}
+
+    @abstractmethod
+    def table(self, group: Group) -> pa.Table: ...
+
+
+@dataclass(frozen=True)
+class Aliases(OfGroup):
+    """The distinct aliases that captions mention."""
+
+    def table(self, group: Group) -> pa.Table:
+        aliases = {alias for shard in group.shards for alias in mentioned_aliases(stored_mentions(self.columns, shard.shard_id))}
+        return pa.table({"alias": pa.array(sorted(aliases), pa.string())})
+
+
+@dataclass(frozen=True)
+class EntitySums(OfGroup):
+    """In how many samples each entity is confirmed."""
+
+    def table(self, group: Group) -> pa.Table:
+        store, folder = self.columns.store, self.columns.folders["entities"]
+        return entity_sums(read_columns(store, folder, shard.shard_id, ["entities"]).column("entities") for shard in group.shards)
+
+
+def count_entities(plan: Plan, run: Run, driver: Driver) -> None:
     """`counts.parquet`: in how many samples each entity is confirmed. The cut of rare entities (MOFI's n_min) reads it."""
-    path = f"{plan.counts}/counts.parquet"
-    if plan.root.exists(path):
-        return
-    store, folder = run.columns.store, run.columns.folders["entities"]
-    columns = (read_columns(store, folder, s, ["entities"]).column("entities") for s in run.rows.shard_ids)
-    write_table(plan.root, path, entity_counts(columns), {"rows": run.rows.total})
+    path, groups = f"{plan.counts}/counts.parquet", groups_of(run.rows)
+    folder = f"{PARTIAL}/{plan.counts.rpartition('/')[2]}-sums-{len(groups)}"
+    if not plan.root.exists(path):
+        stored = stored_shards(plan.root, [folder])
+        driver.complete("entities", EntitySums(plan.columns, folder), groups, stored, alone=len(groups) == 1)
+        parts = (read_table(plan.root, f"{folder}/{group}.parquet") for group in groups)
+        write_table(plan.root, path, entity_counts(parts), {"rows": run.rows.total})
+    plan.root.remove(folder)
 
 
 def linked_entities(plan: Plan, shard_id: str, rows: NDArray[np.int64]) -> list[tuple[str, ...]]:

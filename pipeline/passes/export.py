@@ -8,6 +8,7 @@ from pipeline.driver import Driver, cannot_be_done
 from pipeline.export.plan import OutputShard, plan_export
 from pipeline.export.shards import Export, ReadAgain
 from pipeline.export.side_files import side_files
+from pipeline.input.witnesses import witnesses
 from pipeline.outputs import OUTPUTS
 from pipeline.passes.balance import taken_counts
 from pipeline.plan import Plan
@@ -32,7 +33,7 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> bool:
         kept, balance = taken_counts(plan, run)
     shards = plan_export(plan.shards, kept, size=settings.shard_size, group=settings.group, seed=seed)
     digits = max(4, len(str(settings.shard_size - 1)))
-    work = Export(plan.exported, plan.export, seed, digits, plan.balance, settings.pictures)
+    work = Export(plan.exported, plan.export, seed, digits, plan.balance, settings.pictures, witnesses(plan.shards))
     there = written(root, plan.export)
     missing = [shard for shard in shards if shard.name not in there]
     given_up = driver.run("export", work, missing, done=len(shards) - len(missing))

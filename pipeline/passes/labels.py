@@ -25,7 +25,7 @@ from pipeline.reduce.describe.presence import class_counts, presence
 from pipeline.search.inverted_file import EXACT, LEAST, Search, gated
 from pipeline.search.nearest import Centres, nearest
 from pipeline.select.stored import kept_rows, stored_ledger
-from pipeline.store.tables import read_columns, read_vectors, stored_shards, write_shard_table
+from pipeline.store.tables import read_columns, read_vector_rows, stored_shards, write_shard_table
 from pipeline.vectors import Floats, unit
 from pipeline.work import Facts, Place, PlainWork, Units
 
@@ -43,8 +43,9 @@ def label(plan: Plan, run: Run, driver: Driver) -> None:
     if plan.labels is None or plan.tallies is None:
         return
     if not plan.root.exists(f"{plan.labels}/{SEARCH}"):
-        driver.must("label search", Measure(plan, run.rows.shard_ids), [SEARCH])
-    driver.complete("label", Label(plan, counting(plan)), run.rows.shards, stored_shards(plan.root, [plan.labels, plan.tallies]))
+        driver.must("label search", Measure(plan.without_inputs(), run.rows.shard_ids), [SEARCH])
+    work = Label(plan.without_inputs(), counting(plan))
+    driver.complete("label", work, run.rows.shards, stored_shards(plan.root, [plan.labels, plan.tallies]))
 
 
 def class_count(plan: Plan) -> int:
@@ -59,7 +60,7 @@ def searching_place(plan: Plan) -> Place:
 
 def counting(plan: Plan) -> quality.Counting:
     """What the tallies count."""
-    kept = stored_ledger(plan.root, plan.verdicts).kept
+    kept = stored_ledger(plan.root, plan.selected).kept
     return quality.Counting(class_count(plan), share=min(1.0, PAIRS_ON / max(1, kept)), seed=plan.recipe.seed)
 
 
@@ -151,11 +152,11 @@ class Label(ShardWork):
     def _run(self, item: RunShard, opened: Opened) -> Facts:
         plan, store, shard_id = self.plan, self.plan.root, item.shard_id
         clip = plan.columns.folders["clip"]
-        kept = kept_rows(store, plan.verdicts, shard_id).astype(np.int64)
+        kept = kept_rows(store, plan.selected, shard_id).astype(np.int64)
         uid: pa.Array = read_columns(store, clip, shard_id, ["uid"]).column("uid").combine_chunks()
         labels = NONE
         if len(kept):
-            rows = unit(np.asarray(read_vectors(store, clip, shard_id, "image_embedding")[kept]))
+            rows = unit(read_vector_rows(store, clip, shard_id, "image_embedding", kept))
             labels = labelled(rows, opened.centres, opened.rule)
             self._tally(item, kept, self._two_nearest(rows, labels, opened), opened)
         else:

@@ -1,13 +1,14 @@
 """From what the samples say of the classes to the table of classes and what is known of their quality."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.columns import Run
+from pipeline.driver import Driver
 from pipeline.export.class_table import QUALITY, class_table_path, has_class_table, stored_class_table
 from pipeline.passes.embeddings import fitted_on, sampled_embeddings
 from pipeline.passes.entities import vocabulary
@@ -24,19 +25,48 @@ from pipeline.reduce.describe.names import Level, MemberColumns, Names, class_ta
 from pipeline.reduce.describe.presence import Counts
 from pipeline.root.other_roots import place
 from pipeline.select.stored import stored_ledger
-from pipeline.store.tables import write_table
+from pipeline.shuffle.exchange import Group, groups_of
+from pipeline.store.store import PARTIAL, Store
+from pipeline.store.tables import stored_shards, write_table
+from pipeline.work import Facts, PlainWork, Units
 
 
-def name_classes(plan: Plan, run: Run) -> None:
+def name_classes(plan: Plan, run: Run, driver: Driver) -> None:
     """Writes `quality.json`, then `classes.parquet`; nothing when the recipe asks for no classes."""
     folder = plan.classes
-    if folder is None or plan.tallies is None or has_class_table(plan.root, folder):
+    if folder is None or plan.tallies is None:
+        return
+    groups, scratch = groups_of(run.rows), f"{PARTIAL}/{folder.rpartition('/')[2]}-tallies"
+    if has_class_table(plan.root, folder):
+        plan.root.remove(scratch)
         return
     levels = taxonomy.read_levels(plan.root, plan.fitted.centroids)
-    tally, counts = tallies.merged_tallies(plan.root, plan.tallies, run.rows.shard_ids, counting(plan))
+    merge = MergeTallies(plan.root, plan.tallies, counting(plan), scratch)
+    driver.complete("tallies", merge, groups, stored_shards(plan.root, [scratch]), alone=len(groups) == 1)
+    tally, counts = tallies.merged_tallies(plan.root, [f"{scratch}/{group}.parquet" for group in groups], merge.counting)
     plan.root.write_json(f"{folder}/{QUALITY}", measured_quality(plan, run, tally, levels[0]))
     classes = pa.concat_tables(_tables(plan, levels, counts, members(tally, run.rows)))
     write_table(plan.root, class_table_path(folder), classes, {"k": len(levels[0].ids), "levels": len(levels)})
+    plan.root.remove(scratch)
+
+
+@dataclass(frozen=True)
+class MergeTallies(PlainWork[Group]):
+    """Adds up the tallies of a group of shards, and writes the sum."""
+
+    store: Store
+    tallies: str
+    counting: quality.Counting
+    folder: str
+
+    @property
+    def units(self) -> Units:
+        return Units("group", "sample")
+
+    def run(self, item: Group) -> Facts:
+        paths = [f"{self.tallies}/{shard.shard_id}.parquet" for shard in item.shards]
+        tallies.write_tally(self.store, f"{self.folder}/{item}.parquet", *tallies.merged_tallies(self.store, paths, self.counting))
+        return {"rows": item.rows}
 
 
 def members(tally: quality.Tally, ids: RowIds) -> MemberColumns:
@@ -105,7 +135,7 @@ def _agreement(plan: Plan, run: Run) -> Agreement | None:
     column = plan.recipe.classes.reference_column
     if column is None:
         return None
-    share = min(1.0, MAX_ROWS / max(1, stored_ledger(plan.root, plan.verdicts).kept))
+    share = min(1.0, MAX_ROWS / max(1, stored_ledger(plan.root, plan.selected).kept))
     assignment: list[int] = []
     values: list[str | None] = []
     for shard in plan.shards:

@@ -8,7 +8,6 @@ from pipeline.input.metadata import metadata_object
 from pipeline.input.reader import fetch
 from pipeline.plan import Plan
 from pipeline.recipe.rule_columns import JSON, column_named
-from pipeline.select.columns import RuleColumns
 from pipeline.stages.metadata import at
 from pipeline.store.tables import read_columns
 
@@ -24,7 +23,7 @@ def reference_values(plan: Plan, name: str, shard: Shard, rows: list[int]) -> li
         key = name.removeprefix(JSON)
         return [_value(original, key) for original in _metadata(plan, shard, rows)]
     column = column_named(name, plan.recipe.columns)
-    table = RuleColumns(plan.columns, plan.run_columns).table(shard.shard_id, {column.origin: (name,)})
+    table = plan.rule_columns.table(shard.shard_id, {column.origin: (name,)})
     return [None if value is None else str(value)[:LONGEST] for value in table.column(name).take(pa.array(rows)).to_pylist()]
 
 

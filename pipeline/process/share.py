@@ -1,11 +1,15 @@
 """What of this machine its processes may use: a task set, a container or a scheduler's job may have less than the whole."""
 
 import os
+import resource
 from pathlib import Path
 
 PROCESS = Path("/proc/self")
 SLURM = "SLURM_CPUS_ON_NODE"
 """CPUs that Slurm gave the job here. Some sites enforce it by nothing; it is the share all the same."""
+GPUS = ("nvidia[0-9]*", "dxg", "kfd")
+"""Devices of GPUs that torch can mean by cuda: NVIDIA's, those of Windows below Linux, AMD's."""
+DEVICES = Path("/dev")
 UNLIMITED = 1 << 60
 """Version 1 of cgroups writes a number above this where there is no limit."""
 
@@ -22,6 +26,20 @@ def usable_memory() -> int:
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     texts = _texts("memory", "memory.limit_in_bytes") + _texts("", "memory.max")
     return min([whole, *(int(text) for text in texts if text.isdecimal() and 0 < int(text) < UNLIMITED)])
+
+
+def address_space() -> int | None:
+    """Bytes that this process may map (`ulimit -v`); None where there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def may_have_gpu() -> bool:
+    """Whether there may be a GPU that this process and its children may use. Without torch, which alone knows whether one answers:
+    False is certain."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = visible is not None and visible.strip() in ("", "-1")
+    return not hidden and any(True for name in GPUS for _ in DEVICES.glob(name))
 
 
 def _quotas() -> list[float]:

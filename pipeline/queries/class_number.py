@@ -14,7 +14,7 @@ from pipeline.reduce.class_number.estimate import estimate_class_number
 from pipeline.reduce.class_number.projection import MAX_ROWS
 from pipeline.root.existing import open_root, readable
 from pipeline.select.stored import kept_rows, require_ledger, stored_ledger
-from pipeline.store.tables import read_columns, read_vectors
+from pipeline.store.tables import read_columns, read_vector_rows
 from schemas.answers.classes import NumberEstimate, NumberOfClasses
 
 
@@ -54,6 +54,6 @@ def _sampled(plan: Plan, column: str | None) -> tuple[NDArray[np.float16], list[
         rows = kept_rows(plan.root, plan.verdicts, shard.shard_id).astype(np.int64)
         uid = read_columns(plan.root, clip, shard.shard_id, ["uid"]).column("uid").take(pa.array(rows))
         chosen = rows[np.asarray(pc.less(uid, bound))]
-        parts.append(np.asarray(read_vectors(plan.root, clip, shard.shard_id, "image_embedding")[chosen]))
+        parts.append(read_vector_rows(plan.root, clip, shard.shard_id, "image_embedding", chosen))
         values += [None] * len(chosen) if column is None else reference_values(plan, column, shard, chosen.tolist())
     return np.concatenate(parts), values

@@ -26,6 +26,23 @@ def nothing_kept(plan: Plan, ledger: Ledger) -> str:
     return f"nothing was {'kept' if ledger.read else 'read'}: {likely_cause(plan.shards, ledger, plan.recipe)}"
 
 
+def failed_shards(plan: Plan, ledger: Ledger) -> str:
+    """What is likely wrong with shards all of whose samples failed for the same reason while others of the run were kept; empty
+    where there are none, or where nothing was kept (`nothing_kept`). Looks into an input shard where captions are missing."""
+    if not ledger.kept:
+        return ""
+    only = {shard.shard_id: next(iter(counts.items())) for shard in plan.shards
+            if len(counts := ledger.shards.get(shard.shard_id, {})) == 1}
+    failed = {shard_id: verdict for shard_id, (verdict, _) in only.items() if verdict.startswith(FAILED)}
+    if not failed:
+        return ""
+    (verdict, shards), = Counter(failed.values()).most_common(1)
+    shard = shard_with_most([shard for shard in plan.shards if failed.get(shard.shard_id) == verdict], ledger, verdict)
+    count = only[shard.shard_id][1]
+    cause = likely_cause([shard], Ledger(count, {verdict: count}), plan.recipe)
+    return f"nothing was kept of {counted(shards, 'shard')}, e.g. {shard.relative}: {cause}"
+
+
 def unpromising(plan: Plan, probed: Ledger, shards: Sequence[Shard]) -> Iterator[str]:
     """What a run of a plan would keep nothing of, each with the likely cause: the samples that were probed, and the first ones of
     these other shards. Names every shard of which only gaps are known."""

@@ -17,7 +17,6 @@ from pipeline.queries.naming import RowId, find_samples
 from pipeline.recipe.derived import derived_columns
 from pipeline.recipe.rule_columns import Column, spelling_hint
 from pipeline.root.existing import open_root, readable
-from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
@@ -137,7 +136,7 @@ def _listed(
     by_origin: dict[str, list[str]] = {}
     for column in shown:
         by_origin.setdefault(column.origin, []).append(column.name)
-    table = RuleColumns(plan.columns, plan.run_columns).table(shard.shard_id, {key: tuple(part) for key, part in by_origin.items()})
+    table = plan.rule_columns.table(shard.shard_id, {key: tuple(part) for key, part in by_origin.items()})
     values = table.select([column.name for column in shown]).take(rows).to_pylist()
     nearest: Sequence[int | None] = _nearest(plan, shard, places) if labels else [None] * len(places)
     for place, sample, verdict, of_sample, class_id in zip(places.tolist(), names, verdicts, values, nearest, strict=True):

@@ -4,22 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.columns import Run
 from pipeline.errors import RecipeError, RootError
 from pipeline.export.class_table import class_names, has_class_table
+from pipeline.passes.verdicts.thresholds import thresholds_of
 from pipeline.plan import Plan
 from pipeline.queries.naming import find_samples, names_of
 from pipeline.recipe.recipe import Recipe, validated
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import gathered, open_root, readable
-from pipeline.select.columns import RuleColumns, shuffled_similarities, threshold_columns
 from pipeline.select.explain import explain
 from pipeline.select.ledger import Ledger
-from pipeline.select.stored import require_ledger, stored_thresholds
-from pipeline.select.thresholds import resolve
-from pipeline.select.verdicts import Selection, simulate
+from pipeline.select.stored import kept_rows, require_ledger, stored_thresholds
+from pipeline.select.verdicts import KEPT, Selection, simulate, verdicts
 from pipeline.store.tables import read_columns
 from schemas.answers.samples import Explanation, Funnel, MovedSamples, SampleLabel, Simulation
 
@@ -47,18 +48,34 @@ def simulate_rules(url: str, overrides: Sequence[str]) -> Simulation:
     changed = replace(plan, recipe=recipe)
     if changed.run_columns != plan.run_columns and recipe.read_by_rules().get("derived"):
         raise RecipeError("a changed rule reads a column over the whole run that this root does not have: run it instead")
-    null = shuffled_similarities(run, recipe.seed)
-    changed_rules = Selection(recipe.filters, resolve(recipe.filters, threshold_columns(run, recipe), null))
+    changed_rules = Selection(recipe.filters, thresholds_of(recipe, run))
     stored_rules = Selection(plan.recipe.filters, stored_thresholds(plan.root, plan.verdicts))
     names = _united(plan.recipe.read_by_rules(), recipe.read_by_rules())
-    source, total = RuleColumns(plan.columns, plan.run_columns), None
+    total, uncompared = None, 0
     for shard_id, first in zip(run.rows.shard_ids, run.rows.offsets, strict=False):
-        counts = simulate(source.table(shard_id, names), stored_rules, changed_rules, int(first))
-        total = counts if total is None else total + counts
+        table, let_in = as_no_duplicates(plan.rule_columns.table(shard_id, names), changed_rules, int(first))
+        counts = simulate(table, stored_rules, changed_rules, int(first))
+        total, uncompared = (counts if total is None else total + counts), uncompared + let_in
     if total is None:
         raise RootError(f"{url} has no readable shard")
     moved = tuple(MovedSamples(before=before, after=after, samples=count) for (before, after), count in total.moved.items())
-    return Simulation(old=_funnel(total.old), new=_funnel(total.new), moved=moved)
+    return Simulation(old=_funnel(total.old), new=_funnel(total.new), moved=moved, uncompared=uncompared)
+
+
+def as_no_duplicates(table: pa.Table, selection: Selection, first_row: int) -> tuple[pa.Table, int]:
+    """The table with samples that semantic duplicates were not looked for among taken for none, and how many of these the selection
+    keeps: stored rules rejected them before, so no class has compared them."""
+    if "semantic_duplicate" not in table.column_names and "semantic_similarity" not in table.column_names:
+        return table, 0
+    unknown = np.zeros(table.num_rows, bool)
+    for name, value in (("semantic_duplicate", False), ("semantic_similarity", -1.0)):
+        if name in table.column_names:
+            column = table.column(name)
+            unknown |= np.asarray(column.is_null())
+            filled = pc.fill_null(column, pa.scalar(value, column.type))
+            table = table.set_column(table.column_names.index(name), name, filled)
+    kept = pc.equal(verdicts(table, selection.rules, selection.thresholds, first_row), KEPT)
+    return table, int((np.asarray(kept) & unknown).sum())
 
 
 def _united(old: dict[str, tuple[str, ...]], new: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -87,7 +104,9 @@ def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
         values = read_columns(store, folder, shard_id).slice(row, 1).to_pylist()[0]
         columns[stage] = {name: _as_json(value) for name, value in values.items() if name != "uid"}
     position = int(run.rows.offsets[run.rows.shard_ids.index(shard_id)]) + row
-    table = RuleColumns(plan.columns, plan.run_columns).table(shard_id, plan.recipe.read_by_rules()).slice(row, 1)
+    if plan.selected != plan.verdicts and not (kept_rows(store, plan.selected, shard_id) == row).any():
+        rules = plan.recipe.filters_on_columns   # the others never saw it
+    table = plan.rule_columns.table(shard_id, plan.recipe.read_by_rules()).slice(row, 1)
     checks = explain(table, rules, thresholds, position)
     verdict = read_columns(store, plan.verdicts, shard_id, ["verdict"]).column("verdict")[row].as_py()
     shard = next(s for s in plan.shards if s.shard_id == shard_id)
@@ -98,9 +117,12 @@ def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
 
 def _labels(plan: Plan, shard_id: str, row: int) -> dict[str, Any]:
     """`labels` of a row; nothing where the root has none."""
-    if plan.labels is None or not plan.root.exists(f"{plan.labels}/{shard_id}.parquet"):
+    if plan.labels is None:
         return {}
-    labels = read_columns(plan.root, plan.labels, shard_id).slice(row, 1).to_pylist()[0]
+    try:
+        labels = read_columns(plan.root, plan.labels, shard_id).slice(row, 1).to_pylist()[0]
+    except FileNotFoundError:   # not yet
+        return {}
     ids, folder = labels["labels"] or [], plan.classes
     named = folder is not None and has_class_table(plan.root, folder)
     names = class_names(plan.root, folder, filters=pc.field("class_id").isin(ids)) if folder is not None and named else {}

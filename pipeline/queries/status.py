@@ -9,15 +9,16 @@ from pipeline.outputs import OUTPUTS
 from pipeline.plan import Plan
 from pipeline.queries.nothing_kept import nothing_kept
 from pipeline.queries.places import former_exports
+from pipeline.registry import SOURCE
 from pipeline.root.existing import open_root, readable
 from pipeline.root.lifecycle import SUCCESS, identity
 from pipeline.root.lock import lock_state
 from pipeline.root.log import pass_usages
-from pipeline.root.quarantine import quarantined
+from pipeline.root.quarantine import how_to_retry, quarantined
 from pipeline.select.ledger import ignored_of
 from pipeline.select.stored import has_ledger, stored_ledger
 from pipeline.store.store import Store
-from pipeline.store.tables import read_facts, stored_shards
+from pipeline.store.tables import read_many_facts, stored_shards
 from schemas.answers.runs import (
     BalancedExport,
     ColumnSet,
@@ -51,6 +52,7 @@ def status(url: str) -> Status:
         root=url, recipe=active.recipe.name, state=run_state, holder=holder, **account, balance=balanced_export(active),
         nothing_kept=why,
         quarantined=tuple(QuarantinedShard(shard_id=shard_id, error=error) for shard_id, error in errors),
+        retry=how_to_retry(len(errors)),
         passes=passes(active), columns=column_sets(active), outputs=dict(active.describe()),
         former_exports=former_exports(active),
         time=time_spent(root, running=holder is not None),
@@ -86,7 +88,7 @@ def state(plan: Plan) -> tuple[RunState, RunHolder | None]:
 def column_sets(plan: Plan) -> tuple[ColumnSet, ...]:
     """Every set of columns in the root: those of this plan (`current`), in the order of its passes, then those of other recipes,
     models or input lists."""
-    current = [*plan.columns.folders.values(), plan.run_columns]
+    current = [*plan.columns.folders.values(), plan.run_columns, *filter(None, [plan.semantic_columns])]
     present = [f"columns/{name}" for name in plan.root.folders("columns")]
     sets = []
     for folder in [*(f for f in current if f in present), *(f for f in present if f not in current)]:
@@ -102,7 +104,7 @@ def passes(plan: Plan) -> dict[str, PassProgress]:
     folders = {
         "annotate": [plan.columns.folders[name] for name in plan.annotated],
         "entities": [plan.columns.folders[name] for name in plan.linked],
-        **{output.counts: [path] for output in OUTPUTS if output.counts and (path := plan.folders[output.name])},
+        **{output.counts: [path] for output in OUTPUTS if output.counts and (path := plan.folders.get(output.name))},
     }
     shard_ids = {shard.shard_id for shard in plan.shards}
     progress = {
@@ -124,16 +126,16 @@ def balanced_export(plan: Plan) -> BalancedExport | None:
 
 def read_so_far(plan: Plan) -> dict[str, Any]:
     """The account of the shards that are annotated: samples read, gaps, failures and ignored members by reason."""
-    folder = plan.columns.folders["samples"]
     done = stored_shards(plan.root, [plan.columns.folders[name] for name in plan.annotated])
     read, gaps, failed, ignored, ignored_in = 0, [], Counter[str](), Counter[str](), list[dict[str, Any]]()
-    for shard_id in sorted(done & {shard.shard_id for shard in plan.shards}):
-        for name in plan.annotated:
-            facts = read_facts(plan.root, f"{plan.columns.folders[name]}/{shard_id}.parquet")
-            failed.update(facts["failed"])
-        facts = read_facts(plan.root, f"{folder}/{shard_id}.parquet")
-        read += facts["rows"]
-        gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
-        ignored.update(facts["ignored"])
-        ignored_in += ignored_of(facts)
+    shard_ids = sorted(done & {shard.shard_id for shard in plan.shards})
+    files = [(shard_id, name) for shard_id in shard_ids for name in plan.annotated]
+    footers = read_many_facts(plan.root, [f"{plan.columns.folders[name]}/{shard_id}.parquet" for shard_id, name in files])
+    for (shard_id, name), facts in zip(files, footers, strict=True):
+        failed.update(facts["failed"])
+        if name == SOURCE:
+            read += facts["rows"]
+            gaps += [{"shard_id": shard_id, **gap} for gap in facts["gaps"]]
+            ignored.update(facts["ignored"])
+            ignored_in += ignored_of(facts)
     return {"read": read, "gaps": gaps, "failed": dict(failed), "ignored": dict(ignored), "ignored_in": ignored_in}

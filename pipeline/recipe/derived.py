@@ -5,10 +5,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from schemas.columns import field
 
@@ -32,36 +30,18 @@ def _as_int32(counts: Strings) -> pa.Array:
     return array.cast(pa.int32())
 
 
-def repeated(uid: Strings) -> pa.Array:
-    """bool [n]: whether an earlier row has the same uid. Rows are the whole run's, in row-id order."""
-    codes = _codes(uid)
-    _, first = np.unique(codes, return_index=True)
-    is_repeat = np.ones(len(codes), bool)
-    is_repeat[first] = False
-    return pa.array(is_repeat)
+Origin = tuple[str, str]
+"""(stage or `samples`, column)"""
 
 
-def alt_text_counts(caption_text: Strings, sha256: Strings) -> tuple[pa.Array, pa.Array]:
-    """(caption_images, image_captions) int32 [n] over the whole run: distinct images of the row's caption, distinct
-    captions of the row's image; null where either is null. ALIGN (Jia et al. 2021, section 3) bounds both."""
-    caption, image = _codes(caption_text), _codes(sha256)
-    complete = (caption >= 0) & (image >= 0)
-    width = int(image.max(initial=0)) + 1
-    pairs = np.unique(caption[complete] * width + image[complete])
-    images = np.bincount(pairs // width, minlength=int(caption.max(initial=0)) + 1)
-    captions = np.bincount(pairs % width, minlength=width)
-    return tuple(pa.array(count[np.maximum(codes, 0)].astype(np.int32), mask=~complete)
-                 for count, codes in ((images, caption), (captions, image)))
+@dataclass(frozen=True)
+class ByKey:
+    """A column whose value follows from all rows of the run that have the same key."""
 
-
-def _codes(values: Strings) -> NDArray[np.int64]:
-    """A number for each distinct value, from 0; -1 for null."""
-    encoded = values.dictionary_encode()   # of chunks, each with the dictionary of all
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = pa.chunked_array([chunk.indices for chunk in encoded.chunks], pa.int32()).combine_chunks()
-    else:
-        encoded = encoded.indices
-    return np.asarray(encoded.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+    key: Origin
+    other: Origin | None = None
+    """the value, int32, is how many distinct others the key has, null where the row lacks either; None: it says, bool, whether an
+    earlier row has the key"""
 
 
 @dataclass(frozen=True)
@@ -69,12 +49,17 @@ class Derived:
     """Columns that are computed together from what stages have stored."""
 
     fields: tuple[pa.Field, ...]
-    reads: tuple[tuple[str, str], ...]
-    """(stage or `samples`, column) of each argument of `values`"""
-    values: Callable[..., tuple[pa.Array, ...]]
-    """one array [n] for each field"""
-    over_run: bool = False
-    """its arguments are of the whole run, in row-id order, not of one shard; the values are stored as a table of the run"""
+    reads: tuple[Origin, ...] = ()
+    """where each argument of `values` is"""
+    values: Callable[..., tuple[pa.Array, ...]] = tuple
+    """one array [n] for each field, from a shard's columns"""
+    by_key: tuple[ByKey, ...] = ()
+    """for each field, where they need the whole run; they are then stored beside the stages' columns"""
+
+    @property
+    def over_run(self) -> bool:
+        """Whether its columns need the whole run."""
+        return bool(self.by_key)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,6 +67,7 @@ class Derived:
         return tuple(field.name for field in self.fields)
 
 
+CAPTION_TEXT, SHA256 = ("caption", "caption_text"), ("hashes", "sha256")
 DERIVED = (
     Derived(
         (field("raw_caption_words", pa.int32(), "words of the raw caption, separated by white space"),),
@@ -91,11 +77,11 @@ DERIVED = (
         (("samples", "caption"),), lambda caption: (raw_caption_characters(caption),)),
     Derived(
         (field("pair_duplicate", pa.bool_(), "an earlier sample of the run has the same image bytes and caption"),),
-        (("samples", "uid"),), lambda uid: (repeated(uid),), over_run=True),
-    Derived(
+        by_key=(ByKey(("samples", "uid")),)),
+    Derived(   # ALIGN (Jia et al. 2021, section 3) bounds both
         (field("caption_images", pa.int32(), "distinct images (bytes) of the run that have this caption_text"),
          field("image_captions", pa.int32(), "distinct caption_texts of the run that this image (bytes) has")),
-        (("caption", "caption_text"), ("hashes", "sha256")), alt_text_counts, over_run=True),
+        by_key=(ByKey(CAPTION_TEXT, SHA256), ByKey(SHA256, CAPTION_TEXT))),
 )
 
 

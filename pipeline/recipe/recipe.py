@@ -14,9 +14,21 @@ from pipeline.recipe.anywhere import label_anywhere
 from pipeline.recipe.further_stages import requested_stages
 from pipeline.recipe.messages import problems
 from pipeline.recipe.reading.written import written_recipe
-from pipeline.recipe.rule_columns import ADDED, Column, columns_with
-from pipeline.recipe.rules import STRICT, Name, Rule, columns_read
-from pipeline.recipe.sections import FITTED_HERE, Caption, Classes, Duplicates, Entities, Export, Image, Metadata, Model, Names
+from pipeline.recipe.rule_columns import ADDED, COLUMNS, SEMANTIC, Column, columns_with
+from pipeline.recipe.rules import STRICT, Name, Rule, Rules, columns_read
+from pipeline.recipe.sections import (
+    FITTED_HERE,
+    Caption,
+    Classes,
+    Duplicates,
+    Entities,
+    Export,
+    Image,
+    Metadata,
+    Model,
+    Names,
+    SemanticDuplicates,
+)
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.registry import Added
 from pipeline.stage import digest
@@ -53,9 +65,11 @@ class Recipe(BaseModel):
     """name: fields; stages beside those of every run, from the package or from installed ones: what is made for each sample, and
     which columns rules may read of it, is theirs"""
     filters: dict[Name, Rule] = {}
-    """name: rule; the first that a sample does not pass, in this order, is its verdict"""
+    """name: rule; the first that a sample does not pass, in this order, is its verdict; those on semantic duplicates come last"""
     classes: Classes = Classes()
     """pseudo-classes and labels"""
+    semantic_duplicates: SemanticDuplicates = Field(default=SemanticDuplicates(), validate_default=True)
+    """duplicates by meaning, within each class"""
     export: Export = Export()
     """output shards"""
 
@@ -82,6 +96,16 @@ class Recipe(BaseModel):
     def read_by_rules(self) -> dict[str, tuple[str, ...]]:
         """The columns that its rules read, by who writes them."""
         return columns_read(self.filters, self.columns)
+
+    @property
+    def filters_on_columns(self) -> dict[str, Rule]:
+        """The rules that are judged before the clustering."""
+        return {name: rule for name, rule in self.filters.items() if not _reads_semantic(rule)}
+
+    @property
+    def filters_on_classes(self) -> dict[str, Rule]:
+        """The rules that are judged after it, of what the others keep."""
+        return {name: rule for name, rule in self.filters.items() if _reads_semantic(rule)}
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -120,6 +144,25 @@ class Recipe(BaseModel):
 
     @field_validator("filters", mode="after")
     @classmethod
+    def _rules_on_classes_come_last(cls, rules: dict[str, Rule]) -> dict[str, Rule]:
+        for name, rule in rules.items():
+            if _reads_semantic(rule) and rule.fraction is not None:
+                raise ValueError(f"{name} cannot keep a fraction of the run: only what other rules keep is compared; use max")
+        return dict(sorted(rules.items(), key=lambda item: _reads_semantic(item[1])))
+
+    @field_validator("semantic_duplicates", mode="after")
+    @classmethod
+    def _semantic_duplicates_can_be_found(cls, semantic: SemanticDuplicates, info: ValidationInfo) -> SemanticDuplicates:
+        rules, classes = info.data.get("filters") or {}, info.data.get("classes")
+        if semantic.epsilon is not None and classes is not None and classes.k is None and classes.fit_on in FITTED_HERE:
+            raise ValueError("they are looked for within classes, and there are none: set classes.k, or classes.fit_on to a root")
+        for name in (name for name, rule in rules.items() if _reads_semantic(rule) and semantic.epsilon is None):
+            raise ValueError(f"epsilon is null, and the rule {name} reads what is found: set it, e.g. "
+                             f"--set semantic_duplicates.epsilon=0.05, or drop the rule, --set filters.{name}=null")
+        return semantic
+
+    @field_validator("filters", mode="after")
+    @classmethod
     def _bounds_fit_the_model(cls, rules: dict[str, Rule], info: ValidationInfo) -> dict[str, Rule]:
         model = info.data.get("model")
         for name, rule in rules.items():
@@ -128,6 +171,11 @@ class Recipe(BaseModel):
                     f"the bound of {name} was made for {rule.for_model} and means nothing for {model.label}: give this model "
                     f"its own, --set filters.{name}.min=, .fraction= or .null_quantile=")
         return rules
+
+
+def _reads_semantic(rule: Rule) -> bool:
+    """Whether a rule reads what is known after the clustering alone."""
+    return any(name in COLUMNS and COLUMNS[name].origin == SEMANTIC for name in rule.reads)
 
 
 def load(name_or_path: str, overrides: Sequence[str] = (), stages: Sequence[str] = ()) -> Recipe:
@@ -163,11 +211,12 @@ def validated(source: Source, added: Sequence[Added]) -> Recipe:
         raise RecipeError("\n".join(problems(error, Recipe, source))) from None
 
 
-def select_identity(recipe: Recipe) -> str:
-    """A digest that changes with whatever changes the verdicts of the same columns: the rules, their order and names, and the
-    seed where a rule is calibrated on shuffled pairs."""
-    calibrated = any(rule.null_quantile is not None for rule in recipe.filters.values())
-    return digest([[[name, _meaning(rule)] for name, rule in recipe.filters.items()], recipe.seed if calibrated else None])
+def select_identity(recipe: Recipe, rules: Rules | None = None) -> str:
+    """A digest that changes with whatever changes the verdicts of the same columns by these rules of the recipe, or by all: the
+    rules, their order and names, and the seed where one is calibrated on shuffled pairs."""
+    rules = recipe.filters if rules is None else rules
+    calibrated = any(rule.null_quantile is not None for rule in rules.values())
+    return digest([[[name, _meaning(rule)] for name, rule in rules.items()], recipe.seed if calibrated else None])
 
 
 def _meaning(rule: Rule) -> dict[str, Any]:
@@ -204,6 +253,13 @@ def labels_identity(recipe: Recipe) -> str:
     weight = "auto" if classes.temperature == "auto" else float(classes.temperature)
     drawn = recipe.seed if "auto" in (classes.search, classes.temperature) else None
     return digest([classes.labels, classes.floor, searched, weight, drawn])
+
+
+def semantic_identity(recipe: Recipe) -> str:
+    """A digest that changes with whatever changes which samples of the same classes are duplicates by meaning."""
+    semantic = recipe.semantic_duplicates
+    drawn = recipe.seed if semantic.keep == "random" else None
+    return digest([float(semantic.epsilon or 0), semantic.keep, drawn, semantic.greedy])
 
 
 def balance_identity(recipe: Recipe) -> str:

@@ -16,7 +16,8 @@ CLASS_COLUMNS = frozenset({*schemas.LABELS.names[1:], "class_id"})
 
 @dataclass(frozen=True)
 class Column:
-    """A column that a rule may read, and who writes it (a stage, the reduction `duplicates`, or `derived.py`)."""
+    """A column that a rule may read, and who writes it: a stage, the reductions `duplicates` and `semantic_duplicates`, or
+    `derived.py`."""
 
     name: str
     type: pa.DataType
@@ -31,12 +32,20 @@ class Column:
         return "text" if pa.types.is_string(self.type) else "number"
 
 
+SEMANTIC = "semantic_duplicates"
+"""Who writes the columns that are known after the clustering, which is of what the rules on all other columns keep."""
 OVER_THE_RUN = {
     "duplicates": [
         schemas.field("exact_duplicate", pa.bool_(), "another sample of the run has the same image bytes and is preferred"),
         schemas.field("near_duplicate", pa.bool_(), "another sample of the run has nearly the same picture and is preferred"),
     ],
     "derived": [field for derived in DERIVED for field in derived.fields],
+    SEMANTIC: [
+        schemas.field("semantic_duplicate", pa.bool_(), "a preferred sample of its class has nearly the same embedding; null where "
+                      "another rule rejects it"),
+        schemas.field("semantic_similarity", pa.float32(), "the highest cosine to a preferred sample of its class (greedy: "
+                      "to one that stays); -1 where none is preferred"),
+    ],
 }
 
 

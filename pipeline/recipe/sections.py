@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_val
 from pipeline.input.text import WINDOWS_1252, checked_fallback
 from pipeline.models.pixels.encoding import NONE, PictureRule, checked_transcode
 from pipeline.recipe.anywhere import BUNDLED, LOCAL_MODEL, file_anywhere, model_anywhere, one_place, weights_anywhere
-from pipeline.recipe.rule_columns import JSON, column_named, columns_in_context
+from pipeline.recipe.rule_columns import JSON, SEMANTIC, column_named, columns_in_context
 from pipeline.recipe.rules import STRICT
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -97,8 +97,9 @@ class Entities(BaseModel):
 
     knowledge_base: Annotated[str, AfterValidator(file_anywhere)] = "bundled:wordnet"
     """a parquet file in the schema KNOWLEDGE_BASE, or `bundled:wordnet`"""
-    ner: Literal["auto"] | bool = "auto"
-    """spaCy adds names to the mentions; auto: where the extra `ner` is installed"""
+    ner: Literal["auto"] | bool = False
+    """spaCy adds names to the column `mentions`, for stages that read it; they become no entities, for a name that the knowledge
+    base has is found without. auto: where the extra `ner` is installed"""
     false_positive_rate: float = Field(default=0.05, gt=0, lt=1)
     """share of the entities of shuffled captions that may be confirmed"""
     background: int = Field(default=128, ge=2)
@@ -123,6 +124,23 @@ class Duplicates(BaseModel):
     def not_found(self) -> tuple[str, ...]:
         """Columns of what is not looked for."""
         return {"near": (), "exact": ("near_duplicate",), "none": ("exact_duplicate", "near_duplicate")}[self.find]
+
+
+class SemanticDuplicates(BaseModel):
+    """Duplicates by meaning, within each class (SemDeDup): embeddings that are nearly the same. The rule on `semantic_duplicate` is
+    judged after the clustering, of what the other rules keep."""
+
+    model_config = STRICT
+
+    epsilon: float | None = Field(default=None, gt=0, le=2)
+    """a picture is a duplicate where its embedding has a cosine above 1 - epsilon with a preferred one of its class: the larger,
+    the more go; it belongs to one model and one set; null: they are not looked for"""
+    keep: Literal["hard", "easy", "random"] = "hard"
+    """which one is preferred: `hard`: the least similar to the centroid, as in the paper; `easy`: the most similar; `random`: drawn
+    by the seed"""
+    greedy: bool = True
+    """a picture goes only where one that stays is its duplicate; false: also where that one has gone itself, as published, so that
+    chains of pictures collapse to one"""
 
 
 class Classes(BaseModel):
@@ -178,7 +196,9 @@ class Classes(BaseModel):
     @model_validator(mode="after")
     def _reference_is_known(self, info: ValidationInfo) -> Self:
         if self.reference_column and not self.reference_column.startswith(JSON):
-            column_named(self.reference_column, columns_in_context(info.context))
+            column = column_named(self.reference_column, columns_in_context(info.context))
+            if column.origin == SEMANTIC:
+                raise ValueError(f"reference_column cannot be {column.name}, which is known after the classes")
         return self
 
 

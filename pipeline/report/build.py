@@ -16,6 +16,7 @@ from pipeline.quantities import counted, size
 from pipeline.queries.nothing_kept import nothing_kept
 from pipeline.queries.thin_classes import thin_classes
 from pipeline.recipe.rules import Rule, Threshold
+from pipeline.recipe.sections import SemanticDuplicates
 from pipeline.recipe.wording import bound_in_words
 from pipeline.report.clocks import Clock, read_clock, spendings
 from pipeline.report.data import Gap, Ignored, Quarantined, ReportData, RunFacts, Step
@@ -23,6 +24,7 @@ from pipeline.report.page import render
 from pipeline.report.pairs import DuplicatePairs, find_classes, find_entities, find_pairs
 from pipeline.report.pictures import Pictures, evenly_spread, read_pictures
 from pipeline.report.survey import Survey, survey_samples
+from pipeline.root.existing import semantic_account
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger, stored_null_distribution, stored_thresholds
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
@@ -186,6 +188,8 @@ def notes(plan: Plan, ledger: Ledger, scanned: Sequence[Shard], pictures: Pictur
     else:
         sought = "those of the same bytes alone" if recipe.duplicates.find == "exact" else "none"
         yield f"Duplicates: the recipe looks for {sought}."
+    if (semantic := semantic_account(plan)) is not None:
+        yield semantic_note(semantic, recipe.semantic_duplicates)
     if plan.classes is not None:
         yield (f"Labels: the {recipe.classes.labels} nearest classes of each kept sample. Sizes count the nearest class alone. A "
                "name is sure as far as it is likely that a fifth of the pictures that fall into its class, and twice as many as "
@@ -198,6 +202,17 @@ def notes(plan: Plan, ledger: Ledger, scanned: Sequence[Shard], pictures: Pictur
     if pictures.unread:
         yield (f"{len(pictures.unread):,} input shards were not read again for their pictures (gone, changed or compressed), "
                f"e.g. {pictures.unread[0]}.")
+
+
+PREFERRED = {"hard": "least similar to the centroid", "easy": "most similar to the centroid", "random": "drawn first"}
+
+
+def semantic_note(account: dict[str, Any], settings: SemanticDuplicates) -> str:
+    """Some words on the duplicates by meaning; `account` is what was counted of them."""
+    chained = "" if settings.greedy else f" {account['chained']:,} went in chains: none that stays is so near to them."
+    return (f"Semantic duplicates: of {account['rows']:,} samples that the other rules keep, {account['removed']:,} have an "
+            f"embedding whose cosine with a preferred one of their class is above {1 - (settings.epsilon or 0):.3g}; preferred is "
+            f"the one {PREFERRED[settings.keep]}. Pairs of different classes are not compared.{chained}")
 
 
 def entity_note(calibration: dict[str, Any], min_count: int) -> str:

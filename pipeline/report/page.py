@@ -16,6 +16,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.quantities import a_second
 from pipeline.report.charts import plot
 from pipeline.report.data import LIMITS, ReportData
 
@@ -122,8 +123,8 @@ def render(data: ReportData) -> str:
         loader=loader, autoescape=True, finalize=showable, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
-    env.filters.update(cut=cut, breakable=breakable, duration=duration, image_url=image_url, plot=plot, count="{:,}".format)
-    env.filters["rate"] = lambda r: f"{r:,.0f}" if r >= 10 else f"{r:.2g}"
+    env.filters.update(cut=cut, breakable=breakable, duration=duration, image_url=image_url, plot=plot)
+    env.filters.update(rate=a_second, count="{:,}".format)
     style, script = (loader.get_source(env, name)[0] for name in ("report.css", "report.js"))
     style_hash, script_hash = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script))
     remaining, funnel = data.read, []

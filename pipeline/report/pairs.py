@@ -16,10 +16,13 @@ from pipeline.plan import Plan
 from pipeline.report.class_facts import class_facts, confusable
 from pipeline.report.data import LIMITS, ClassCard, ClassEntity, Confusable, EntityRow, Pair, Top
 from pipeline.report.pictures import Pictures, RowId
+from pipeline.root.existing import pair_tables
 from pipeline.store.tables import read_columns, read_table
 
 Row = Mapping[str, Any]
 EXACT = {"uid": "same image and caption", "sha256": "same image bytes, another caption"}
+DOUBTFUL = {"near": "correlation", "semantic": "cosine"}
+"""Kinds of pairs that are not certain, and the measure of how alike they are."""
 EXACT_SHOWN = LIMITS["pairs"] // 4
 BATCH = 65_536
 
@@ -41,8 +44,8 @@ class DuplicatePairs:
     def cards(self, pictures: Pictures) -> Top[Pair]:
         """The pairs with their pictures, in the order in which they are shown."""
         return Top(tuple(
-            Pair(pictures.picture(row_id(pair)), pictures.picture(partner_id(pair)), "near" if pair["kind"] == "near" else "exact",
-                 measures(pair), pair["removed"])
+            Pair(pictures.picture(row_id(pair)), pictures.picture(partner_id(pair)),
+                 pair["kind"] if pair["kind"] in DOUBTFUL else "exact", measures(pair), pair["removed"])
             for pair in self.rows
         ), self.total)
 
@@ -61,36 +64,51 @@ def measures(pair: Row) -> str:
     """How alike the samples of a pair are, in words."""
     if pair["kind"] in EXACT:
         return EXACT[pair["kind"]]
+    if pair["kind"] == "semantic":
+        return f"cosine {pair['cosine']:.3f} within its class"
     words = f"hamming {pair['hamming']}, correlation {pair['correlation']:.3f}"
     return words if pair["cosine"] is None else f"{words}, cosine {pair['cosine']:.2f}"
 
 
 def find_pairs(plan: Plan, rows: Iterable[RowId]) -> DuplicatePairs:
-    """The pairs most worth a look: near ones that remove a sample, the least alike first, then a few exact ones.
+    """The pairs most worth a look: near ones that remove a sample, the least alike first, then semantic ones likewise and a few
+    exact ones.
 
-    `rows`: removed samples whose measures are asked for. The table is read batch by batch.
+    `rows`: removed samples whose measures are asked for. The tables are read batch by batch.
     """
     requested, measured = set(rows), dict[RowId, str]()
     shards = pa.array(sorted({shard_id for shard_id, _ in requested}), pa.string())
-    near: list[Row] = []
-    exact: list[Row] = []
-    with plan.root.open(f"{plan.duplicates}/duplicates.parquet") as file:
-        table = pq.ParquetFile(file)
-        total = int(table.metadata.num_rows)
-        for batch in table.iter_batches(BATCH, use_threads=False):
-            is_near = pc.equal(batch.column("kind"), "near")
-            doubtful = batch.filter(is_near).sort_by([("removed", "descending"), ("correlation", "ascending")])
-            near = heapq.nsmallest(LIMITS["pairs"], [*near, *doubtful.slice(0, LIMITS["pairs"]).to_pylist()], key=_doubt)
-            exact = [*exact, *batch.filter(pc.invert(is_near)).slice(0, LIMITS["pairs"]).to_pylist()][: LIMITS["pairs"]]
-            requested_pairs = batch.filter(pc.and_(batch.column("removed"), pc.is_in(batch.column("shard_id"), shards)))
-            measured.update({row_id(pair): measures(pair) for pair in requested_pairs.to_pylist() if row_id(pair) in requested})
-    exact_count = max(EXACT_SHOWN, LIMITS["pairs"] - len(near))
-    pairs = [*near[: LIMITS["pairs"] - min(exact_count, len(exact))], *exact[:exact_count]]
-    return DuplicatePairs(tuple(pairs), total, measured)
+    total, exact, doubtful = 0, list[Row](), dict[str, list[Row]]()
+    for batch in _batches(plan):
+        total += batch.num_rows
+        of_kind = {kind: batch.filter(pc.equal(batch.column("kind"), kind)) for kind in DOUBTFUL}
+        for kind, pairs in of_kind.items():
+            first = pairs.sort_by([("removed", "descending"), (DOUBTFUL[kind], "ascending")]).slice(0, LIMITS["pairs"])
+            doubtful[kind] = heapq.nsmallest(LIMITS["pairs"], [*doubtful.get(kind, []), *first.to_pylist()], key=_doubt)
+        certain = batch.filter(pc.is_in(batch.column("kind"), pa.array(EXACT)))
+        exact = [*exact, *certain.slice(0, LIMITS["pairs"]).to_pylist()][: LIMITS["pairs"]]
+        requested_pairs = batch.filter(pc.and_(batch.column("removed"), pc.is_in(batch.column("shard_id"), shards)))
+        measured.update({row_id(pair): measures(pair) for pair in requested_pairs.to_pylist() if row_id(pair) in requested})
+    return DuplicatePairs(tuple(_shown(exact, doubtful.get("near", []), doubtful.get("semantic", []))), total, measured)
+
+
+def _batches(plan: Plan) -> Iterator[pa.RecordBatch]:
+    """The tables of pairs, some rows at a time."""
+    for path in pair_tables(plan):
+        with plan.root.open(path) as file:
+            yield from pq.ParquetFile(file).iter_batches(BATCH, use_threads=False)
+
+
+def _shown(exact: Sequence[Row], near: Sequence[Row], semantic: Sequence[Row]) -> list[Row]:
+    """Near pairs, and some of the others; more of these where there are few near ones."""
+    semantic = semantic[: max(LIMITS["pairs"] // 4, LIMITS["pairs"] - len(near) - min(len(exact), EXACT_SHOWN))]
+    room = LIMITS["pairs"] - len(semantic)
+    exact_count = max(EXACT_SHOWN, room - len(near))
+    return [*near[: room - min(exact_count, len(exact))], *semantic, *exact[:exact_count]]
 
 
 def _doubt(pair: Row) -> tuple[Any, ...]:
-    return not pair["removed"], pair["correlation"], row_id(pair), partner_id(pair)
+    return not pair["removed"], pair[DOUBTFUL[pair["kind"]]], row_id(pair), partner_id(pair)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from pipeline.report.charts import Histogram, trimmed
 from pipeline.report.data import LIMITS
 from pipeline.report.distributions import SIMILARITY, charted_columns, empty_chart, numbers, rule_limits, with_counts
 from pipeline.report.pictures import RowId
-from pipeline.select.columns import RuleColumns
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
 from pipeline.store.tables import read_columns
 
@@ -128,7 +127,7 @@ def survey_samples(plan: Plan, shards: Sequence[Shard], thresholds: Thresholds, 
     charts = {name: empty_chart(name, rules, thresholds, columns) for name in charted_columns(rules, columns)}
     charts[SIMILARITY] = replace(charts[SIMILARITY], null=null)
     names = read_by_origin(plan.recipe, charts)
-    source, best = RuleColumns(plan.columns, plan.run_columns), dict[str, Examples]()
+    source, best = plan.rule_columns, dict[str, Examples]()
     for shard in shards:
         table = source.table(shard.shard_id, names)
         table = table.append_column("row", pa.array(np.arange(table.num_rows)))

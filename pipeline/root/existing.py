@@ -1,6 +1,7 @@
 """An output root, opened to be looked at: what its run.json says, as a plan. Nothing is started or written."""
 
 import re
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,6 +15,8 @@ from pipeline.store.tables import read_many_facts
 
 CURRENT = "current.json"
 """Names the outputs that are published: the one place that says so on every store."""
+SEMANTIC_ACCOUNT = "account.json"
+"""Beside the pairs of semantic duplicates; it says that all are there."""
 FOLDER = re.compile(r"([a-z_]+/)?([a-z_]+@)?[0-9a-f]{12}")
 
 
@@ -50,6 +53,22 @@ def readable(plan: Plan) -> Plan:
     """The plan over the shards that are not in quarantine: its names are those of the tables that were written."""
     errors = quarantined(plan.root, plan.shards)
     return plan.restricted([shard for shard in plan.shards if shard.shard_id not in errors])
+
+
+def pair_tables(plan: Plan) -> list[str]:
+    """Paths of the tables of duplicate pairs: the exact and near ones, and the semantic ones that are there so far."""
+    semantic = plan.semantic_pairs
+    names = [] if semantic is None else [name for name in plan.root.names(semantic) if name.endswith(".parquet")]
+    return [f"{plan.duplicates}/duplicates.parquet", *(f"{semantic}/{name}" for name in names)]
+
+
+def semantic_account(plan: Plan) -> dict[str, Any] | None:
+    """What was compared for semantic duplicates and what came of it, in numbers; None where it was not, or not yet."""
+    path = f"{plan.semantic_pairs}/{SEMANTIC_ACCOUNT}"
+    if plan.semantic_pairs is None or not plan.root.exists(path):
+        return None
+    account: dict[str, Any] = plan.root.read_json(path)
+    return account
 
 
 def gathered(plan: Plan) -> Run:

@@ -1,12 +1,15 @@
 """What a root goes through: it is nobody else's, a run claims it, and a last file says that the run got to its end."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 
 from pipeline.errors import InputError, RootError
+from pipeline.input.inventory.stored import INPUTS, summary, write_inputs
 from pipeline.plan import Plan
+from pipeline.root.entries import MANIFEST, OF_BEFORE, damaged_sizes, discard
 from pipeline.root.existing import readable
-from pipeline.root.manifest import MANIFEST, damaged_sizes, discard, write_manifest
+from pipeline.root.manifest import Workers, write_manifest
 from pipeline.root.quarantine import quarantined
 from pipeline.root.versions import versions
 from pipeline.select.ledger import Ledger
@@ -16,7 +19,7 @@ from pipeline.store.blocks.either import forget_blocks
 from pipeline.store.store import PARTIAL, Store
 
 SUCCESS = "_SUCCESS"
-OURS = {"run.json", MANIFEST, "log", "columns", "tables", "exports", "quarantine", PARTIAL}
+OURS = {"run.json", INPUTS, MANIFEST, OF_BEFORE, "log", "columns", "tables", "exports", "quarantine", PARTIAL}
 """What may lie in a root before its run.json: a run that was stopped early leaves no more."""
 
 
@@ -62,17 +65,18 @@ def claim(plan: Plan) -> None:
     root = plan.root
     root.clear_partial()
     forget_blocks(root)
-    if root.exists(MANIFEST):
+    with suppress(FileNotFoundError):   # there is no manifest yet
         for path in damaged_sizes(root):
             discard(root, path)
     root.remove(SUCCESS)
+    write_inputs(root, plan.shards)
     root.write_json("run.json", {
         "recipe": plan.recipe.model_dump(mode="json"), "outputs": plan.describe(), "versions": versions(),
-        "output_versions": plan.versions,
+        "output_versions": {name: plan.versions[name] for name in plan.folders},
         "precision": list(plan.settled.distances), "settled": {
             "ner": plan.settled.ner, **({"labelled": dict(plan.settled.labelled)} if plan.settled.labelled else {})},
         "stages": {stage.name: stage.record() for stage in plan.recipe.added},
-        "inputs": [asdict(shard) for shard in plan.shards],
+        "inputs": summary(plan.shards),
     })
 
 
@@ -89,11 +93,11 @@ def without_quarantined(plan: Plan) -> Plan:
     return active
 
 
-def succeed(result: Result, fence: Callable[[], None]) -> None:
+def succeed(result: Result, fence: Callable[[], None], workers: Workers) -> None:
     """Writes the manifest and `_SUCCESS`, the last file of a run: readers may rely on everything else. `fence` raises when the root
-    is another run's by now."""
+    is another run's by now; `workers` have what is to be hashed hashed."""
     fence()
-    manifest = write_manifest(result.plan)
+    manifest = write_manifest(result.plan, workers)
     result.plan.root.write_json(SUCCESS, {"plan": identity(result.plan), "manifest_sha256": manifest, **{
         key: value for key, value in result.ledger.stored().items() if key != "shards"
     }})

@@ -5,11 +5,11 @@ asked for again, keeps to it, whatever those roots publish meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pipeline.errors import RecipeError
 from pipeline.input.discovery import Shard
+from pipeline.input.inventory.stored import same_inputs
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.sections import FITTED_HERE, SELF, Classes
 from pipeline.recipe.settled import Settled
@@ -24,7 +24,7 @@ def named_folders(root: Store, recipe: Recipe, shards: Sequence[Shard]) -> dict[
     Raises RecipeError for a root that has none."""
     if root.exists("run.json"):
         stored = root.read_json("run.json")
-        if stored["recipe"] == recipe.model_dump(mode="json") and stored["inputs"] == [asdict(shard) for shard in shards]:
+        if stored["recipe"] == recipe.model_dump(mode="json") and same_inputs(stored, shards):
             others: dict[str, str] = stored["outputs"].get("others", {})
             return others
     settings, named = recipe.classes, {}

@@ -29,6 +29,14 @@ def given_up_during(store: Store, shard_id: str) -> str:
     return str(store.read_json(f"quarantine/{shard_id}.json").get("pass", ANNOTATE))
 
 
+def how_to_retry(count: int) -> str:
+    """What to do about so many shards in quarantine; empty where there are none."""
+    if not count:
+        return ""
+    shards = "1 shard is" if count == 1 else f"{count:,} shards are"
+    return f"{shards} in quarantine and not in the output: the same `run` with --retry-quarantined tries them again"
+
+
 def quarantined(store: Store, shards: Sequence[Shard]) -> dict[str, str]:
     """The error of each shard that was given up, by shard_id. A file that has changed since is not among them: it is tried
     again."""

@@ -21,6 +21,7 @@ from pipeline.store.listing import FileInfo, file_info, files_below, folder_entr
 from pipeline.store.places import absolute, is_chain, is_text, known_protocols, mount, pattern_of, resolved, shown
 from pipeline.store.reading import READ_AHEAD, answers, opener, ranged, retried_read
 from pipeline.store.refusals import refusal
+from pipeline.store.remote.footers import forget
 from pipeline.store.retries import Backoff, Exhausted, described, failures, retried
 from pipeline.store.source import SourceFile
 from pipeline.store.writing import PARTIAL, clear_local, create_new_local, local_file, make_dirs, remote_file, write_local, writing
@@ -52,6 +53,11 @@ class Store:
         """The folder as a local path; None when it is remote."""
         fs, root = self._target
         return Path(root) if is_local(fs) else None
+
+    @property
+    def by_ranges(self) -> bool:
+        """Whether `tail` is one request."""
+        return s3.is_s3(self._target[0])
 
     def _path(self, path: str) -> str:
         return f"{self._target[1]}/{path}" if path else self._target[1]
@@ -109,6 +115,14 @@ class Store:
         fs, full = self._target[0], self._path(path)
         options = s3.IN_ONE_REQUEST if s3.is_s3(fs) else {}
         return self._retried(path, lambda: bytes(fs.cat_file(full, **options)))
+
+    def tail(self, path: str, count: int) -> bytes:
+        """The last `count` bytes of a file, or one less; all of it where it is smaller. Raises as `read`."""
+        return self._retried(path, lambda: bytes(self._target[0].cat_file(self._path(path), start=-count)))
+
+    def ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """As `read_ranges`, of a file of this store. Raises as `read`."""
+        return self._retried(path, lambda: ranged(self._target[0], self._path(path), ranges))
 
     def read_json(self, path: str) -> Any:
         """The value in a JSON file. Raises FileNotFoundError, OutputError, or ValueError where it is not JSON."""
@@ -189,8 +203,8 @@ class Store:
             link.replace(self.local / name)
 
     def remove(self, path: str) -> None:
-        """Removes a file, or a folder and what is in it; nothing when it is not there. Raises RootError where a link leads out of
-        this folder."""
+        """Removes a file, or a folder with what is in it, if there is one. Raises RootError where a link leads out of it."""
+        forget(self._url(path))
         if self.local is not None:
             root, target = os.path.realpath(self.local), os.path.realpath(self._path(path))
             if os.path.commonpath([root, target]) != root:

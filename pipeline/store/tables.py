@@ -10,8 +10,7 @@ The file of a shard may have gone into a block of its folder (`blocks/`): whoeve
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, TypeVar
@@ -22,20 +21,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import RootError
+from pipeline.process.ahead import threads
 from pipeline.store.blocks.either import either, told_of
 from pipeline.store.blocks.index import FOOTER, Place, block_of, fresh_index
 from pipeline.store.blocks.rows import mapped, schema_of, table_of
-from pipeline.store.blocks.writing import Part, gathering
-from pipeline.store.store import Store, read_ranges
+from pipeline.store.blocks.writing import gathering, part_of
+from pipeline.store.remote.footers import forget, kept
+from pipeline.store.remote.matrices import matrix_rows, row_length
+from pipeline.store.remote.parquet import remote_file, remote_schema
+from pipeline.store.store import Store
 from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.vectors import Halves
 
-NPY_HEAD = 256
-"""Bytes that hold the head of every .npy file of ours: it has 128."""
+T = TypeVar("T")
 REQUESTS = 32
 """Footers asked of a remote store at once."""
-
-T = TypeVar("T")
 
 
 def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
@@ -69,7 +69,6 @@ def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, fac
     """Commits one stage's columns of one shard. `facts` go into the footer (fingerprint, counts, gaps)."""
     hashes: dict[str, str] = {}
     vectors: dict[str, Halves] = {}
-    gathered = gathering()
     stored: dict[str, pa.Array] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
         if not is_vector(field):
@@ -79,30 +78,24 @@ def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, fac
         name = f"{shard_id}.{field.name}.npy"
         vectors[field.name] = as_matrix(array, field.type.list_size)
         content = npy_bytes(vectors[field.name])
-        if gathered is None:
+        if gathering() is None:
             with spent(WRITE):
                 store.write(f"{folder}/{name}", content)
         hashes[name] = hashlib.sha256(content).hexdigest()
         stored[f"{field.name}_valid"] = array.is_valid()
     told = {**facts, "rows": table.num_rows, "files": hashes}
-    if gathered is None:
-        write_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), told)
-    else:
-        gathered.add(store, folder, part_of(shard_id, pa.table(stored), told, vectors))
+    write_shard_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), told, vectors)
 
 
-def part_of(shard_id: str, table: pa.Table, facts: Mapping[str, Any], vectors: Mapping[str, Halves]) -> Part:
-    """A shard of a block, as it is in memory."""
-    return Part(shard_id, table.num_rows, facts, lambda: table, {name: partial(np.asarray, m) for name, m in vectors.items()})
-
-
-def write_shard_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
-    """Commits the table `<folder>/<shard_id>.parquet`, as `write_table` does; where others are gathered, with them."""
+def write_shard_table(
+    store: Store, path: str, table: pa.Table, facts: Mapping[str, Any], vectors: Mapping[str, Halves] | None = None
+) -> None:
+    """Commits the table `<folder>/<shard_id>.parquet`, as `write_table` does; or gathers it and its `vectors` with others."""
     gathered, (folder, _, name) = gathering(), path.rpartition("/")
     if gathered is None:
         write_table(store, path, table, facts)
     else:
-        gathered.add(store, folder, part_of(name.removesuffix(".parquet"), table, facts, {}))
+        gathered.add(store, folder, part_of(name.removesuffix(".parquet"), table, facts, vectors or {}))
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -110,6 +103,25 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+@contextmanager
+def npy_file(store: Store, path: str, dtype: np.dtype[Any], length: int) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """A new .npy file of an array [length]: yields a function that adds some of its values. The bytes are those of `npy_bytes` of
+    the whole; the file appears when the block ends without an error. Raises OutputError, and ValueError for another length."""
+    written = 0
+    with store.create(path) as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)})
+
+        def add(values: NDArray[Any]) -> None:
+            nonlocal written
+            file.write(np.ascontiguousarray(values, dtype).tobytes())
+            written += len(values)
+
+        yield add
+        if written != length:
+            raise ValueError(f"{path}: {written} values instead of {length}")
 
 
 def write_table(store: Store, path: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
@@ -123,6 +135,7 @@ def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str,
     """A new parquet file with `facts` (JSON-able) in its footer: yields a function that adds a table of this schema to it. The file
     appears when the block ends without an error. Raises OutputError."""
     schema = schema.with_metadata({FOOTER: json.dumps(facts, sort_keys=True).encode()})
+    forget(f"{store.url}/{path}")
     with store.create(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         yield lambda table: writer.write_table(table.cast(schema))
 
@@ -131,7 +144,9 @@ def read_table(store: Store, path: str, columns: Sequence[str] | None = None, fi
     """The table of a parquet file, or these columns of it; `filters`: an expression over the columns that are read, whose rows
     stay. Raises FileNotFoundError, or OutputError where the store does not answer."""
     def of_file() -> pa.Table:
-        with _opened(store, path) as file:
+        if store.by_ranges:
+            return _table(remote_file(store, path, columns), columns, filters)
+        with store.open(path) as file:
             return parquet_table(file, columns, filters)
 
     def of_block(folder: str, place: Place) -> pa.Table:
@@ -140,6 +155,20 @@ def read_table(store: Store, path: str, columns: Sequence[str] | None = None, fi
 
     with spent(READ):
         return either(store, path, of_file, of_block)
+
+
+def read_with_facts(store: Store, path: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
+    """As `read_table`, and the facts in the same file's footer."""
+    table = read_table(store, path, columns)
+    return table, facts_of(table.schema) if FOOTER in (table.schema.metadata or {}) else read_facts(store, path)
+
+
+def table_batches(store: Store, path: str, columns: Sequence[str], rows: int = 65536) -> Iterator[pa.Table]:
+    """These columns of a parquet file, at most so many rows at a time: of a table that may not fit in memory. Raises as
+    `read_table`."""
+    with store.open(path) as file:
+        for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(rows, columns=list(columns), use_threads=False):
+            yield pa.Table.from_batches([batch])
 
 
 def read_known(store: Store, path: str, schema: pa.Schema) -> pa.Table:
@@ -156,7 +185,10 @@ def parquet_table(file: IO[bytes], columns: Sequence[str] | None = None, filters
     Everything happens in the calling thread: pq.read_table lets Arrow's threads hold the Python file, and one that lets go of
     it while the interpreter ends aborts the process.
     """
-    opened = pq.ParquetFile(file, pre_buffer=False)
+    return _table(pq.ParquetFile(file, pre_buffer=False), columns, filters)
+
+
+def _table(opened: pq.ParquetFile, columns: Sequence[str] | None, filters: Any) -> pa.Table:
     chosen = None if columns is None else list(columns)
     if filters is None:
         return opened.read(chosen, use_threads=False)
@@ -172,7 +204,12 @@ def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str
 
 def read_facts(store: Store, path: str) -> dict[str, Any]:
     """The facts in a parquet file's footer."""
-    return either(store, path, lambda: _footer(store, path)[1], lambda folder, _: told_of(store, path, folder))
+    def of_file() -> dict[str, Any]:
+        if store.local is not None:
+            return _footer(store, path)[1]
+        return dict(json.loads(kept(f"{store.url}/{path}", lambda: json.dumps(_footer(store, path)[1]).encode())))
+
+    return either(store, path, of_file, lambda folder, _: told_of(store, path, folder))
 
 
 def read_footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
@@ -183,20 +220,32 @@ def read_footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
 
 
 def _footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
-    with _opened(store, path) as file:
-        schema = pq.read_schema(file)
-    return schema, json.loads((schema.metadata or {}).get(FOOTER, b"{}"))
+    if store.by_ranges:
+        schema = remote_schema(store, path)
+    else:
+        with store.open(path) as file:
+            schema = pq.read_schema(file)
+    return schema, facts_of(schema)
+
+
+def facts_of(schema: pa.Schema) -> dict[str, Any]:
+    """The facts that came with a table that was read from a file of its own, which its schema has."""
+    return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
 
 
 def read_many_facts(store: Store, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     """`read_facts` of each, one after another; a remote store is asked for several at once."""
+    return read_many(store, paths, partial(read_facts, store))
+
+
+def read_many(store: Store, paths: Sequence[str], read: Callable[[str], T]) -> Iterator[T]:
+    """What `read` says of each path, one after another; a remote store is asked for several at once."""
     if store.local is not None:
-        yield from map(partial(read_facts, store), paths)
+        yield from map(read, paths)
         return
-    yield from map(partial(read_facts, store), paths[:1])   # alone: where it is in a block, the others find the index read
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        for start in range(1, len(paths), REQUESTS):
-            yield from pool.map(partial(read_facts, store), paths[start : start + REQUESTS])
+    yield from map(read, paths[:1])   # alone: where it is in a block, the others find the index read
+    with threads(REQUESTS, "footers") as pool:
+        yield from pool.each(read, paths[1:])
 
 
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
@@ -205,15 +254,14 @@ def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
     def of_block(folder: str, place: Place) -> Halves:
         path = f"{folder}/{place.block}.{name}.npy"
         if store.local is None:
-            return _ranges(store, path, place.first + np.arange(place.rows))
+            return matrix_rows(store, path, place.first + np.arange(place.rows))
         with store.open(path) as file:
-            length = _row_length(store, path, file)
+            length = row_length(store, path, file)
             start = file.tell() + 2 * length * place.first
         values: Halves = mapped(str(store.local / path), start, (place.rows, length))
         return values
 
-    own = f"{folder}/{shard_id}.{name}.npy"
-    return either(store, f"{folder}/{shard_id}.parquet", lambda: read_npy(store, own), of_block)
+    return either(store, f"{folder}/{shard_id}.parquet", lambda: read_npy(store, f"{folder}/{shard_id}.{name}.npy"), of_block)
 
 
 def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: NDArray[np.int64]) -> Halves:
@@ -223,45 +271,19 @@ def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: 
     if store.local is not None:
         return np.array(read_vectors(store, folder, shard_id, name)[rows])
     return either(
-        store, f"{folder}/{shard_id}.parquet", lambda: _ranges(store, f"{folder}/{shard_id}.{name}.npy", rows),
-        lambda folder, place: _ranges(store, f"{folder}/{place.block}.{name}.npy", place.first + rows))
-
-
-def _ranges(store: Store, path: str, rows: NDArray[np.int64]) -> Halves:
-    """These rows of a remote matrix: its head, and the bytes of each run of rows that follow each other."""
-    url = f"{store.url.rstrip('/')}/{path}"
-    with spent(READ):
-        head = io.BytesIO(read_ranges(url, [(0, NPY_HEAD)])[0])
-        length = _row_length(store, path, head)
-        start, width = head.tell(), 2 * length
-        first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-        ends = np.append(first[1:], len(rows))
-        runs = [(start + int(rows[a]) * width, start + (int(rows[b - 1]) + 1) * width) for a, b in zip(first, ends, strict=True)]
-        content = b"".join(read_ranges(url, runs))
-    return np.frombuffer(content, np.float16).reshape(len(rows), length)
+        store, f"{folder}/{shard_id}.parquet", lambda: matrix_rows(store, f"{folder}/{shard_id}.{name}.npy", rows),
+        lambda folder, place: matrix_rows(store, f"{folder}/{place.block}.{name}.npy", place.first + rows))
 
 
 def vector_length(store: Store, folder: str, shard_id: str, name: str) -> int:
     """d of a matrix [rows, d], from the head of its file."""
     def of_file(path: str) -> int:
-        with spent(READ), _opened(store, path) as file:
-            return _row_length(store, path, file)
+        with spent(READ), store.open(path) as file:
+            return row_length(store, path, file)
 
     return either(
         store, f"{folder}/{shard_id}.parquet", lambda: of_file(f"{folder}/{shard_id}.{name}.npy"),
         lambda folder, place: of_file(f"{folder}/{place.block}.{name}.npy"))
-
-
-def _row_length(store: Store, path: str, file: IO[bytes]) -> int:
-    """d of a matrix float16 [rows, d] whose .npy file begins here; leaves the file at its first value."""
-    try:
-        head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
-        shape, fortran, dtype = ((), False, None) if head is None else head(file)
-    except ValueError:
-        shape, fortran, dtype = (), False, None
-    if len(shape) != 2 or fortran or dtype != np.float16:
-        raise RootError(f"{store.url}/{path} is no matrix as shardmill writes them: remove it and run again")
-    return int(shape[1])
 
 
 def read_npy(store: Store, path: str) -> NDArray[Any]:
@@ -276,9 +298,3 @@ def read_npy(store: Store, path: str) -> NDArray[Any]:
     except ValueError as error:
         raise RootError(f"{store.url}/{path} is no array as shardmill writes them ({error}): remove it and run again") from error
     return loaded
-
-
-@contextmanager
-def _opened(store: Store, path: str) -> Iterator[IO[bytes]]:
-    with store.open(path) as file:
-        yield file

@@ -13,15 +13,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from pipeline.errors import OutputError
 from pipeline.store.refusals import refusal
 from pipeline.store.retries import Exhausted, code_of, described, failures, retried, status_of
+from pipeline.store.s3 import is_s3
 
 PARTIAL = ".partial"
 BUFFER = 1 << 20
 """Bytes gathered before they are written."""
+IN_ONE_PUT = 4 << 20
+"""Bytes that are held of an upload before it is one of several parts."""
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """How a file system says that it has no hard links (FAT, some network mounts)."""
 ADVICE = {
@@ -212,16 +215,58 @@ def clear_local(root: Path) -> int:
 def remote_file(fs: Any, path: str, url: str) -> Iterator[IO[bytes]]:
     """A new file of a remote file system that appears when the block ends without an error."""
     with writing(url):
-        upload = retried(lambda: _begun(fs, path), url)
+        upload = _Upload(fs, path, url)
     try:
-        with _buffered(upload, url) as file:
+        with _buffered(cast(IO[bytes], upload), url) as file:
             yield file
         with writing(url):
-            upload.close()
-            retried(lambda: _commit(upload), url)
+            upload.finish()
     except BaseException:
-        _abandon(upload, url)
+        upload.abandon()
         raise
+
+
+class _Upload(io.RawIOBase):
+    """A remote file in the making. On S3 a small one is kept until it is whole, for then it is one request instead of three; its
+    `pipe_file` replaces an object whole or not at all, which others do not promise."""
+
+    def __init__(self, fs: Any, path: str, url: str) -> None:
+        super().__init__()
+        self._fs, self._path, self._url = fs, path, url
+        self._held = bytearray()
+        self._begun: Any = None if is_s3(fs) else self._begin()
+
+    def _begin(self) -> Any:
+        return retried(lambda: _begun(self._fs, self._path), self._url)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        if self._begun is None and len(self._held) + len(content) > IN_ONE_PUT:
+            self._begun = self._begin()
+            self._begun.write(bytes(self._held))
+            self._held.clear()
+        if self._begun is not None:
+            return int(self._begun.write(content))
+        self._held += content
+        return len(content)
+
+    def tell(self) -> int:
+        return len(self._held) if self._begun is None else int(self._begun.tell())
+
+    def finish(self) -> None:
+        """Makes it appear."""
+        if self._begun is None:
+            retried(lambda: self._fs.pipe_file(self._path, bytes(self._held)), self._url)
+            return
+        self._begun.close()
+        retried(lambda: _commit(self._begun), self._url)
+
+    def abandon(self) -> None:
+        """Leaves nothing of it."""
+        if self._begun is not None:
+            _abandon(self._begun, self._url)
 
 
 def _begun(fs: Any, path: str) -> Any:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipeline.quantities import duration
+from pipeline.quantities import a_second, duration
 from pipeline.work import Units
 
 MEASURED = 3.0
@@ -176,8 +176,7 @@ class Meter:
         name, done = self.scope.units.row, self.rows + self.in_hand
         if not name or not done or self.worked <= 0:
             return []
-        rate = done / self.worked
-        return [f"{rate:,.0f} {_plural(name, 2)}/s" if rate >= 10 else f"{rate:.1f} {_plural(name, 2)}/s"]
+        return [f"{a_second(done / self.worked)} {_plural(name, 2)}/s"]
 
 
 def _plural(name: str, count: int) -> str:

@@ -49,6 +49,28 @@ class FitCosts(Answer):
     """why a run on such machines would refuse to fit; null where it would not"""
 
 
+class PassEstimate(Answer):
+    """What one pass would take: the annotate pass and the clustering at rates measured in this process, the others by what they
+    were measured to take for each sample and shard, in processor time."""
+
+    name: str
+    """as the run's progress calls it"""
+    seconds: float
+    """on the given workers"""
+    driver_bytes: int
+    """memory of the process that was started"""
+    worker_bytes: int
+    """memory of each worker; 0: the pass has none"""
+    files: int
+    """that it adds to the root"""
+    requests: int
+    """files opened and folders listed in the root"""
+    moved_bytes: int
+    """read from and written to the root"""
+    alone: bool
+    """it runs in one process, so that more workers do not shorten it"""
+
+
 class PrecisionDistance(Answer):
     """Similarities by one arithmetic beside those of fp32 on the same pairs."""
 
@@ -91,6 +113,10 @@ class RunEstimate(Answer):
     """what the recipe's source asks for and shardmill does not check"""
     classes: FitCosts | None
     """null where the recipe fits no classes"""
+    passes: tuple[PassEstimate, ...]
+    """every pass of a run at this size, in order"""
+    refused: tuple[str, ...]
+    """the passes that such machines cannot make, each with what to set; empty where all can be made"""
     route: str
     """numeric route of the embeddings"""
     precision: tuple[PrecisionDistance, ...]

@@ -30,6 +30,8 @@ class RunResult(Answer):
     gaps: Gaps
     quarantined: tuple[str, ...]
     """ids of the input shards that were given up"""
+    retry: str
+    """how shards in quarantine are tried again, in words; empty where there are none"""
     ignored: Ignored
     ignored_in: IgnoredIn
     warnings: tuple[str, ...]
@@ -168,6 +170,8 @@ class Status(Answer):
     """null where the export takes every kept sample once, or is not done"""
     quarantined: tuple[QuarantinedShard, ...]
     """input shards that were given up"""
+    retry: str
+    """how they are tried again, in words; empty where there are none"""
     nothing_kept: str
     """why nothing was kept and what to do, in words; empty where something was, and before there are verdicts"""
     passes: dict[str, PassProgress]

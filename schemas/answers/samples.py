@@ -181,3 +181,5 @@ class Simulation(Answer):
     """by the other ones"""
     moved: tuple[MovedSamples, ...]
     """samples whose verdict changes, by what it was and what it becomes"""
+    uncompared: int = 0
+    """samples that the other rules would let in and that semantic duplicates were not looked for among: they count as kept"""

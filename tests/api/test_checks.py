@@ -1,6 +1,7 @@
 """What a user can get wrong is said in seconds, before Ray or torch is imported, and leaves nothing behind."""
 
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -46,6 +47,8 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*MODEL, "model.name=hf-hub:me/mine"], ["hf-hub:me/mine are not on this machine", "local-dir:FOLDER"]),
     ([*MODEL, "model.name=local-dir:{tmp}/none"], ["there is no", "none/open_clip_config.json"]),
     ([*MODEL, "model.name=local-dir:{tmp}/bare"], ["there are no weights in", "bare"]),
+    ([*MODEL, "model.device=cuda"], ["model.device is cuda, but this machine has no GPU", "set it to auto"]),
+    ([*MODEL, "model.precision=tf32"], ["model.precision is tf32, but this machine has no GPU"]),
     ([*MODEL, "entities.knowledge_base={tmp}/kb.parquet"], ["entities.knowledge_base: no such file", "kb.parquet"]),
     ([*MODEL, "classes.fit_on={tmp}/none"], ["classes.fit_on", "none is not a finished run"]),
     (["sample", "--output", "{tmp}/file"], ["cannot be an output root", "is a file"]),
@@ -70,7 +73,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, fl
     arguments = [[one.format(tmp=tmp, root=tmp / "root") for one in given] for given, _ in MISTAKES]
     environment = {
         "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp / "hf"), "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "PATH": "/bin",
-        "HOME": str(tmp), "PYTHONPATH": str(Path(__file__).parents[2]),
+        "HOME": str(tmp), "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     command = [sys.executable, "-c", ASKED, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=True)
@@ -89,6 +92,20 @@ def test_every_mistake_is_said_in_seconds_before_ray_or_torch_is_imported(
     assert said.splitlines()[-1].startswith("shardmill: ")
     assert computed < 3
     assert seconds < 20, "somebody waits and tries again; the test's machine may have other work, so that 3 s tell nothing"
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["run", "sample", "-o", "x"], "Ray and torch would map"), (["run", "sample", "-o", "x", "--local"], "torch would map"),
+    (["plan", "sample"], "torch would map"),
+])
+def test_too_little_address_space_is_said_instead_of_hanging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4_500_000 << 10, -1))
+    said = asked(*arguments, check=2).stderr.splitlines()[-1]
+    assert f"this process may map 4.6 GB (ulimit -v), and {says}" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_server_that_takes_no_connection_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

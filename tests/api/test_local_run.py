@@ -45,7 +45,7 @@ def test_a_local_run_writes_the_bytes_of_a_run_on_ray_and_needs_no_ray(demo_root
     assert running.returncode == 0, progress
     assert "shardmill: finished in" in said
     assert "annotate: 9 of 9 shards" in progress
-    assert (root / "manifest.json").read_bytes() == (demo_root / "manifest.json").read_bytes()
+    assert (root / "manifest.parquet").read_bytes() == (demo_root / "manifest.parquet").read_bytes()
     assert hashes(root) == hashes(demo_root)
     assert (root / "report.html").exists()
 

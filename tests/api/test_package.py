@@ -23,8 +23,9 @@ print(sorted(heavy), shardmill.__file__, shardmill.Root.__module__, sys.modules[
 
 def test_the_public_names_are_these() -> None:
     assert shardmill.__all__ == [
-        "PIXELS", "Contract", "InputError", "Ledger", "OutputError", "RecipeError", "Root", "RootError", "Samples",
-        "ShardmillError", "Stage", "curate", "open", "pixel_arrays", "stage_columns", "stage_schema",
+        "PIXELS", "Contract", "Feed", "Fields", "InputError", "Ledger", "Loader", "OutputError", "Packed", "RandomResizedCrop",
+        "RecipeError", "Root", "RootError", "Samples", "ShardmillError", "Stage", "curate", "open", "pack", "pixel_arrays",
+        "stage_columns", "stage_schema",
     ]
     assert all(hasattr(shardmill, name) for name in shardmill.__all__)
 

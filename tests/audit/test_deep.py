@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import pytest
 from pipeline.audit import deep
 from pipeline.audit.verify import verify
 from pipeline.cli import printing
+from pipeline.input.inventory.stored import write_inputs
 from pipeline.input.samples import uid_of
 from pipeline.input.tar import write_tar
-from pipeline.root.manifest import file_record, read_manifest
+from pipeline.root.existing import open_root
 from pipeline.store.blocks.index import FOOTER
 from pipeline.store.store import Store
+from tests.manifests import repair
 from tests.mixed import mixed
 from tests.roots import counted
 
@@ -38,19 +41,12 @@ def root(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path, tmp_path
 
 
 def moved(root: Path, old: Path, new: Path) -> None:
-    """run.json names the inputs at another place; nothing else does, but for the hash of run.json."""
+    """The root names its inputs at another place; nothing else does, but for the hashes of what says so."""
+    store = Store(str(root))
+    write_inputs(store, [replace(shard, url=shard.url.replace(str(old), str(new))) for shard in open_root(str(root)).shards])
     path = root / "run.json"
     path.write_text(path.read_text().replace(str(old), str(new)))
-    repair(root, "run.json")
-
-
-def repair(root: Path, *paths: str) -> None:
-    """Manifest and _SUCCESS of files that were changed: no hash tells any longer."""
-    store = Store(str(root))
-    entries = {path: file_record(store, path) if path in paths else entry for path, entry in read_manifest(store).items()}
-    store.write_json("manifest.json", {"files": entries})
-    marker = store.read_json("_SUCCESS")
-    store.write_json("_SUCCESS", {**marker, "manifest_sha256": file_record(store, "manifest.json")["sha256"]})
+    repair(store, "run.json", "inputs.parquet")
 
 
 def output_samples(root: Path, path: str) -> list[dict[str, Any]]:
@@ -83,7 +79,7 @@ def rewritten(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) ->
     store.write_json(stats, {**store.read_json(stats), "sha256": digest, "bytes": len(buffer.getvalue())})
     meta = store.read_json(f"{folder}/meta.json")
     store.write_json(f"{folder}/meta.json", {**meta, "sha256": {**meta["sha256"], "000001.tar": digest}})
-    repair(root, path, sidecar, stats, f"{folder}/meta.json")
+    repair(Store(str(root)), path, sidecar, stats, f"{folder}/meta.json")
     return path, samples[0]["key"]
 
 
@@ -136,7 +132,7 @@ def test_a_tar_that_is_not_its_sidecar_s_is_named_although_the_manifest_was_made
     buffer = io.BytesIO()
     write_tar(buffer, (tuple(sample.values()) for sample in change(output_samples(root, path))))
     store.write(path, buffer.getvalue())
-    repair(root, path)
+    repair(Store(str(root)), path)
     (fault,) = verify(str(root)).faults
     assert re.fullmatch(rf"{path}: {says}.*", fault)
 
@@ -151,7 +147,7 @@ def test_an_output_sample_in_the_place_of_another_is_named(root: Path) -> None:
         for name in columns:
             table = table.set_column(table.schema.get_field_index(name), name, other.column(name))
         pq.write_table(table, root / path)
-    repair(root, *sidecars)
+    repair(Store(str(root)), *sidecars)
     assert verify(str(root)).faults == ()
     faults = verify(str(root), deep=True).faults
     assert sum("its image is not" in fault for fault in faults) == 8
@@ -255,7 +251,7 @@ FORGED = {
 def test_an_account_that_the_files_do_not_bear_out_is_a_fault(root: Path, says: str) -> None:
     path = next(root.glob("verdicts@*/ledger.json"))
     path.write_text(json.dumps(FORGED[says](json.loads(path.read_text()))))
-    repair(root, path.relative_to(root).as_posix())
+    repair(Store(str(root)), path.relative_to(root).as_posix())
     assert [fault for fault in verify(str(root)).faults if fault.startswith("ledger: ")] == [
         f"ledger: {says} the files of the shards say"]
 
@@ -266,7 +262,7 @@ def test_a_sample_that_failed_and_is_called_rejected_is_a_fault(root: Path) -> N
     codes = pa.array(["image_truncated", *[None] * (table.num_rows - 1)])
     table = table.set_column(table.num_columns - 1, "image_error", codes)
     pq.write_table(table, path)
-    repair(root, path.relative_to(root).as_posix())
+    repair(Store(str(root)), path.relative_to(root).as_posix())
     shard_id = path.name.removesuffix(".parquet")
     assert list(verify(str(root)).faults) == [
         f"shard {shard_id}: the samples whose verdict is failed are not those that a stage could not process"]

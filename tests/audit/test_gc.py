@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ import pytest
 from pipeline.audit.gc import collect
 from pipeline.audit.verify import verify
 from pipeline.cli import printing
+from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import RootError
 from pipeline.outputs import BY_NAME
 from pipeline.quantities import size
 from pipeline.queries.status import status
 from pipeline.root import manifest
+from pipeline.root.entries import damaged_sizes, entries, file_record
 from pipeline.root.existing import open_root
 from pipeline.root.lock import Pace, held
-from pipeline.root.manifest import file_record, read_manifest
 from pipeline.store.store import Store
+from pipeline.work import Work
 from schemas.answers.runs import RunHolder
 from tests.curations import curated
 from tests.mixed import OVERRIDES, mixed
@@ -70,7 +73,7 @@ def test_what_is_left_is_what_the_plan_promises_as_it_was(
     assert (done.folders, done.removed, listed.removed) == (listed.folders, True, False)
     assert {entry.reason for entry in done.folders} == {
         "of another recipe, model or input list", "of shards that are no longer inputs", "never finished"}
-    promised = [*read_manifest(Store(str(root))), "manifest.json", "_SUCCESS"]
+    promised = [*(entry.path for entry in entries(Store(str(root)))), "manifest.parquet", "_SUCCESS"]
     assert hashes(root) == {path: last[path] for path in promised}
     assert done.files == len(last) - len(promised) + 1, "the one in .partial is among no hashes"
     assert not any(path.is_dir() and not list(path.iterdir()) for path in root.rglob("*") if path.name != ".partial")
@@ -204,9 +207,10 @@ def test_a_root_of_another_version_keeps_what_is_its_own(root: Path, monkeypatch
         monkeypatch.undo()
     assert hashes(root) == before
     collect(str(root))
-    assert hashes(root) == {path: before[path] for path in [*read_manifest(Store(str(root))), "manifest.json", "_SUCCESS"]}
-    (root / "manifest.json").write_text("{}")
-    with pytest.raises(RootError, match=r"manifest\.json is damaged"):
+    promised = [*(entry.path for entry in entries(Store(str(root)))), "manifest.parquet", "_SUCCESS"]
+    assert hashes(root) == {path: before[path] for path in promised}
+    (root / "manifest.parquet").write_text("{}")
+    with pytest.raises(RootError, match=r"manifest\.parquet is damaged"):
         collect(str(root))
 
 
@@ -278,17 +282,34 @@ def test_the_manifest_takes_over_the_hashes_that_exist_and_lists_files_in_order(
 ) -> None:
     """Vectors and output shards are most of a root's bytes; a store lists files in an order of its own."""
     plan, read = open_root(str(root)), list[str]()
-    before = (root / "manifest.json").read_bytes()
+    before = (root / "manifest.parquet").read_bytes()
 
-    def recorded(store: Store, path: str) -> dict[str, Any]:
+    def recorded(store: Store, path: str, size: int | None = None) -> dict[str, Any]:
         read.append(path)
-        return file_record(store, path)
+        return file_record(store, path, size)
+
+    def workers(work: Work[manifest.Files], items: Sequence[manifest.Files]) -> None:
+        assert not [outcome.error for outcome in LocalExecutor().run(work, items) if outcome.error]
+        given.extend(items)
 
     listed = Store.sizes
     monkeypatch.setattr(manifest, "file_record", recorded)
     monkeypatch.setattr(Store, "sizes", lambda store, folder="": dict(reversed(listed(store, folder).items())))
-    manifest.write_manifest(plan)
-    assert (root / "manifest.json").read_bytes() == before
+    given = list[manifest.Files]()
+    manifest.write_manifest(plan, workers)
+    assert (root / "manifest.parquet").read_bytes() == before
+    assert not given, "so little is read where it is asked for"
+    monkeypatch.setattr(manifest, "ALONE_FILES", 0)
+    monkeypatch.setattr(manifest, "FILES", 3)   # items that part a shard's files
+    manifest.write_manifest(plan, workers)
+    assert (root / "manifest.parquet").read_bytes() == before, "who hashes, and how much at once, changes no byte"
+    assert len(given) > 20
+    promised = list(entries(plan.root))
+    monkeypatch.setattr(manifest, "GROUP", 7)
+    manifest.write_manifest(plan, workers)
+    assert list(entries(plan.root)) == promised
+    assert not damaged_sizes(plan.root)
+    assert not (root / ".partial" / "manifest").exists()
     assert "run.json" in read
     assert not [path for path in read if path.startswith("columns/") and path.endswith(".npy")]
     assert not [path for path in read if path.endswith(".tar")]

@@ -21,6 +21,7 @@ from tests.benchmarks import (
     many_shards,
     model_step,
     nearest_centres,
+    store_requests,
     tiny_shards,
     where_time_goes,
 )
@@ -52,6 +53,7 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             lambda: model_step.decoding(model_step.photos(16 if quick else 256), 2.0, rounds),
         ),
         "matcher": ("Captions, one thread", lambda: where_time_goes.matcher(rounds)),
+        "names": ("Names that spaCy finds, bundled sample, one thread", lambda: where_time_goes.names(rounds)),
         "profile": (
             "Where the time goes, one process, one thread", lambda: where_time_goes.profile(128 if quick else 2_070, rounds),
         ),
@@ -69,6 +71,7 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             lambda: on_ray(lambda: corrupt.measure(corrupt_size, 2 if quick else 4)),
         ),
         "changed-stage": ("Another setting of one stage, bundled sample", lambda: changed_stage.measure(1 if quick else rounds)),
+        "store-requests": ("Requests to an S3 store, bundled sample, one process", store_requests.measure),
         "nearest": (
             "Nearest centres, all threads",
             lambda: nearest_centres.measure(*((2_048, 256, 2_000) if quick else (65_536, 4_096, 65_536)), rounds),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.captions.normal import normalised
+from pipeline.entities.recogniser import name_finder
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.reader import read
 from pipeline.models.process import prepare_process
@@ -17,7 +18,7 @@ from pipeline.passes.annotate import BATCH_ROWS, commit
 from pipeline.plan import Plan
 from pipeline.stage import Transform, checked, joined
 from pipeline.stages.caption import caption_measures
-from pipeline.stages.mentions import alias_mentions
+from pipeline.stages.mentions import add_names, alias_mentions
 from schemas.columns import SAMPLES
 from tests.benchmarks.end_to_end import plan_of
 from tests.benchmarks.figures import Figure, interleaved, median
@@ -72,6 +73,22 @@ def one_pass(plan: Plan, shard: Shard, transforms: Sequence[Transform]) -> Secon
     with clocked(seconds, "commit"):
         commit(plan.columns, shard.shard_id, parts, schemas, {"shard_id": shard.shard_id})
     return dict(seconds)
+
+
+def names(rounds: int) -> list[Figure]:
+    """What the recogniser of names adds to the aliases of the bundled captions, and how many of those names are entities."""
+    texts = [normalised(members["txt"].decode(errors="replace")) for members in samples() if "txt" in members]
+    index, find = wordnet()[1], name_finder()
+    mentions = [alias_mentions(index, text) for text in texts]
+    for text, known, spans in zip(texts, mentions, find(texts), strict=True):
+        add_names(text, known, spans)
+    added = [mention["alias"] for known in mentions for mention in known if mention["source"] == "ner"]
+    seconds = interleaved({"names": lambda: find(texts)}, rounds)["names"]
+    return [
+        Figure(f"names added to {len(texts)} captions", len(added), ""),
+        Figure("  of which the knowledge base has a sense", sum(bool(index.senses.get(alias)) for alias in added), ""),
+        Figure("recogniser of names", 1e3 * median(seconds) / len(texts), "ms/caption"),
+    ]
 
 
 def matcher(rounds: int) -> list[Figure]:

@@ -12,7 +12,7 @@ from pipeline.cli import class_printing, printing
 from pipeline.quantities import counted
 from pipeline.queries.thin_classes import thin_classes
 from schemas.answers.classes import ClassRow, NumberAdvice, NumberOfClasses
-from schemas.answers.samples import Damaged
+from schemas.answers.samples import Damaged, ListedSample, SampleList
 from tests.curations import curated
 from tests.roots import asked
 
@@ -113,6 +113,7 @@ def test_a_finished_run_and_a_plan_are_told(demo_root: Path, sample_folder: Path
     assert f"report: {demo_root}/report.html" in text
     plan, estimate = both("plan", "sample", str(sample_folder / "00008.tar"), "--set", "model.compile=false")
     assert estimate["shards"] == 1
+    assert estimate["rate"] > 0, "fewer than fill a batch are measured, too"
     assert {"recipe", "model", "route", "shards", "rate", "time"} <= {line.split()[0] for line in plan.splitlines()}
     assert estimate["warnings"] == [next(line for line in plan.splitlines() if "warning" in line).strip().removeprefix("warning: ")]
     assert estimate["warnings"][0].startswith("classes.k is 32 for 28 samples")
@@ -130,6 +131,15 @@ def test_a_name_of_little_confidence_is_marked_and_one_of_a_thing_is_one(capsys:
     class_printing.suggestion(NumberOfClasses(root="r", reference_column=None, estimate=None, advice=NumberAdvice(
         k=None, between=None, judged=(), rows=40, reason="no number of classes stands out: why")))
     assert capsys.readouterr().out.splitlines()[-1] == "advice: no number of classes stands out: why"
+
+
+def test_a_class_without_a_name_is_told_by_its_number_once(capsys: pytest.CaptureFixture[str]) -> None:
+    sample = ListedSample(
+        uid="00" * 16, source_uid=None, shard_id="a-1", row=0, key="k", url="u", verdict="kept", caption="c", class_id=1,
+        class_name="class 1", values={})
+    listed = SampleList(root="r", matching=None, samples=(sample, sample.model_copy(update={"class_name": "fruit"})))
+    printing.samples(listed)
+    assert [line for line in capsys.readouterr().out.splitlines() if "kept" in line] == ["  kept  class 1", "  kept  class 1 fruit"]
 
 
 def test_what_the_web_wrote_cannot_command_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

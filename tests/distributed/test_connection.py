@@ -19,6 +19,7 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from pipeline.distributed.connection import cluster_at
 from pipeline.distributed.connection.cluster_at import reachable
+from pipeline.distributed.connection.connection import NO_IDLE_WORKERS
 from pipeline.distributed.connection.temporary_folder import require_temporary_folder
 from pipeline.errors import InputError
 from pipeline.process.own_code import child_environment
@@ -31,11 +32,11 @@ from pipeline.distributed.connection.connection import connected
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 with connected(None):
-    paths = ray.get(ray.remote(lambda: sys.path).remote())
+    paths = ray.get(ray.remote(runtime_env={"env_vars": {"OF": "its own"}})(lambda: sys.path).remote())
     print(json.dumps({"cpus": ray.cluster_resources()["CPU"], "paths": paths}), flush=True)
     sys.stdin.read()
 """
-"""A program with a cluster of its own on the CPUs that it may use, until it is ended."""
+"""A program with a cluster of its own on the CPUs that it may use, until it is ended; one task has run, in a process of its own."""
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_cluster_of_our_own_asks_for_nothing_and_ends_with_one_line_when_its_r
     """No home folder, the address of a cluster that has gone, one CPU to use, other people's code in the working folder."""
     (tmp_path / "nobody").write_text("")
     (tmp_path / "json.py").write_text("raise RuntimeError('found')")
-    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", *NO_IDLE_WORKERS):
         monkeypatch.delenv(name, raising=False)
     environment = {**child_environment(), "HOME": str(tmp_path / "nobody" / "home"), "RAY_TMPDIR": str(ray_folder)}
     with subprocess.Popen(
@@ -63,6 +64,8 @@ def test_a_cluster_of_our_own_asks_for_nothing_and_ends_with_one_line_when_its_r
         assert program.stdout is not None
         said = json.loads(program.stdout.readline() or "{}")
         assert said.get("cpus") == 1, program.communicate()[1]
+        logs = [path.name for path in ray_folder.glob("ray/session_2*/logs/worker-*.out")]   # Ray ends those that stay idle
+        assert len(logs) == 1, "processes that nobody asked for"
         assert str(tmp_path) not in said["paths"]
         (raylet,) = [child for child in psutil.Process(program.pid).children() if child.name() == "raylet"]
         raylet.kill()

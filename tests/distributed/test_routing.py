@@ -14,12 +14,12 @@ from pipeline.distributed import growth, routing
 from pipeline.distributed.agreement import LIMITS, Offer, Terms
 from pipeline.distributed.growth import Waiting
 from pipeline.distributed.ray_cluster import Nodes
-from pipeline.distributed.ray_executor import RayExecutor
+from pipeline.distributed.ray_executor import Patience, RayExecutor, first_actor
 from pipeline.distributed.routing import Machine, settle
 from pipeline.errors import InputError, ShardmillError
 from pipeline.models.route import RouteQuestion, RouteWish
 from tests.distributed.conftest import Machines
-from tests.distributed.works import ROUTE, Asking, Capable, pretended, provides
+from tests.distributed.works import ROUTE, Asking, Capable, pretended, process_of, provides
 
 CPU = RouteWish(device="cpu")
 LESSER = {"ATEN_CPU_CAPABILITY": "default"}
@@ -37,6 +37,18 @@ def test_mixed_cpus_agree_on_the_lesser_and_torch_computes_by_it_on_all(at_three
     executor.close()
     assert {one["node"] for one in found} == alive()
     assert {one["capability"] for one in found} == {"DEFAULT"}
+
+
+def test_the_process_that_answers_for_a_machine_alone_does_its_work_too(at_three: Machines, tmp_path: Path) -> None:
+    with first_actor(Patience(), alone=True) as actor:
+        terms = settle(CPU, machine=Machine(pretended, provides, actor))
+        pid = ray.get(actor.answer.remote(process_of, CPU))
+        executor = RayExecutor(1, terms=terms)
+        executor.adopt(actor)
+        assert [outcome.facts["pid"] for outcome in executor.run(Asking(str(tmp_path), 1), [1])] == [pid]
+        executor.close()
+    with first_actor(Patience(), alone=False) as actor:
+        assert actor is None, "a cluster with other people may have no CPU for it"
 
 
 def test_a_root_keeps_its_route_and_nodes_that_cannot_follow_are_kept_out_by_name_at_once_or_when_they_join(
@@ -94,9 +106,19 @@ def dies_on_gpus(question: RouteQuestion) -> str:
     return BIG
 
 
+def lacks_a_library(question: RouteQuestion) -> str:
+    raise ImportError("libtorch_cuda.so: failed to map segment from shared object")
+
+
+def test_a_node_that_cannot_load_torch_says_so_in_a_line(at_three: Machines) -> None:
+    says = "^no node can run the model: its process cannot load what computes: ImportError: libtorch_cuda.so: failed to map"
+    with pytest.raises(InputError, match=says):
+        settle(CPU, machine=Machine(lacks_a_library, provides))
+
+
 def test_a_node_whose_process_dies_over_the_question_is_kept_out_and_one_that_is_gone_is_forgotten(at_three: Machines) -> None:
     here, gone = min(alive()), "ab" * 28
-    found = routing._offers([here, gone], CPU, False, {}, pretended)
+    found = routing._offers([here, gone], CPU, False, {}, MACHINE)
     assert found == {here: Offer(BIG)}
     at_three.add(gpus=1)
     with pytest.raises(InputError, match=r"no node can run the model: .*(crash|died|exit)"):

@@ -6,7 +6,7 @@ from pipeline.distributed.local import LocalExecutor
 from pipeline.distributed.ray_executor import ATTEMPTS, Patience, RayExecutor
 from pipeline.errors import ShardmillError
 from pipeline.work import Outcome
-from tests.distributed.works import Squares
+from tests.distributed.works import Opening, Placed, Squares
 
 pytestmark = pytest.mark.usefixtures("machines")
 
@@ -63,6 +63,15 @@ def test_actors_are_kept_for_the_next_work(tmp_path: Path) -> None:
         assert len(list(executor.run(work, items))) == len(items)
     executor.close()
     assert len({name.split(".")[2] for item in (1, 2, 3) for name in work.attempts(item)}) == 1
+
+
+def test_an_actor_that_is_slow_to_open_what_others_did_meanwhile_is_kept_too(tmp_path: Path) -> None:
+    executor = RayExecutor(2)
+    before = {outcome.facts["pid"] for outcome in executor.run(Placed(str(tmp_path / "before"), 2), [1, 2])}
+    assert len(list(executor.run(Opening(str(tmp_path), slow=min(before)), [1, 2]))) == 2
+    after = {outcome.facts["pid"] for outcome in executor.run(Placed(str(tmp_path / "after"), 2), [1, 2])}
+    executor.close()
+    assert after == before
 
 
 def test_no_items_need_no_worker(tmp_path: Path) -> None:

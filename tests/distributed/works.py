@@ -199,6 +199,11 @@ ROUTE = "PRETENDED_ROUTE"
 """In the environment of a node: the route of the GPU that it pretends to have."""
 
 
+def process_of(asked: object) -> int:
+    """The id of the process that answers."""
+    return os.getpid()
+
+
 def pretended(question: RouteQuestion) -> str:
     """The route of a machine as its environment has it."""
     assert question.gpu_assigned == bool(ray.get_runtime_context().get_accelerator_ids()["GPU"])
@@ -219,11 +224,13 @@ def provides(route: str) -> None:
 
 @dataclass(frozen=True)
 class Opening(Work[int]):
-    """Its first `dies` openings end their process, all at about the same time; with `hangs` it never opens."""
+    """Its first `dies` openings end their process, all at about the same time; with `hangs` it never opens; the process whose id is
+    `slow` takes three seconds."""
 
     trace: str
     dies: int = 0
     hangs: bool = False
+    slow: int = 0
 
     def name(self, item: int) -> str:
         return f"number {item}"
@@ -233,6 +240,8 @@ class Opening(Work[int]):
         Path(self.trace, f"opening.{os.getpid()}").touch()
         if self.hangs:
             time.sleep(3600)
+        if os.getpid() == self.slow:
+            time.sleep(3)
         if len(self.openings()) <= self.dies:
             while len(self.openings()) < self.dies:
                 time.sleep(0.05)

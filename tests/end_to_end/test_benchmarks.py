@@ -15,6 +15,10 @@ from tests.benchmarks import end_to_end, model_step, where_time_goes
 from tests.benchmarks.__main__ import benchmarks
 from tests.benchmarks.figures import Figure, ratio, table, write_json
 from tests.benchmarks.replicas import readable, samples
+from tests.scale.__main__ import missed
+from tests.scale.content import Content
+from tests.scale.sizes import Size
+from tests.scale.watch import Taken
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,30 @@ def test_figures_say_which_bound_they_miss(tmp_path: Path) -> None:
     assert "<= 2: met" in text
     write_json(tmp_path / "figures.json", {"Speed": figures}, {})
     assert [figure["met"] for figure in json.loads((tmp_path / "figures.json").read_text())["figures"]["Speed"]] == [False, True]
+
+
+def test_a_bound_of_scale_that_is_missed_is_named_and_growth_counts_between_the_smallest_and_the_largest_size() -> None:
+    small = [Taken("duplicates", processor=30.0), Taken("select", processor=40.0)]
+    large = [Taken("duplicates", processor=36 * 45.0), Taken("select", processor=36 * 41.0, driver=2 << 30, open_files=501)]
+    rows = {"1m": 1_000_000, "36m": 36_000_000}
+    assert missed({"1m": small}, rows) == []
+    assert missed({"36m": large, "1m": small}, rows) == [
+        "36m: select held in the driver 2.15 GB, at most 1.5", "36m: select had open 501.00 files, at most 500",
+        "duplicates: a row of 36m took 1.50 x that of 1m, at most 1.3"]
+
+
+def test_pictures_of_a_synthetic_run_are_copied_from_earlier_rows_in_the_shares_that_it_says() -> None:
+    rows = Content.of(np.arange(200_000))
+    copies, alike = rows.picture != rows.row, rows.looks_like != rows.picture
+    assert np.mean(copies) == pytest.approx(0.02, rel=0.1)
+    assert np.mean(alike) == pytest.approx(0.02, rel=0.1)
+    assert np.mean(rows.blank) == pytest.approx(0.01, rel=0.1)
+    assert np.all(rows.picture <= rows.row)
+    original = Content.of(rows.looks_like[alike])
+    plain = ~original.blank & (original.picture == original.row) & (original.looks_like == original.row)
+    bits = np.bitwise_count(rows.phash[alike][plain] ^ original.phash[plain])
+    assert bits.max() <= 4
+    assert Size("x", 1_000, 7, 0).counts.sum() == 1_000
 
 
 def test_every_benchmark_has_a_name_for_only() -> None:

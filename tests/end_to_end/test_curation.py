@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -108,7 +109,7 @@ def test_verify_names_every_file_in_which_one_byte_changed(root: Path) -> None:
 
 def test_a_deleted_file_is_found_by_verify_and_made_again_by_the_same_command(root: Path, inputs: Path, finished: Path) -> None:
     for path in promised(root):
-        if path.name in ("run.json", "_SUCCESS", "manifest.json"):
+        if path.name in ("run.json", "inputs.parquet", "_SUCCESS", "manifest.parquet"):
             continue
         path.unlink()
         faults = verify(str(root)).faults
@@ -297,14 +298,14 @@ def test_a_driver_whose_root_was_taken_over_does_not_publish_over_the_other_s_ex
 
 
 def test_a_driver_whose_root_was_taken_over_does_not_say_that_it_is_finished(root: Path, inputs: Path) -> None:
-    manifest = (root / "manifest.json").read_bytes()
+    manifest = (root / "manifest.parquet").read_bytes()
     with held(Store(str(root)), STILL) as lock:
         plan, driver = begun(root, inputs, fence=lock.check)
         result = curate(plan, driver)
         with held(Store(str(root)), QUICK), pytest.raises(RootError, match="has taken over, this one stops"):
-            succeed(result, driver.fence)
+            succeed(result, driver.fence, partial(driver.must, "manifest"))
     assert not (root / "_SUCCESS").exists()
-    assert (root / "manifest.json").read_bytes() == manifest
+    assert (root / "manifest.parquet").read_bytes() == manifest
 
 
 def test_a_run_whose_root_was_taken_over_before_it_began_claims_nothing(

@@ -135,6 +135,18 @@ def test_plan_starts_nothing(tmp_path: Path, sample_folder: Path) -> None:
     assert found["rate"] > 0
 
 
+def test_a_plan_for_more_samples_says_what_every_pass_takes_and_refuses_what_does_not_fit(sample_folder: Path) -> None:
+    arguments = ("plan", "sample", str(sample_folder / "00008.tar"), "--rows", "1e9", *QUICK)
+    found = json.loads(asked(*arguments, "--json").stdout)
+    assert found["samples"] == 1_000_000_000
+    assert found["shards"] == round(1_000_000_000 / 28)
+    names = [part["name"] for part in found["passes"]]
+    assert names[0] == "annotate"
+    assert {"select", "clustering", "label", "export"} <= set(names)
+    assert found["passes"][0]["seconds"] == pytest.approx(1e9 / found["rate"])
+    assert any(sentence.startswith("annotate would take ") for sentence in found["refused"])
+
+
 def test_exported_shards_read_with_the_training_loader_of_open_clip(demo_root: Path, tmp_path: Path) -> None:
     # open_clip's loader needs a webdataset older than ours, so it gets one of its own.
     old = tmp_path / "site"
@@ -198,6 +210,7 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
         found = json.loads(asked("status", str(root), "--json").stdout)
         assert found["state"] == "finished"
         assert found["read"] == 28
+        assert "1 shard is in quarantine" in found["retry"]
         ((entry,),) = [found["quarantined"]]
         assert entry["shard_id"].startswith("bad-")
         assert f"not allowed to read: '{bad}'" in entry["error"]
@@ -207,6 +220,7 @@ def test_a_shard_that_cannot_be_read_is_quarantined_by_name_and_a_retry_heals(tm
         healed = curate("sample", [sample_folder / "00008.tar", bad], root, local=True, overrides=QUICK[1:], retry_quarantined=True)
         assert healed.ledger.quarantined == ()
         assert healed.ledger.read == 128
+        assert healed.status().retry == ""
         assert verify(str(root)).faults == ()
     finally:
         server.shutdown()

@@ -28,11 +28,13 @@ from pipeline.recipe.recipe import load
 from pipeline.reduce.classes import taxonomy
 from pipeline.root.existing import open_root
 from pipeline.root.lifecycle import Result
+from pipeline.store.store import Store
 from pipeline.vectors import Ints
 from tests.answers import checked
-from tests.audit.test_deep import flipped, repair, rewritten
+from tests.audit.test_deep import flipped, rewritten
 from tests.curations import curated
 from tests.damage import clean_pairs
+from tests.manifests import repair
 from tests.reduce.balanced import Tree, copies, sample
 from tests.roots import counted, hashes
 
@@ -205,14 +207,14 @@ def test_verify_finds_a_copy_that_is_missing_and_one_too_many_although_all_hashe
     more, less = np.flatnonzero(times == 1)[0], np.flatnonzero(times == 2)[0]
     times[more], times[less] = 2, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
-    repair(root, said)
+    repair(Store(str(root)), said)
     faults = verify(str(root)).faults
     assert len(faults) == 2
     assert f"1 samples to be exported were not written, e.g. {path.stem}:{more}" in faults[0]
     assert f"1 samples were written more often than wanted, e.g. {path.stem}:{less}" in faults[1]
     times[less], times[np.flatnonzero(times == 0)[0]] = 4, 1
     pq.write_table(table.set_column(1, "copies", pa.array(times)), path)
-    repair(root, said)
+    repair(Store(str(root)), said)
     told = "\n".join(verify(str(root)).faults)
     for fault in ("4 times, the multiplier is 3", "the recipe's balance makes it 150", "left_out or repeats is not"):
         assert fault in told
@@ -268,11 +270,17 @@ def test_a_balance_is_drawn_by_content_and_not_by_the_order_of_the_input(finishe
     assert sum(times.values()) == 70
 
 
+@pytest.mark.parametrize("held", [cuts.HELD, 25])
 @pytest.mark.parametrize("seed", range(8))
-def test_cuts_of_any_partition_take_the_first_of_each_class_and_ties_by_row(seed: int) -> None:
+def test_cuts_of_any_partition_take_the_first_of_each_class_and_ties_by_row(
+    seed: int, held: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuts, "HELD", held)
     generator = np.random.default_rng(seed)
     rows = np.zeros(400, cuts.RANKED)
     rows["place"], rows["rank"], rows["row"] = generator.integers(0, 9, 400), generator.integers(0, 12, 400), np.arange(400)
+    if seed % 2:
+        rows["rank"] = generator.integers(0, 2**64, 400, np.uint64)
     sizes = np.bincount(rows["place"], minlength=10)   # the last class is empty
     wanted = generator.integers(0, 2 * sizes + 1)
     expected = np.zeros(400, np.int64)

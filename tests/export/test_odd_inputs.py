@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
@@ -21,32 +20,11 @@ from pipeline.api import shardmill
 from pipeline.api.shardmill import Root
 from pipeline.audit.verify import verify
 from pipeline.models.pixels.encoding import NONE, PictureRule, transcoded
-from pipeline.recipe.recipe import load
-from pipeline.root.manifest import file_record, read_manifest
 from pipeline.store.store import Store
 from tests.archives import member_bytes
-from tests.broken import tar
-from tests.damage import clean_pairs
+from tests.manifests import repair
+from tests.odd import FORMATS, OBJECTS, OVERRIDES, TEXTS, write_odd
 from tests.roots import counted
-
-FORMATS = ("gif", "bmp", "tiff", "avif", "png")
-RULES_OFF = [f"filters.{name}=null" for name in load("sample").filters]
-OVERRIDES = [*RULES_OFF, f"image.allowed_formats=[jpeg, webp, {', '.join(FORMATS)}]", "export.transcode=png",
-             "export.orient=upright", "model.compile=false"]
-
-TEXTS: dict[str, tuple[bytes, str]] = {
-    "flag": (b"The flag of C\xf4te d\x92Ivoire", "The flag of Côte d’Ivoire"), "mark": ("\ufeffa mark".encode(), "a mark"),
-    "notepad": ("by notepad".encode("utf-16"), "by notepad"), "nul": (b"with a\0NUL", "with a\0NUL"),
-    "cut": ("naïve café".encode()[:-1], "naïve caf"), "blank": (b" \r\n\t ", " \r\n\t "), "empty": (b"", ""),
-}
-"""Bytes of text members, and what is written."""
-OBJECTS: dict[str, tuple[bytes, dict[str, Any]]] = {
-    "nan": (b'{"punsafe": NaN, "id": 12}', {"punsafe": None, "id": 12}),
-    "big": (b'{"f": 1e400, "n": 1%s}' % (b"0" * 20), {"f": None}),
-    "half": (b'{"title": "cut \\ud83d"}', {"title": "cut \ufffd"}), "list": (b'[{"bbox": [1]}]', {"source": [{"bbox": [1]}]}),
-    "null": (b"null", {}), "none": (b"", {}), "broken": (b'{"id": 16, "capt', {}), "latin": (b'{"author": "Ren\xe9"}', {}),
-}
-"""Metadata members, and what is written beside our keys."""
 
 
 @dataclass(frozen=True)
@@ -75,36 +53,11 @@ class Made:
         return [{**row, **members} for row, members in zip(listed, self.samples(), strict=True)]
 
 
-def encoded(picture: Image.Image, format: str) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format)
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, sample_folder: Path) -> Made:
     folder = tmp_path_factory.mktemp("odd")
     (folder / "in").mkdir()
-    images = iter([image for image, _ in clean_pairs(sample_folder).values()])
-    picture = Image.open(io.BytesIO(next(images))).resize((96, 64))
-    pictures = {format: encoded(picture, format) for format in FORMATS}
-    texts = [one for key, (raw, _) in TEXTS.items() for one in ((f"{key}.jpg", next(images)), (f"{key}.txt", raw))]
-    objects = [one for key, (raw, _) in OBJECTS.items()
-               for one in ((f"{key}.jpg", next(images)), (f"{key}.txt", key.encode()), (f"{key}.json", raw))]
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    turned = io.BytesIO()
-    picture.save(turned, "jpeg", exif=exif, quality=95)
-    pictures["turned"] = turned.getvalue()
-    (folder / "in" / "turned.tar").write_bytes(tar(("turned.jpg", pictures["turned"]), ("turned.txt", b"turned")))
-    (folder / "in" / "members.tar").write_bytes(tar(*texts, *objects, ("russian.jpg", next(images)),
-                                                    ("russian.txt", "привет мир".encode("cp1251"))))
-    (folder / "in" / "pictures.tar").write_bytes(
-        tar(*(one for format in FORMATS for one in ((f"{format}.{format}", pictures[format]), (f"{format}.txt", b"tar")))))
-    caption = pa.array(["parquet"] * len(FORMATS), pa.string_view())
-    images_in_rows = pa.array([pictures[format] for format in FORMATS], pa.binary_view())
-    pq.write_table(pa.table({"image": images_in_rows, "key": list(FORMATS), "caption": caption,
-                             "url": pa.array(FORMATS, pa.string_view())}), folder / "in" / "views.parquet")
+    pictures = write_odd(folder / "in", sample_folder)
     root = shardmill.curate("sample", folder / "in", folder / "root", local=True, overrides=OVERRIDES)
     return Made(root, folder / "root", pictures)
 
@@ -173,9 +126,7 @@ def test_another_byte_of_what_was_decoded_or_encoded_anew_is_found_without_the_i
     content = store.read(path)
     at = content.index(row[extension]) + len(row[extension]) // 2
     store.write(path, content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    entries = {name: file_record(store, name) if name == path else entry for name, entry in read_manifest(store).items()}
-    store.write_json("manifest.json", {"files": entries})
-    store.write_json("_SUCCESS", store.read_json("_SUCCESS") | {"manifest_sha256": file_record(store, "manifest.json")["sha256"]})
+    repair(store, path)
     (fault,) = verify(store.url).faults
     assert fault.startswith(f"{path}: keys or uids")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.api import shardmill
 from pipeline.errors import InputError, RootError
 from pipeline.input.loose.items import key_of
 from pipeline.input.loose.pack import Packing, pack
@@ -210,3 +211,14 @@ def test_the_command_says_what_was_packed_and_what_comes_next(pairs: Path, tmp_p
     files(tmp_path / "bare", **{"a.txt": b"a"})
     said = asked("pack", str(tmp_path / "bare"), "--output", str(tmp_path / "none"), check=3)
     assert said.stdout.endswith(f"  nothing was packed: {tmp_path}/none holds no shards\n")
+
+
+def test_from_python_the_shards_are_those_of_the_command(pairs: Path, tmp_path: Path) -> None:
+    answer = shardmill.pack(pairs, tmp_path / "a", shard_samples=4)
+    asked("pack", str(pairs), "--output", str(tmp_path / "b"), "--shard-samples", "4", "--quiet")
+    assert {name: content for name, content in hashes(tmp_path / "a").items() if name != "pack.json"} == {
+        name: content for name, content in hashes(tmp_path / "b").items() if name != "pack.json"}
+    assert (answer.samples, answer.shards, answer.incomplete) == (9, 3, False)
+    assert shardmill.pack([pairs], tmp_path / "a", shard_samples=4).written == 0, "it goes on where it was"
+    with pytest.raises(shardmill.RootError, match="with other options"):
+        shardmill.pack(pairs, tmp_path / "a")

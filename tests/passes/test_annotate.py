@@ -17,7 +17,8 @@ from pipeline.errors import ConservationError, ContractViolation
 from pipeline.input.discovery import Shard, discover
 from pipeline.input.samples import READING
 from pipeline.passes import annotate as runner
-from pipeline.passes.annotate import Annotate, MissingColumns, ahead
+from pipeline.passes.annotate import Annotate, MissingColumns
+from pipeline.process.ahead import ahead
 from pipeline.root.log import EventLog
 from pipeline.stage import Contract, Stage, Transform
 from pipeline.stages.clip import ClipStage

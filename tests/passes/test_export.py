@@ -1,6 +1,7 @@
 """An input shard that can no longer be read when its samples are written costs its own samples, as it would have before."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pipeline.api.engines import Execution
 from pipeline.api.progress import Silent
 from pipeline.api.run import Wanted, run, shards_of
 from pipeline.audit.verify import verify
-from pipeline.errors import ShardmillError
+from pipeline.errors import ShardmillError, SourceError
 from pipeline.export.shards import Export
 from pipeline.input.tar import write_tar
 from pipeline.queries.status import status
@@ -74,6 +75,22 @@ def test_a_shard_that_cannot_be_read_again_is_quarantined_and_the_others_are_exp
     healed = ran(root, inputs, Silent(), retry=True)
     assert (healed.ledger.quarantined, healed.ledger.kept) == ((), 18)
     assert verify(str(root), deep=True).faults == ()
+
+
+def test_a_store_that_is_gone_when_the_samples_are_written_stops_the_run_and_no_shard_is_to_blame(
+    tmp_path: Path, inputs: Path,
+) -> None:
+    root, there, gone = tmp_path / "root", tmp_path / "in", tmp_path / "gone"
+    shutil.copytree(inputs, there)
+
+    def goes() -> None:
+        there.rename(gone)
+
+    with pytest.raises(SourceError, match=rf"0\.tar.*; nor can .*1\.tar and 1 other that were asked be read: see to {there}"):
+        ran(root, there, Meddler("export", goes))
+    assert not list(root.glob("quarantine/*"))
+    gone.rename(there)
+    assert ran(root, there, Silent()).ledger.kept == 18
 
 
 def test_an_output_shard_that_fails_though_its_inputs_can_be_read_stops_the_run(

@@ -206,5 +206,8 @@ def test_a_changed_stage_of_a_finished_root_costs_that_stage_and_what_reads_it(
     assert footer.keys() == {"shard_id", "stage", "failed", "rows", "files"}, "nothing of the input, which it did not read"
     fresh = curated(tmp_path / "fresh", [shard], ("entities.ner=true",))
     assert fresh.plan.describe() == changed.plan.describe()
-    for path in (tmp_path / "fresh" / "columns").rglob("*.*"):
+    for path in [path for folder in ("columns", "tables") for path in (tmp_path / "fresh" / folder).rglob("*.*")]:
         assert (root / path.relative_to(tmp_path / "fresh")).read_bytes() == path.read_bytes(), path
+    embedded = [sum('"pass": "entity texts"' in line for log in (root / "log").iterdir() for line in log.read_text().splitlines())
+                for root in (root, tmp_path / "fresh")]
+    assert embedded[0] == embedded[1] > 0, "the first run's entities were embedded again"

@@ -22,6 +22,7 @@ from pipeline.store import retries
 from pipeline.store import s3 as limits
 from pipeline.store.store import Store
 from pipeline.work import Facts, Outcome, Work
+from tests.broken import whole
 from tests.roots import asked
 from tests.store.proxy import Proxy
 
@@ -149,14 +150,20 @@ def test_a_machine_that_is_full_stops_the_run(number: int) -> None:
         list(LocalExecutor(gives_up=True).run(Failing(lambda _: OSError(number, os.strerror(number)), since=3), range(9)))
 
 
-def test_credentials_that_expire_in_a_run_stop_it_and_leave_the_quarantine_empty(
-    proxy: Proxy, sample_folder: Path, tmp_path: Path,
+def test_credentials_that_expire_in_a_run_stop_it_and_the_same_command_continues_with_new_ones(
+    proxy: Proxy, tmp_path: Path,
 ) -> None:
     place, root = Store(f"s3://bucket/{tmp_path.name}"), tmp_path / "root"
-    for name in ("00007.tar", "00008.tar"):
-        place.write(name, (sample_folder / name).read_bytes())
-    command = ["run", "sample", place.url, "--output", str(root), "--local", "--set", "model.compile=false"]
-    proxy.fail("(GET|HEAD) .*tar", 400, code="ExpiredToken")
+    for number in range(3):
+        place.write(f"{number}.tar", whole())
+    command = ["run", "sample", place.url, "--output", str(root), "--local", "--set", "model.compile=false",
+               "--set", "classes.k=null", "--set", "entities.ner=off"]
+    proxy.fail("(GET|HEAD) .*[12].tar", 400, code="ExpiredToken")
     said = asked(*command, check=2)
-    assert "renew the credentials, then run the same command again" in said.stderr
+    assert "1.tar cannot be read" in said.stderr
+    assert "renew the credentials, then run the same command again" in said.stderr.splitlines()[-1]
     assert not (root / "quarantine").exists()
+    assert len(list(root.glob("columns/samples@*/*.parquet"))) == 1
+    proxy.heal()
+    asked(*command)
+    assert len(list(root.glob("columns/samples@*/*.parquet"))) == 3

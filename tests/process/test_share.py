@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.process import share
-from pipeline.process.share import usable_cpus, usable_memory
+from pipeline.process.share import may_have_gpu, usable_cpus, usable_memory
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,19 @@ def test_a_container_sees_its_own_cgroup_by_a_path_of_the_host(tmp_path: Path, m
 def test_the_memory_is_that_of_the_machine_where_no_cgroup_has_less(tmp_path: Path) -> None:
     in_cgroup(tmp_path, lines="0::/a\n", mounts=VERSION_2, files={"v2/a/memory.max": "max\n", "v2/memory.max": str(1 << 62)})
     assert usable_memory() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.parametrize(("devices", "visible", "there"), [
+    ((), None, False), (("nvidia-uvm", "nvidiactl"), None, False), (("nvidia3",), None, True), (("kfd",), None, True),
+    (("dxg",), "0", True), (("nvidia0",), "", False), (("nvidia0",), "-1", False),
+])
+def test_that_there_is_no_gpu_is_known_by_what_the_kernel_shows_and_by_what_is_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], visible: str | None, *, there: bool,
+) -> None:
+    for name in devices:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(share, "DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert may_have_gpu() is there

@@ -9,9 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.input.discovery import discover
-from pipeline.queries.nothing_kept import first_samples, likely_cause
+from pipeline.plan import Plan
+from pipeline.queries.nothing_kept import failed_shards, first_samples, likely_cause
 from pipeline.recipe.recipe import load
+from pipeline.recipe.settled import Settled
 from pipeline.select.ledger import Ledger
+from pipeline.store.store import Store
 from tests.roots import asked
 from tests.store.conftest import archive  # noqa: F401 (fixture)
 
@@ -65,6 +68,24 @@ def test_the_cause_is_what_most_samples_or_members_say(
     (shard,) = discover([str(archive(*members))])
     recipe = load("sample")
     assert cause in likely_cause([shard], first_samples(shard, recipe), recipe)
+
+
+def test_shards_of_which_nothing_was_kept_beside_others_are_named_with_the_cause(
+    archive: Callable[..., Path], tmp_path: Path,  # noqa: F811
+) -> None:
+    archive(("a.jpg", b"1"), ("a.txt", b"a dog"), name="in/good.tar")
+    for name in ("0.parquet", "1.parquet"):
+        pq.write_table(pa.table({"image": [b"1"] * 3, "alt_text": ["a dog"] * 3}), tmp_path / "in" / name)
+    shards = tuple(discover([str(tmp_path / "in")]))
+    plan = Plan.of(Store(str(tmp_path / "root")), load("sample"), shards, Settled("cpu-avx2-fp32-eager"))
+    counts = {shard.shard_id: {"failed:missing_caption": 3} if shard.kind == "parquet" else {"kept": 1} for shard in shards}
+    warning = failed_shards(plan, Ledger(7, {"kept": 1, "failed:missing_caption": 6}, shards=counts))
+    assert warning.startswith("nothing was kept of 2 shards, e.g. 0.parquet: 3 of 3 samples are failed:missing_caption: there are")
+    assert "--set 'caption.keys=[alt_text]' reads that one" in warning
+    mixed = {shard_id: {**found, "kept": 1} for shard_id, found in counts.items()}
+    assert failed_shards(plan, Ledger(9, {"kept": 3, "failed:missing_caption": 6}, shards=mixed)) == ""
+    rejected = {shard.shard_id: {"rejected:tiny": 3} for shard in shards[:2]} | {shards[2].shard_id: {"kept": 1}}
+    assert failed_shards(plan, Ledger(7, {"kept": 1, "rejected:tiny": 6}, shards=rejected)) == "", "as the rules ask"
 
 
 @pytest.mark.parametrize(("verdict", "cause"), [

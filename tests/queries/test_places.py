@@ -10,8 +10,9 @@ from braceexpand import braceexpand
 
 from pipeline.api import shardmill
 from pipeline.queries.places import PLACES
-from pipeline.select.subset import SUBSET_UID, subset
+from pipeline.select.subset import SUBSET_UID
 from pipeline.store.store import Store
+from tests.passes.test_subset import subset
 from tests.queries.conftest import pool_uid
 from tests.roots import asked
 
@@ -46,7 +47,8 @@ def test_what_is_not_there_is_refused_in_words(pool_root: Path, tmp_path: Path) 
     assert "is not an output root" in asked("path", str(tmp_path), "shards", check=2).stderr
     copy = tmp_path / "copy"
     copy.mkdir()
-    shutil.copy(pool_root / "run.json", copy)
+    for name in ("run.json", "inputs.parquet"):
+        shutil.copy(pool_root / name, copy)
     assert "has published nothing yet: run its command again first" in asked("path", str(copy), "shards", check=2).stderr
     current = json.loads((pool_root / "current.json").read_text())
     (copy / "current.json").write_text(json.dumps(current | {"labels": None}))
@@ -58,7 +60,7 @@ def test_what_is_not_there_is_refused_in_words(pool_root: Path, tmp_path: Path) 
 
 def test_an_object_store_has_the_outputs_where_path_says(pool_root: Path, s3_server: str) -> None:
     url, export = "s3://bucket/pool", (pool_root / "shards").resolve()
-    for path in (pool_root / "run.json", pool_root / "current.json", *export.glob("*")):
+    for path in (*(pool_root / name for name in ("run.json", "inputs.parquet", "current.json")), *export.glob("*")):
         Store(url).write(path.relative_to(pool_root).as_posix(), path.read_bytes())
     assert path_of(url, "shards") == f"{url}/exports/{export.name}"
     assert all(Store(url).exists(tar.removeprefix(f"{url}/")) for tar in braceexpand(path_of(url, "tars")))

@@ -148,6 +148,30 @@ def test_a_wrong_override_is_named_with_what_to_write_instead(override: str, say
     assert says in str(caught.value)
 
 
+SEMANTIC = "filters.semantic_duplicate={equals: false}"
+
+
+@pytest.mark.parametrize(("overrides", "says"), [
+    ([SEMANTIC], "semantic_duplicates: epsilon is null, and the rule semantic_duplicate reads what is found: set it"),
+    (["semantic_duplicates.epsilon=0.1", "classes.k=null"], "they are looked for within classes, and there are none"),
+    (["semantic_duplicates.epsilon=0"], "semantic_duplicates.epsilon"),
+    (["semantic_duplicates.epsilon=0.1", "filters.semantic_similarity.fraction=0.5"], "cannot keep a fraction of the run"),
+    (["classes.reference_column=semantic_duplicate"], "which is known after the classes"),
+])
+def test_what_cannot_be_known_after_the_classes_is_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load("sample", overrides)
+    assert says in str(caught.value)
+
+
+def test_rules_on_semantic_duplicates_come_last_wherever_they_stand(tmp_path: Path) -> None:
+    text = MINIMAL + ("classes: {k: 3}\nsemantic_duplicates: {epsilon: 0.1}\nfilters:\n  semantic_duplicate: {equals: false}\n"
+                      "  width: {min: 3, unless: {semantic_similarity: {max: 0.9}}}\n  height: {min: 3}\n")
+    recipe = load(written(tmp_path, text))
+    assert list(recipe.filters) == ["height", "semantic_duplicate", "width"]
+    assert list(recipe.filters_on_columns) == ["height"]
+
+
 def test_formats_that_trainers_skip_are_refused_unless_they_are_written_otherwise() -> None:
     formats = "image.allowed_formats=[jpeg, gif, avif]"
     with pytest.raises(RecipeError, match=r"sample: image.allowed_formats has gif, avif, which trainers skip .*transcode=png"):

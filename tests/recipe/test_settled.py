@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.recipe.reading.presets import presets
 from pipeline.recipe.recipe import load
 from pipeline.recipe.settled import Settled
 
@@ -16,6 +17,11 @@ def test_auto_is_whether_a_recogniser_is_there_when_the_root_is_begun_and_stays_
     settled = Settled("route").of_recipe(recipe, lambda: installed)
     assert (settled.route, settled.ner) == ("route", installed)
     assert settled.of_recipe(recipe, asked) == settled
+
+
+@pytest.mark.parametrize("name", presets())
+def test_no_preset_asks_for_the_recogniser_of_names(name: str) -> None:
+    assert Settled().of_recipe(load(name), asked).ner is False
 
 
 @pytest.mark.parametrize("before", [None, True, False])

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.entities.aliases import AliasIndex
 from pipeline.entities.calibration import Settings
 from pipeline.entities.counts import Frequent
 from pipeline.entities.knowledge_base import KnowledgeBase
+from pipeline.entities.known_texts import stored_vectors
 from pipeline.entities.linking import first_of_best, link, mentions_of, standardised
 from pipeline.entities.table import EntityTable
 from pipeline.errors import InputError
@@ -217,13 +219,20 @@ def found(*rows: Sequence[tuple[str, float, bool]] | None) -> pa.Array:
     ], ENTITIES.field("entities").type)
 
 
+def counted(shards: list[pa.Array]) -> pa.Table:
+    """Counts over shards, each of which is a part by itself; the same as of one part."""
+    counts = entities.entity_counts([entities.entity_sums([shard]) for shard in shards])
+    assert counts.equals(entities.entity_counts([entities.entity_sums(shards)]))
+    return counts
+
+
 def test_counts_are_of_samples_with_the_entity_confirmed() -> None:
     first = found([("a", 3.0, True), ("a", 2.0, True), ("b", 1.0, False)], None, [])
     second = found([("b", 2.0, True), ("a", 1.0, True)])
-    counts = entities.entity_counts([first, second])
+    counts = counted([first, second])
     assert counts.to_pylist() == [
         {"id": "a", "name": "A", "count": 2, "mean_z": 2.0}, {"id": "b", "name": "B", "count": 1, "mean_z": 2.0}]
-    assert counts.equals(entities.entity_counts([second, first]))
+    assert counts.equals(counted([second, first]))
 
 
 def test_an_entity_in_exactly_as_many_samples_as_are_asked_for_is_frequent(tmp_path: Path) -> None:
@@ -231,7 +240,7 @@ def test_an_entity_in_exactly_as_many_samples_as_are_asked_for_is_frequent(tmp_p
     wanted = {"four": 4, "five": 5, "six": 6}
     rows = [[(id, 2.0, True), (id, 1.0, True)] for id, count in wanted.items() for _ in range(count)]
     shards = [found(*rows[::2], [("four", 1.0, False)]), found(*rows[1::2], None)]
-    counts = entities.entity_counts(shards)
+    counts = counted(shards)
     assert dict(zip(counts["id"].to_pylist(), counts["count"].to_pylist(), strict=True)) == wanted
     store = Store(str(tmp_path))
     write_table(store, "counts.parquet", counts, {})
@@ -280,6 +289,39 @@ def test_z_of_the_background_images_has_mean_zero_and_deviation_one(
         z = standardised(texts, every, background, np.tile(np.arange(128), len(table.ids))).reshape(-1, 128)
         assert np.allclose(z.mean(axis=1), 0, atol=1e-4)
         assert np.allclose(z.std(axis=1), 1, atol=1e-4)
+
+
+def test_an_entity_of_another_table_of_the_root_is_not_embedded_again_and_has_the_same_bits(
+    knowledge: tuple[KnowledgeBase, AliasIndex], encode: Callable[..., np.ndarray], images: np.ndarray, column: pa.Array,
+    tmp_path: Path,
+) -> None:
+    """Unless its vectors followed from something else, or its files are not what was written."""
+    asked: list[int] = []
+
+    def counted(texts: Sequence[str]) -> Floats:
+        asked.append(len(texts))
+        return encode(texts) if texts else np.zeros((0, images.shape[1]), np.float32)
+
+    def table(rows: slice, *folders: str) -> EntityTable:
+        aliases, known = mentioned_aliases(pa.chunked_array([column[rows]])), partial(stored_vectors, store, folders, "of a model")
+        return entities.entity_table(*knowledge, aliases, counted, images[:128], known)
+
+    store = Store(str(tmp_path))
+    replace(table(slice(0, 20)), texts="of a model").save(store, "a")
+    replace(table(slice(10, 30)), texts="of a model").save(store, "b")
+    table(slice(20, 40)).save(store, "c")
+    alone = table(slice(0, 40))
+    known = table(slice(0, 40), "none", "a", "b", "c")
+    assert 0 < asked[-1] < asked[-2]
+    for texts, others in ((known.choosing, alone.choosing), (known.confirming, alone.confirming)):
+        assert texts.embeddings.tobytes() == others.embeddings.tobytes()
+        assert texts.mean.tobytes() == others.mean.tobytes()
+    table(slice(0, 20), "a")
+    assert asked[-1] == 0
+    (tmp_path / "a" / "choosing.npy").write_bytes(bytes(9))
+    (tmp_path / "b" / "calibration.json").write_text("[]")
+    table(slice(0, 40), "a", "b", "c")
+    assert asked[-1] == asked[3]
 
 
 @pytest.mark.parametrize("texts", [[], ["a dog"]])

@@ -17,10 +17,10 @@ from pipeline.plan import Plan
 from pipeline.queries.simulate import changed_recipe, explain_sample, simulate_rules
 from pipeline.queries.status import status
 from pipeline.report.build import write_report
+from pipeline.root.entries import file_record
 from pipeline.root.existing import open_root
 from pipeline.root.lifecycle import finished
 from pipeline.root.log import EventLog
-from pipeline.root.manifest import file_record
 from tests.curations import made
 
 PACKED = Path(__file__).parent / "root_of_46648e4.tar.xz"

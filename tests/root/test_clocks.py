@@ -13,13 +13,14 @@ from pipeline.audit.verify import verify
 from pipeline.input.discovery import discover
 from pipeline.queries.status import status
 from pipeline.report.clocks import read_clock
+from pipeline.root.existing import open_root
 from pipeline.store.store import Store
 from tests.curations import curated
 from tests.mixed import OVERRIDES, TIMES, mixed
 from tests.roots import counted, hashes
 
 DONE = (
-    "_SUCCESS", "manifest.json", "exports/*/000001*", "labels@*/1*", "verdicts@*/0-*", "tables/classes@*/classes.parquet",
+    "_SUCCESS", "manifest.parquet", "exports/*/000001*", "labels@*/1*", "verdicts@*/0-*", "tables/classes@*/classes.parquet",
     "columns/entities@*/2-*",
 )
 
@@ -52,8 +53,8 @@ def test_a_root_continued_under_a_clock_that_goes_backwards_has_the_same_bytes(
 
 
 def test_inputs_of_1970_and_2100_are_curated_like_any_and_another_time_is_another_version(made: Path, tmp_path: Path) -> None:
-    stored = json.loads((made / "root" / "run.json").read_text())["inputs"]
-    assert [entry["version"].partition("-")[0] for entry in stored] == [str(seconds * 10**9) for seconds in TIMES]
+    stored = open_root(str(made / "root")).shards
+    assert [shard.version.partition("-")[0] for shard in stored] == [str(seconds * 10**9) for seconds in TIMES]
     assert verify(str(made / "root")).faults == ()
     assert counted(made / "root").kept > 12
     path = tmp_path / "old.tar"

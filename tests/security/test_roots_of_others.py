@@ -14,14 +14,21 @@ from pipeline.api.engines import Execution
 from pipeline.api.progress import Silent
 from pipeline.api.run import label_by
 from pipeline.errors import RecipeError, RootError, ShardmillError
+from pipeline.input.discovery import Shard
+from pipeline.input.inventory.stored import summary, write_inputs
 from pipeline.queries.simulate import simulate_rules
 from pipeline.report.build import write_report
+from pipeline.root.entries import MANIFEST, Entry, entries
 from pipeline.root.existing import open_root
 from pipeline.root.lifecycle import Result
-from pipeline.root.manifest import MANIFEST
+from pipeline.store.store import Store
 from tests.curations import curated
+from tests.manifests import write_entries
 from tests.security.conftest import OVERRIDES, Attacked
 from tests.security.hostile import Payload, watched
+
+OUTSIDE = "../../../etc/passwd"
+INPUT: dict[str, Any] = {"shard_id": "a", "url": "/a.tar", "relative": "a.tar", "size": 1, "version": "1", "kind": "tar"}
 
 
 @pytest.fixture
@@ -99,14 +106,18 @@ def test_looking_at_a_root_unpickles_nothing_and_asks_no_network(root: Path, tmp
     assert not (tmp_path / "canary").exists()
 
 
+def promise(root: Path, path: str) -> None:
+    """The manifest names a file that is not as it says."""
+    store = Store(str(root))
+    write_entries(store, [*entries(store), Entry(path, 1, "")])
+
+
 @pytest.mark.parametrize("path", [
     "../precious/thesis.tex", "tables/../../precious/thesis.tex", "exports/../../precious/thesis.tex", "{precious}/thesis.tex",
     "columns/x@1/../../../precious/thesis.tex",
 ])
 def test_what_a_manifest_names_outside_its_root_is_not_removed(attacked: Attacked, root: Path, precious: Path, path: str) -> None:
-    manifest = json.loads((root / MANIFEST).read_text())
-    manifest["files"][path.format(precious=precious)] = {"size": 1, "sha256": ""}
-    (root / MANIFEST).write_text(json.dumps(manifest))
+    promise(root, path.format(precious=precious))
     with pytest.raises(RootError, match="never wrote"):
         again(attacked, root)
 
@@ -114,15 +125,13 @@ def test_what_a_manifest_names_outside_its_root_is_not_removed(attacked: Attacke
 @pytest.mark.parametrize("folder", ["columns/mine", "tables/mine", "exports/mine", "mine"])
 def test_removal_does_not_follow_a_link_out_of_the_root(attacked: Attacked, root: Path, precious: Path, folder: str) -> None:
     (root / folder).symlink_to(precious)
-    manifest = json.loads((root / MANIFEST).read_text())
-    manifest["files"][f"{folder}/thesis.tex"] = {"size": 1, "sha256": ""}
-    (root / MANIFEST).write_text(json.dumps(manifest))
+    promise(root, f"{folder}/thesis.tex")
     with pytest.raises(RootError, match="outside the root"):
         again(attacked, root)
 
 
 @pytest.mark.parametrize("change", [
-    lambda run: run["inputs"][0].update(shard_id="../../../etc/passwd"),
+    lambda run: run.update(inputs=[{**INPUT, "shard_id": OUTSIDE}]),   # as roots of before have them
     lambda run: run["outputs"]["columns"].update(samples="columns/samples@../../../etc"),
     lambda run: run["outputs"]["columns"].update({"../x": "columns/x@1"}),
 ])
@@ -130,5 +139,14 @@ def test_names_in_a_run_json_do_not_lead_out_of_the_root(root: Path, change: Cal
     run = json.loads((root / "run.json").read_text())
     change(run)
     (root / "run.json").write_text(json.dumps(run))
+    with pytest.raises(RootError, match="no shard or stage is named"):
+        open_root(str(root))
+
+
+def test_names_in_a_table_of_inputs_do_not_lead_out_of_the_root(root: Path) -> None:
+    shards = [Shard(**{**INPUT, "shard_id": OUTSIDE})]
+    write_inputs(Store(str(root)), shards)
+    run = json.loads((root / "run.json").read_text())
+    (root / "run.json").write_text(json.dumps({**run, "inputs": summary(shards)}))
     with pytest.raises(RootError, match="no shard or stage is named"):
         open_root(str(root))

@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ import pytest
 
 from pipeline.columns import Columns, RunShard
 from pipeline.errors import ConservationError, ContractViolation
-from pipeline.passes import select as selection
-from pipeline.passes.select import Select
-from pipeline.recipe.derived import alt_text_counts, raw_caption_characters, raw_caption_words
+from pipeline.passes.verdicts import select as selection
+from pipeline.passes.verdicts.select import Select
+from pipeline.recipe.derived import raw_caption_characters, raw_caption_words
 from pipeline.recipe.recipe import load
 from pipeline.recipe.rule_columns import COLUMNS
 from pipeline.recipe.rules import Rule, Threshold
+from pipeline.select import thresholds as thresholds_room
 from pipeline.select.explain import explain
-from pipeline.select.thresholds import relative, resolve, top_share
+from pipeline.select.thresholds import Values, readable_values, relative, resolve, top_share
 from pipeline.select.verdicts import Selection, counts, passes, simulate, verdicts
 from pipeline.store.store import Store
 from pipeline.vectors import Doubles, Floats, Ints
@@ -33,8 +35,12 @@ def rules(**given: dict[str, Any]) -> dict[str, Rule]:
     return {name: Rule.model_validate({"column": name, **rule}) for name, rule in given.items()}
 
 
+def resolved(given: dict[str, Rule], run: pa.Table, null_similarities: Floats | None = None) -> dict[str, Threshold]:
+    return resolve(given, lambda name: lambda: [readable_values(run, name)], null_similarities)
+
+
 def judged(columns: pa.Table, given: dict[str, Rule], null_similarities: Floats | None = None) -> list[str]:
-    return verdicts(columns, given, resolve(given, columns, null_similarities)).to_pylist()
+    return verdicts(columns, given, resolved(given, columns, null_similarities)).to_pylist()
 
 
 @pytest.mark.parametrize(("bound", "values", "passing"), [
@@ -158,7 +164,7 @@ def test_a_fraction_keeps_exactly_its_share_whatever_the_partitions(partitions: 
     similarity = similarity.round(2).astype(np.float32)   # many ties
     run = table(clip_similarity=similarity)
     given = rules(clip_similarity={"fraction": 0.3})
-    thresholds = resolve(given, run)
+    thresholds = resolved(given, run)
     bounds = np.linspace(0, len(similarity), partitions + 1).astype(int)
     kept = np.concatenate([passes(run.slice(a, b - a), given["clip_similarity"], thresholds["clip_similarity"], a)
                            for a, b in pairwise(bounds)])
@@ -194,19 +200,48 @@ def test_ties_datacomp_keeps_what_datacomp_keeps(decimals: int) -> None:
     assert kept.sum() > 299
     exact = load("datacomp-clip30", ["filters.clip_similarity.ties=row_id"]).filters
     assert judged(table(clip_similarity=values), exact).count("kept") == 299
-    assert top_share(np.array([0.1, 0.2]), np.ones(2, bool), 1.0, as_datacomp=True) == Threshold(0.1)
+    assert top_share(lambda: [np.array([0.1, 0.2])], 1.0, as_datacomp=True) == Threshold(0.1)
+
+
+def in_one_place(values: Doubles, share: float, as_datacomp: bool) -> Threshold:
+    """What `top_share` says, of an array of all rows."""
+    rows = np.flatnonzero(~np.isnan(values))
+    order = rows[np.lexsort((rows, -values[rows]))]
+    count = int(len(rows) * Decimal(str(share)))
+    if not len(rows):
+        return Threshold(0.0, last_tie=-1)
+    if as_datacomp:
+        return Threshold(float(values[order[min(int(len(rows) * share), len(rows) - 1)]]))
+    return Threshold(float(values[order[max(count - 1, 0)]]), last_tie=int(order[count - 1]) if count else -1)
+
+
+@pytest.mark.parametrize("held", [1, 40, 10**6])   # so that ranks are settled by one, two and three digits
+@pytest.mark.parametrize("decimals", [17, 2, 0])
+def test_a_share_of_pieces_is_the_share_of_the_whole(held: int, decimals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thresholds_room, "HELD", held)
+    rng = np.random.default_rng(held + decimals)
+    edges = [np.inf, -np.inf, 0.0, 1e-310, 2**60, 2**60 + 256]
+    values = np.concatenate([rng.normal(0, 3, 700).round(decimals), edges, [-5.0] * 90])
+    values[rng.random(len(values)) < 0.1] = np.nan
+    if decimals == 2:
+        values = values.astype(np.float32)
+    cuts = [0, 0, 3, 400, 400, len(values)]
+    pieces: Values = lambda: [values[a:b] for a, b in pairwise(cuts)]   # noqa: E731 (typed)
+    for share in (0, 0.001, 0.123, 0.5, 0.87, 0.999, 1):
+        for as_datacomp in (False, True):
+            assert top_share(pieces, share, as_datacomp) == in_one_place(values.astype(np.float64), share, as_datacomp)
 
 
 def test_a_null_quantile_is_that_of_the_shuffled_pairs() -> None:
     null = np.random.default_rng(3).normal(0, 0.1, 10_001).astype(np.float32)
     given = rules(clip_similarity={"null_quantile": 0.95})
-    threshold = resolve(given, table(clip_similarity=[0.0]), null)["clip_similarity"]
+    threshold = resolved(given, table(clip_similarity=[0.0]), null)["clip_similarity"]
     assert (null >= np.float32(threshold.value)).sum() == 501
     columns = table(clip_similarity=[threshold.value, threshold.value - 1e-4])
     assert judged(columns, given, null) == ["kept", "rejected:clip_similarity"]
     with pytest.raises(ContractViolation, match="shuffled pairs"):
-        resolve(given, table(clip_similarity=[0.0]))
-    one_sample = resolve(given, table(clip_similarity=[-1.0]), null[:0])   # cannot be shuffled, so nothing is known of chance
+        resolved(given, table(clip_similarity=[0.0]))
+    one_sample = resolved(given, table(clip_similarity=[-1.0]), null[:0])   # cannot be shuffled, so nothing is known of chance
     assert verdicts(table(clip_similarity=[-1.0]), given, one_sample).to_pylist() == ["kept"]
 
 
@@ -240,9 +275,11 @@ def test_align_keeps_the_same_rows_for_any_partitions_and_any_order() -> None:
     side, aspect, words = rng.integers(150, 260, rows), rng.uniform(1, 4, rows), rng.integers(1, 25, rows)
 
     def kept(order: Ints, partitions: int) -> set[int]:
-        images, captions = alt_text_counts(pa.array([f"c{i}" for i in caption[order]]), pa.array([f"i{i}" for i in image[order]]))
+        pairs = np.unique(np.stack([caption[order], image[order]]), axis=1)
+        images, captions = (np.bincount(numbers) for numbers in pairs)
         run = table(original_shortest_side=side[order], original_aspect_ratio=aspect[order], caption_words=words[order]) \
-            .append_column("caption_images", images).append_column("image_captions", captions)
+            .append_column("caption_images", pa.array(images[caption[order]])) \
+            .append_column("image_captions", pa.array(captions[image[order]]))
         bounds = np.linspace(0, rows, partitions + 1).astype(int)
         found = [judged(run.slice(a, b - a), load("align").filters) for a, b in pairwise(bounds)]
         return set(order[np.array([*chain(*found)]) == "kept"].tolist())
@@ -291,7 +328,7 @@ MIXED: dict[str, Any] = {"width": {"min": 10}, "language": {"any_of": ["en"], "u
 
 def test_explain_agrees_with_the_verdict_of_every_row() -> None:
     run, given = example_run(), rules(**MIXED)
-    thresholds = resolve(given, run)
+    thresholds = resolved(given, run)
     verdict = verdicts(run, given, thresholds).to_pylist()
     for i in range(run.num_rows):
         found = explain(run.slice(i, 1), given, thresholds, i)
@@ -305,7 +342,7 @@ def test_explain_agrees_with_the_verdict_of_every_row() -> None:
 
 def test_simulate_counts_both_selections_and_what_changes_and_sums_over_shards() -> None:
     run, old, new = example_run(), rules(**MIXED), rules(**{**MIXED, "width": {"min": 50}})
-    first, second = (Selection(given, resolve(given, run)) for given in (old, new))
+    first, second = (Selection(given, resolved(given, run)) for given in (old, new))
     whole = simulate(run, first, second)
     before, after = (verdicts(run, s.rules, s.thresholds) for s in (first, second))
     assert (whole.old, whole.new) == (counts(before), counts(after))

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.columns import Columns, Rows, Run
-from pipeline.passes.embeddings import Embeddings, sampled_embeddings
-from pipeline.recipe.derived import alt_text_counts, repeated
+from pipeline.passes.embeddings import COPIES, Embeddings, sampled_embeddings
+from pipeline.reduce.kmeans.partition import Partition, RowSample
 from pipeline.store.store import Store
 from pipeline.store.tables import write_columns
 from pipeline.vectors import unit
@@ -54,9 +54,9 @@ def test_neither_all_rows_nor_a_sample_hold_every_shard_open(tmp_path: Path, few
 
 
 def test_a_sample_of_a_remote_run_reads_its_own_rows(proxy: Proxy, tmp_path: Path) -> None:
-    """100 rows of 50 MB: less than a megabyte, in a few requests a shard."""
+    """100 rows of 50 shards, of 50 MB: less than a megabyte, in a few requests a shard."""
     store = Store(f"s3://bucket/{tmp_path.name}")
-    run, vectors = written(store, shards=5, rows=10_000, d=512)
+    run, vectors = written(store, shards=50, rows=1_000, d=512)
     proxy.reset()
     rows = np.sort(np.random.default_rng(1).choice(50_000, 100, replace=False))
     rows[1] = rows[0] + 1   # two that are one range
@@ -64,7 +64,7 @@ def test_a_sample_of_a_remote_run_reads_its_own_rows(proxy: Proxy, tmp_path: Pat
     found = run.vectors("image_embedding", rows)
     assert np.array_equal(found, vectors[rows])
     assert proxy.sent < 1_000_000
-    assert len(proxy.asked) <= 5 * 2 + len(rows) + 5
+    assert len(proxy.asked) <= 50 + len(rows)
 
 
 def test_text_over_a_run_is_counted_by_64_bits(tmp_path: Path) -> None:
@@ -75,12 +75,26 @@ def test_text_over_a_run_is_counted_by_64_bits(tmp_path: Path) -> None:
     assert column.to_pylist() == [f"{row:032x}" for row in range(6)]
 
 
-def test_what_is_counted_over_a_run_does_not_depend_on_its_chunks() -> None:
-    uids = ["a", "b", "a", None, "c", "b", None, "a"]
-    captions, hashes = ["x", "x", "y", "x", None, "y", "x", "x"], ["1", "2", "1", "1", "3", None, "2", "1"]
-    for kind in (pa.string(), pa.large_string()):
-        whole = [pa.array(values, kind) for values in (uids, captions, hashes)]
-        parts = [pa.chunked_array([array[:3], array[3:3], array[3:]]) for array in whole]
-        assert repeated(whole[0]).to_pylist() == repeated(parts[0]).to_pylist() == [
-            False, False, True, False, False, True, True, True]
-        assert [a.to_pylist() for a in alt_text_counts(*whole[1:])] == [a.to_pylist() for a in alt_text_counts(*parts[1:])]
+def test_a_fit_on_a_remote_root_keeps_one_bounded_file_and_reads_what_has_no_room_by_ranges(
+    proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(f"s3://bucket/{tmp_path.name}")
+    run, _ = written(store, shards=4, rows=200, d=16)
+    local = Store(str(tmp_path))
+    written(local, shards=4, rows=200, d=16)
+    monkeypatch.setattr(COPIES, "limit", 0)   # and back
+    monkeypatch.setattr(COPIES, "spare", 0.0)
+
+    def passed(at: Store) -> list[bytes]:
+        partition = Partition([Embeddings(at, CLIP, shard_id, None) for shard_id in run.rows.shard_ids])
+        return [rows.tobytes() for sample in (RowSample(0), RowSample(0, 0.5)) for _, rows in partition.windows(sample)]
+
+    expected, one = passed(local), 200 * 16 * 2
+    for limit, asked in ((10 * one, 4 * 3), (2 * one, 4 * 3 + 2 * 2 * 3), (0, 3 * 4 * 3)):   # rows, head and values of each block
+        COPIES.limit = limit
+        proxy.reset()
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        assert passed(store) == expected
+        assert len(proxy.asked) == asked
+        assert len(list(Path("/proc/self/fd").iterdir())) - before <= 1 + 4
+        COPIES.clear()

@@ -22,6 +22,7 @@ import pytest
 from pipeline.errors import InputError, OutputError, SourceError
 from pipeline.input.discovery import discover
 from pipeline.store import s3 as limits
+from pipeline.store import writing
 from pipeline.store.reading import retried_read, unchanged_only
 from pipeline.store.source import SourceFile
 from pipeline.store.store import Store, exists, files_in, find, is_folder, open_url, read_ranges, stat
@@ -219,13 +220,21 @@ def test_an_output_whose_credentials_expire_says_so(proxy: Proxy, remote: Store,
             action()
 
 
-def create(store: Store) -> None:
+def create_small(store: Store) -> None:
     with store.create("new/file") as file:
         file.write(CONTENT)
 
 
+def create(store: Store) -> None:
+    """A file that counts as a large one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "IN_ONE_PUT", 0)
+        create_small(store)
+
+
 CHANGES: dict[str, Callable[[Store], object]] = {
     "write": lambda store: store.write("new/file", CONTENT), "create": create,
+    "create_small": create_small,
     "create_new": lambda store: store.create_new("new/file", b"1"), "append": lambda store: store.append_line("new/log", "line"),
     "remove": lambda store: store.remove("in"),
 }
@@ -238,7 +247,7 @@ def test_a_change_survives_two_failures(proxy: Proxy, remote: Store, urls: dict[
     proxy.fail("POST .*uploadId=" if name == "create" else "(PUT|POST) ", how, times=2)
     CHANGES[name](remote)
     assert proxy.failed == (1 if (name, how) == ("remove", "lost") else 2)   # what is gone is not asked for again
-    if name in ("write", "create"):
+    if name in ("write", "create", "create_small"):
         assert remote.read("new/file") == CONTENT
     assert remote.exists("in") == (name != "remove")
     assert uploads(remote) == []
@@ -309,7 +318,7 @@ def test_the_tries_of_three_layers_do_not_multiply(proxy: Proxy, remote: Store) 
 
 @pytest.mark.parametrize("read", [
     lambda s: s.exists("in/a.tar"), lambda s: s.names("in"), lambda s: s.size("in/a.tar"), lambda s: s.read("in/a.tar"),
-    lambda s: s.open("in/a.tar").read(),
+    lambda s: s.open("in/a.tar").read(), lambda s: s.tail("in/a.tar", 50), lambda s: s.ranges("in/a.tar", [(0, 9), (5, 30)]),
 ])
 def test_reading_the_output_survives_two_failures_and_names_a_third(
     proxy: Proxy, remote: Store, urls: dict[str, str], read: Callable[[Store], object],

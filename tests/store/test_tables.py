@@ -2,13 +2,18 @@
 
 import io
 import threading
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.store.tables import parquet_table
+from pipeline.store.remote.footers import footers_kept
+from pipeline.store.store import Store
+from pipeline.store.tables import facts_of, parquet_file, parquet_table, read_facts, read_many_facts, read_table, write_table
+from tests.store.proxy import Proxy
 
 
 class Watched(io.BytesIO):
@@ -42,3 +47,53 @@ def test_columns_and_filters_choose(file: Watched) -> None:
     table = parquet_table(file, ["n"], pc.field("n").isin([7, 49_999]))
     assert table.to_pydict() == {"n": [7, 49_999]}
     assert parquet_table(file, ["n"], pc.field("n") < 0).schema == pa.schema([("n", pa.int64())])
+
+
+def wide_table(rows: int) -> pa.Table:
+    """Some columns that do not compress, one nested, in three row groups."""
+    rng = np.random.default_rng(0)
+    return pa.table({
+        "uid": [f"{row:032x}" for row in range(rows)], "noise": [rng.bytes(300) for _ in range(rows)],
+        "few": pa.array(["a", "b"] * (rows // 2)).dictionary_encode().cast(pa.string()),
+        "nested": [[{"id": str(row), "z": 0.5}] * (row % 3) for row in range(rows)], "more": [rng.bytes(300) for _ in range(rows)],
+    })
+
+
+def test_of_a_remote_table_its_footer_and_the_columns_that_are_asked_for_are_read(proxy: Proxy, tmp_path: Path) -> None:
+    store, table, facts = Store(f"s3://bucket/{tmp_path.name}"), wide_table(3_000), {"long": "x" * 60_000}
+    with parquet_file(store, "wide.parquet", table.schema, facts) as write:
+        for start in range(0, 3_000, 1_000):
+            write(table.slice(start, 1_000))
+    write_table(store, "small.parquet", table.slice(0, 10), {"rows": 10})
+    proxy.reset()
+    assert read_table(store, "small.parquet", ["uid"]).equals(table.slice(0, 10).select(["uid"]))
+    assert read_facts(store, "small.parquet") == {"rows": 10}
+    assert [request.partition(" ")[0] for request in proxy.asked] == ["GET", "GET"]
+    proxy.reset()
+    assert read_table(store, "wide.parquet", ["uid", "nested"]).equals(table.select(["uid", "nested"]))
+    assert read_table(store, "wide.parquet", ["few"], pc.field("few") == "b").num_rows == 1_500
+    assert facts_of(read_table(store, "wide.parquet", ["few"]).schema) == facts
+    assert proxy.sent < 1_300_000, "1.8 MB of noise were not asked for"
+    assert read_table(store, "wide.parquet").equals(table)
+    assert read_facts(store, "wide.parquet") == facts
+    assert not [request for request in proxy.asked if request.startswith("HEAD")]
+
+
+def test_a_footer_is_asked_for_once_in_a_run_unless_its_file_was_made_anew(proxy: Proxy, tmp_path: Path) -> None:
+    store, table = Store(f"s3://bucket/{tmp_path.name}"), pa.table({"n": [1]})
+    paths = [f"{number}.parquet" for number in range(3)]
+    for path in paths:
+        write_table(store, path, table, {"version": 1})
+    with footers_kept():
+        for again in range(3):
+            proxy.reset()
+            assert [facts["version"] for facts in read_many_facts(store, paths)] == [1, 1, 1]
+            assert len(proxy.asked) == (0 if again else 3)
+        write_table(store, paths[0], table, {"version": 2})
+        store.remove(paths[1])
+        assert read_facts(store, paths[0]) == {"version": 2}
+        with pytest.raises(FileNotFoundError):
+            read_facts(store, paths[1])
+    proxy.reset()
+    assert read_facts(store, paths[2]) == {"version": 1}
+    assert len(proxy.asked) == 1, "after the run another may have written it"

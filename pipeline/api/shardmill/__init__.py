@@ -3,7 +3,8 @@
     root = shardmill.curate("sample", None, "curated", local=True)
     root.samples(["caption", "class_name"], where={"verdict": "kept"}).to_table()
 
-`Stage` and what stands beside it are for stages of one's own (docs/extending.md).
+`Feed` and `Loader` train on it (docs/training.md). `Stage` and what stands beside it are for stages of one's own
+(docs/extending.md).
 
 pyproject.toml installs this folder under that name. Importing it brings neither torch nor Ray. It finds our own packages before
 others of the same names, and the public names when they are asked for: the command may put its path in order before.
@@ -18,25 +19,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.api.curate import curate
     from pipeline.api.opened import Root, open
+    from pipeline.api.packing import pack
     from pipeline.api.samples import Samples
     from pipeline.errors import InputError, OutputError, RecipeError, RootError, ShardmillError
+    from pipeline.feed.dataset import Feed, Fields
+    from pipeline.feed.loader import Loader
+    from pipeline.feed.pictures import RandomResizedCrop
     from pipeline.select.ledger import Ledger
     from pipeline.stage import Contract, Stage, stage_columns, stage_schema
     from pipeline.stages.pixels import PIXELS, pixel_arrays
+    from schemas.answers.packs import Packed
 
 __all__ = [
-    "PIXELS", "Contract", "InputError", "Ledger", "OutputError", "RecipeError", "Root", "RootError", "Samples", "ShardmillError",
-    "Stage", "curate", "open", "pixel_arrays", "stage_columns", "stage_schema",
+    "PIXELS", "Contract", "Feed", "Fields", "InputError", "Ledger", "Loader", "OutputError", "Packed", "RandomResizedCrop",
+    "RecipeError", "Root", "RootError", "Samples", "ShardmillError", "Stage", "curate", "open", "pack", "pixel_arrays",
+    "stage_columns", "stage_schema",
 ]
 
 _HOMES = {
     "pipeline.api.curate": ("curate",),
     "pipeline.api.opened": ("Root", "open"),
+    "pipeline.api.packing": ("pack",),
     "pipeline.api.samples": ("Samples",),
     "pipeline.errors": ("InputError", "OutputError", "RecipeError", "RootError", "ShardmillError"),
+    "pipeline.feed.dataset": ("Feed", "Fields"),
+    "pipeline.feed.loader": ("Loader",),
+    "pipeline.feed.pictures": ("RandomResizedCrop",),
     "pipeline.select.ledger": ("Ledger",),
     "pipeline.stage": ("Contract", "Stage", "stage_columns", "stage_schema"),
     "pipeline.stages.pixels": ("PIXELS", "pixel_arrays"),
+    "schemas.answers.packs": ("Packed",),
 }
 
 

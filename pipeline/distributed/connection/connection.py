@@ -28,6 +28,8 @@ CHATTY = "ray._private.authentication.authentication_token_setup"
 """Ray's logger that says at every start that the cluster has a token."""
 OWN = "local"
 """Ray's word for an address that is none: a cluster of one's own, whatever else is there."""
+NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+"""Ray starts a process for every CPU before anybody asks for one. An actor with an environment of its own takes none of them."""
 
 
 class OwnCode(JobConfig):
@@ -44,12 +46,12 @@ class OwnCode(JobConfig):
 
 
 @contextmanager
-def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
+def connected(address: str | None, cpus: int | None = None) -> Iterator[bool]:
     """A cluster while the block lasts: that which this process is connected to already, else the one at `address` (or RAY_ADDRESS),
     else one that is started on this machine with `cpus` CPUs (default: as many as this process may use). It is left as it was.
-    Raises InputError where there is none to be had."""
+    Yields whether it was started: then nobody else is there. Raises InputError where there is none to be had."""
     if ray.is_initialized():
-        yield
+        yield False
         return
     target = address or os.environ.get("RAY_ADDRESS") or OWN
     with ExitStack() as undo:
@@ -63,7 +65,7 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator[None]:
         except SystemExit as stop:   # Ray's own handler of SIGTERM, which it sets while it starts
             raise KeyboardInterrupt from stop
         undo.enter_context(raylet_watched())
-        yield
+        yield target == OWN
 
 
 def _join(target: str) -> None:
@@ -90,9 +92,11 @@ def _init(address: str, **options: Any) -> None:
 
 
 def _settings() -> dict[str, str]:
-    """Environment of a cluster of our own: nothing is told to anybody unless the user asks for it, and where no token is set up it
-    has one that is nowhere else. Ray would write one into the home folder, which may be missing or read-only."""
-    settings = {"RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0")}
+    """Environment of a cluster of our own: no processes but those that are used and nothing told to anybody, unless the user asks
+    for it, and where no token is set up it has one that is nowhere else. Ray would write one into the home folder, which may be
+    missing or read-only."""
+    defaults = {"RAY_USAGE_STATS_ENABLED": "0", **NO_IDLE_WORKERS}
+    settings = {name: os.environ.get(name, value) for name, value in defaults.items()}
     has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     if os.environ.get(MODE, "token").lower() == "token" and not has_token:
         settings[TOKEN] = os.urandom(32).hex()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pipeline.input.loose.items import LOST, REASONS, Candidate, Item, LeftOut
 from pipeline.input.loose.tables import is_table
+from pipeline.quantities import counted
 from schemas.answers.packs import LeftOut as AnswerLeftOut
 from schemas.answers.packs import Packed
 
@@ -101,7 +102,9 @@ class Tally:
         if "url" in self.left_out:
             return "download what is named by URL with img2dataset, see docs/inputs.md"
         if self.not_utf8:
-            return f"{self.not_utf8:,} captions are not UTF-8: --encoding cp1252 (or what it is) reads a table as it was written"
+            captions = f"{counted(self.not_utf8, 'caption')} {'is' if self.not_utf8 == 1 else 'are'} not UTF-8, as in the input"
+            read = "a run reads them as caption.fallback says (windows-1252)"
+            return f"{captions}: {read}; --encoding cp1252 (or what it is) is for a table"
         return ""
 
 

@@ -16,7 +16,7 @@ from pipeline.reduce.describe.members import Members, Ranked, extreme_members
 from pipeline.reduce.describe.presence import CELLS, Counts, merged_cells
 from pipeline.reduce.describe.quality import BINS, Counting, Tally
 from pipeline.store.store import Store
-from pipeline.store.tables import read_facts, read_table, write_shard_table
+from pipeline.store.tables import read_with_facts, write_shard_table
 from schemas.columns import field
 
 TALLY = pa.schema([
@@ -55,20 +55,34 @@ def _rows(kind: str, id: Any, n: Any, **others: Any) -> pa.Table:
     return pa.table({name: values.get(name, nothing) for name in TALLY.names}).cast(TALLY)
 
 
-def merged_tallies(store: Store, folder: str, shard_ids: Sequence[str], counting: Counting) -> tuple[Tally, Counts]:
-    """The tally and the counts of all these shards together; the same for any order of them."""
-    histogram = np.zeros(BINS, np.int64)
-    table, cells = TALLY.empty_table(), CELLS.empty_table()
-    total = _tally(table, counting, histogram)
-    for start in range(0, len(shard_ids), TOGETHER):
-        paths = [f"{folder}/{shard_id}.parquet" for shard_id in shard_ids[start : start + TOGETHER]]
-        table = pa.concat_tables([read_table(store, path) for path in paths])
-        for facts in (read_facts(store, path) for path in paths):
-            histogram[facts["bins"]] += np.array(facts["counts"], np.int64)
-        total = total + _tally(table, counting, np.zeros(BINS, np.int64))
-        cells = merged_cells(pa.concat_tables([cells, _cells(table)]))
-    total.histogram[:] = histogram
+def merged_tallies(store: Store, paths: Sequence[str], counting: Counting) -> tuple[Tally, Counts]:
+    """The tally and the counts of all these files together; the same for any order of them, and for files that were merged before.
+
+    Sums of as many files are added to each other, so that what many files have said is not sorted again for each further one."""
+    nothing = _tally(TALLY.empty_table(), counting, np.zeros(BINS, np.int64))
+    sums = [(0, nothing, CELLS.empty_table())]
+    for start in range(0, len(paths), TOGETHER):
+        sums.append((1, *_read_together(store, paths[start : start + TOGETHER], counting)))
+        while len(sums) > 1 and sums[-1][0] >= sums[-2][0]:
+            sums.append(_added(sums.pop(), sums.pop()))
+    while len(sums) > 1:
+        sums.append(_added(sums.pop(), sums.pop()))
+    _, total, cells = sums[0]
     return total, Counts(total.sizes, cells)
+
+
+def _read_together(store: Store, paths: Sequence[str], counting: Counting) -> tuple[Tally, pa.Table]:
+    parts, histogram = list[pa.Table](), np.zeros(BINS, np.int64)
+    for part, facts in (read_with_facts(store, path) for path in paths):
+        parts.append(part)
+        histogram[facts["bins"]] += np.array(facts["counts"], np.int64)
+    table = pa.concat_tables(parts)
+    return _tally(table, counting, histogram), merged_cells(_cells(table))
+
+
+def _added(last: tuple[int, Tally, pa.Table], before: tuple[int, Tally, pa.Table]) -> tuple[int, Tally, pa.Table]:
+    cells = merged_cells(pa.concat_tables([before[2], last[2]]))
+    return max(last[0], before[0]) + 1, before[1] + last[1], cells
 
 
 def _tally(table: pa.Table, counting: Counting, histogram: NDArray[np.int64]) -> Tally:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Lock
 from typing import Any, TypeVar
 
-from pipeline.store.blocks.index import Place, forget_indexes, fresh_index, known_index
+from pipeline.store.blocks.index import Index, Place, forget_indexes, fresh_index, known_index
 from pipeline.store.blocks.rows import forget_rows
 from pipeline.store.store import Store
 
 T = TypeVar("T")
+_lock = Lock()
 
 
 def either(store: Store, path: str, of_file: Callable[[], T], of_block: Callable[[str, Place], T]) -> T:
@@ -24,10 +26,17 @@ def either(store: Store, path: str, of_file: Callable[[], T], of_block: Callable
     try:
         return of_file()
     except FileNotFoundError:
-        place = fresh_index(store, folder).place(shard_id)
+        place = _newer(store, folder, known).place(shard_id)
         if place is None:
             raise
         return of_block(folder, place)
+
+
+def _newer(store: Store, folder: str, known: Index | None) -> Index:
+    """An index that was read after the one that was known: once where several threads want it at the same time."""
+    with _lock:
+        now = known_index(store, folder)
+        return fresh_index(store, folder) if now is None or now is known else now
 
 
 def told_of(store: Store, path: str, folder: str) -> dict[str, Any]:

@@ -6,15 +6,16 @@ tried, and so are all of a group whose worker died. So attempts and quarantine s
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from pipeline.errors import OutputError, SourceError
 from pipeline.store.blocks.writing import as_blocks
 from pipeline.timing.bottleneck import Means
 from pipeline.work import Facts, Item, Place, Units, Work
 
+T = TypeVar("T")
 SHARES = 64
 """Groups that a pass is divided into at least, so that each worker has several."""
 MOST = 64
@@ -46,11 +47,13 @@ def grouped(work: Work[Item], items: Sequence[Item]) -> list[Any]:
 
 
 def divided(
-    items: Sequence[Item], share: Callable[[Item], float], kind: Callable[[Item], Hashable] = lambda item: None
+    items: Sequence[Item], share: Callable[[Item], float], kind: Callable[[Item], Hashable] = lambda item: None,
+    most: int | None = None,
 ) -> list[tuple[Item, ...]]:
     """The items in order, neighbours together that are small and alike. Where there are few items, each is by itself. `share`: how
-    much of a group an item makes, 0..1. Which ones are together changes no row."""
-    most = min(MOST, len(items) // SHARES)
+    much of a group an item makes, 0..1; `most`: items of a group, by default so many that there are groups enough for workers.
+    Which ones are together changes no row."""
+    most = min(MOST, len(items) // SHARES) if most is None else most
     groups: list[list[Item]] = []
     taken, last = 1.0, None
     for item in items:
@@ -61,6 +64,16 @@ def divided(
         groups[-1].append(item)
         taken += own
     return [tuple(group) for group in groups]
+
+
+def each_written(items: Sequence[Item], share: Callable[[Item], float], write: Callable[[Item], T]) -> list[T]:
+    """What `write` says of each item of a few or many that one worker writes the files of: small neighbours' become blocks, unless
+    there are few. `share` as in `divided`."""
+    said: list[T] = []
+    for group in divided(items, share, most=len(items) if len(items) >= SHARES else 1):
+        with as_blocks() if len(group) > 1 else nullcontext():
+            said += map(write, group)
+    return said
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import RootError
+from pipeline.store.remote.parquet import remote_metadata
 from pipeline.store.store import Store
 
 INDEX = "blocks.index"
@@ -195,6 +196,13 @@ def entries_of(store: Store, folder: str, block: str) -> list[Entry]:
 
 def footer_of(store: Store, path: str) -> Mapping[str, Any]:
     """`shards`, `rows` and `files` of a block."""
-    with store.open(path) as file:
-        stored: dict[str, Any] = json.loads((pq.read_schema(file).metadata or {}).get(FOOTER, b"{}"))
+    stored: dict[str, Any] = json.loads((metadata_of(store, path).metadata or {}).get(FOOTER, b"{}"))
     return stored
+
+
+def metadata_of(store: Store, path: str) -> pq.FileMetaData:
+    """What the end of a block says; no row of it is read. Raises FileNotFoundError."""
+    if store.by_ranges:
+        return remote_metadata(store, path)
+    with store.open(path) as file:
+        return pq.read_metadata(file)

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.store.blocks.index import Place
+from pipeline.store.blocks.index import Place, metadata_of
+from pipeline.store.remote.parquet import remote_groups
 from pipeline.store.store import Store
 
 K = TypeVar("K")
@@ -76,36 +77,33 @@ _maps: WeakValueDictionary[tuple[str, int], mmap.mmap] = WeakValueDictionary()
 def table_of(store: Store, folder: str, place: Place, columns: Sequence[str] | None) -> pa.Table:
     """The rows of a shard: all columns or these. Raises FileNotFoundError for a block that is gone."""
     path = f"{folder}/{place.block}.parquet"
-    footer = _footers.get((store.url, path))
-    if footer is not None:
-        kept = _tables.get(_key(store, path, footer, place, columns))
-        if kept is not None:
-            return _slice(kept, footer, place)
+    footer = _footer(store, path)
+    group = _group(footer, place)
+    key = store.url, path, group, None if columns is None else tuple(columns)
+    table = _tables.get(key)
+    if table is None:
+        table = _row_group(store, path, footer.metadata, columns, group).replace_schema_metadata(None)
+        if table.nbytes <= LARGEST:
+            _tables.put(key, table)
+    return table.slice(place.first - int(footer.starts[group]), place.rows)
+
+
+def _row_group(store: Store, path: str, metadata: pq.FileMetaData, columns: Sequence[str] | None, group: int) -> pa.Table:
+    chosen = None if columns is None else list(columns)
+    if store.by_ranges:
+        return remote_groups(store, path, metadata, columns, [group]).read_row_group(group, chosen, use_threads=False)
     with store.open(path) as file:
-        opened = pq.ParquetFile(file, metadata=footer and footer.metadata, pre_buffer=False)
-        if footer is None:
-            footer = _footer(opened.metadata)
-            _footers.put((store.url, path), footer)
-        chosen = None if columns is None else list(columns)
-        table = opened.read_row_group(_group(footer, place), chosen, use_threads=False).replace_schema_metadata(None)
-    if table.nbytes <= LARGEST:
-        _tables.put(_key(store, path, footer, place, columns), table)
-    return _slice(table, footer, place)
+        return pq.ParquetFile(file, metadata=metadata, pre_buffer=False).read_row_group(group, chosen, use_threads=False)
 
 
-def _slice(table: pa.Table, footer: Footer, place: Place) -> pa.Table:
-    return table.slice(place.first - int(footer.starts[_group(footer, place)]), place.rows)
-
-
-def _key(
-    store: Store, path: str, footer: Footer, place: Place, columns: Sequence[str] | None
-) -> tuple[str, str, int, tuple[str, ...] | None]:
-    return store.url, path, _group(footer, place), None if columns is None else tuple(columns)
-
-
-def _footer(metadata: pq.FileMetaData) -> Footer:
-    rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    return Footer(metadata, np.cumsum([0, *rows[:-1]], dtype=np.int64))
+def _footer(store: Store, path: str) -> Footer:
+    footer = _footers.get((store.url, path))
+    if footer is None:
+        metadata = metadata_of(store, path)
+        rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        footer = Footer(metadata, np.cumsum([0, *rows[:-1]], dtype=np.int64))
+        _footers.put((store.url, path), footer)
+    return footer
 
 
 def _group(footer: Footer, place: Place) -> int:
@@ -115,8 +113,7 @@ def _group(footer: Footer, place: Place) -> int:
 
 def schema_of(store: Store, folder: str, place: Place) -> pa.Schema:
     """The schema of a block's table."""
-    with store.open(f"{folder}/{place.block}.parquet") as file:
-        return pq.read_schema(file).remove_metadata()
+    return _footer(store, f"{folder}/{place.block}.parquet").metadata.schema.to_arrow_schema().remove_metadata()
 
 
 def mapped(path: str, head: int, shape: tuple[int, int]) -> Any:

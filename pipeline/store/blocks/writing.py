@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -34,6 +35,11 @@ class Part:
     table: Callable[[], pa.Table]
     vectors: Mapping[str, Callable[[], Halves]] = field(default_factory=dict)
     """float16 [rows, d], by column."""
+
+
+def part_of(shard_id: str, table: pa.Table, facts: Mapping[str, Any], vectors: Mapping[str, Halves]) -> Part:
+    """A shard of a block, as it is in memory."""
+    return Part(shard_id, table.num_rows, facts, lambda: table, {name: partial(np.asarray, m) for name, m in vectors.items()})
 
 
 def block_name(shard_ids: Sequence[str]) -> str:

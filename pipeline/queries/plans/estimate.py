@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +16,10 @@ from pipeline.passes.annotate import BATCH_ROWS, batch_columns
 from pipeline.passes.classes import chosen_schedule
 from pipeline.plan import Plan
 from pipeline.process.share import usable_memory
-from pipeline.quantities import duration, size
-from pipeline.queries.fit_costs import as_answer, costs_in_words, fit_costs, measured_rate
+from pipeline.quantities import a_second, duration, size
 from pipeline.queries.nothing_kept import probed_ledger, unpromising
+from pipeline.queries.plans.fit_costs import as_answer, costs_in_words, fit_costs, measured_rate
+from pipeline.queries.plans.run_costs import Extent, pass_estimates, refusals
 from pipeline.queries.thin_classes import too_many_classes
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.kmeans.costs import Machines
@@ -32,11 +33,23 @@ LOOKED_INTO = 8
 """Further shards whose first samples are looked at, about."""
 
 
+class Scale(NamedTuple):
+    """For what a run is planned."""
+
+    workers: int
+    """In all."""
+    nodes: int = 1
+    """Machines like this one that they are on."""
+    rows: int | None = None
+    """Samples of the run, in shards as large as those of the inputs; None: those of the inputs."""
+
+
 def estimate(
-    plan: Plan, workers: int, nodes: int = 1, distances: Sequence[Distance] = (), notes: Sequence[str] = (),
+    plan: Plan, scale: Scale, distances: Sequence[Distance] = (), notes: Sequence[str] = (),
 ) -> RunEstimate:
     """What a run of this plan would read, write and take, by a probe of its first samples; each figure also as text for people.
-    `notes` are on what the inputs leave aside. Times assume workers as fast as this process, on `nodes` machines like this one."""
+    `notes` are on what the inputs leave aside. Times assume workers as fast as this process."""
+    workers, nodes = scale.workers, scale.nodes
     opened = time.monotonic()
     with ExitStack() as stack:
         transforms = [stack.enter_context(stage.open()) for stage in plan.stages]
@@ -44,28 +57,35 @@ def estimate(
         probe = _probe(plan, transforms)
     total = sum(shard.size for shard in plan.shards)
     extrapolated = round(probe["rows"] * total / probe["bytes_read"]) if probe["bytes_read"] else 0
-    samples = probe["rows"] if probe["whole"] else max(extrapolated, probe["rows"])
+    found = probe["rows"] if probe["whole"] else max(extrapolated, probe["rows"])
+    samples = found if scale.rows is None else scale.rows
+    shards = len(plan.shards) if samples == found else max(1, round(len(plan.shards) * samples / max(1, found)))
+    total = total if samples == found else round(total * samples / max(1, found))
     seconds = start + samples / probe["rate"] / workers if probe["rate"] else start
     columns = round(samples * probe["column_bytes"] / max(probe["rows"], 1))
     classes, words = _classes(plan, samples, nodes, workers)
+    machines = Machines(nodes, workers, 1.0, usable_memory())
+    extent = Extent(samples, shards, plan.clip.description.dimension, columns, total)
+    passes = pass_estimates(plan.recipe, extent, machines, probe["rate"], classes)
+    refused = (*((classes.refused,) if classes is not None and classes.refused else ()), *refusals(passes, machines))
     ledger = probe["ledger"]
     return RunEstimate(
         warnings=(*notes, *unpromising(plan, ledger, _others(plan, ledger)), *_too_many_classes(plan, samples)),
-        shards=len(plan.shards), bytes=total, samples=samples, rate=probe["rate"], start_seconds=start,
+        shards=shards, bytes=total, samples=samples, rate=probe["rate"], start_seconds=start,
         seconds=seconds, column_bytes=columns, export_bytes_at_most=total, conditions=plan.recipe.conditions,
-        classes=classes, route=plan.route,
+        classes=classes, passes=passes, refused=refused, route=plan.route,
         precision=tuple(PrecisionDistance.model_validate(distance.record()) for distance in distances),
         text={
             "recipe": plan.recipe.name,
             "model": plan.recipe.model.label,
             "route": plan.route,
             **({"precision": "; ".join(map(str, distances))} if distances else {}),
-            "shards": f"{len(plan.shards):,}",
+            "shards": f"{shards:,}",
             "input": size(total),
             "samples": f"about {samples:,}" if samples else "none could be read; a run names the gaps",
-            "rate": f"{probe['rate']:,.0f} samples/s per worker, measured on {probe['rows']}",
+            **({"rate": f"{a_second(probe['rate'])} samples/s per worker, measured on {probe['rows']}"} if probe["rate"] else {}),
             "start": f"{start:,.1f} s to open the stages",
-            "time": f"about {duration(seconds)} with {workers} worker{'s' * (workers > 1)}",
+            "time": f"about {duration(seconds)} to annotate with {workers} worker{'s' * (workers > 1)}",
             "columns": f"about {size(columns)}",
             "export": f"at most {size(total)}",
             **words,
@@ -93,8 +113,8 @@ def _classes(plan: Plan, samples: int, nodes: int, workers: int) -> tuple[FitCos
     try:
         costs.check()
     except InputError as error:
-        words["refused"] = str(error)
-    return as_answer(costs, why, words.get("refused")), words
+        return as_answer(costs, why, str(error)), words
+    return as_answer(costs, why, None), words
 
 
 def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
@@ -107,9 +127,9 @@ def _probe(plan: Plan, transforms: list[Any]) -> dict[str, Any]:
         for batch in reader:
             began = time.monotonic()
             added = batch_columns(plan.stages, transforms, batch)
-            if rows:
-                seconds += time.monotonic() - began
-                timed += batch.num_rows
+            if timed == rows:   # none but the first, which counts only where there is no other
+                seconds, timed = 0.0, 0
+            seconds, timed = seconds + time.monotonic() - began, timed + batch.num_rows
             rows += batch.num_rows
             readers[-1][1].update(_errors(added.values()))
             column_bytes += sum(int(part.nbytes) for part in added.values())

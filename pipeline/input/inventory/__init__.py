@@ -1,0 +1,1 @@
+"""The input list of a run, as it is written down in its root."""

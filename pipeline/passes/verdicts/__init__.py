@@ -1,0 +1,1 @@
+"""From stored columns to verdicts: columns over the run, thresholds, verdicts, the account, the subset file."""

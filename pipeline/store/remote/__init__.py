@@ -1,0 +1,1 @@
+"""Tables of an object store by as few requests and bytes as they take."""

@@ -1,0 +1,1 @@
+"""One export that was fed everything, read by readers that nobody here wrote: `make readers`."""
