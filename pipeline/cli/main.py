@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 FORMS = "uid (or its first 6 digits), uid of the input, SHARD:ROW or key"
 OUTPUTS = "shards, tars (a brace pattern), verdicts, subset, labels, classes, centroids, embeddings or report"
 
-
 app = App(
     name="shardmill", cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
