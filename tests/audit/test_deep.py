@@ -74,7 +74,7 @@ def rewritten(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) ->
     sidecar, stats = f"{folder}/000001.parquet", f"{folder}/000001_stats.json"
     table = pq.read_table(root / sidecar)
     uids = [uid_of(sample["image"], sample["caption"]) for sample in samples]
-    table = table.set_column(1, "uid", pa.array(uids)).replace_schema_metadata({FOOTER: json.dumps({"tar_sha256": digest})})
+    table = table.set_column(2, "uid", pa.array(uids)).replace_schema_metadata({FOOTER: json.dumps({"tar_sha256": digest})})
     pq.write_table(table, root / sidecar)
     store.write_json(stats, {**store.read_json(stats), "sha256": digest, "bytes": len(buffer.getvalue())})
     meta = store.read_json(f"{folder}/meta.json")
