@@ -27,7 +27,7 @@ from pipeline.store.blocks.index import FOOTER, Place, block_of, fresh_index
 from pipeline.store.blocks.rows import mapped, schema_of, table_of
 from pipeline.store.blocks.writing import gathering, part_of
 from pipeline.store.remote.footers import forget, kept
-from pipeline.store.remote.matrices import matrix_rows, row_length
+from pipeline.store.remote.matrices import matrix_head, matrix_rows
 from pipeline.store.remote.parquet import remote_file, remote_schema
 from pipeline.store.store import Store
 from pipeline.timing.clock import READ, WRITE, spent
@@ -255,10 +255,8 @@ def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
         path = f"{folder}/{place.block}.{name}.npy"
         if store.local is None:
             return matrix_rows(store, path, place.first + np.arange(place.rows))
-        with store.open(path) as file:
-            length = row_length(store, path, file)
-            start = file.tell() + 2 * length * place.first
-        values: Halves = mapped(str(store.local / path), start, (place.rows, length))
+        length, start = matrix_head(store, path)
+        values: Halves = mapped(str(store.local / path), start + 2 * length * place.first, (place.rows, length))
         return values
 
     return either(store, f"{folder}/{shard_id}.parquet", lambda: read_npy(store, f"{folder}/{shard_id}.{name}.npy"), of_block)
@@ -278,8 +276,8 @@ def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: 
 def vector_length(store: Store, folder: str, shard_id: str, name: str) -> int:
     """d of a matrix [rows, d], from the head of its file."""
     def of_file(path: str) -> int:
-        with spent(READ), store.open(path) as file:
-            return row_length(store, path, file)
+        with spent(READ):
+            return matrix_head(store, path)[0]
 
     return either(
         store, f"{folder}/{shard_id}.parquet", lambda: of_file(f"{folder}/{shard_id}.{name}.npy"),

@@ -20,9 +20,8 @@ def matrix_rows(store: Store, path: str, rows: NDArray[np.int64]) -> Halves:
     follow each other. Raises FileNotFoundError, InputError where the store does not answer, RootError for no such matrix."""
     url = f"{store.url.rstrip('/')}/{path}"
     with spent(READ):
-        head = io.BytesIO(read_ranges(url, [(0, NPY_HEAD)])[0])
-        length = row_length(store, path, head)
-        start, width = head.tell(), 2 * length
+        length, start = matrix_head(store, path)
+        width = 2 * length
         first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
         ends = np.append(first, len(rows))[1:]   # of no row, none
         runs = [(start + int(rows[a]) * width, start + (int(rows[b - 1]) + 1) * width) for a, b in zip(first, ends, strict=True)]
@@ -30,8 +29,17 @@ def matrix_rows(store: Store, path: str, rows: NDArray[np.int64]) -> Halves:
     return np.frombuffer(content, np.float16).reshape(len(rows), length)
 
 
-def row_length(store: Store, path: str, file: IO[bytes]) -> int:
-    """d of a matrix float16 [rows, d] whose .npy file begins here; leaves the file at its first value."""
+def matrix_head(store: Store, path: str) -> tuple[int, int]:
+    """d of a stored matrix float16 [rows, d], and the byte at which its values begin. Raises as `matrix_rows`."""
+    if store.local is None:
+        head: IO[bytes] = io.BytesIO(read_ranges(f"{store.url.rstrip('/')}/{path}", [(0, NPY_HEAD)])[0])
+        return _row_length(store, path, head), head.tell()
+    with store.open(path) as file:
+        return _row_length(store, path, file), file.tell()
+
+
+def _row_length(store: Store, path: str, file: IO[bytes]) -> int:
+    """d of a matrix whose .npy file begins here; leaves the file at its first value."""
     try:
         head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
         shape, fortran, dtype = ((), False, None) if head is None else head(file)
