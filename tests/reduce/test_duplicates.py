@@ -308,9 +308,9 @@ def test_a_search_that_was_killed_at_any_item_goes_on_to_the_same_bytes(tmp_path
 
 def test_sketches_lose_no_pair_that_correlates_and_most_of_the_others() -> None:
     rng = np.random.default_rng(0)
-    one, noise = (rng.normal(0, 1, (500, 2, 2, 3)).repeat(8, axis=1).repeat(8, axis=2).reshape(500, 768) for _ in range(2))
-    one, noise = 128 + 30 * one, noise * rng.uniform(1, 30, (500, 1))
-    one, other = (np.clip(values, 0, 255).astype(np.uint8) for values in (one, one + noise))
+    first, noise = (rng.normal(0, 30, (500, 2, 2, 3)).repeat(8, axis=1).repeat(8, axis=2).reshape(500, 768) for _ in range(2))
+    second = first + noise * rng.uniform(0, 1, (500, 1))
+    one, other = np.clip(128 + first, 0, 255).astype(np.uint8), np.clip(128 + second, 0, 255).astype(np.uint8)
     for bound in (0.9, 0.97, 0.999, 1.0):
         value = paired_correlations(one, other)
         may = may_correlate(sketches(one), sketches(other), bound)
