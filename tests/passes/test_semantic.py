@@ -26,7 +26,7 @@ from pipeline.shuffle.exchange import Exchange
 from tests.curations import curated
 from tests.roots import counted, hashes
 
-WISHES = ("model.compile=false", "semantic_duplicates.epsilon=0.1", "filters.semantic_duplicate.equals=false")
+WISHES = ("semantic_duplicates.epsilon=0.1", "filters.semantic_duplicate.equals=false")
 BALANCED = ("export.balance=300", "export.multiplier=2", "export.balance_order=closest")
 
 
