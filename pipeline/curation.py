@@ -5,7 +5,7 @@ continues a stopped run.
 from pipeline.driver import Driver
 from pipeline.passes.balance import balance_export
 from pipeline.passes.classes import fit_classes
-from pipeline.passes.duplicates import write_duplicates
+from pipeline.passes.duplicates.write import write_duplicates
 from pipeline.passes.entities import calibrate_entities, count_entities
 from pipeline.passes.export import export
 from pipeline.passes.labels import label
@@ -43,7 +43,7 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
         run = gathered(active)
     compact(active.root, driver, run.rows, [active.columns.folders[name] for name in active.annotated])
     with driver.phase("duplicates"):
-        write_duplicates(active, run)
+        write_duplicates(active, run, driver)
     with driver.phase("columns over the run"):
         write_run_columns(active, run, driver)
     with driver.phase("entities of the captions"):

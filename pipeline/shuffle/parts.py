@@ -12,12 +12,15 @@ from pipeline.store.store import Store, open_url
 from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.work import beat
 
+PACKED = pa.ipc.IpcWriteOptions(compression="zstd")
+"""Row numbers, counts and hashes that follow each other have many equal bytes."""
+
 
 @contextmanager
 def parts_file(store: Store, path: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
     """A new file: yields a function that adds a table of this schema, n rows or none, as the next part. The file appears when the
     block ends without an error. Raises OutputError."""
-    with store.create(path) as file, pa.ipc.new_file(file, schema) as writer:
+    with store.create(path) as file, pa.ipc.new_file(file, schema, options=PACKED) as writer:
 
         def add(table: pa.Table) -> None:
             with spent(WRITE):

@@ -20,6 +20,7 @@ from tests.benchmarks import (
     end_to_end,
     many_shards,
     model_step,
+    near_duplicates,
     nearest_centres,
     store_requests,
     tiny_shards,
@@ -69,6 +70,10 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
         "corrupt": (
             "Annotate with 1 % corrupt samples, bundled model, 2 actors",
             lambda: on_ray(lambda: corrupt.measure(corrupt_size, 2 if quick else 4)),
+        ),
+        "near-duplicates": (
+            "Near duplicates, planted among blends of the sample's pictures, one thread",
+            lambda: near_duplicates.measure(200_000 if quick else 10_000_000),
         ),
         "changed-stage": ("Another setting of one stage, bundled sample", lambda: changed_stage.measure(1 if quick else rounds)),
         "store-requests": ("Requests to an S3 store, bundled sample, one process", store_requests.measure),

@@ -19,10 +19,9 @@ from pipeline.models.machine import local_route
 from pipeline.models.pixels.planes import squares
 from pipeline.models.route import RouteWish
 from pipeline.models.spec import ModelSpec
-from pipeline.reduce.duplicates.find import Pictures
 from pipeline.stages.hashes import SIDE, perceptual_hashes, thumbnails_of
-from pipeline.vectors import Ids, Ints
 from tests.archives import member_bytes
+from tests.reduce.duplicates_before import Pictures
 
 
 def looks(images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,15 +93,3 @@ def encoder() -> Iterator[Embedder]:
 def embeddings(sample: Sample, encoder: Encoder) -> np.ndarray:
     """Image embeddings of the readable pairs, float32 [823, d]."""
     return encoder.encode_images(encoder.preprocess([np.array(image) for image in sample.images if image]))
-
-
-class Hundreds:
-    """Row ids of shards of a hundred rows."""
-
-    def ids(self, rows: Ints) -> tuple[list[str], Ids]:
-        return [f"shard{row // 100}" for row in rows], (rows % 100).astype(np.int32)
-
-
-@pytest.fixture
-def ids() -> Hundreds:
-    return Hundreds()

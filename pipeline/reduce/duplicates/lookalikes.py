@@ -1,7 +1,12 @@
-"""Pairs of pictures that look alike: hashes within a radius (FAISS), confirmed by the correlation of thumbnails.
+"""Pairs of pictures that look alike: hashes within a radius, confirmed by the correlation of thumbnails; and which of them go.
 
-Memory stays bounded whatever the hashes do: rows are compared in blocks that shrink as the candidates grow, and a row that
-a surviving row removes is not compared any further.
+The preferred row of a pair has more pixels, or else the smaller row id. Greedy in that order: a row goes only when a row that
+*stays* is its duplicate, so chains of look-alikes don't collapse (in SemDeDup's published rule they do). Crops and mirrored copies
+have other hashes, so they are not listed.
+
+Pictures that few others may be like come with those pairs. Of those that are crowded, a row that a surviving row removes is not
+compared any further, so a million pictures that are all alike make a million pairs, and not their square; they are compared in
+blocks that shrink as the candidates grow.
 """
 
 from collections.abc import Sequence
@@ -73,6 +78,14 @@ def correlations(a: Bytes, b: Bytes) -> NDArray[np.float64]:
     return np.asarray(covariance / (spread_a[:, None] * spread_b[None]))
 
 
+def paired_correlations(a: Bytes, b: Bytes) -> NDArray[np.float64]:
+    """As `correlations`, of each thumbnail of a with the one at its place in b: f64[n]. The same bits."""
+    wide_a, wide_b = a.astype(np.float32) - 128, b.astype(np.float32) - 128
+    product = (wide_a * wide_b).sum(axis=1, dtype=np.float64)
+    (sum_a, spread_a), (sum_b, spread_b) = _moments(wide_a), _moments(wide_b)
+    return np.asarray((a.shape[1] * product - sum_a * sum_b) / (spread_a * spread_b))
+
+
 def _moments(wide: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     total = wide.sum(axis=1, dtype=np.float64)
     square = (wide * wide).sum(axis=1, dtype=np.float64)
@@ -80,12 +93,26 @@ def _moments(wide: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """The pictures in order of preference; a position is a place in that order."""
+class Pictures:
+    """The pictures in order of preference; a position is a place in that order. No thumbnail is constant."""
 
-    hashes: Bytes      # [n, 8]
-    thumbnails: Bytes  # [n, 768]
+    hashes: Bytes
+    """u8[n, 8]"""
+    thumbnails: Bytes
+    """u8[n, 768], in memory or mapped from a file."""
     rule: LookalikeRule
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def confirmed(self, row: Ints, of: Ints, bits: NDArray[np.int32]) -> DuplicatePairs:
+        """Those of these pairs, i64[p] within the radius, whose thumbnails correlate; `removed` is to be set by the caller."""
+        parts = [no_pairs()]
+        for at in range(0, len(row), TILE):
+            tile = slice(at, at + TILE)
+            value = paired_correlations(self.thumbnails[row[tile]], self.thumbnails[of[tile]])
+            parts.append(self._confirmed(row[tile], of[tile], bits[tile], value))
+        return DuplicatePairs.joined(parts)
 
     def pairs(self, block: Ints, compared: HashSearch) -> DuplicatePairs:
         """Confirmed pairs of the block with the rows in `compared`; `removed` is to be set by the caller."""
@@ -111,33 +138,46 @@ class _Pictures:
         return DuplicatePairs(row[good], of[good], bits[good], value[good].astype(np.float32), np.ones(int(good.sum()), bool))
 
 
-def greedy(phash: NDArray[np.uint64], thumbnails: Bytes, rule: LookalikeRule) -> tuple[DuplicatePairs, Bools]:
-    """Confirmed pairs of pictures (hashes uint64[n], thumbnails uint8[n, 768]) in order of preference, none constant, and bool[n]:
-    which of them go.
+def greedy(pictures: Pictures, crowded: Bools, known: DuplicatePairs) -> tuple[DuplicatePairs, Bools]:
+    """Pairs of the pictures, and bool[n]: which of them go.
+
+    `crowded`, bool[n]: pictures whose pairs with each other are found here; `known` has all others, confirmed, the less preferred
+    picture as `row`, ordered by it.
 
     A picture goes when a preferred one that stays looks like it. Listed are all pairs with a partner that stays, and, for
     pictures that stay, those with a preferred partner that went.
     """
-    pictures = _Pictures(np.ascontiguousarray(phash).view(np.uint8).reshape(-1, 8), thumbnails, rule)
-    gone = np.zeros(len(phash), bool)
+    gone = np.zeros(len(pictures), bool)
     stayed, went = HashSearch(), HashSearch()
-    parts: list[DuplicatePairs] = []
-    at = 0
-    while at < len(phash):
+    parts = [no_pairs()]
+    places, at, seen = np.flatnonzero(crowded), 0, 0
+    while at < len(pictures):
         size = max(16, min(BLOCK, CANDIDATES // max(1, len(stayed), len(went))))
-        block = np.arange(at, min(at + size, len(phash)))
-        at = int(block[-1]) + 1
-        with_stayed, within = pictures.pairs(block, stayed), pictures.pairs_within(block)
+        dense = places[seen : seen + size]
+        seen += len(dense)
+        end = int(places[seen]) if seen < len(places) else len(pictures)
+        with_stayed, within = pictures.pairs(dense, stayed), pictures.pairs_within(dense)
         gone[with_stayed.row] = True
-        for row, of in zip(within.row, within.of, strict=True):   # by row, so `of` is decided
-            gone[row] |= not gone[of]
-        staying = block[~gone[block]]
-        chains = pictures.pairs(staying, went)
-        parts += [with_stayed, within.where(~(gone[within.row] & gone[within.of])), chains]
+        listed = known.where(np.arange(*np.searchsorted(known.row, [at, end])))
+        undecided = DuplicatePairs.joined([within, listed])
+        order = np.argsort(undecided.row, kind="stable")   # by row, so `of` is decided
+        for row, of in zip(undecided.row[order].tolist(), undecided.of[order].tolist(), strict=True):
+            if not gone[of]:
+                gone[row] = True
+        staying, going = dense[~gone[dense]], dense[gone[dense]]
+        parts += [with_stayed, undecided.where(~(gone[undecided.row] & gone[undecided.of])), pictures.pairs(staying, went)]
         stayed.add(staying, pictures.hashes[staying])
-        went.add(block[gone[block]], pictures.hashes[block[gone[block]]])
-    pairs = DuplicatePairs.joined(parts) if parts else no_pairs()
+        went.add(going, pictures.hashes[going])
+        at = end
+    pairs = DuplicatePairs.joined(parts)
     return DuplicatePairs(pairs.row, pairs.of, pairs.hamming, pairs.correlation, ~gone[pairs.of]), gone
+
+
+def causes(pairs: DuplicatePairs) -> DuplicatePairs:
+    """Of each picture that goes, the pair with the most preferred one that removes it, by row."""
+    removing = pairs.where(np.flatnonzero(pairs.removed))
+    removing = removing.where(np.lexsort((removing.of, removing.row)))
+    return removing.where(np.unique(removing.row, return_index=True)[1])
 
 
 def no_pairs() -> DuplicatePairs:

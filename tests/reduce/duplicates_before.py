@@ -1,25 +1,18 @@
-"""Exact and near duplicates of a run: pairs, and which rows they remove.
+"""How duplicates were found before: all of a run in one process, every look compared with all that stay. What is found by parts is
+compared with this.
 
-Exact: the same image bytes (and the same uid where the caption is the same too). Near: see `lookalikes.py`. The preferred
-row of a pair has more pixels, or else the smaller row id. Greedy in that order: a row goes only when a row that *stays* is
-its duplicate, so chains of look-alikes don't collapse (in SemDeDup's published rule they do). Crops and mirrored copies have
-other hashes, so they are not listed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.reduce import RowIds
-from pipeline.reduce.duplicates.lookalikes import DuplicatePairs, LookalikeRule, greedy, no_pairs, varied
-from pipeline.vectors import Bools, Bytes, Ints, unit
-from schemas.tables import DUPLICATES
-
-COSINES = 16384   # pairs measured at a time
+from pipeline.reduce.duplicates.lookalikes import BLOCK, DuplicatePairs, LookalikeRule, no_pairs, varied
+from pipeline.reduce.duplicates.lookalikes import Pictures as ProductPictures
+from pipeline.search.hamming import CANDIDATES, HashSearch
+from pipeline.vectors import Bools, Bytes, Ints
 
 
 @dataclass(frozen=True)
@@ -38,8 +31,6 @@ class Pictures:
     """i64[n]: width times height."""
     valid: Bools
     """bool[n]: rows whose hashes are all there; the others are nobody's duplicate."""
-    embedding: Callable[[Ints], NDArray[np.float16]] | None = None
-    """f16[m, d] of the rows i64[m], ascending; zero where there is none. Only to report the cosine of each pair."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +62,7 @@ def find_duplicates(pictures: Pictures, *, radius: int = 8, correlation: float =
     looks = order[varied(pictures.thumbnail[order])]
     equal_looks = _stars(looks, _look_numbers(pictures, looks))
     looks = _without(looks, equal_looks)
-    alike, gone = greedy(pictures.phash[looks], pictures.thumbnail[looks], LookalikeRule(radius, correlation))
+    alike, gone = greedy_before(pictures.phash[looks], pictures.thumbnail[looks], LookalikeRule(radius, correlation))
     alike = replace(alike, row=looks[alike.row], of=looks[alike.of])
     equal_looks = _retargeted(equal_looks, alike.where(alike.removed))
     masks = np.zeros((2, len(pictures.valid)), bool)
@@ -128,33 +119,30 @@ def _by_row(pairs: DuplicatePairs) -> DuplicatePairs:
     return pairs.where(np.lexsort((pairs.of, pairs.row)))
 
 
-def duplicate_table(duplicates: Duplicates, pictures: Pictures, rows: RowIds) -> pa.Table:
-    """The pairs as a table, schemas.tables.DUPLICATES, by row id. Beside `find_duplicates`, reads uid and embeddings of the rows in
-    pairs only."""
-    pairs = DuplicatePairs.joined([duplicates.exact_pairs, duplicates.near_pairs])
-    order = np.lexsort((pairs.of, pairs.row))
-    pairs, near = pairs.where(order), (order >= len(duplicates.exact_pairs))
-    uid = pictures.uid.take(pa.array(pairs.row)).cast(pa.string())
-    same_uid = pc.equal(uid, pictures.uid.take(pa.array(pairs.of)).cast(pa.string()))
-    shard_ids, local = rows.ids(pairs.row)
-    of_shard_ids, of_local = rows.ids(pairs.of)
-    return pa.Table.from_arrays([
-        pa.array(shard_ids, pa.string()), pa.array(local), uid, pa.array(of_shard_ids, pa.string()), pa.array(of_local),
-        pc.if_else(pa.array(near), "near", pc.if_else(same_uid, "uid", "sha256")),
-        pa.array(pairs.hamming), pa.array(pairs.correlation), _cosines(pictures.embedding, pairs), pa.array(pairs.removed),
-    ], schema=DUPLICATES)
+def greedy_before(phash: NDArray[np.uint64], thumbnails: Bytes, rule: LookalikeRule) -> tuple[DuplicatePairs, Bools]:
+    """Confirmed pairs of pictures (hashes uint64[n], thumbnails uint8[n, 768]) in order of preference, none constant, and bool[n]:
+    which of them go.
 
-
-def _cosines(embedding: Callable[[Ints], NDArray[np.float16]] | None, pairs: DuplicatePairs) -> pa.Array:
-    """float32[pairs]: the cosine of the two embeddings; null where either row has none."""
-    if embedding is None:
-        return pa.nulls(len(pairs), pa.float32())
-    values = np.empty(len(pairs), np.float32)
-    absent = np.empty(len(pairs), bool)
-    for at in range(0, len(pairs), COSINES):
-        part = slice(at, at + COSINES)
-        rows, place = np.unique(np.concatenate([pairs.row[part], pairs.of[part]]), return_inverse=True)
-        first, second = np.split(unit(embedding(rows))[place], 2)
-        values[part] = (first.astype(np.float64) * second).sum(axis=1)
-        absent[part] = ~(first.any(axis=1) & second.any(axis=1))
-    return pa.array(values, mask=absent)
+    A picture goes when a preferred one that stays looks like it. Listed are all pairs with a partner that stays, and, for
+    pictures that stay, those with a preferred partner that went.
+    """
+    pictures = ProductPictures(np.ascontiguousarray(phash).view(np.uint8).reshape(-1, 8), thumbnails, rule)
+    gone = np.zeros(len(phash), bool)
+    stayed, went = HashSearch(), HashSearch()
+    parts: list[DuplicatePairs] = []
+    at = 0
+    while at < len(phash):
+        size = max(16, min(BLOCK, CANDIDATES // max(1, len(stayed), len(went))))
+        block = np.arange(at, min(at + size, len(phash)))
+        at = int(block[-1]) + 1
+        with_stayed, within = pictures.pairs(block, stayed), pictures.pairs_within(block)
+        gone[with_stayed.row] = True
+        for row, of in zip(within.row, within.of, strict=True):   # by row, so `of` is decided
+            gone[row] |= not gone[of]
+        staying = block[~gone[block]]
+        chains = pictures.pairs(staying, went)
+        parts += [with_stayed, within.where(~(gone[within.row] & gone[within.of])), chains]
+        stayed.add(staying, pictures.hashes[staying])
+        went.add(block[gone[block]], pictures.hashes[block[gone[block]]])
+    pairs = DuplicatePairs.joined(parts) if parts else no_pairs()
+    return DuplicatePairs(pairs.row, pairs.of, pairs.hamming, pairs.correlation, ~gone[pairs.of]), gone

@@ -1,0 +1,79 @@
+"""What is compared of each picture, on its way to the partitions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.columns import Columns
+from pipeline.passes.duplicates.files import fixed_bytes, fixed_column
+from pipeline.reduce.duplicates.lookalikes import varied
+from pipeline.reduce.duplicates.sketches import sketches
+from pipeline.search.bands import spread
+from pipeline.shuffle.exchange import Group, Scattered
+from pipeline.shuffle.keys import hex_keys, partition_of, table_of
+from pipeline.store.tables import read_columns
+from pipeline.vectors import Bytes, Ints
+
+THUMBNAIL_BYTES = 768
+"""16 x 16 RGB."""
+SHA, UID, LOOK = ("sha_high", "sha_low"), ("uid_high", "uid_low"), ("look_high", "look_low")
+MIX = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 / golden ratio: products with it are well spread in their high bits."""
+
+
+@dataclass(frozen=True)
+class PictureRows:
+    """The pictures of a group whose hashes are all there: the global row, pixels, keys of the bytes, of the content and of the
+    look, the hash, and a sketch of the thumbnail. Without `near`, nothing of the last three."""
+
+    columns: Columns
+    near: bool
+    partitions: int
+
+    def __call__(self, group: Group) -> Scattered:
+        parts = [self._shard(shard.shard_id, shard.first_row) for shard in group.shards]
+        return pa.concat_tables([table for table, _ in parts]), np.concatenate([partition for _, partition in parts])
+
+    def _shard(self, shard_id: str, first_row: int) -> Scattered:
+        hashes, pixels = shard_pictures(self.columns, shard_id, ["sha256", "phash", *["thumbnail"] * self.near])
+        uid = read_columns(self.columns.store, self.columns.folders["samples"], shard_id, ["uid"])
+        place = np.flatnonzero(np.asarray(hashes.column("phash").is_valid()))
+        hashes, uid = hashes.take(pa.array(place)), uid.take(pa.array(place))
+        sha = hex_keys(hashes.column("sha256"))
+        columns = {
+            "row": pa.array(first_row + place), "pixels": pa.array(pixels[place]), **table_of(sha, SHA),
+            **table_of(hex_keys(uid.column("uid")), UID),
+        }
+        if not self.near:
+            return pa.table(columns), partition_of(sha, self.partitions)
+        phash = np.asarray(hashes.column("phash"), np.uint64)
+        thumbnails = fixed_bytes(hashes.column("thumbnail"), THUMBNAIL_BYTES)
+        of_look = varied(thumbnails)
+        columns |= {"phash": pa.array(spread(phash)), "varied": pa.array(of_look), **table_of(look_keys(thumbnails), LOOK),
+                    "sketch": fixed_column(sketches(thumbnails))}
+        # The same bytes give the same picture, so rows that are equal in bytes or in looks have the hash in common.
+        key = np.where(of_look[:, None], (phash * MIX)[:, None], sha)
+        return pa.table(columns), partition_of(key, self.partitions)
+
+
+def shard_pictures(columns: Columns, shard_id: str, names: list[str]) -> tuple[pa.Table, Ints]:
+    """Columns of the hashes of a shard, and the pixels of its pictures, i64 [rows]; 0 where there is none."""
+    hashes = read_columns(columns.store, columns.folders["hashes"], shard_id, names)
+    image = read_columns(columns.store, columns.folders["image"], shard_id, ["pixels"])
+    return hashes, np.asarray(image.column("pixels").fill_null(0), np.int64)
+
+
+def look_keys(thumbnails: Bytes) -> np.ndarray:
+    """uint64 [n, 2]: BLAKE2b of each thumbnail, u8 [n, 768]."""
+    joined = b"".join(_digests(thumbnails))
+    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def _digests(thumbnails: Bytes) -> Iterator[bytes]:
+    for thumbnail in np.ascontiguousarray(thumbnails):
+        yield blake2b(thumbnail.data, digest_size=16).digest()
+
+
