@@ -1,6 +1,6 @@
 """Columns of a whole run as arrays, in row-id order: what the reductions read."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConservationError
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
+from pipeline.work import Work
 
 
 def row_name(shard_id: str, row: int) -> str:
@@ -27,9 +28,9 @@ class Columns:
     store: Store
     folders: Mapping[str, str]
 
-    def done(self, shard_id: str, stages: Iterable[str]) -> bool:
-        """Whether every one of these stages has stored the columns of this shard."""
-        return all(self.store.exists(f"{self.folders[name]}/{shard_id}.parquet") for name in stages)
+
+TOGETHER = 4096
+"""Rows of small shards that travel together."""
 
 
 class RunShard(NamedTuple):
@@ -38,9 +39,23 @@ class RunShard(NamedTuple):
     shard_id: str
     first_row: int
     """Global row number of its first row."""
+    rows: int = TOGETHER
+
+    @property
+    def share(self) -> float:
+        """Of a group of small shards."""
+        return min(1.0, self.rows / TOGETHER)
 
     def __str__(self) -> str:
         return self.shard_id
+
+
+@dataclass(frozen=True)
+class ShardWork(Work[RunShard]):
+    """A work on one shard of a run after another."""
+
+    def share(self, item: RunShard) -> float:
+        return item.share
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ class Rows:
     @cached_property
     def shards(self) -> tuple[RunShard, ...]:
         """In row-id order."""
-        return tuple(map(RunShard, self.shard_ids, self.offsets[:-1].tolist()))
+        return tuple(map(RunShard, self.shard_ids, self.offsets[:-1].tolist(), self.counts))
 
     def ids(self, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int32]]:
         """The shard_id [n] and the row in its shard, int32 [n], of global row numbers, int64 [n]."""

@@ -11,6 +11,7 @@ from pipeline.passes.export import export
 from pipeline.passes.labels import label
 from pipeline.passes.names import name_classes
 from pipeline.passes.semantic.find import find_semantic_duplicates
+from pipeline.passes.shards.compaction import compact
 from pipeline.passes.stages import annotate, link
 from pipeline.passes.verdicts.on_classes import select_on_classes
 from pipeline.passes.verdicts.run_columns import write_run_columns
@@ -40,6 +41,7 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     active = annotate(plan, driver, threads=threads, retry_quarantined=retry_quarantined)
     with driver.phase("rows of the run"):
         run = gathered(active)
+    compact(active.root, driver, run.rows, [active.columns.folders[name] for name in active.annotated])
     with driver.phase("duplicates"):
         write_duplicates(active, run, driver)
     with driver.phase("columns over the run"):
@@ -47,14 +49,20 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     with driver.phase("entities of the captions"):
         calibrate_entities(active, run, driver)
     link(active, driver)
+    compact(active.root, driver, run.rows, [active.run_columns, *(active.columns.folders[name] for name in active.linked)])
     with driver.phase("counts of the entities"):
         count_entities(active, run, driver)
     ledger = select(active, run, driver, [shard.shard_id for shard in plan.shards if shard not in active.shards])
+    compact(active.root, driver, run.rows, [active.selected])
     fit_classes(active, run, driver)
     label(active, run, driver)
+    compact(active.root, driver, run.rows, [active.labels, active.tallies])
     with driver.phase("names of the classes"):
         name_classes(active, run, driver)
     find_semantic_duplicates(active, run, driver)
+    compact(active.root, driver, run.rows, [active.semantic_columns])
     ledger = select_on_classes(active, run, driver, ledger)
+    compact(active.root, driver, run.rows, [active.verdicts])
     balance_export(active, run, driver)
+    compact(active.root, driver, run.rows, [active.balance])
     return Result(active, ledger) if export(active, run, driver, ledger) else None

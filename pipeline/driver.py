@@ -10,6 +10,7 @@ from pipeline.distributed.executor import Executor
 from pipeline.distributed.local import LocalExecutor
 from pipeline.errors import ShardmillError
 from pipeline.root.log import LOGGED, EventLog
+from pipeline.store.blocks.groups import Grouped, grouped, parts, undone
 from pipeline.store.store import Store
 from pipeline.timing.bottleneck import WORTH_A_LINE, Usage, in_words
 from pipeline.timing.progress import Reporter, Scope, Step, phase
@@ -49,17 +50,18 @@ class Driver:
         self.events.add({"pass": title, "begun": True, "shards": len(items), "means": asdict(means)})
         self.events.flush()
         given_up, samples, usage = [], 0, Usage()
+        together = Grouped(work)
         began = time.monotonic()
         try:
             with heard(self.reporter.moved):
-                for outcome in self.executor.run(Accounted(work), items):
+                for outcome in self.executor.run(Accounted(together), grouped(work, items)):
                     usage.add(outcome.facts)
-                    step = step_of(outcome.facts)
+                    step = step_of(outcome.facts, len(parts(outcome.item)) - len(undone(outcome.item, outcome.facts)))
                     samples += step.rows
                     if outcome.error is not None:
                         given_up.append(outcome)
                     self.reporter.advance(step)
-                    self._log(title, work.name(outcome.item), outcome)
+                    self._log(title, together.name(outcome.item), outcome)
         finally:
             self.reporter.finish()
         self.events.add({
@@ -109,9 +111,9 @@ def rows_of(work: Work[Item], items: Sequence[Item]) -> int | None:
     return total
 
 
-def step_of(facts: Facts) -> Step:
-    """What the facts of an item say to people."""
-    return Step(int(facts.get("rows", 0)), float(facts.get("seconds", 0.0)), by_fate(facts.get("verdicts", {})))
+def step_of(facts: Facts, items: int = 1) -> Step:
+    """What the facts of an item, or of so many together, say to people."""
+    return Step(int(facts.get("rows", 0)), float(facts.get("seconds", 0.0)), by_fate(facts.get("verdicts", {})), items)
 
 
 def by_fate(verdicts: Mapping[str, int]) -> dict[str, int]:

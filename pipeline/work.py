@@ -6,7 +6,7 @@ The unit of work, retry and commit is one item (an input shard, an output shard)
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -111,6 +111,20 @@ class Work(ABC, Generic[Item]):
     @abstractmethod
     def open(self) -> AbstractContextManager[Callable[[Item], Facts]]:
         """Loads what the work needs on its worker, and yields the function that does one item and returns an account of it."""
+
+    @contextmanager
+    def open_together(self) -> Iterator[Callable[[Sequence[Item]], list[Facts]]]:
+        """As `open`, for several items at a time: what each says, in order. Those that belong together may be done together."""
+        with self.open() as run:
+            yield lambda items: [run(item) for item in items]
+
+    def share(self, item: Item) -> float:
+        """How much of a group of items this one makes, 0..1: small ones travel together. 1: it travels alone."""
+        return 1.0
+
+    def kind(self, item: Item) -> Hashable:
+        """Items of one kind may be in one group."""
+        return None
 
     def name(self, item: Item) -> str:
         """A name for people (progress, log, quarantine), by which a pass also knows what an earlier run has done."""

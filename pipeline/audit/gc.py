@@ -21,6 +21,7 @@ from pipeline.root.existing import open_root, readable
 from pipeline.root.lifecycle import SUCCESS
 from pipeline.root.lock import PACE, Pace, held
 from pipeline.root.manifest import folders, is_shard_file
+from pipeline.store.blocks.index import INDEX, block_of, blocks_with
 from pipeline.store.store import PARTIAL, Store
 from schemas.answers.samples import Collected, UnusedFolder
 
@@ -78,7 +79,8 @@ def find_waste(url: str) -> Iterator[Waste]:
         if folder not in current and (sizes or _is_empty(root, folder)):
             yield Waste(folder, OTHER, sizes)
         elif folder in active.columns.folders.values():
-            orphans = {n: size for n, size in sizes.items() if is_shard_file(n) and shard_of(n) not in inputs}
+            used = inputs | blocks_with(root, folder, sizes, inputs)
+            orphans = {n: size for n, size in sizes.items() if is_shard_file(n) and (block_of(n) or shard_of(n)) not in used}
             if orphans:
                 yield Waste(folder, NO_INPUT, orphans)
     yield from unfinished(active)
@@ -171,7 +173,7 @@ def _remove(root: Store, waste: Waste) -> None:
 
 def _wave(name: str) -> int:
     """Markers of tables and output shards are JSON, then parquet; vectors come before their parquet when they are written."""
-    return 0 if name.endswith(".json") else 1 if name.endswith(".parquet") else 2
+    return 0 if name.endswith(".json") or name == INDEX else 1 if name.endswith(".parquet") else 2
 
 
 def _remove_empty(folder: Path) -> None:

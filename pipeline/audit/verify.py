@@ -29,7 +29,7 @@ from pipeline.select.ledger import Ledger
 from pipeline.select.stored import LEDGER, ledger_record, stored_ledger
 from pipeline.select.verdicts import FAILED
 from pipeline.store.store import stat
-from pipeline.store.tables import facts_of, read_table
+from pipeline.store.tables import read_table, read_with_facts
 from schemas.answers.samples import Damaged, Verification, Verified
 
 REMEDY = "remove what is not as it was written, then run the same command again: it makes what is missing anew"
@@ -99,7 +99,7 @@ def marker_faults(plan: Plan, pool: Threads) -> list[str]:
 def missing_files(plan: Plan) -> Iterator[str]:
     """The column files of shards that the manifest does not name."""
     of_shards = [folder for folder, per_shard in folders(plan).items() if per_shard]
-    for path in unlisted(plan.root, of_shards, [f"{shard.shard_id}.parquet" for shard in plan.shards]):
+    for path in unlisted(plan.root, of_shards, [shard.shard_id for shard in plan.shards]):
         yield f"{path} is not in the manifest"
 
 
@@ -121,8 +121,8 @@ def column_faults(plan: Plan, shard: Shard) -> Iterator[str]:
     first: pa.ChunkedArray | None = None
     for folder in plan.columns.folders.values():
         path = f"{folder}/{shard.shard_id}.parquet"
-        table = read_table(plan.root, path, ["uid"])
-        facts, uid = facts_of(table.schema), table.column("uid")
+        table, facts = read_with_facts(plan.root, path, ["uid"])
+        uid = table.column("uid")
         if facts["rows"] != len(uid):
             yield f"{path}: {len(uid)} rows, its footer says {facts['rows']}"
         first = uid if first is None else first

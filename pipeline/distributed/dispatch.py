@@ -18,6 +18,7 @@ from pipeline.distributed.attempts import Attempt, Backlog, Blame, Failure, Pati
 from pipeline.distributed.ray_cluster import Nodes
 from pipeline.distributed.worker import Worker, reason, wants_memory
 from pipeline.errors import RouteError, ShardmillError
+from pipeline.store.blocks.groups import parts, undone
 from pipeline.work import Item, Outcome, Work, in_hand
 
 log = logging.getLogger(__name__)
@@ -263,6 +264,8 @@ class Dispatch(Generic[Item]):
             self._failed(attempt, Failure(reason(error), node, time.monotonic()))
         else:
             self._blame.done()
+            for item in undone(attempt.item, facts):
+                self._backlog.add(Attempt(item))
             tries = attempt.without_node_deaths(cluster.nodes()).number if attempt.failures else 1
             yield Outcome(attempt.item, facts, attempts=tries)
         if ends:
@@ -273,6 +276,10 @@ class Dispatch(Generic[Item]):
     def _failed(self, attempt: Attempt[Item], failure: Failure) -> None:
         if failure.death:
             self._nodes = cluster.nodes()
+        if len(items := parts(attempt.item)) > 1:
+            log.warning("%s failed together, trying each by itself: %s", self._plain.name(attempt.item), failure.message)
+            self._backlog.put_back(map(Attempt, items))
+            return
         failed_attempt = attempt.with_failure(failure).without_node_deaths(self._nodes)
         if not failed_attempt.spent:
             log.warning("%s: attempt %d failed, trying again: %s", self._plain.name(attempt.item), attempt.number, failure.message)

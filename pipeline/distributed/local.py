@@ -1,6 +1,7 @@
 """The work in this process, one item after another: for small sets, tests, debugging and probes. No Ray here."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,6 +11,7 @@ from pipeline.process.share import usable_memory
 from pipeline.reduce.kmeans.fleet import Fleet
 from pipeline.reduce.kmeans.local_fleet import LocalFleet
 from pipeline.reduce.kmeans.partition import Block
+from pipeline.store.blocks.groups import undone
 from pipeline.store.store import Store
 from pipeline.work import Item, Outcome, Work
 
@@ -35,9 +37,12 @@ class LocalExecutor:
             return
         blame = Blame()
         with work.open() as run:
-            for item in items:
+            left = deque[Any](items)
+            while left:
+                item = left.popleft()
                 try:
                     facts, error = run(item), None
+                    left.extendleft(reversed(undone(item, facts)))
                     blame.done()
                 except Exception as raised:
                     if not self.gives_up:

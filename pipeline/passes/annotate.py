@@ -13,22 +13,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.columns import Columns, stored_batch
-from pipeline.errors import ConservationError, InputError
+from pipeline.columns import Columns
+from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard
-from pipeline.input.reader import ShardReader, read
 from pipeline.input.samples import BATCH, Reading
-from pipeline.input.witnesses import Witnesses, to_blame
+from pipeline.input.witnesses import Witnesses
+from pipeline.passes.shards.sources import Asked, Source, by_source, common_batches
 from pipeline.process.ahead import ahead
 from pipeline.registry import SOURCE, TRANSIENT, producers
 from pipeline.stage import Stage, Transform, checked, failed_rows, joined
-from pipeline.store.tables import read_facts, write_columns
+from pipeline.store.tables import write_columns
 from pipeline.timing.bottleneck import Means
 from pipeline.timing.clock import WRITE, Account, spent
 from pipeline.work import Facts, Place, Work, beat
 from schemas.columns import SAMPLES
 
 BATCH_ROWS = 64
+TOGETHER = 16 << 20
+"""Bytes of small input shards that travel together."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,19 @@ class Annotate(Work[MissingColumns]):
     def means(self) -> Means:
         return Means.by_route((getattr(stage, "route", "") for stage in self.stages), self.threads)
 
+    def share(self, item: MissingColumns) -> float:
+        return min(1.0, item.shard.size / TOGETHER)
+
+    def kind(self, item: MissingColumns) -> frozenset[str]:
+        return item.names
+
     @contextmanager
     def open(self) -> Iterator[Callable[[MissingColumns], Facts]]:
+        with self.open_together() as run:
+            yield lambda item: run([item])[0]
+
+    @contextmanager
+    def open_together(self) -> Iterator[Callable[[Sequence[MissingColumns]], list[Facts]]]:
         if self.place is Place.MODEL or any(stage.contract.carries.names for stage in self.stages):
             from pipeline.models.process import prepare_process  # towers and decoders bring torch, which only a worker needs
 
@@ -118,7 +131,7 @@ class Annotate(Work[MissingColumns]):
         with ExitStack() as stack:
             transforms = [stack.enter_context(stage.open()) for stage in self.stages]
             pool = stack.enter_context(ThreadPoolExecutor(self.overlap, "stages"))
-            yield lambda item: self._run(item, transforms, pool)
+            yield lambda items: self._run(items, transforms, pool)
 
     @property
     def rows(self) -> int:
@@ -131,10 +144,14 @@ class Annotate(Work[MissingColumns]):
         """Batches in work at once."""
         return max([self.threads, *(stage.overlap for stage in self.stages)])
 
-    def _run(self, item: MissingColumns, opened: Sequence[Transform], pool: ThreadPoolExecutor) -> Facts:
-        account, shard = Account(self.overlap), item.shard
-        plan = steps(self.stages, item.names, self.writers)
-        source = Source(self, shard, plan)
+    def _run(self, items: Sequence[MissingColumns], opened: Sequence[Transform], pool: ThreadPoolExecutor) -> list[Facts]:
+        """The missing columns of some shards that lack the same ones. Their rows go through the stages in common batches: a model
+        computes as many rows for one as for a few."""
+        account, names = Account(self.overlap), items[0].names
+        plan = steps(self.stages, names, self.writers)
+        asked = Asked(
+            self.columns, self.reading, self.witnesses, plan.stored, plan.opens_input, plan.reads_metadata, self.rows)
+        sources = [Source(item.shard, asked) for item in items]
         stages, transforms = tuple(self.stages[i] for i in plan.stages), [opened[i] for i in plan.stages]
 
         def computed(batch: pa.RecordBatch) -> dict[str, pa.RecordBatch]:
@@ -142,88 +159,34 @@ class Annotate(Work[MissingColumns]):
                 return batch_columns(stages, transforms, batch)
 
         schemas = {s.contract.name: s.writes for s in stages} | ({SOURCE: SAMPLES} if plan.opens_input else {})
-        names = [name for name in [SOURCE, *schemas] if name in item.names]
-        parts: dict[str, list[pa.RecordBatch]] = {name: [] for name in dict.fromkeys(names)}
+        parts: dict[str, list[pa.RecordBatch]] = {name: [] for name in [SOURCE, *schemas] if name in names}
         put_together = 0
-        for added in ahead(pool, computed, account.reading(source), self.overlap + 1):
+        for added in ahead(pool, computed, account.reading(common_batches(sources, self.rows)), self.overlap + 1):
             rows = next(iter(added.values())).num_rows
             put_together += rows
             for name in parts:
                 parts[name].append(added[name])
             beat(rows)
-        if put_together != source.rows:
-            raise ConservationError(f"shard {shard.shard_id}: {source.rows} samples were read, {put_together} came through")
-        facts = {"shard_id": shard.shard_id} if self.linking else source.facts()
+        read = sum(source.rows for source in sources)
+        if put_together != read:
+            raise ConservationError(f"{shards_of(items)}: {read} samples were read, {put_together} came through")
+        shares = by_source(parts, schemas, sources)
+        found = [self._commit(source, share, schemas, account) for source, share in zip(sources, shares, strict=True)]
+        return [{**found[0], **account.facts()}, *found[1:]]
+
+    def _commit(
+        self, source: Source, parts: Mapping[str, list[pa.RecordBatch]], schemas: Mapping[str, pa.Schema], account: Account
+    ) -> Facts:
+        shard_id = source.shard.shard_id
+        facts = {"shard_id": shard_id} if self.linking else source.facts()
         with account.feeding(WRITE):
-            rows = commit(self.columns, shard.shard_id, parts, {name: schemas[name] for name in parts}, facts)
-        fates = {"failed": failed_rows(parts)}
-        return {**facts, "bytes_read": source.bytes_read, **account.facts(), "rows": rows, "verdicts": fates}
+            rows = commit(self.columns, shard_id, parts, {name: schemas[name] for name in parts}, facts)
+        return {**facts, "bytes_read": source.bytes_read, "rows": rows, "verdicts": {"failed": failed_rows(parts)}}
 
 
-class Source:
-    """Batches of one shard for the stages that compute: from its input, from stored columns, or from both side by side."""
-
-    def __init__(self, work: Annotate, shard: Shard, plan: Steps) -> None:
-        self.columns, self.shard, self.plan, self.witnesses = work.columns, shard, plan, work.witnesses
-        self.reader = None
-        if plan.opens_input:
-            self.reader = read(shard, batch_rows=work.rows, reading=work.reading, metadata=plan.reads_metadata)
-        self.rows = 0
-        self._batch = work.rows
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        reads = self.plan.stored or ({} if self.plan.opens_input else {SOURCE: ()})
-        stored = stored_batch(self.columns, self.shard.shard_id, reads) if reads else None
-        if self.reader is None:
-            assert stored is not None
-            for at in range(0, max(1, stored.num_rows), self._batch):
-                batch = stored.slice(at, self._batch)
-                self.rows += batch.num_rows
-                yield batch
-            return
-        for batch in self._read(self.reader):
-            if stored is not None:
-                beside = stored.slice(self.rows, batch.num_rows)
-                if not beside.column("uid").equals(batch.column("uid")):
-                    raise ConservationError(f"shard {self.shard.shard_id}: its stored columns are of other samples")
-                batch = joined(batch, beside)
-            self.rows += batch.num_rows
-            yield batch
-        self.rows = self.reader.rows
-
-    def _read(self, reader: ShardReader) -> Iterator[pa.RecordBatch]:
-        """The batches of the input. Raises SourceError where no other input could be read either."""
-        batches = iter(reader)
-        while True:
-            try:
-                batch = next(batches, None)
-            except (InputError, OSError) as error:
-                raise to_blame(error, self.shard.url, self.witnesses) from error
-            if batch is None:
-                return
-            yield batch
-
-    @property
-    def bytes_read(self) -> int:
-        """Of the input."""
-        return 0 if self.reader is None else self.reader.bytes_read
-
-    def facts(self) -> Facts:
-        """What is known of the input, for the footers; complete after the last batch."""
-        if self.reader is None:
-            footer = read_facts(self.columns.store, f"{self.columns.folders[SOURCE]}/{self.shard.shard_id}.parquet")
-            return {name: footer[name] for name in (*OF_THE_INPUT, EXAMPLES) if name in footer}
-        reader = self.reader
-        return {
-            "shard_id": self.shard.shard_id, "version": self.shard.version, "gaps": [gap.as_dict() for gap in reader.gaps],
-            "members": reader.members, "bytes_read": reader.bytes_read, "ignored": dict(sorted(reader.ignored.items())),
-            **({EXAMPLES: dict(sorted(reader.ignored.examples.items()))} if reader.ignored else {}),
-        }
-
-
-EXAMPLES = "ignored_examples"
-"""In the facts of a shard that has ignored members: the names of some, by reason."""
-OF_THE_INPUT = ("shard_id", "version", "gaps", "members", "bytes_read", "ignored")
+def shards_of(items: Sequence[MissingColumns]) -> str:
+    """Shards in words."""
+    return f"shard {items[0]}" if len(items) == 1 else f"shards {items[0]} to {items[-1]}"
 
 
 def batch_columns(

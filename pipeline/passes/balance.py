@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Run, RunShard
+from pipeline.columns import Run, RunShard, ShardWork
 from pipeline.draws import ROOT, draws
 from pipeline.driver import Driver
 from pipeline.export.allocation import allocate
@@ -27,9 +27,17 @@ from pipeline.reduce.classes import taxonomy
 from pipeline.reduce.describe.names import Level, positions
 from pipeline.select.stored import kept_rows
 from pipeline.store.store import PARTIAL
-from pipeline.store.tables import npy_bytes, read_columns, read_many_facts, read_npy, read_vector_rows, stored_shards, write_table
+from pipeline.store.tables import (
+    npy_bytes,
+    read_columns,
+    read_many_facts,
+    read_npy,
+    read_vector_rows,
+    stored_shards,
+    write_shard_table,
+)
 from pipeline.vectors import unit
-from pipeline.work import Facts, Work
+from pipeline.work import Facts
 from schemas.columns import COPIES
 
 CUTS = "cuts.npy"
@@ -80,7 +88,7 @@ def ranked(plan: Plan, shard: RunShard, level: Level) -> Ranked:
 
 
 @dataclass(frozen=True)
-class Rank(Work[RunShard]):
+class Rank(ShardWork):
     """Writes RANKED of one shard to `folder`."""
 
     plan: Plan
@@ -98,7 +106,7 @@ class Rank(Work[RunShard]):
 
 
 @dataclass(frozen=True)
-class Copy(Work[RunShard]):
+class Copy(ShardWork):
     """Writes how often each sample of one shard is taken."""
 
     plan: Plan
@@ -117,7 +125,8 @@ class Copy(Work[RunShard]):
         times[ranks["row"] - item.first_row] = copies(ranks, cut)
         total, samples = int(times.sum()), int(np.count_nonzero(times))
         facts = {"rows": len(uid), "taken": total, "left_out": len(ranks) - samples, "repeats": total - samples}
-        write_table(plan.root, f"{plan.balance}/{item.shard_id}.parquet", pa.table([uid, pa.array(times)], schema=COPIES), facts)
+        table = pa.table([uid, pa.array(times)], schema=COPIES)
+        write_shard_table(plan.root, f"{plan.balance}/{item.shard_id}.parquet", table, facts)
         return {"rows": len(uid)}
 
 

@@ -14,6 +14,7 @@ from pipeline.columns import Run
 from pipeline.plan import Plan
 from pipeline.reduce.kmeans.partition import RowSample
 from pipeline.select.stored import kept_rows
+from pipeline.store.blocks.groups import divided
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
 from pipeline.vectors import Floats, Matrix, unit
@@ -32,7 +33,7 @@ class Embeddings:
     def name(self) -> str:
         return self.shard_id
 
-    def open(self) -> tuple[Matrix, NDArray[np.int64] | None]:
+    def open(self) -> tuple[Matrix, NDArray[np.int64]]:
         """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote shard only those are
         read, and kept by `COPIES` as long as there is room."""
         if self.store.local is not None:
@@ -105,10 +106,39 @@ COPIES = Copies()
 """Of this process; a worker's go with it."""
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The embeddings of several small shards as one block: a fit writes a file for each block, now and then."""
+
+    parts: tuple[Embeddings, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.parts[0].name}-and-{len(self.parts) - 1}"
+
+    def open(self) -> tuple[Matrix, NDArray[np.int64]]:
+        """As `Embeddings.open`, in memory."""
+        matrices, rows, start = list[Matrix](), list[NDArray[np.int64]](), 0
+        for matrix, counting in (part.open() for part in self.parts):
+            matrices.append(matrix)
+            rows.append(counting + start)
+            start += len(matrix)
+        return np.concatenate(matrices), np.concatenate(rows)
+
+
 def fitted_on(plan: Plan, run: Run) -> list[Embeddings]:
     """What the centroids are fitted on, in row-id order."""
     verdicts = None if plan.recipe.classes.fit_on == "all" else plan.selected
     return [embeddings(plan, shard_id, verdicts) for shard_id in run.rows.shard_ids]
+
+
+def fitted_blocks(plan: Plan, run: Run) -> list[Embeddings | Joined]:
+    """As `fitted_on`, with small neighbours as one block. Which rows are one block changes no bit of a fit."""
+    blocks = fitted_on(plan, run)
+    groups = divided(run.rows.shards, lambda shard: shard.share)
+    whole = iter(blocks)
+    parts = [tuple(next(whole) for _ in group) for group in groups]
+    return [part[0] if len(part) == 1 else Joined(part) for part in parts]
 
 
 def kept_embeddings(plan: Plan, shard_ids: Sequence[str]) -> list[Embeddings]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.columns import Run, RunShard
+from pipeline.columns import Run, RunShard, ShardWork
 from pipeline.draws import uids_below
 from pipeline.driver import Driver
 from pipeline.passes.embeddings import kept_embeddings, sampled_embeddings
@@ -25,9 +25,9 @@ from pipeline.reduce.describe.presence import class_counts, presence
 from pipeline.search.inverted_file import EXACT, LEAST, Search, gated
 from pipeline.search.nearest import Centres, nearest
 from pipeline.select.stored import kept_rows, stored_ledger
-from pipeline.store.tables import read_columns, read_vector_rows, stored_shards, write_table
+from pipeline.store.tables import read_columns, read_vector_rows, stored_shards, write_shard_table
 from pipeline.vectors import Floats, unit
-from pipeline.work import Facts, Place, PlainWork, Units, Work
+from pipeline.work import Facts, Place, PlainWork, Units
 
 Nearest = tuple[NDArray[np.int32], Floats]
 """Classes of n rows by position, best first, and the cosines to them."""
@@ -129,7 +129,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Label(Work[RunShard]):
+class Label(ShardWork):
     """Writes the labels of one shard's kept samples, and what they say of the classes."""
 
     plan: Plan
@@ -163,7 +163,7 @@ class Label(Work[RunShard]):
             width = min(2, max(1, self.counting.k))
             self._tally(item, kept, (np.zeros((0, width), np.int32), np.zeros((0, width), np.float32)), opened)
         facts = {"rows": len(uid), "labelled": len(kept)}
-        write_table(store, f"{plan.labels}/{shard_id}.parquet", label_table(uid, labels, kept, opened.naming), facts)
+        write_shard_table(store, f"{plan.labels}/{shard_id}.parquet", label_table(uid, labels, kept, opened.naming), facts)
         return {"rows": len(uid)}
 
     def _two_nearest(self, rows: Floats, labels: Labels, opened: Opened) -> Nearest:
@@ -174,7 +174,7 @@ class Label(Work[RunShard]):
 
     def _tally(self, item: RunShard, kept: NDArray[np.int64], classes: Nearest, opened: Opened) -> None:
         """Writes what the kept rows of a shard say: their nearest classes, and their linked entities."""
-        plan, (shard_id, first_row), (ids, cosines) = self.plan, item, classes
+        plan, (shard_id, first_row, _), (ids, cosines) = self.plan, item, classes
         entities = presence(linked_entities(plan, shard_id, kept), opened.parents, NamingRule().levels)
         tallies.write_tally(
             plan.root, f"{plan.tallies}/{shard_id}.parquet", quality.tally(self.counting, first_row + kept, ids, cosines),

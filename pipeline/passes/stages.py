@@ -11,9 +11,11 @@ from pipeline.driver import Driver
 from pipeline.errors import InputError
 from pipeline.input.witnesses import witnesses
 from pipeline.passes.annotate import Annotate, MissingColumns, steps
+from pipeline.passes.shards.compaction import take_out
 from pipeline.plan import Plan
 from pipeline.registry import SOURCE, producers
 from pipeline.root.lifecycle import without_quarantined
+from pipeline.root.manifest import of_shards
 from pipeline.root.quarantine import ANNOTATE, given_up_during, quarantine, quarantined, release
 from pipeline.stage import Stage
 from pipeline.store.store import Store
@@ -77,19 +79,22 @@ def release_whole(plan: Plan, missing: Collection[MissingColumns], *, also_expor
 def forget_changed(plan: Plan) -> None:
     """Removes what was made from other versions of the input files; the footer of `samples` says of which one it is."""
     folder = plan.columns.folders[SOURCE]
-    names = set(plan.root.names(folder))
-    stored = [shard for shard in plan.shards if f"{shard.shard_id}.parquet" in names]
+    there = stored_shards(plan.root, [folder])
+    stored = [shard for shard in plan.shards if shard.shard_id in there]
     footers = read_many_facts(plan.root, [f"{folder}/{shard.shard_id}.parquet" for shard in stored])
-    for shard, footer in zip(stored, footers, strict=True):
-        if footer.get("version") != shard.version:
-            forget(plan.root, shard.shard_id)
+    pairs = zip(stored, footers, strict=True)
+    forget(plan.root, [shard.shard_id for shard, footer in pairs if footer.get("version") != shard.version])
 
 
-def forget(root: Store, shard_id: str) -> None:
-    """Removes the columns of a shard whose file is not what it was, and its entry in quarantine. `samples` goes last: stopped
-    half-way, the next run knows that the rest is to go."""
-    release(root, shard_id)
+def forget(root: Store, shard_ids: Collection[str]) -> None:
+    """Removes the columns of shards whose files are not what they were, and their entries in quarantine. `samples` goes last:
+    stopped half-way, the next run knows that the rest is to go."""
+    if not shard_ids:
+        return
+    for shard_id in shard_ids:
+        release(root, shard_id)
     for folder in sorted(root.folders("columns"), key=lambda name: name.startswith("samples@")):
+        take_out(root, f"columns/{folder}", set(shard_ids))
         for name in root.names(f"columns/{folder}"):
-            if name.startswith(f"{shard_id}."):
+            if of_shards(name, shard_ids):
                 root.remove(f"columns/{folder}/{name}")

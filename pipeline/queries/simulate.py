@@ -117,9 +117,12 @@ def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
 
 def _labels(plan: Plan, shard_id: str, row: int) -> dict[str, Any]:
     """`labels` of a row; nothing where the root has none."""
-    if plan.labels is None or not plan.root.exists(f"{plan.labels}/{shard_id}.parquet"):
+    if plan.labels is None:
         return {}
-    labels = read_columns(plan.root, plan.labels, shard_id).slice(row, 1).to_pylist()[0]
+    try:
+        labels = read_columns(plan.root, plan.labels, shard_id).slice(row, 1).to_pylist()[0]
+    except FileNotFoundError:   # not yet
+        return {}
     ids, folder = labels["labels"] or [], plan.classes
     named = folder is not None and has_class_table(plan.root, folder)
     names = class_names(plan.root, folder, filters=pc.field("class_id").isin(ids)) if folder is not None and named else {}

@@ -93,7 +93,7 @@ def column_sets(plan: Plan) -> tuple[ColumnSet, ...]:
     sets = []
     for folder in [*(f for f in current if f in present), *(f for f in present if f not in current)]:
         sizes = plan.root.sizes(folder)
-        shards = sum(name.endswith(".parquet") for name in sizes)
+        shards = len(stored_shards(plan.root, [folder]))
         sets.append(ColumnSet(
             name=folder.removeprefix("columns/"), current=folder in current, shards=shards, bytes=sum(sizes.values())))
     return tuple(sets)

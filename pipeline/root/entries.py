@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import RootError
 from pipeline.process.ahead import Threads
+from pipeline.store.blocks.index import blocks_among, fresh_index
 from pipeline.store.store import Store
 from schemas.tables import MANIFEST as SCHEMA
 
@@ -121,15 +122,26 @@ def file_record(store: Store, path: str, size: int | None = None) -> dict[str, A
     return {"size": size, "sha256": digest.hexdigest()}
 
 
-def unlisted(store: Store, folders: Collection[str], names: Sequence[str]) -> Iterator[str]:
-    """Paths of the files of these names, in each of these folders, that no entry names. The names of one folder of the manifest are
-    held at a time."""
-    missing = dict.fromkeys(folders, names)
+def unlisted(store: Store, folders: Collection[str], shard_ids: Sequence[str]) -> Iterator[str]:
+    """Paths of the tables of these shards, in each of these folders, that neither an entry nor a block that one names has. The
+    names of one folder of the manifest are held at a time."""
+    missing = dict.fromkeys(folders, shard_ids)
     for folder, listed in folders_of(store):
         if folder in missing:
             there = {entry.path.rpartition("/")[2] for entry in listed}
-            missing[folder] = [name for name in missing[folder] if name not in there]
-    yield from (f"{folder}/{name}" for folder, lacking in missing.items() for name in lacking)
+            lacking = [shard_id for shard_id in missing[folder] if f"{shard_id}.parquet" not in there]
+            missing[folder] = _in_no_block(store, folder, there, lacking)
+    yield from (f"{folder}/{shard_id}.parquet" for folder, lacking in missing.items() for shard_id in lacking)
+
+
+def _in_no_block(store: Store, folder: str, names: Collection[str], shard_ids: Sequence[str]) -> Sequence[str]:
+    """Those of the shards that are in none of the blocks among these names."""
+    blocks = blocks_among(names) if shard_ids else set()
+    if not blocks:
+        return shard_ids
+    index = fresh_index(store, folder)
+    places = ((shard_id, index.place(shard_id)) for shard_id in shard_ids)
+    return [shard_id for shard_id, place in places if place is None or place.block not in blocks]
 
 
 def discard(store: Store, path: str) -> None:

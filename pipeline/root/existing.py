@@ -9,6 +9,7 @@ from pipeline.columns import Rows, Run
 from pipeline.errors import RootError
 from pipeline.plan import Plan
 from pipeline.root.quarantine import quarantined
+from pipeline.store.blocks.either import forget_blocks
 from pipeline.store.store import Store
 from pipeline.store.tables import read_many_facts
 
@@ -22,6 +23,7 @@ FOLDER = re.compile(r"([a-z_]+/)?([a-z_]+@)?[0-9a-f]{12}")
 def open_root(url: str) -> Plan:
     """The plan of a root, over all its inputs. Raises RootError when it is none, is damaged, or was made by another version."""
     root = Store(url)
+    forget_blocks(root)
     if not root.exists("run.json"):
         raise RootError(f"{url} is not an output root of shardmill: it has no run.json")
     try:

@@ -15,6 +15,7 @@ from pipeline.root.versions import versions
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import stored_ledger
 from pipeline.stage import digest
+from pipeline.store.blocks.either import forget_blocks
 from pipeline.store.store import PARTIAL, Store
 
 SUCCESS = "_SUCCESS"
@@ -63,6 +64,7 @@ def claim(plan: Plan) -> None:
     the root's lock and has asked `refuse_foreign`."""
     root = plan.root
     root.clear_partial()
+    forget_blocks(root)
     with suppress(FileNotFoundError):   # there is no manifest yet
         for path in damaged_sizes(root):
             discard(root, path)

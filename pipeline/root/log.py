@@ -75,7 +75,7 @@ def read_events(root: Store, path: str) -> Iterator[Event]:
                 yield event
 
 
-LOGGED = ("rows", "seconds", "bytes_read", "bytes", "threads", "spent", "beside")
+LOGGED = ("rows", "shards", "seconds", "bytes_read", "bytes", "threads", "spent", "beside")
 
 
 FLUSHED = 60.0

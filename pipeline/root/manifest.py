@@ -18,6 +18,7 @@ from pipeline.outputs import BESIDE_SHARDS, BY_NAME
 from pipeline.plan import Plan
 from pipeline.process.ahead import threads
 from pipeline.root.entries import MANIFEST, OF_BEFORE, Entry, file_record
+from pipeline.store.blocks.index import block_of, blocks_with
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import parquet_file, read_facts, read_table, write_table
 from pipeline.work import Facts, PlainWork, Units, Work, beat
@@ -92,9 +93,11 @@ def sizes(plan: Plan) -> Iterator[tuple[str, dict[str, int]]]:
     inputs' columns may share a folder: they are not ours."""
     shard_ids = {shard.shard_id for shard in plan.shards}
     for folder, per_shard in folders(plan).items():
+        listed = plan.root.sizes(folder)
+        ours = blocks_with(plan.root, folder, listed, shard_ids) if per_shard else set()
         yield folder, {   # a listing has an order of its own
-            name: size for name, size in sorted(plan.root.sizes(folder).items())
-            if not per_shard or not is_shard_file(name) or of_shards(name, shard_ids)}
+            name: size for name, size in sorted(listed.items())
+            if not per_shard or not is_shard_file(name) or block_of(name) in ours or of_shards(name, shard_ids)}
     top = plan.root.sizes()
     yield "", {name: top[name] for name in TOP}
 

@@ -3,6 +3,8 @@
 The vectors are written first and the parquet last, with their hashes in its footer, so that the parquet's existence
 means the whole set is there. A vector column `v` becomes `<shard_id>.v.npy` (float16 [rows, d], zero rows where there is
 none) and the validity column `v_valid`.
+
+The file of a shard may have gone into a block of its folder (`blocks/`): whoever asks for it by its path gets what it would hold.
 """
 
 import hashlib
@@ -20,26 +22,33 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RootError
 from pipeline.process.ahead import threads
+from pipeline.store.blocks.either import either, told_of
+from pipeline.store.blocks.index import FOOTER, Place, block_of, fresh_index
+from pipeline.store.blocks.rows import mapped, schema_of, table_of
+from pipeline.store.blocks.writing import gathering, part_of
 from pipeline.store.remote.footers import forget, kept
+from pipeline.store.remote.matrices import matrix_head, matrix_rows
 from pipeline.store.remote.parquet import remote_file, remote_schema
-from pipeline.store.store import Store, read_ranges
+from pipeline.store.store import Store
 from pipeline.timing.clock import READ, WRITE, spent
 from pipeline.vectors import Halves
 
 T = TypeVar("T")
+REQUESTS = 32
+"""Footers asked of a remote store at once."""
 
 
 def stored_shards(store: Store, folders: Sequence[str]) -> set[str]:
-    """Shard ids whose parquet is in every one of these folders: one listing each instead of a look-up per shard."""
-    ids = [{name.removesuffix(".parquet") for name in store.names(folder) if name.endswith(".parquet")} for folder in folders]
+    """Shard ids whose columns are in every one of these folders, in files of their own or in blocks: one listing each instead of a
+    look-up per shard."""
+    ids = [_stored(store, folder) for folder in folders]
     return set.intersection(*ids) if ids else set()
 
 
-FOOTER = b"shardmill"
-NPY_HEAD = 256
-"""Bytes that hold the head of every .npy file of ours: it has 128."""
-REQUESTS = 32
-"""Footers asked of a remote store at once."""
+def _stored(store: Store, folder: str) -> set[str]:
+    names = [name for name in store.names(folder) if name.endswith(".parquet")]
+    own = {name.removesuffix(".parquet") for name in names if block_of(name) is None}
+    return own if len(own) == len(names) else own | set(fresh_index(store, folder).ids.tolist())
 
 
 def is_vector(field: pa.Field) -> bool:
@@ -59,6 +68,7 @@ def as_matrix(column: pa.Array, dimension: int) -> Halves:
 def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
     """Commits one stage's columns of one shard. `facts` go into the footer (fingerprint, counts, gaps)."""
     hashes: dict[str, str] = {}
+    vectors: dict[str, Halves] = {}
     stored: dict[str, pa.Array] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
         if not is_vector(field):
@@ -66,12 +76,26 @@ def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, fac
             continue
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         name = f"{shard_id}.{field.name}.npy"
-        content = npy_bytes(as_matrix(array, field.type.list_size))
-        with spent(WRITE):
-            store.write(f"{folder}/{name}", content)
+        vectors[field.name] = as_matrix(array, field.type.list_size)
+        content = npy_bytes(vectors[field.name])
+        if gathering() is None:
+            with spent(WRITE):
+                store.write(f"{folder}/{name}", content)
         hashes[name] = hashlib.sha256(content).hexdigest()
         stored[f"{field.name}_valid"] = array.is_valid()
-    write_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), {**facts, "rows": table.num_rows, "files": hashes})
+    told = {**facts, "rows": table.num_rows, "files": hashes}
+    write_shard_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), told, vectors)
+
+
+def write_shard_table(
+    store: Store, path: str, table: pa.Table, facts: Mapping[str, Any], vectors: Mapping[str, Halves] | None = None
+) -> None:
+    """Commits the table `<folder>/<shard_id>.parquet`, as `write_table` does; or gathers it and its `vectors` with others."""
+    gathered, (folder, _, name) = gathering(), path.rpartition("/")
+    if gathered is None:
+        write_table(store, path, table, facts)
+    else:
+        gathered.add(store, folder, part_of(name.removesuffix(".parquet"), table, facts, vectors or {}))
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -119,17 +143,30 @@ def parquet_file(store: Store, path: str, schema: pa.Schema, facts: Mapping[str,
 def read_table(store: Store, path: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
     """The table of a parquet file, or these columns of it; `filters`: an expression over the columns that are read, whose rows
     stay. Raises FileNotFoundError, or OutputError where the store does not answer."""
-    with spent(READ):
+    def of_file() -> pa.Table:
         if store.by_ranges:
             return _table(remote_file(store, path, columns), columns, filters)
-        with _opened(store, path) as file:
+        with store.open(path) as file:
             return parquet_table(file, columns, filters)
+
+    def of_block(folder: str, place: Place) -> pa.Table:
+        table = table_of(store, folder, place, columns)
+        return table if filters is None else table.filter(filters)
+
+    with spent(READ):
+        return either(store, path, of_file, of_block)
+
+
+def read_with_facts(store: Store, path: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
+    """As `read_table`, and the facts in the same file's footer."""
+    table = read_table(store, path, columns)
+    return table, facts_of(table.schema) if FOOTER in (table.schema.metadata or {}) else read_facts(store, path)
 
 
 def table_batches(store: Store, path: str, columns: Sequence[str], rows: int = 65536) -> Iterator[pa.Table]:
     """These columns of a parquet file, at most so many rows at a time: of a table that may not fit in memory. Raises as
     `read_table`."""
-    with _opened(store, path) as file:
+    with store.open(path) as file:
         for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(rows, columns=list(columns), use_threads=False):
             yield pa.Table.from_batches([batch])
 
@@ -167,23 +204,32 @@ def read_columns(store: Store, folder: str, shard_id: str, columns: Sequence[str
 
 def read_facts(store: Store, path: str) -> dict[str, Any]:
     """The facts in a parquet file's footer."""
-    if store.local is not None:
-        return read_footer(store, path)[1]
-    return dict(json.loads(kept(f"{store.url}/{path}", lambda: json.dumps(read_footer(store, path)[1]).encode())))
+    def of_file() -> dict[str, Any]:
+        if store.local is not None:
+            return _footer(store, path)[1]
+        return dict(json.loads(kept(f"{store.url}/{path}", lambda: json.dumps(_footer(store, path)[1]).encode())))
+
+    return either(store, path, of_file, lambda folder, _: told_of(store, path, folder))
 
 
 def read_footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
     """The schema of a parquet file and the facts in its footer."""
+    return either(
+        store, path, lambda: _footer(store, path),
+        lambda folder, place: (schema_of(store, folder, place), told_of(store, path, folder)))
+
+
+def _footer(store: Store, path: str) -> tuple[pa.Schema, dict[str, Any]]:
     if store.by_ranges:
         schema = remote_schema(store, path)
     else:
-        with _opened(store, path) as file:
+        with store.open(path) as file:
             schema = pq.read_schema(file)
     return schema, facts_of(schema)
 
 
 def facts_of(schema: pa.Schema) -> dict[str, Any]:
-    """The facts that came with a table that was read, which its schema has."""
+    """The facts that came with a table that was read from a file of its own, which its schema has."""
     return dict(json.loads((schema.metadata or {}).get(FOOTER, b"{}")))
 
 
@@ -197,52 +243,45 @@ def read_many(store: Store, paths: Sequence[str], read: Callable[[str], T]) -> I
     if store.local is not None:
         yield from map(read, paths)
         return
+    yield from map(read, paths[:1])   # alone: where it is in a block, the others find the index read
     with threads(REQUESTS, "footers") as pool:
-        yield from pool.each(read, paths)
+        yield from pool.each(read, paths[1:])
 
 
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
     """The vectors of one column of a shard, float16 [rows, d]; mapped, not read, where the store is local. Raises
     FileNotFoundError, or RootError for what is no such array."""
-    return read_npy(store, f"{folder}/{shard_id}.{name}.npy")
+    def of_block(folder: str, place: Place) -> Halves:
+        path = f"{folder}/{place.block}.{name}.npy"
+        if store.local is None:
+            return matrix_rows(store, path, place.first + np.arange(place.rows))
+        length, start = matrix_head(store, path)
+        values: Halves = mapped(str(store.local / path), start + 2 * length * place.first, (place.rows, length))
+        return values
+
+    return either(store, f"{folder}/{shard_id}.parquet", lambda: read_npy(store, f"{folder}/{shard_id}.{name}.npy"), of_block)
 
 
 def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: NDArray[np.int64]) -> Halves:
     """These rows, i64 [n] ascending, of the vectors of one column of a shard: float16 [n, d], in memory. Of a remote file their
     bytes alone are asked for, and those between two that are near. Raises as `read_vectors` does, and
     InputError where the store does not answer."""
-    path = f"{folder}/{shard_id}.{name}.npy"
     if store.local is not None:
-        return np.array(read_npy(store, path)[rows])
-    url = f"{store.url.rstrip('/')}/{path}"
-    with spent(READ):
-        head = io.BytesIO(read_ranges(url, [(0, NPY_HEAD)])[0])
-        length = _row_length(store, path, head)
-        start, width = head.tell(), 2 * length
-        first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)   # of each run of rows that follow each other
-        ends = np.append(first[1:], len(rows))
-        runs = [(start + int(rows[a]) * width, start + (int(rows[b - 1]) + 1) * width) for a, b in zip(first, ends, strict=True)]
-        content = b"".join(read_ranges(url, runs))
-    return np.frombuffer(content, np.float16).reshape(len(rows), length)
+        return np.array(read_vectors(store, folder, shard_id, name)[rows])
+    return either(
+        store, f"{folder}/{shard_id}.parquet", lambda: matrix_rows(store, f"{folder}/{shard_id}.{name}.npy", rows),
+        lambda folder, place: matrix_rows(store, f"{folder}/{place.block}.{name}.npy", place.first + rows))
 
 
 def vector_length(store: Store, folder: str, shard_id: str, name: str) -> int:
     """d of a matrix [rows, d], from the head of its file."""
-    path = f"{folder}/{shard_id}.{name}.npy"
-    with spent(READ), _opened(store, path) as file:
-        return _row_length(store, path, file)
+    def of_file(path: str) -> int:
+        with spent(READ):
+            return matrix_head(store, path)[0]
 
-
-def _row_length(store: Store, path: str, file: IO[bytes]) -> int:
-    """d of a matrix float16 [rows, d] whose .npy file begins here; leaves the file at its first value."""
-    try:
-        head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
-        shape, fortran, dtype = ((), False, None) if head is None else head(file)
-    except ValueError:
-        shape, fortran, dtype = (), False, None
-    if len(shape) != 2 or fortran or dtype != np.float16:
-        raise RootError(f"{store.url}/{path} is no matrix as shardmill writes them: remove it and run again")
-    return int(shape[1])
+    return either(
+        store, f"{folder}/{shard_id}.parquet", lambda: of_file(f"{folder}/{shard_id}.{name}.npy"),
+        lambda folder, place: of_file(f"{folder}/{place.block}.{name}.npy"))
 
 
 def read_npy(store: Store, path: str) -> NDArray[Any]:
@@ -257,9 +296,3 @@ def read_npy(store: Store, path: str) -> NDArray[Any]:
     except ValueError as error:
         raise RootError(f"{store.url}/{path} is no array as shardmill writes them ({error}): remove it and run again") from error
     return loaded
-
-
-@contextmanager
-def _opened(store: Store, path: str) -> Iterator[IO[bytes]]:
-    with store.open(path) as file:
-        yield file

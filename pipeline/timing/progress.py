@@ -37,13 +37,14 @@ class Scope:
 
 @dataclass(frozen=True)
 class Step:
-    """One item that is done."""
+    """One item that is done, or several at once."""
 
     rows: int = 0
     seconds: float = 0.0
     """That it took, without what went before it."""
     verdicts: Mapping[str, int] = field(default_factory=dict)
     """Samples by what became of them: kept, rejected, failed."""
+    items: int = 1
 
 
 class Reporter(Protocol):
@@ -103,7 +104,7 @@ class Meter:
         """Takes an item that is done."""
         begun = self.clock() - step.seconds
         self.since = begun if self.since is None else min(self.since, begun)
-        self.items, self.rows, self.in_hand = self.items + 1, self.rows + step.rows, max(0, self.in_hand - step.rows)
+        self.items, self.rows, self.in_hand = self.items + step.items, self.rows + step.rows, max(0, self.in_hand - step.rows)
         self.verdicts.update(step.verdicts)
 
     @property

@@ -23,8 +23,8 @@ from pipeline.input.inventory.stored import write_inputs
 from pipeline.input.samples import uid_of
 from pipeline.input.tar import write_tar
 from pipeline.root.existing import open_root
+from pipeline.store.blocks.index import FOOTER
 from pipeline.store.store import Store
-from pipeline.store.tables import FOOTER
 from tests.manifests import repair
 from tests.mixed import mixed
 from tests.roots import counted

@@ -23,6 +23,7 @@ from tests.benchmarks import (
     near_duplicates,
     nearest_centres,
     store_requests,
+    tiny_shards,
     where_time_goes,
 )
 from tests.benchmarks.figures import ROUNDS, Figure, isa, machine, table, write_json
@@ -65,6 +66,7 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
         "many-shards": (
             "The driver, shards of empty work, 2 actors", lambda: many_shards.measure(2_000 if quick else 100_000),
         ),
+        "tiny-shards": ("A run over shards of one sample, one process", lambda: tiny_shards.measure(200 if quick else 4_000)),
         "corrupt": (
             "Annotate with 1 % corrupt samples, bundled model, 2 actors",
             lambda: on_ray(lambda: corrupt.measure(corrupt_size, 2 if quick else 4)),

@@ -13,8 +13,9 @@ import pytest
 from pipeline.distributed.attempts import ATTEMPTS, Patience
 from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.errors import OutputError, ShardmillError
+from pipeline.store.blocks.groups import Group, Grouped, parts, undone
 from pipeline.work import Outcome, heard
-from tests.distributed.works import ROWS_OF_SLOW, Opening, Troubled
+from tests.distributed.works import ROWS_OF_SLOW, Opening, Squares, Troubled
 
 pytestmark = pytest.mark.usefixtures("machines")
 
@@ -57,6 +58,18 @@ def test_an_item_that_hangs_is_given_up_after_three_processes_none_of_which_live
     while any(map(runs, pids)) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(map(runs, pids))
+
+
+def test_of_a_group_only_what_fails_by_itself_is_given_up_after_three_tries_of_its_own(tmp_path: Path) -> None:
+    """One of a group raises, one of another ends the process of all three."""
+    work, executor = Grouped(Squares(str(tmp_path), raises=(5,), dies=(8,))), RayExecutor()
+    outcomes = list(executor.run(work, [Group((1, 2, 3)), Group((4, 5, 6)), Group((7, 8, 9)), 10]))
+    executor.close()
+    given_up = {outcome.item: outcome.attempts for outcome in outcomes if outcome.error is not None}
+    assert given_up == {5: ATTEMPTS, 8: ATTEMPTS}
+    done = [item for outcome in outcomes if outcome.error is None for item in parts(outcome.item)]
+    undone_at_first = [item for outcome in outcomes for item in undone(outcome.item, outcome.facts)]
+    assert (sorted(done), undone_at_first) == ([1, 2, 3, 4, 5, 6, 7, 9, 10], [5])
 
 
 def test_everything_else_is_done_at_once_and_slow_is_not_hung(troubled: tuple[Troubled, dict[int, Outcome[int]]]) -> None:

@@ -16,6 +16,7 @@ from pipeline.input.discovery import Shard, discover
 from pipeline.input.samples import READING
 from pipeline.passes import annotate
 from pipeline.passes.annotate import Annotate, MissingColumns, Steps, steps
+from pipeline.passes.shards import sources
 from pipeline.passes.stages import forget
 from pipeline.registry import SOURCE, producers
 from pipeline.stage import Contract, Stage, Transform
@@ -135,7 +136,7 @@ def test_the_input_is_not_opened_where_stored_columns_are_enough(
     root = Path(shutil.copytree(source, tmp_path / "root"))
     work = Annotate(Columns(Store(str(root)), work.columns.folders), STAGES, READING, batch_rows=16, writers=WRITERS)
     (root / f"columns/double@1/{shard.shard_id}.parquet").unlink()
-    monkeypatch.setattr(annotate, "read", lambda *_, **__: pytest.fail("the input was opened"))
+    monkeypatch.setattr(sources, "read", lambda *_, **__: pytest.fail("the input was opened"))
     (outcome,) = LocalExecutor().run(work, [MissingColumns(shard, frozenset(["double"]))])
     assert (outcome.error, outcome.facts["bytes_read"], outcome.facts["rows"]) == (None, 0, 100)
 
@@ -178,10 +179,10 @@ def test_of_a_changed_input_samples_go_last_so_that_a_stopped_run_knows_what_els
             (tmp_path / "columns" / stage).mkdir(parents=True, exist_ok=True)
             (tmp_path / "columns" / stage / name).touch()
     with pytest.raises(KeyboardInterrupt):
-        forget(root, "a")
+        forget(root, ["a"])
     assert root.exists("columns/samples@2/a.parquet")
     root.left = 9
-    forget(root, "a")
+    forget(root, ["a"])
     assert sorted(path.name for path in (tmp_path / "columns").rglob("*.*")) == ["ab.parquet"] * 3
 
 
@@ -194,7 +195,7 @@ def test_a_changed_stage_of_a_finished_root_costs_that_stage_and_what_reads_it(
     curated(root, [shard])
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in (root / "columns").rglob("*.*")}
     with monkeypatch.context() as patch:
-        patch.setattr(annotate, "read", lambda *_, **__: pytest.fail("the input was read again"))
+        patch.setattr(sources, "read", lambda *_, **__: pytest.fail("the input was read again"))
         changed = curated(root, [shard], ("entities.ner=true",))
     after = {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in (root / "columns").rglob("*.*")}
     assert {path: after[path] for path in before} == before

@@ -10,9 +10,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.store.blocks.either import forget_blocks
+from pipeline.store.blocks.index import entries_of, write_index
+from pipeline.store.blocks.writing import part_of, write_block
 from pipeline.store.remote.footers import footers_kept
 from pipeline.store.store import Store
-from pipeline.store.tables import facts_of, parquet_file, parquet_table, read_facts, read_many_facts, read_table, write_table
+from pipeline.store.tables import (
+    facts_of,
+    parquet_file,
+    parquet_table,
+    read_columns,
+    read_facts,
+    read_many_facts,
+    read_table,
+    read_vector_rows,
+    read_vectors,
+    stored_shards,
+    vector_length,
+    write_table,
+)
 from tests.store.proxy import Proxy
 
 
@@ -97,3 +113,32 @@ def test_a_footer_is_asked_for_once_in_a_run_unless_its_file_was_made_anew(proxy
     proxy.reset()
     assert read_facts(store, paths[2]) == {"version": 1}
     assert len(proxy.asked) == 1, "after the run another may have written it"
+
+
+def test_of_a_remote_block_what_is_asked_of_one_shard_is_read_and_no_other_rows_but_its_neighbours(
+    proxy: Proxy, tmp_path: Path,
+) -> None:
+    store, folder, ids = Store(f"s3://bucket/{tmp_path.name}"), "columns/x@1", [f"s{number:02d}" for number in range(61)]
+    table = wide_table(6_000)
+    vectors = np.random.default_rng(0).standard_normal((6_000, 64)).astype(np.float16)
+    rows = {shard_id: slice(100 * number, 100 * (number + 1)) for number, shard_id in enumerate(ids)}   # the last has none
+    name = write_block(store, folder, [
+        part_of(shard_id, table.slice(at.start, 100), {"shard": shard_id}, {"v": vectors[at]}) for shard_id, at in rows.items()])
+    write_index(store, folder, entries_of(store, folder, name))
+    forget_blocks(store)
+    proxy.reset()
+    assert read_columns(store, folder, "s31", ["uid", "noise"]).equals(table.slice(3_100, 100).select(["uid", "noise"]))
+    assert proxy.sent < 700_000, "of 4 MB the footer, the index and 1,000 rows of two columns"
+    proxy.reset()
+    assert read_columns(store, folder, "s32", ["uid", "noise"]).equals(table.slice(3_200, 100).select(["uid", "noise"]))
+    assert read_vector_rows(store, folder, "s32", "v", np.array([3, 4, 99])).tolist() == vectors[[3_203, 3_204, 3_299]].tolist()
+    assert read_vectors(store, folder, "s33", "v").tolist() == vectors[3_300:3_400].tolist()
+    assert read_vector_rows(store, folder, "s60", "v", np.zeros(0, np.int64)).shape == (0, 64)
+    assert read_vectors(store, folder, "s60", "v").shape == (0, 64)
+    assert vector_length(store, folder, "s60", "v") == 64
+    facts = list(read_many_facts(store, [f"{folder}/{shard_id}.parquet" for shard_id in ids]))
+    assert facts == [{"shard": shard_id} for shard_id in ids]
+    assert proxy.sent < 150_000, "some rows of vectors, and what the index says of all shards"
+    assert stored_shards(store, [folder]) == set(ids)
+    with pytest.raises(FileNotFoundError):
+        read_facts(store, f"{folder}/s61.parquet")

@@ -45,7 +45,7 @@ def find_semantic_duplicates(plan: Plan, run: Run, driver: Driver) -> None:
     settings = plan.recipe.semantic_duplicates
     rule = SemanticRule(settings.epsilon or 0.0, settings.greedy)
     through(driver, TITLE, exchange, ToClasses(plan, ids, partition), WithinClasses(rule))
-    done = {str(group) for group in exchange.groups if written(plan, group)}
+    done = written(plan, exchange.groups)
     driver.complete(f"{TITLE}: write", Write(plan, run.rows, exchange), exchange.groups, done, alone=len(exchange.groups) == 1)
     plan.root.write_json(f"{pairs}/{SEMANTIC_ACCOUNT}", account(plan, exchange, ids, sizes))
     exchange.remove()

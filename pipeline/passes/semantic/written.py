@@ -1,5 +1,6 @@
 """What became of the rows of a group of shards, as columns of each shard and as pairs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,19 @@ from pipeline.columns import Rows, RunShard
 from pipeline.errors import ConservationError
 from pipeline.plan import Plan
 from pipeline.shuffle.exchange import Exchange, Group
-from pipeline.store.tables import read_columns, write_table
+from pipeline.store.blocks.groups import each_written
+from pipeline.store.tables import read_columns, stored_shards, write_shard_table, write_table
 from pipeline.work import Facts, PlainWork, Units
 from schemas.tables import SEMANTIC_DUPLICATES
 
 
-def written(plan: Plan, group: Group) -> bool:
-    """Whether all that is written of a group is there."""
-    files = [f"{plan.semantic_pairs}/{group}.parquet", *(f"{plan.semantic_columns}/{shard}.parquet" for shard in group.shards)]
-    return all(plan.root.exists(file) for file in files)
+def written(plan: Plan, groups: Sequence[Group]) -> set[str]:
+    """The groups of which all that is written is there, by name."""
+    assert plan.semantic_columns is not None
+    assert plan.semantic_pairs is not None
+    stored, pairs = stored_shards(plan.root, [plan.semantic_columns]), set(plan.root.names(plan.semantic_pairs))
+    return {str(group) for group in groups
+            if f"{group}.parquet" in pairs and all(shard.shard_id in stored for shard in group.shards)}
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Write(PlainWork[Group]):
 
     def run(self, item: Group) -> Facts:
         found = pa.concat_tables(self.found.answers(item)).sort_by("row")
-        pairs = pa.concat_tables([self._written(shard, found) for shard in item.shards])
+        pairs = pa.concat_tables(each_written(item.shards, lambda shard: shard.share, lambda shard: self._written(shard, found)))
         facts = {"rows": found.num_rows, "removed": pairs.num_rows, "chained": pc.sum(found.column("chained")).as_py() or 0}
         write_table(self.plan.root, f"{self.plan.semantic_pairs}/{item}.parquet", pairs, facts)
         return {"rows": item.rows}
@@ -59,7 +64,7 @@ class Write(PlainWork[Group]):
         places = pa.array(at, mask=at < 0)   # of each row of the shard among those compared
         similarity = mine.column("similarity").take(places)
         columns = {"uid": uid, "semantic_duplicate": goes.take(places), "semantic_similarity": similarity}
-        write_table(store, f"{plan.semantic_columns}/{shard}.parquet", pa.table(columns), {"rows": len(uid)})
+        write_shard_table(store, f"{plan.semantic_columns}/{shard}.parquet", pa.table(columns), {"rows": len(uid)})
         return self._pairs(shard, uid, mine.filter(goes))
 
     def _pairs(self, shard: RunShard, uid: pa.Array, gone: pa.Table) -> pa.Table:

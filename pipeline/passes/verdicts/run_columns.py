@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.columns import Columns, Rows, Run
+from pipeline.columns import Columns, Rows, Run, RunShard
 from pipeline.driver import Driver
 from pipeline.errors import ContractViolation
 from pipeline.plan import Plan
@@ -18,8 +18,9 @@ from pipeline.shuffle.answers import DistinctOthers, Repeats, key_rows
 from pipeline.shuffle.exchange import Exchange, Group, Scattered, groups_of, partitions_of, through
 from pipeline.shuffle.keys import Keys, hash_keys, partition_of, text_keys
 from pipeline.shuffle.parts import parts_file, read_part
+from pipeline.store.blocks.groups import each_written
 from pipeline.store.store import PARTIAL, Store
-from pipeline.store.tables import read_columns, stored_shards, table_batches, write_table
+from pipeline.store.tables import read_columns, stored_shards, table_batches, write_shard_table
 from pipeline.vectors import Bools, Ints
 from pipeline.work import Facts, PlainWork, Units
 
@@ -164,10 +165,13 @@ class RunColumns(PlainWork[Group]):
             name: pa.array(_mask(removed, near, item.rows)) if sought else pa.nulls(item.rows, pa.bool_())
             for near, (name, sought) in enumerate(zip(("exact_duplicate", "near_duplicate"), self.sought, strict=True))}
         table = pa.table({**values, **{column.name: column.values(item) for column in self.keyed}})
-        for shard in item.shards:
+
+        def write(shard: RunShard) -> None:
             uid = read_columns(store, self.columns.folders["samples"], shard.shard_id, ["uid"]).column("uid").combine_chunks()
             part = table.slice(shard.first_row - item.first_row, len(uid)).add_column(0, "uid", uid)
-            write_table(store, f"{self.folder}/{shard.shard_id}.parquet", part.combine_chunks(), {"rows": len(uid)})
+            write_shard_table(store, f"{self.folder}/{shard.shard_id}.parquet", part.combine_chunks(), {"rows": len(uid)})
+
+        each_written(item.shards, lambda shard: shard.share, write)
         return {"rows": item.rows}
 
 

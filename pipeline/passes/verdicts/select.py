@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.columns import Run, RunShard
+from pipeline.columns import Run, RunShard, ShardWork
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError
 from pipeline.passes.verdicts.subset import write_subset
@@ -21,7 +21,7 @@ from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger, balanced, ignored_of
 from pipeline.select.stored import LEDGER
 from pipeline.select.verdicts import KEPT, verdicts
-from pipeline.store.tables import read_columns, read_many_facts, stored_shards, write_table
+from pipeline.store.tables import read_columns, read_many_facts, stored_shards, write_shard_table
 from pipeline.work import Facts, PlainWork
 
 
@@ -45,7 +45,7 @@ def settled(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str], fo
 
 
 @dataclass(frozen=True)
-class Select(PlainWork[RunShard]):
+class Select(PlainWork[RunShard], ShardWork):
     """Writes the verdicts of one shard."""
 
     source: RuleColumns
@@ -66,7 +66,7 @@ class Select(PlainWork[RunShard]):
             raise ConservationError(f"shard {shard_id}: {table.num_rows} samples, verdicts {counts}")
         facts = {"shard_id": shard_id, "rows": table.num_rows, "verdicts": dict(sorted(counts.items()))}
         written = pa.table({"uid": table.column("uid"), "verdict": verdict})
-        write_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
+        write_shard_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
         return facts
 
     def judged(self, shard: RunShard, table: pa.Table) -> pa.Array:

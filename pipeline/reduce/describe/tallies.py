@@ -16,7 +16,7 @@ from pipeline.reduce.describe.members import Members, Ranked, extreme_members
 from pipeline.reduce.describe.presence import CELLS, Counts, merged_cells
 from pipeline.reduce.describe.quality import BINS, Counting, Tally
 from pipeline.store.store import Store
-from pipeline.store.tables import facts_of, read_table, write_table
+from pipeline.store.tables import read_with_facts, write_shard_table
 from schemas.columns import field
 
 TALLY = pa.schema([
@@ -46,7 +46,7 @@ def write_tally(store: Store, path: str, tally: Tally, counts: Counts) -> None:
     ]
     used = np.flatnonzero(tally.histogram)
     facts = {"bins": used.tolist(), "counts": tally.histogram[used].tolist()}
-    write_table(store, path, pa.concat_tables(parts), facts)
+    write_shard_table(store, path, pa.concat_tables(parts), facts)
 
 
 def _rows(kind: str, id: Any, n: Any, **others: Any) -> pa.Table:
@@ -72,8 +72,9 @@ def merged_tallies(store: Store, paths: Sequence[str], counting: Counting) -> tu
 
 
 def _read_together(store: Store, paths: Sequence[str], counting: Counting) -> tuple[Tally, pa.Table]:
-    parts, histogram = [read_table(store, path) for path in paths], np.zeros(BINS, np.int64)
-    for facts in (facts_of(part.schema) for part in parts):
+    parts, histogram = list[pa.Table](), np.zeros(BINS, np.int64)
+    for part, facts in (read_with_facts(store, path) for path in paths):
+        parts.append(part)
         histogram[facts["bins"]] += np.array(facts["counts"], np.int64)
     table = pa.concat_tables(parts)
     return _tally(table, counting, histogram), merged_cells(_cells(table))

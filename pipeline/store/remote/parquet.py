@@ -23,8 +23,13 @@ LENGTH = 8
 
 
 def remote_schema(store: Store, path: str) -> pa.Schema:
-    """The schema of a parquet file of an object store, with its metadata. Raises as `remote_table`."""
-    return _metadata(store, path, _end(store, path, FOOTER)).schema.to_arrow_schema()
+    """The schema of a parquet file of an object store, with its metadata. Raises as `remote_file`."""
+    return remote_metadata(store, path).schema.to_arrow_schema()
+
+
+def remote_metadata(store: Store, path: str) -> pq.FileMetaData:
+    """What the end of such a file says. Raises as `remote_file`."""
+    return _metadata(store, path, _end(store, path, FOOTER))
 
 
 def remote_file(store: Store, path: str, columns: Sequence[str] | None) -> pq.ParquetFile:
@@ -34,7 +39,14 @@ def remote_file(store: Store, path: str, columns: Sequence[str] | None) -> pq.Pa
     if len(end) < TAIL - 1:   # all of it
         return pq.ParquetFile(pa.BufferReader(end), pre_buffer=False)
     metadata = _metadata(store, path, end)
-    ranges = list(_chunks(metadata, columns))
+    return remote_groups(store, path, metadata, columns, range(metadata.num_row_groups))
+
+
+def remote_groups(
+    store: Store, path: str, metadata: pq.FileMetaData, columns: Sequence[str] | None, groups: Sequence[int]
+) -> pq.ParquetFile:
+    """As `remote_file`, of a file whose metadata is known: these groups of its rows can be read."""
+    ranges = list(_chunks(metadata, columns, groups))
     pieces = dict(zip((start for start, _ in ranges), store.ranges(path, ranges), strict=True))
     return pq.ParquetFile(Pieces(pieces), metadata=metadata, pre_buffer=False)
 
@@ -50,10 +62,10 @@ def _metadata(store: Store, path: str, end: bytes) -> pq.FileMetaData:
     return pq.read_metadata(pa.BufferReader(end))
 
 
-def _chunks(metadata: pq.FileMetaData, columns: Sequence[str] | None) -> Any:
-    """[start, end) of the chunk of each wanted column of each row group, in the order of the file."""
+def _chunks(metadata: pq.FileMetaData, columns: Sequence[str] | None, groups: Sequence[int]) -> Any:
+    """[start, end) of the chunk of each wanted column of each of these row groups, in the order of the file."""
     wanted = None if columns is None else set(columns)
-    for group in range(metadata.num_row_groups):
+    for group in groups:
         for number in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(number)
             if wanted is None or chunk.path_in_schema.partition(".")[0] in wanted:

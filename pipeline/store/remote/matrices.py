@@ -1,0 +1,50 @@
+"""Some rows of a matrix of an object store by ranges: a .npy file as `tables.py` writes them, whose other rows nobody reads."""
+
+import io
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RootError
+from pipeline.store.store import Store, read_ranges
+from pipeline.timing.clock import READ, spent
+from pipeline.vectors import Halves
+
+NPY_HEAD = 256
+"""Bytes that hold the head of every .npy file of ours: it has 128."""
+
+
+def matrix_rows(store: Store, path: str, rows: NDArray[np.int64]) -> Halves:
+    """These rows, i64 [n] ascending, of a remote matrix: float16 [n, d], from its head and the bytes of each run of rows that
+    follow each other. Raises FileNotFoundError, InputError where the store does not answer, RootError for no such matrix."""
+    url = f"{store.url.rstrip('/')}/{path}"
+    with spent(READ):
+        length, start = matrix_head(store, path)
+        width = 2 * length
+        first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        ends = np.append(first, len(rows))[1:]   # of no row, none
+        runs = [(start + int(rows[a]) * width, start + (int(rows[b - 1]) + 1) * width) for a, b in zip(first, ends, strict=True)]
+        content = b"".join(read_ranges(url, runs))
+    return np.frombuffer(content, np.float16).reshape(len(rows), length)
+
+
+def matrix_head(store: Store, path: str) -> tuple[int, int]:
+    """d of a stored matrix float16 [rows, d], and the byte at which its values begin. Raises as `matrix_rows`."""
+    if store.local is None:
+        head: IO[bytes] = io.BytesIO(read_ranges(f"{store.url.rstrip('/')}/{path}", [(0, NPY_HEAD)])[0])
+        return _row_length(store, path, head), head.tell()
+    with store.open(path) as file:
+        return _row_length(store, path, file), file.tell()
+
+
+def _row_length(store: Store, path: str, file: IO[bytes]) -> int:
+    """d of a matrix whose .npy file begins here; leaves the file at its first value."""
+    try:
+        head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
+        shape, fortran, dtype = ((), False, None) if head is None else head(file)
+    except ValueError:
+        shape, fortran, dtype = (), False, None
+    if len(shape) != 2 or fortran or dtype != np.float16:
+        raise RootError(f"{store.url}/{path} is no matrix as shardmill writes them: remove it and run again")
+    return int(shape[1])
