@@ -19,9 +19,10 @@ from pipeline.distributed.ray_executor import RayExecutor
 from pipeline.errors import RouteError
 from pipeline.reduce.kmeans.fit import Fit
 from pipeline.reduce.kmeans.schedule import Schedule
+from pipeline.store.blocks.groups import Grouped
 from pipeline.store.store import Store
 from pipeline.vectors import Matrix
-from pipeline.work import Accounted, Facts, Place, PlainWork, Work
+from pipeline.work import Accounted, Facts, Place, Work
 from tests.distributed.conftest import Machines
 from tests.distributed.works import ROUTE, Asking, Placed, Searching, provides
 
@@ -52,16 +53,20 @@ def test_gpu_passes_run_on_gpu_nodes_only_and_cpu_passes_everywhere_and_none_wai
     executor.close()
 
 
+def kinds(work: type[Any]) -> set[type[Any]]:
+    """Every class of works below this one."""
+    return {kind for sub in work.__subclasses__() for kind in (sub, *kinds(sub))}
+
+
 def test_the_works_that_ask_for_a_gpu_say_so_and_a_work_that_is_accounted_for_stays_where_it_is() -> None:
     from pipeline import curation  # brings all works
 
     assert curation
-    works = [*Work.__subclasses__(), *PlainWork.__subclasses__()]
-    ours = [work for work in works if work.__module__.startswith("pipeline.")]
-    assert len(ours) > 6
-    asking = {work.__name__ for work in ours if "place" in vars(work)} - {"Accounted"}
+    ours = [work for work in kinds(Work) if work.__module__.startswith("pipeline.")]
+    assert len(ours) > 20
+    asking = {work.__name__ for work in ours if "place" in vars(work)} - {"Accounted", "Grouped"}
     assert asking == {"Annotate", "EmbedTexts", "Label", "Measure"}
-    assert Accounted(Asking("", 1)).place == Asking("", 1).place == Place.MODEL
+    assert Accounted(Grouped(Asking("", 1))).place == Accounted(Asking("", 1)).place == Asking("", 1).place == Place.MODEL
     assert Accounted(Placed("", 1)).place == Place.CPU
 
 

@@ -15,6 +15,7 @@ from pipeline.passes.duplicates import alike
 from pipeline.passes.duplicates.write import write_pairs
 from pipeline.reduce.duplicates.lookalikes import DuplicatePairs, correlations, paired_correlations
 from pipeline.reduce.duplicates.sketches import may_correlate, sketches
+from pipeline.store.blocks.groups import Grouped
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import read_table
 from schemas.tables import DUPLICATES
@@ -285,7 +286,8 @@ def test_a_search_that_was_killed_at_any_item_goes_on_to_the_same_bytes(tmp_path
 
     def killed_later(self: LocalExecutor, work: Any, items: Any) -> Any:
         for outcome in plain(self, work, items):
-            name = f"{type(work.work).__name__} {work.name(outcome.item)}"
+            asked = work.work.work if isinstance(work.work, Grouped) else work.work
+            name = f"{type(asked).__name__} {work.name(outcome.item)}"
             assert name not in done
             done.append(name)
             yield outcome

@@ -23,6 +23,7 @@ from pipeline.input.reader import read
 from pipeline.input.samples import READING
 from pipeline.passes import annotate as runner
 from pipeline.passes.annotate import Annotate
+from pipeline.passes.shards import sources
 from pipeline.report.clocks import spendings
 from pipeline.root import log
 from pipeline.root.log import EventLog, pass_usages
@@ -97,7 +98,7 @@ def test_a_slow_reader_is_where_the_time_went_and_a_hidden_one_costs_nothing(
         return Trickling()
 
     one_shard(tmp_path / "warm", sample_folder, Slow())
-    monkeypatch.setattr(runner, "read", trickling)
+    monkeypatch.setattr(sources, "read", trickling)
     facts = one_shard(tmp_path / "root", sample_folder, Slow())
     assert facts["spent"]["read"] > 0.5 * sum(facts["spent"].values())
     assert facts["beside"]["reading"] >= 0.5
