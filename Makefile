@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 DEMO ?= demo-output
 
-.PHONY: demo test check bench scale device readers chaos fuzz setup clean
+.PHONY: demo test check bench scale scale-ci device readers chaos fuzz setup clean
 
 demo: setup
 	$(BIN)/shardmill run sample --output $(DEMO)
@@ -18,9 +18,9 @@ demo: setup
 	@echo "  $(BIN)/shardmill simulate $(DEMO) --set filters.clip_similarity.min=0.1"
 	@echo "  open $(DEMO)/report.html"
 
-test: setup check
+test: setup
+	$(MAKE) --jobs=2 --output-sync check scale-ci
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
-	$(BIN)/python -m tests.scale --size ci
 
 check: setup
 	$(BIN)/ruff check .
@@ -34,6 +34,9 @@ bench: setup
 scale: setup
 	$(BIN)/python -m tests.scale $(addprefix --size ,$(SIZE)) $(addprefix --only ,$(ONLY)) $(addprefix --folder ,$(FOLDER)) \
 		--json build/scale.json
+
+scale-ci: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.scale --size ci
 
 # On a machine with a GPU: is it right, then how fast is it; 8 minutes.
 device: setup

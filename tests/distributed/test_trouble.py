@@ -62,7 +62,7 @@ def test_an_item_that_hangs_is_given_up_after_three_processes_none_of_which_live
 
 def test_of_a_group_only_what_fails_by_itself_is_given_up_after_three_tries_of_its_own(tmp_path: Path) -> None:
     """One of a group raises, one of another ends the process of all three."""
-    work, executor = Grouped(Squares(str(tmp_path), raises=(5,), dies=(8,))), RayExecutor()
+    work, executor = Grouped(Squares(str(tmp_path), raises=(5,), dies=(8,))), RayExecutor(patience=Patience(detection=2.0))
     outcomes = list(executor.run(work, [Group((1, 2, 3)), Group((4, 5, 6)), Group((7, 8, 9)), 10]))
     executor.close()
     given_up = {outcome.item: outcome.attempts for outcome in outcomes if outcome.error is not None}
