@@ -11,10 +11,11 @@ from pipeline.api.progress import Silent
 from pipeline.columns import Columns, Rows, Run
 from pipeline.distributed.local import LocalExecutor
 from pipeline.driver import Driver
-from pipeline.passes.duplicates.files import PARTITION_ROWS, Cut, fixed_column
+from pipeline.passes.duplicates.files import PARTITION_ROWS, Cut
 from pipeline.passes.duplicates.write import write_pairs
 from pipeline.reduce.duplicates.lookalikes import DuplicatePairs
 from pipeline.root.log import EventLog
+from pipeline.shuffle.parts import fixed_column
 from pipeline.store.store import Store
 from pipeline.store.tables import read_table, write_columns
 from pipeline.vectors import Ints

@@ -19,6 +19,7 @@ from pipeline.feed.order import Order
 from pipeline.feed.pictures import Picture, RandomResizedCrop
 from pipeline.feed.shares import Intervals, Share, Tail, split
 from pipeline.feed.tars import Sample, Tars
+from pipeline.models.pixels.decoding import BOMB, DAMAGE
 from pipeline.vectors import Ints
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ class Feed(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        if info:
+            self.tars = self.tars.again()
         share, order = self.share(worker, workers), self.order()
         batch: list[dict[str, Any]] = []
         skipped: list[str] = []
@@ -92,7 +95,7 @@ class Feed(IterableDataset[Batch]):
             positions += 1
             try:
                 batch.append(self._decoded(sample, np.random.default_rng([order.seed % 2**64, order.epoch, position])))
-            except Exception as error:   # noqa: BLE001 - whatever a decoder raises for bytes from the web
+            except (InputError, *DAMAGE, *BOMB) as error:
                 skipped.append(f"{sample.shard}:{sample.key}")
                 log.warning("%s, sample %s: skipped: %s: %s", sample.shard, sample.key, type(error).__name__, error)
             if positions == self.batch_size:

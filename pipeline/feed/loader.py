@@ -100,7 +100,7 @@ class Loader:
     def _samples(self) -> str:
         """What the order follows from, but for the epoch, as a short text."""
         order = self.feed.order()
-        facts = [dict(self.feed.tars.counts), order.seed, order.block, order.window, order.shuffle]
+        facts = [self.feed.tars.names, self.feed.tars.counts, order.seed, order.block, order.window, order.shuffle]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

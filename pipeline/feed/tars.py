@@ -54,8 +54,10 @@ class Tars:
     """Tars in a folder or URL with how many samples each has."""
 
     store: Store
-    counts: Mapping[str, int]
-    """By the name of the tar, in order."""
+    names: tuple[str, ...]
+    """File names, in order."""
+    counts: tuple[int, ...]
+    """Samples of each."""
     _offsets: "OrderedDict[int, Ints]" = field(default_factory=OrderedDict)
 
     @staticmethod
@@ -69,20 +71,20 @@ class Tars:
         counts = {str(name): int(count) for name, count in store.read_json(SIZES).items()}
         if not counts:
             raise RootError(f"{folder} has no samples")
-        return Tars(store, counts)
+        return Tars(store, tuple(counts), tuple(counts.values()))
+
+    def again(self) -> "Tars":
+        """The same for another process: a connection to a store does not outlive a fork."""
+        return Tars(Store(self.store.url), self.names, self.counts)
 
     def order(self, **settings: Any) -> Order:
         """An order over these samples; `settings` as `Order` has them."""
-        return Order(tuple(self.counts.values()), **settings)
-
-    def name(self, shard: int) -> str:
-        """The file name of a tar."""
-        return list(self.counts)[shard]
+        return Order(self.counts, **settings)
 
     def samples(self, shard: int, rows: Sequence[int]) -> list[Sample]:
         """The samples of a shard at these rows, ascending; neighbours are one request. Raises InputError for a tar that is not what
         its side files say."""
-        name, offsets = self.name(shard), self._offsets_of(shard)
+        name, offsets = self.names[shard], self._offsets_of(shard)
         ranges = [(int(offsets[row]), int(offsets[row + 1])) for row in rows]
         pieces = read_ranges(self._url(name), ranges)
         return [parsed(name, row, piece) for row, piece in zip(rows, pieces, strict=True)]
@@ -98,15 +100,15 @@ class Tars:
         return offsets
 
     def _read_offsets(self, shard: int) -> Ints:
-        name, size = self.name(shard), self.store.size(self.name(shard))
+        name, samples = self.names[shard], self.counts[shard]
         try:
             column = read_known(self.store, f"{name.removesuffix('.tar')}.parquet", OFFSETS).column(0)
         except FileNotFoundError:
             column = None
         begins = self._looked_up(name) if column is None or column.null_count else np.asarray(column, np.int64)
-        if len(begins) != list(self.counts.values())[shard]:
-            raise InputError(f"{self._url(name)} has {len(begins)} samples, {SIZES} says {list(self.counts.values())[shard]}")
-        return np.append(begins, size)
+        if len(begins) != samples:
+            raise InputError(f"{self._url(name)} has {len(begins)} samples, {SIZES} says {samples}")
+        return np.append(begins, self.store.size(name))
 
     def _looked_up(self, name: str) -> Ints:
         """Where samples begin, by the headers of a tar on this disk."""

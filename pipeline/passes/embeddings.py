@@ -8,16 +8,18 @@ from threading import Lock
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.columns import Run
+from pipeline.columns import Run, vector_array
 from pipeline.plan import Plan
 from pipeline.reduce.kmeans.partition import RowSample
 from pipeline.select.stored import kept_rows
+from pipeline.shuffle.drawn import Drawable
 from pipeline.store.blocks.groups import divided
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
-from pipeline.vectors import Floats, Matrix, unit
+from pipeline.vectors import Bools, Floats, Ints, Matrix, unit
 
 
 @dataclass(frozen=True)
@@ -162,3 +164,20 @@ def sampled_embeddings(blocks: Sequence[Embeddings], count: int, seed: int) -> F
             parts.append(block.read(block.rows()[drawn]))   # asked for again: those of the whole run would not fit
         start += rows
     return unit(np.concatenate(parts)) if parts else np.zeros((0, 0), np.float32)
+
+
+@dataclass(frozen=True)
+class Embedded(Drawable):
+    """Embeddings of the samples that have one, float16 [d] by name."""
+
+    names: tuple[str, ...] = ("image_embedding",)
+
+    def eligible(self, shard_id: str) -> Bools:
+        folder = self.columns.folders["clip"]
+        valid = read_columns(self.columns.store, folder, shard_id, ["image_embedding_valid"]).column("image_embedding_valid")
+        return np.asarray(valid, bool)
+
+    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
+        store, folder = self.columns.store, self.columns.folders["clip"]
+        there = pa.array(np.ones(len(rows), bool))
+        return pa.table({name: vector_array(read_vector_rows(store, folder, shard_id, name, rows), there) for name in self.names})

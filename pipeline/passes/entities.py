@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.columns import Columns, Run, matrix_of, vector_array
+from pipeline.columns import Columns, Run, matrix_of
 from pipeline.driver import Driver
 from pipeline.entities.aliases import AliasIndex, build
 from pipeline.entities.calibration import Settings, entity_counts, entity_sums, entity_table, with_threshold
@@ -20,17 +20,18 @@ from pipeline.entities.knowledge_base import KnowledgeBase
 from pipeline.entities.known_texts import stored_vectors
 from pipeline.entities.linking import mentions_of
 from pipeline.entities.table import EntityTable
+from pipeline.passes.embeddings import Embedded
 from pipeline.plan import Plan
 from pipeline.reduce.describe.lift import Vocabulary
-from pipeline.shuffle.drawn import Drawable, Drawing
-from pipeline.shuffle.exchange import Group, groups_of
+from pipeline.shuffle.drawn import Drawing
+from pipeline.shuffle.exchange import Group, GroupWork, groups_of
 from pipeline.stage import digest
 from pipeline.store.store import PARTIAL, Store
-from pipeline.store.tables import npy_bytes, read_columns, read_npy, read_table, read_vector_rows, stored_shards, write_table
+from pipeline.store.tables import npy_bytes, read_columns, read_npy, read_table, stored_shards, write_table
 from pipeline.timing.bottleneck import MODEL, Means
 from pipeline.timing.clock import WRITE, spent
 from pipeline.vectors import Bools, Ints, unit
-from pipeline.work import Facts, Place, PlainWork, Units, Work
+from pipeline.work import Facts, Place, Units, Work
 from schemas.columns import MENTIONS
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def calibrate_entities(plan: Plan, run: Run, driver: Driver) -> None:
         settings, seed = plan.recipe.entities, plan.recipe.seed
         base = KnowledgeBase.load(settings.knowledge_base)
         index = build(base)
-        background = embeddings_of(behind.drawn(Depicted(plan.columns), settings.background, seed), plan)
+        background = embeddings_of(behind.drawn(Embedded(plan.columns), settings.background, seed), plan)
 
         def encode(texts: Sequence[str]) -> NDArray[np.float32]:
             return embedded_texts(plan, driver, texts_folder, texts)
@@ -127,22 +128,8 @@ def calibrate_entities(plan: Plan, run: Run, driver: Driver) -> None:
 
 
 @dataclass(frozen=True)
-class Depicted(Drawable):
-    """The image embeddings of the samples that have one."""
-
-    def eligible(self, shard_id: str) -> Bools:
-        folder = self.columns.folders["clip"]
-        valid = read_columns(self.columns.store, folder, shard_id, ["image_embedding_valid"]).column("image_embedding_valid")
-        return np.asarray(valid, bool)
-
-    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
-        matrix = read_vector_rows(self.columns.store, self.columns.folders["clip"], shard_id, EMBEDDING, rows)
-        return pa.table({EMBEDDING: vector_array(matrix, pa.array(np.ones(len(rows), bool)))})
-
-
-@dataclass(frozen=True)
-class Mentioning(Depicted):
-    """The same of those whose captions mention something, with the mentions."""
+class Mentioning(Embedded):
+    """The image embeddings of the samples whose captions mention something, with the mentions."""
 
     def eligible(self, shard_id: str) -> Bools:
         return super().eligible(shard_id) & mentions_something(stored_mentions(self.columns, shard_id))
@@ -197,18 +184,11 @@ def write_aliases(run: Run, driver: Driver, groups: Sequence[Group], folder: str
 
 
 @dataclass(frozen=True)
-class OfGroup(PlainWork[Group]):
+class OfGroup(GroupWork):
     """Writes a table about the shards of one group."""
 
     columns: Columns
     folder: str
-
-    @property
-    def units(self) -> Units:
-        return Units("group", "sample")
-
-    def rows_of(self, item: Group) -> int:
-        return item.rows
 
     def run(self, item: Group) -> Facts:
         write_table(self.columns.store, f"{self.folder}/{item}.parquet", self.table(item), {"rows": item.rows})

@@ -25,10 +25,10 @@ from pipeline.reduce.describe.names import Level, MemberColumns, Names, class_ta
 from pipeline.reduce.describe.presence import Counts
 from pipeline.root.other_roots import place
 from pipeline.select.stored import stored_ledger
-from pipeline.shuffle.exchange import Group, groups_of
+from pipeline.shuffle.exchange import Group, GroupWork, groups_of
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import stored_shards, write_table
-from pipeline.work import Facts, PlainWork, Units
+from pipeline.work import Facts
 
 
 def name_classes(plan: Plan, run: Run, driver: Driver) -> None:
@@ -51,17 +51,13 @@ def name_classes(plan: Plan, run: Run, driver: Driver) -> None:
 
 
 @dataclass(frozen=True)
-class MergeTallies(PlainWork[Group]):
+class MergeTallies(GroupWork):
     """Adds up the tallies of a group of shards, and writes the sum."""
 
     store: Store
     tallies: str
     counting: quality.Counting
     folder: str
-
-    @property
-    def units(self) -> Units:
-        return Units("group", "sample")
 
     def run(self, item: Group) -> Facts:
         paths = [f"{self.tallies}/{shard.shard_id}.parquet" for shard in item.shards]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.columns import Columns, RunShard
 from pipeline.draws import drawn_places
 from pipeline.driver import Driver
-from pipeline.shuffle.exchange import Group
+from pipeline.shuffle.exchange import Group, GroupWork
 from pipeline.shuffle.parts import parts_file, read_part
 from pipeline.store.store import PARTIAL
 from pipeline.store.tables import npy_bytes, read_npy
@@ -48,15 +48,11 @@ class Picks(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CountEligible(PlainWork[Group]):
+class CountEligible(GroupWork):
     """Writes how many rows of each shard of a group may be drawn, int64 [shards]."""
 
     source: Drawable
     folder: str
-
-    @property
-    def units(self) -> Units:
-        return Units("group", "sample")
 
     def run(self, item: Group) -> Facts:
         counts = [np.count_nonzero(self.source.eligible(shard.shard_id)) for shard in item.shards]

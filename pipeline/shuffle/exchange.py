@@ -41,6 +41,14 @@ class Group(NamedTuple):
     def __str__(self) -> str:
         return f"{self.number:06d}"
 
+    def located(self, rows: Ints) -> Iterator[tuple[RunShard, Ints]]:
+        """Of global rows of the group, i64 [n] ascending, those of each shard that has some, counted from its first."""
+        ends = [*(shard.first_row for shard in self.shards[1:]), self.first_row + self.rows]
+        for shard, end in zip(self.shards, ends, strict=True):
+            local = rows[slice(*np.searchsorted(rows, [shard.first_row, end]))] - shard.first_row
+            if len(local):
+                yield shard, local
+
 
 def groups_of(rows: Rows, size: int = GROUP_ROWS) -> tuple[Group, ...]:
     """The shards of a run in groups of at most `size` rows, in row-id order; a shard is never cut, and may be more by itself."""
@@ -115,13 +123,8 @@ class Exchange:
         self.store.remove(self.folder)
 
 
-@dataclass(frozen=True)
-class Scatter(PlainWork[Group]):
-    """Writes the rows of one group, by partition."""
-
-    exchange: Exchange
-    rows: Callable[[Group], Scattered]
-    """A value that travels, e.g. a frozen dataclass with `__call__`."""
+class GroupWork(PlainWork[Group]):
+    """What is done of every row of a group of shards."""
 
     @property
     def units(self) -> Units:
@@ -129,6 +132,15 @@ class Scatter(PlainWork[Group]):
 
     def rows_of(self, item: Group) -> int:
         return item.rows
+
+
+@dataclass(frozen=True)
+class Scatter(GroupWork):
+    """Writes the rows of one group, by partition."""
+
+    exchange: Exchange
+    rows: Callable[[Group], Scattered]
+    """A value that travels, e.g. a frozen dataclass with `__call__`."""
 
     def run(self, item: Group) -> Facts:
         table, partition = self.rows(item)

@@ -1,6 +1,7 @@
 """Keys of 128 bits, so that rows can be sorted and compared by two numbers whatever their text; two texts share one with a chance
 of 2^-68 among a billion."""
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -44,7 +45,12 @@ def hash_keys(hashes: Strings) -> Keys:
 
 def text_keys(texts: Strings) -> Keys:
     """BLAKE2b of each text, [n]. Nulls raise AttributeError."""
-    joined = b"".join([blake2b(text.encode(), digest_size=16).digest() for text in texts.to_pylist()])
+    return bytes_keys(text.encode() for text in texts.to_pylist())
+
+
+def bytes_keys(contents: Iterable[bytes]) -> Keys:
+    """BLAKE2b of each of n byte strings."""
+    joined = b"".join([blake2b(content, digest_size=16).digest() for content in contents])
     return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
 
 

@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.store.store import Store, open_url
 from pipeline.timing.clock import READ, WRITE, spent
+from pipeline.vectors import Bytes
 from pipeline.work import beat
 
 PACKED = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -78,3 +81,17 @@ class Parts:
                 held, waiting = [], 0
         if held:
             yield held
+
+
+def fixed_column(values: Bytes) -> pa.Array:
+    """u8 [n, width] as fixed-size binary."""
+    content = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(values.shape[1]), len(values), [None, content])
+
+
+def fixed_bytes(column: pa.ChunkedArray | pa.Array, width: int) -> NDArray[np.uint8]:
+    """uint8 [rows, width] of a fixed-size binary column without nulls."""
+    if not len(column):
+        return np.zeros((0, width), np.uint8)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, width)[array.offset : array.offset + len(array)]

@@ -16,8 +16,8 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.columns import Columns, Rows, Run
-from pipeline.passes.duplicates.files import fixed_column
 from pipeline.passes.duplicates.write import write_pairs
+from pipeline.shuffle.parts import fixed_column
 from pipeline.stages.hashes import FREQUENCIES, SIDE, cosines
 from pipeline.store.store import Store
 from pipeline.store.tables import read_table, write_columns

@@ -9,6 +9,7 @@ from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,7 @@ TOTAL = sum(COUNTS)
 BYTES = Fields(image=None)
 
 
-def loaders(export: Path, ranks: int, workers: int, **options: object) -> list[Loader]:
+def loaders(export: Path | str, ranks: int, workers: int, **options: object) -> list[Loader]:
     settings = {"batch_size": 5, "fields": BYTES, "block": 4, "window": 16, "seed": 3, **options}
     feeds = [Feed(str(export), rank=rank, world=ranks, **settings) for rank in range(ranks)]   # type: ignore[arg-type]
     return [Loader(feed, workers=workers) for feed in feeds]
@@ -159,3 +160,9 @@ def test_without_offsets_a_tar_on_a_disk_is_looked_through(export: Path, tmp_pat
 def test_a_folder_without_counts_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no sizes\.json, which says how many samples each tar has"):
         Feed(str(tmp_path))
+
+
+def test_from_an_object_store_the_same_batches_come_by_ranges_in_worker_processes_too(export: Path, s3_server: str) -> None:
+    fsspec.filesystem("s3").put(str(export), "bucket/export", recursive=True)
+    near, far = ([numbers(list(loader)) for loader in loaders(place, 1, 2)] for place in (export, "s3://bucket/export"))
+    assert far == near

@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from pipeline.passes.duplicates.files import BandPart, Cut, fixed_bytes, sliced
+from pipeline.passes.duplicates.files import BandPart, Cut, sliced
 from pipeline.reduce.duplicates.sketches import WIDTH, may_correlate
 from pipeline.search.bands import BandIndex, Found, Hashes
-from pipeline.shuffle.parts import Parts, parts_file
+from pipeline.shuffle.parts import Parts, fixed_bytes, parts_file
 from pipeline.vectors import Bools, Bytes, Ints
 from pipeline.work import Facts, PlainWork, Units, beat
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.passes.duplicates.files import BandPart, Cut, fixed_bytes, sliced
+from pipeline.passes.duplicates.files import BandPart, Cut, sliced
 from pipeline.passes.duplicates.pictures import THUMBNAIL_BYTES
 from pipeline.reduce.duplicates.groups import preferred_first
 from pipeline.reduce.duplicates.lookalikes import DuplicatePairs, LookalikeRule, Pictures, causes, greedy, no_pairs
-from pipeline.shuffle.parts import parts_file, read_part
+from pipeline.shuffle.parts import fixed_bytes, parts_file, read_part
 from pipeline.vectors import Bools, Bytes, Ints
 from pipeline.work import Facts, PlainWork, Units, beat
 

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipeline.columns import Rows
 from pipeline.search.bands import Band, bands_for
 from pipeline.shuffle.exchange import Exchange, Group, groups_of
 from pipeline.store.store import Store
-from pipeline.vectors import Bytes, Ints
+from pipeline.vectors import Ints
 
 PARTITION_ROWS = 1 << 20
 """Rows of a partition, or of a part of a band, about: a worker holds some 500 bytes of each."""
@@ -75,20 +74,6 @@ class BandPart(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.band:06d}-{self.part:06d}"
-
-
-def fixed_column(values: Bytes) -> pa.Array:
-    """u8 [n, width] as fixed-size binary."""
-    content = pa.py_buffer(np.ascontiguousarray(values))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(values.shape[1]), len(values), [None, content])
-
-
-def fixed_bytes(column: pa.ChunkedArray | pa.Array, width: int) -> NDArray[np.uint8]:
-    """uint8 [rows, width] of a fixed-size binary column without nulls."""
-    if not len(column):
-        return np.zeros((0, width), np.uint8)
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, width)[array.offset : array.offset + len(array)]
 
 
 def sliced(table: pa.Table, part: Ints, parts: int) -> list[pa.Table]:

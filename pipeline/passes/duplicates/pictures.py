@@ -1,21 +1,19 @@
 """What is compared of each picture, on its way to the partitions."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.columns import Columns
-from pipeline.passes.duplicates.files import fixed_bytes, fixed_column
 from pipeline.reduce.duplicates.lookalikes import varied
 from pipeline.reduce.duplicates.sketches import sketches
 from pipeline.search.bands import spread
 from pipeline.shuffle.exchange import Group, Scattered
-from pipeline.shuffle.keys import hex_keys, partition_of, table_of
+from pipeline.shuffle.keys import bytes_keys, hex_keys, partition_of, table_of
+from pipeline.shuffle.parts import fixed_bytes, fixed_column
 from pipeline.store.tables import read_columns
-from pipeline.vectors import Bytes, Ints
+from pipeline.vectors import Ints
 
 THUMBNAIL_BYTES = 768
 """16 x 16 RGB."""
@@ -52,8 +50,8 @@ class PictureRows:
         phash = np.asarray(hashes.column("phash"), np.uint64)
         thumbnails = fixed_bytes(hashes.column("thumbnail"), THUMBNAIL_BYTES)
         of_look = varied(thumbnails)
-        columns |= {"phash": pa.array(spread(phash)), "varied": pa.array(of_look), **table_of(look_keys(thumbnails), LOOK),
-                    "sketch": fixed_column(sketches(thumbnails))}
+        columns |= {"phash": pa.array(spread(phash)), "varied": pa.array(of_look), "sketch": fixed_column(sketches(thumbnails)),
+                    **table_of(bytes_keys(map(bytes, thumbnails)), LOOK)}
         # The same bytes give the same picture, so rows that are equal in bytes or in looks have the hash in common.
         key = np.where(of_look[:, None], (phash * MIX)[:, None], sha)
         return pa.table(columns), partition_of(key, self.partitions)
@@ -64,16 +62,3 @@ def shard_pictures(columns: Columns, shard_id: str, names: list[str]) -> tuple[p
     hashes = read_columns(columns.store, columns.folders["hashes"], shard_id, names)
     image = read_columns(columns.store, columns.folders["image"], shard_id, ["pixels"])
     return hashes, np.asarray(image.column("pixels").fill_null(0), np.int64)
-
-
-def look_keys(thumbnails: Bytes) -> np.ndarray:
-    """uint64 [n, 2]: BLAKE2b of each thumbnail, u8 [n, 768]."""
-    joined = b"".join(_digests(thumbnails))
-    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
-
-
-def _digests(thumbnails: Bytes) -> Iterator[bytes]:
-    for thumbnail in np.ascontiguousarray(thumbnails):
-        yield blake2b(thumbnail.data, digest_size=16).digest()
-
-

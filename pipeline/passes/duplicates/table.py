@@ -74,12 +74,9 @@ class PairsOfGroup(PlainWork[Group]):
     def _uids(self, item: Group, row: Ints) -> pa.Array:
         columns = self.run_columns.columns
         parts = [pa.chunked_array([], pa.string())]
-        ends = [*(shard.first_row for shard in item.shards[1:]), item.first_row + item.rows]
-        for shard, end in zip(item.shards, ends, strict=True):
-            local = row[slice(*np.searchsorted(row, [shard.first_row, end]))] - shard.first_row
-            if len(local):
-                uid = read_columns(columns.store, columns.folders["samples"], shard.shard_id, ["uid"]).column("uid")
-                parts.append(uid.take(pa.array(local)))
+        for shard, local in item.located(row):
+            uid = read_columns(columns.store, columns.folders["samples"], shard.shard_id, ["uid"]).column("uid")
+            parts.append(uid.take(pa.array(local)))
         return pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.string()).combine_chunks()
 
     def _cosines(self, row: Ints, of: Ints) -> pa.Array:

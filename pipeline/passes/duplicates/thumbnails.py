@@ -32,15 +32,11 @@ class Thumbnails(PlainWork[Group]):
         loose = Parts(cut.store, [cut.path("loose", *part) for part in self.band_parts], item.number)
         rows = np.unique(np.concatenate([np.empty(0, np.int64), *(np.asarray(table.column("row")) for table in loose)]))
         tables = [LOOKS.empty_table()]
-        ends = [*(shard.first_row for shard in item.shards[1:]), item.first_row + item.rows]
-        for shard, end in zip(item.shards, ends, strict=True):
-            wanted = rows[slice(*np.searchsorted(rows, [shard.first_row, end]))]
-            if not len(wanted):
-                continue
-            place = wanted - shard.first_row
+        for shard, place in item.located(rows):
             hashes, pixels = shard_pictures(self.columns, shard.shard_id, ["phash", "thumbnail"])
             hashes = hashes.take(pa.array(place)).combine_chunks()
-            tables.append(pa.table([wanted, pixels[place], hashes.column("phash"), hashes.column("thumbnail")], schema=LOOKS))
+            of_shard = [shard.first_row + place, pixels[place], hashes.column("phash"), hashes.column("thumbnail")]
+            tables.append(pa.table(of_shard, schema=LOOKS))
             beat()
         with parts_file(cut.store, cut.path("looks", item.number), LOOKS) as add:
             add(pa.concat_tables(tables))

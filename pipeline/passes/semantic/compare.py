@@ -17,7 +17,7 @@ from pipeline.reduce.describe.names import Level, positions
 from pipeline.reduce.duplicates.semantic import SemanticRule, judged, preference
 from pipeline.reduce.duplicates.shelf import Shelf
 from pipeline.shuffle.exchange import Group, Scattered
-from pipeline.shuffle.parts import Parts
+from pipeline.shuffle.parts import Parts, fixed_bytes, fixed_column
 from pipeline.store.store import Store
 from pipeline.store.tables import read_vector_rows
 from pipeline.vectors import Halves, Ids, Ints
@@ -59,10 +59,9 @@ class ToClasses:
             keep = plan.recipe.semantic_duplicates.keep
             rank = preference(vectors, level.centroids, positions(label, level.ids), keep, drawn)
         beat(len(local))
-        width = pa.binary(2 * vectors.shape[1])
         return pa.table({
             "row": shard.first_row + local, "rank": rank, "place": positions(label, self.ids),
-            "vector": pa.FixedSizeBinaryArray.from_buffers(width, len(local), [None, pa.py_buffer(np.ascontiguousarray(vectors))]),
+            "vector": fixed_column(np.ascontiguousarray(vectors).view(np.uint8)),
         })
 
 
@@ -95,7 +94,7 @@ class WithinClasses:
         shelf, heads = Shelf(), list[pa.Table]()
         try:
             for table in parts:
-                shelf.add(vectors_of(table))
+                shelf.add(fixed_bytes(table.column("vector"), table.schema.field("vector").type.byte_width).view(np.float16))
                 heads.append(table.drop_columns("vector"))
             found = self._judged(pa.concat_tables(heads), shelf)
         finally:
@@ -119,12 +118,3 @@ class WithinClasses:
             of[members[goes]] = row[members[result.of[goes]]]
             similarity[members], chained[members] = result.similarity, result.chained
         return pa.Table.from_arrays([pa.array(row), pa.array(of), pa.array(similarity), pa.array(chained)], schema=FOUND)
-
-
-def vectors_of(table: pa.Table) -> Halves:
-    """float16 [n, d]: the embeddings of rows that travelled."""
-    column = table.column("vector").combine_chunks()
-    width: int = column.type.byte_width
-    if not len(column):
-        return np.zeros((0, width // 2), np.float16)
-    return np.frombuffer(column.buffers()[1], np.float16, len(column) * width // 2, column.offset * width).reshape(-1, width // 2)

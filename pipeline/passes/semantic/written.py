@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 from pipeline.columns import Rows, RunShard
 from pipeline.errors import ConservationError
 from pipeline.plan import Plan
-from pipeline.shuffle.exchange import Exchange, Group
+from pipeline.shuffle.exchange import Exchange, Group, GroupWork
 from pipeline.store.blocks.groups import each_written
 from pipeline.store.tables import read_columns, stored_shards, write_shard_table, write_table
-from pipeline.work import Facts, PlainWork, Units
+from pipeline.work import Facts
 from schemas.tables import SEMANTIC_DUPLICATES
 
 
@@ -27,19 +27,12 @@ def written(plan: Plan, groups: Sequence[Group]) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Write(PlainWork[Group]):
+class Write(GroupWork):
     """Writes the columns of the shards of a group, then their pairs."""
 
     plan: Plan
     rows: Rows
     found: Exchange
-
-    @property
-    def units(self) -> Units:
-        return Units("group", "sample")
-
-    def rows_of(self, item: Group) -> int:
-        return item.rows
 
     def run(self, item: Group) -> Facts:
         found = pa.concat_tables(self.found.answers(item)).sort_by("row")

@@ -15,14 +15,14 @@ from pipeline.errors import ContractViolation
 from pipeline.plan import Plan
 from pipeline.recipe.derived import ByKey, Origin, derived_columns
 from pipeline.shuffle.answers import DistinctOthers, Repeats, key_rows
-from pipeline.shuffle.exchange import Exchange, Group, Scattered, groups_of, partitions_of, through
+from pipeline.shuffle.exchange import Exchange, Group, GroupWork, Scattered, groups_of, partitions_of, through
 from pipeline.shuffle.keys import Keys, hash_keys, partition_of, text_keys
 from pipeline.shuffle.parts import parts_file, read_part
 from pipeline.store.blocks.groups import each_written
 from pipeline.store.store import PARTIAL, Store
 from pipeline.store.tables import read_columns, stored_shards, table_batches, write_shard_table
 from pipeline.vectors import Bools, Ints
-from pipeline.work import Facts, PlainWork, Units
+from pipeline.work import Facts
 
 HASHES = (("samples", "uid"), ("hashes", "sha256"))
 REMOVED = pa.schema([pa.field("row", pa.int32()), pa.field("near", pa.bool_())])
@@ -142,7 +142,7 @@ def removed_rows(store: Store, path: str, rows: Rows, groups: tuple[Group, ...])
 
 
 @dataclass(frozen=True)
-class RunColumns(PlainWork[Group]):
+class RunColumns(GroupWork):
     """Writes the columns of the shards of one group."""
 
     columns: Columns
@@ -151,13 +151,6 @@ class RunColumns(PlainWork[Group]):
     sought: tuple[bool, ...]
     """Whether exact, and whether near duplicates were looked for: where not, nobody knows."""
     keyed: tuple[KeyedColumn, ...]
-
-    @property
-    def units(self) -> Units:
-        return Units("group", "sample")
-
-    def rows_of(self, item: Group) -> int:
-        return item.rows
 
     def run(self, item: Group) -> Facts:
         removed, store = read_part(self.columns.store, self.removed, item.number), self.columns.store

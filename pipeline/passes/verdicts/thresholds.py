@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.columns import Columns, Run, vector_array
+from pipeline.columns import Columns, Run
 from pipeline.driver import Driver
+from pipeline.passes.embeddings import Embedded
 from pipeline.plan import Plan
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rules import Threshold
 from pipeline.select.columns import shuffled_similarities, threshold_table
 from pipeline.select.stored import THRESHOLDS, has_thresholds, stored_thresholds
 from pipeline.select.thresholds import Values, readable_values, relative, resolve
-from pipeline.shuffle.drawn import Drawable, Drawing, drawn_here
-from pipeline.shuffle.exchange import Group, groups_of
+from pipeline.shuffle.drawn import Drawing, drawn_here
+from pipeline.shuffle.exchange import Group, GroupWork, groups_of
 from pipeline.store.store import PARTIAL, Store
-from pipeline.store.tables import npy_bytes, read_columns, read_npy, read_vector_rows
-from pipeline.vectors import Bools, Ints
-from pipeline.work import Facts, PlainWork, Units
+from pipeline.store.tables import npy_bytes, read_npy
+from pipeline.work import Facts
 
 NULL_BINS = 200
 """Of the histogram of shuffled similarities that the report shows, from -1 to 1."""
@@ -37,7 +36,7 @@ def resolve_thresholds(plan: Plan, run: Run, driver: Driver) -> dict[str, Thresh
     folder, drawing = f"{PARTIAL}/{name}-values-{len(groups)}", Drawing(driver, name, groups)
     if not has_thresholds(plan.root, plan.selected):
         rng = null_generator(plan.recipe)
-        null = shuffled_similarities(drawing.drawn(Embedded(plan.columns), NULL_PAIRS, rng), rng)
+        null = shuffled_similarities(drawing.drawn(Embedded(plan.columns, PAIRS), NULL_PAIRS, rng), rng)
         shared = share_columns(plan.recipe)
         if shared:
             work = WriteValues(plan.columns, plan.recipe, shared, folder)
@@ -64,7 +63,7 @@ def thresholds_of(recipe: Recipe, run: Run) -> dict[str, Threshold]:
     rng, rules = null_generator(recipe), relative(recipe.filters)
     null = None
     if any(rule.null_quantile is not None for rule in rules.values()):
-        null = shuffled_similarities(drawn_here(run.rows.shards, Embedded(run.columns), NULL_PAIRS, rng), rng)
+        null = shuffled_similarities(drawn_here(run.rows.shards, Embedded(run.columns, PAIRS), NULL_PAIRS, rng), rng)
     return resolve(recipe.filters, partial(read_values, run, recipe), null)
 
 
@@ -79,35 +78,13 @@ def share_columns(recipe: Recipe) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Embedded(Drawable):
-    """Pairs of embeddings of the samples that have them."""
-
-    def eligible(self, shard_id: str) -> Bools:
-        folder = self.columns.folders["clip"]
-        valid = read_columns(self.columns.store, folder, shard_id, ["image_embedding_valid"]).column("image_embedding_valid")
-        return np.asarray(valid, bool)
-
-    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
-        store, folder = self.columns.store, self.columns.folders["clip"]
-        there = pa.array(np.ones(len(rows), bool))
-        return pa.table({name: vector_array(read_vector_rows(store, folder, shard_id, name, rows), there) for name in PAIRS})
-
-
-@dataclass(frozen=True)
-class WriteValues(PlainWork[Group]):
+class WriteValues(GroupWork):
     """Writes the readable values of a group, [names, rows], NaN where one is not readable."""
 
     columns: Columns
     recipe: Recipe
     names: tuple[str, ...]
     folder: str
-
-    @property
-    def units(self) -> Units:
-        return Units("group", "sample")
-
-    def rows_of(self, item: Group) -> int:
-        return item.rows
 
     def run(self, item: Group) -> Facts:
         parts = []
