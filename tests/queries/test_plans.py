@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.queries.plans.measured import DRIVER_BYTES, MEASURED, Measured
+from pipeline.queries.plans.measured import DRIVER_BYTES, MEASURED, PARTITION_ROWS, WORKER_BYTES, Measured
 from pipeline.queries.plans.run_costs import ANNOTATE, Extent, estimated, pass_estimates, passes_of, refusals
 from pipeline.recipe.recipe import load
 from pipeline.reduce.kmeans.costs import Machines
@@ -19,12 +19,15 @@ def test_the_tables_of_the_document_are_what_the_formulas_say() -> None:
 
 
 def test_a_pass_costs_what_its_samples_and_its_shards_cost_and_workers_share_it_unless_it_is_alone() -> None:
-    kind = Measured("x", row=8.0, shard=80.0, files=2, requests=3, moved=10, vectors=1, driver_row=100)
+    kind = Measured("x", row=8.0, shard=80.0, files=2, requests=3, moved=10, vectors=1, partition=100)
     found = estimated(kind, EXTENT, 8)
     assert found.seconds == (8.0 + 8.0) / 8
     assert (found.files, found.requests) == (200, 300)
     assert found.moved_bytes == 1_000_000 * (10 + 2 * 768)
-    assert found.driver_bytes == DRIVER_BYTES + 100_000_000
+    assert found.driver_bytes == DRIVER_BYTES
+    assert found.worker_bytes == WORKER_BYTES + 6 * 768 * 10_000 + 100_000_000
+    assert estimated(kind, replace(EXTENT, rows=10**9, shards=100_000), 8).worker_bytes == (
+        WORKER_BYTES + 6 * 768 * 10_000 + 100 * PARTITION_ROWS)
     alone = estimated(replace(kind, alone=True), EXTENT, 8)
     assert (alone.seconds, alone.worker_bytes, alone.alone) == (16.0, 0, True)
     more = estimated(kind, replace(EXTENT, shards=1_000), 8)

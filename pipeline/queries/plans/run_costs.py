@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.quantities import duration, size
-from pipeline.queries.plans.measured import DRIVER_BYTES, MEASURED, MODEL_WORKER_BYTES, WORKER_BYTES, Measured
+from pipeline.queries.plans.measured import DRIVER_BYTES, MEASURED, MODEL_WORKER_BYTES, PARTITION_ROWS, WORKER_BYTES, Measured
 from pipeline.recipe.recipe import Recipe
 from pipeline.reduce.kmeans.costs import Machines
 from schemas.answers.plans import FitCosts, PassEstimate
@@ -75,10 +75,11 @@ def estimated(kind: Measured, extent: Extent, actors: int) -> PassEstimate:
     pairs = extent.rows ** 2 / 2
     work = kind.fixed + 1e-6 * (kind.row * extent.rows + kind.pair * pairs) + 1e-3 * kind.shard * extent.shards
     rows_of_shard = math.ceil(extent.rows / max(1, extent.shards))
+    held = (FLOAT + HALF) * kind.vectors * extent.dimension * rows_of_shard + kind.partition * min(extent.rows, PARTITION_ROWS)
     return PassEstimate(
         name=kind.title, seconds=work / (1 if kind.alone else actors),
-        driver_bytes=DRIVER_BYTES + round(kind.driver_row * extent.rows),
-        worker_bytes=0 if kind.alone else WORKER_BYTES + round((FLOAT + HALF) * kind.vectors * extent.dimension * rows_of_shard),
+        driver_bytes=DRIVER_BYTES,
+        worker_bytes=0 if kind.alone else WORKER_BYTES + round(held),
         files=round(kind.files * extent.shards), requests=round(kind.requests * extent.shards),
         moved_bytes=round(extent.rows * (kind.moved + kind.vectors * HALF * extent.dimension)), alone=kind.alone)
 
