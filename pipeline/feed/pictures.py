@@ -15,8 +15,6 @@ Picture = Callable[[bytes, np.random.Generator], Bytes]
 """An encoded image and a source of randomness to uint8 [3, height, width]."""
 
 TRIES = 10
-MAX_PIXELS = 178_956_970
-"""Pillow's own bound; a larger picture is skipped by name."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,9 @@ class RandomResizedCrop:
     """How often (0..1) it is mirrored."""
 
     def __call__(self, encoded: bytes, rng: np.random.Generator) -> Bytes:
-        """uint8 [3, size, size], RGB. Raises what Pillow raises for damaged images, ValueError for one that is too large."""
+        """uint8 [3, size, size], RGB. Raises what Pillow raises for images that are damaged, or beyond its bound of pixels."""
         with Image.open(io.BytesIO(encoded)) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"{width} x {height} pixels")
             left, top, right, bottom = self.part(width, height, rng)
             mirrored = rng.random() < self.flip
             # A JPEG is decoded at a half, quarter or eighth of its size where the part keeps enough pixels.

@@ -2,10 +2,10 @@
 compute from.
 
 Source: `make scale SIZE=1m`, 28 November 2026: a million samples in 100 shards on two Ray workers of a machine of two cores with
-nothing else to do; time is processor time, of which the milliseconds of the shards are taken off. Those, the files and the requests of a
-shard are of smaller runs without Ray, before the passes were made by parts (10,000 samples in shards of 500, 1,000 in shards of 5;
-embeddings of 16 values, 64 classes). What is not from there is said with its row. `python -m tests.scale.constants` prints rows of
-this table from other figures.
+nothing else to do; time is processor time, of which the milliseconds of the shards are taken off. Those, the files and the
+requests of a shard are of smaller runs without Ray, before the passes were made by parts (10,000 samples in shards of 500, 1,000
+in shards of 5; embeddings of 16 values, 64 classes). What is not from there is said with its row. `python -m
+tests.scale.constants` prints rows of this table from other figures.
 """
 
 from dataclasses import dataclass
