@@ -92,6 +92,8 @@ def test_a_bound_of_scale_that_is_missed_is_named_and_growth_counts_between_the_
     assert missed({"36m": large, "1m": small}, rows) == [
         "36m: select held in the driver 2.15 GB, at most 1.5", "36m: select had open 501.00 files, at most 500",
         "duplicates: a row of 36m took 1.50 x that of 1m, at most 1.3"]
+    alone = [Taken("select", before=1 << 30, driver=3 << 29)]
+    assert missed({"ci": alone}, {"ci": 5_000}) == ["ci: select added in the process 0.54 GB, at most 0.4"]
 
 
 def test_pictures_of_a_synthetic_run_are_copied_from_earlier_rows_in_the_shares_that_it_says() -> None:

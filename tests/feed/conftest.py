@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.feed.dataset import Feed, Fields
+from pipeline.feed.loader import Loader
 from pipeline.input.tar import write_tar
 
 COUNTS = (37, 5, 0, 64, 21)
@@ -42,3 +44,8 @@ def numbers(batches: list[dict]) -> list[int]:   # type: ignore[type-arg]
     return [int(uid, 16) for batch in batches for uid in batch["uid"]]
 
 
+def loaders(export: Path | str, ranks: int, workers: int, **options: object) -> list[Loader]:
+    """One for each rank."""
+    settings = {"batch_size": 5, "fields": Fields(image=None), "block": 4, "window": 16, "seed": 3, **options}
+    feeds = [Feed(str(export), rank=rank, world=ranks, **settings) for rank in range(ranks)]   # type: ignore[arg-type]
+    return [Loader(feed, workers=workers) for feed in feeds]

@@ -24,7 +24,7 @@ from typing import Any
 from tests.scale.columns import build, parts, write_pictures
 from tests.scale.model import write_model
 from tests.scale.passes import names, plan_of, recipe_of, run, wanted
-from tests.scale.sizes import CI, DISK_GB, DRIVER_GB, GROWTH, MINUTES, OPEN_FILES, SIZES, WORKER_GB, Size
+from tests.scale.sizes import CI, DISK_GB, DRIVER_GB, GROWTH, LOCAL_GB, MINUTES, OPEN_FILES, SIZES, WORKER_GB, Size
 from tests.scale.watch import Taken, Watch, contents
 
 COLUMNS = ("pass", "seconds", "CPU s", "us/row", "rows/s", "driver MB", "worker MB", "files", "requests", "MB moved", "open")
@@ -108,7 +108,8 @@ def missed(found: dict[str, list[Taken]], rows: dict[str, int]) -> list[str]:
     for name, passes in found.items():
         for taken in passes:
             bounds = (
-                ("held in the driver", taken.driver / 1e9, "GB", DRIVER_GB),
+                ("held in the driver", taken.driver / 1e9, "GB", DRIVER_GB) if not taken.before else
+                ("added in the process", (taken.driver - taken.before) / 1e9, "GB", LOCAL_GB),
                 ("held in a worker", taken.worker / 1e9, "GB", WORKER_GB),
                 ("had open", float(taken.open_files), "files", OPEN_FILES),
                 ("left", taken.disk / 1e9, "GB of disk", DISK_GB),

@@ -120,7 +120,7 @@ def run(size: Size, plan: Plan, watch: Watch, only: str | None) -> None:
             raise SystemExit(f"the workers' route {settled.route} is not the driver's {plan.route}")
         driver = Driver(plan.root, executor, Silent(), EventLog(plan.root))
         claim(plan)
-        watch.before()
+        watch.before(local=size.local)
         try:
             with observed(watch, only):
                 result = curation.curate(plan, driver)

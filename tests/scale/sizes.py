@@ -11,6 +11,9 @@ DIMENSION = 16
 CLASSES = 64
 
 DRIVER_GB, WORKER_GB, DISK_GB = 1.5, 2.0, 30.0
+LOCAL_GB = 0.4
+"""Of a driver that does the workers' work: what it holds more than before the first pass. How much torch, open_clip and faiss take
+before goes by the machine."""
 OPEN_FILES = 500
 MINUTES = 45.0
 GROWTH = 1.3

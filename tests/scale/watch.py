@@ -29,6 +29,8 @@ class Taken:
     """Seconds of all processes."""
     driver: int = 0
     """Bytes in memory of this process at most."""
+    before: int = 0
+    """The same before the first pass, where this process does the workers' work; 0: it does not."""
     worker: int = 0
     """The same of the largest worker; 0: there was none."""
     open_files: int = 0
@@ -55,21 +57,22 @@ class Watch:
     def __post_init__(self) -> None:
         self._spent: dict[int, float] = {}
         self._moved: dict[int, int] = {}
-        self._files = 0
+        self._files = self._before = 0
         watched(str(self.root), str(self.folder))
         os.environ["SHARDMILL_COUNTED"] = os.pathsep.join([str(self.root), str(self.folder)])
         named = [str(COUNTED), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, named))
 
-    def before(self) -> None:
-        """What is there by now is not the next pass's."""
+    def before(self, *, local: bool) -> None:
+        """What is there by now is not the next pass's; `local`: neither is what this process holds."""
         self._files, _ = contents(self.root)
+        self._before = psutil.Process().memory_info().rss if local else 0
 
     @contextmanager
     def passing(self, name: str) -> Iterator[None]:
         """Adds what the block takes to `taken`; a pass that comes again has a number behind its name."""
-        before = sum(taken.name.split(" ")[0] == name for taken in self.taken)
-        taken, over = Taken(f"{name} {before + 1}" if before else name), threading.Event()
+        earlier = sum(taken.name.split(" ")[0] == name for taken in self.taken)
+        taken, over = Taken(f"{name} {earlier + 1}" if earlier else name, before=self._before), threading.Event()
         Path("/proc/self/clear_refs").write_bytes(CLEAR_PEAK)
         self._look(Taken(""))
         processor, moved, requests = sum(self._spent.values()), sum(self._moved.values()), self._requests()
