@@ -34,7 +34,7 @@ from schemas.columns import SAMPLES
 if TYPE_CHECKING:
     from pipeline.stages.clip import ClipStage
 
-SAMPLES_VERSION = 3
+SAMPLES_VERSION = 4
 """Raised whenever the same input would give other columns of the source."""
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 """What shardmill names shards and folders: in another's root the names in run.json must not lead out of it either."""

@@ -1,6 +1,7 @@
 """The bytes of a caption as text, by a policy that guesses little and says what it did.
 
-What is UTF-8 is taken as it is. A byte order mark says what it is a mark of. Halves of surrogate pairs that were written as UTF-8
+What is UTF-8 is taken as it is. A byte order mark says what it is a mark of, but for UTF-8's own before bytes that are not UTF-8; a
+NUL at every second place and nowhere else says UTF-16. Halves of surrogate pairs that were written as UTF-8
 (by Java, or by half an emoji in JSON) are joined, or replaced where the other half is missing. Bytes that hold characters of UTF-8
 beside others are damaged UTF-8: what is damaged is replaced, what is cut at the end is left out. Anything else is what the recipe's
 fallback says, if it can be that; else the sample fails by name. Whatever comes out can be written as UTF-8.
@@ -18,6 +19,8 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """The longer first: the mark of UTF-32-LE begins with that of UTF-16-LE."""
+SHORTEST_UNMARKED = 4
+"""Bytes of the shortest text that is taken for UTF-16 without a mark."""
 REPLACEMENT = "\ufffd"
 CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 """One of UTF-8 beyond ASCII: nothing else looks like it by chance, but for pairs like \xc3\xa9 that only UTF-8 has."""
@@ -44,11 +47,15 @@ def decoded(raw: bytes, fallback: str = WINDOWS_1252) -> Decoded | None:
     marked = next((encoding for mark, encoding in MARKS if raw.startswith(mark)), None)
     if marked is not None:
         return _strictly(raw, marked, 4 if marked.startswith("utf-32") else 2)
+    if raw.startswith(codecs.BOM_UTF8):
+        rest = decoded(raw[len(codecs.BOM_UTF8):], fallback)
+        return Decoded(rest.text, "utf-8-sig") if rest is not None and rest.encoding == UTF8 else rest
+    if (unmarked := _unmarked(raw)) is not None:
+        return _strictly(raw, unmarked, 0)
     try:
-        text = raw.decode()
+        return Decoded(raw.decode(), UTF8)
     except UnicodeDecodeError:
         return _joined(raw) or _damaged(raw) or _by_fallback(raw, fallback)
-    return Decoded(text[1:], "utf-8-sig") if text.startswith("\ufeff") else Decoded(text, UTF8)
 
 
 def readable(raw: bytes, fallback: str = WINDOWS_1252) -> str:
@@ -86,6 +93,16 @@ def _strictly(raw: bytes, encoding: str, mark: int) -> Decoded:
         return Decoded(raw[mark:].decode(encoding), encoding)
     except UnicodeDecodeError:
         return Decoded(whole_characters(raw[mark:].decode(encoding, "replace")), f"damaged {encoding}")
+
+
+def _unmarked(raw: bytes) -> str | None:
+    """The kind of UTF-16 that bytes without a mark are: NULs at every second place and nowhere else."""
+    low, high = raw[::2], raw[1::2]
+    if len(low) != len(high) or len(raw) < SHORTEST_UNMARKED:
+        return None
+    if b"\0" not in low and not any(high):
+        return "utf-16-le"
+    return "utf-16-be" if b"\0" not in high and not any(low) else None
 
 
 def _joined(raw: bytes) -> Decoded | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.models.matrices.torch_or_numpy import can_pair, cell_products
 from pipeline.search.device_centres import DeviceCentres, Window
 from pipeline.search.kernels import LEADERS, TOP, FlatCentres, Listing, kernel_for, leaders, tolerance
 from pipeline.search.kernels import Centres as Centres
@@ -25,7 +26,7 @@ ROWS = 8192          # searched at a time
 HOPELESS = 0.5       # share of rows left unresolved from which on lists do not pay
 LISTED = 1024        # rows whose shortlists are held at once
 MEASURED = 512       # pairs measured at a time by numpy: they stay in the cache
-FEW = 4096           # pairs for which torch is not imported
+FEW = 4096           # pairs that numpy multiplies in any case
 WIDE = 4 << 20       # values of all centres that are made wider at once: 32 MB
 CANDIDATES = 1 << 20  # of all rows that are searched again at once
 CELL_ROWS = 32       # rows of one centre that share a product in `assigned_near`
@@ -111,8 +112,6 @@ def assigned_near(x: Window, centres: Centres, neighbours: Ids, previous: Ids) -
     """
     if isinstance(centres, DeviceCentres):
         return centres.assigned_near(x, neighbours, previous)
-    from pipeline.models.matrices.pairs import cell_products  # torch takes seconds to import
-
     x, vectors = np.ascontiguousarray(x, np.float32), centres.vectors
     allowed = tolerance(x, vectors)
     ids = np.empty(len(x), np.int32)
@@ -213,12 +212,12 @@ class ExactProducts:
 
     def _sums(self, shortlist: Shortlist) -> Doubles:
         sums, starts = np.empty(len(shortlist.rows)), shortlist.starts
-        if len(sums) < FEW or not _pairing():
+        if len(sums) < FEW or not can_pair(len(sums) * self.x.shape[1]):
             for at in range(0, len(sums), MEASURED):
                 rows, columns = shortlist.rows[at : at + MEASURED], shortlist.columns[at : at + MEASURED]
                 sums[at : at + MEASURED] = np.vecdot(self.x[rows].astype(np.float64), self.vectors[columns].astype(np.float64))
             return sums
-        from pipeline.models.matrices.pairs import pair_products
+        from pipeline.models.matrices.pairs import pair_products  # torch takes seconds to import
 
         for at in range(0, len(shortlist.counts), CACHED_ROWS):
             ends = starts[at : at + CACHED_ROWS + 1]
@@ -230,12 +229,6 @@ class ExactProducts:
             block = self.x[at : at + CACHED_ROWS].astype(np.float64)
             sums[part] = pair_products(block, wide, ends - ends[0], columns)
         return sums
-
-
-def _pairing() -> bool:
-    from pipeline.models.matrices.pairs import can_pair  # torch takes seconds to import
-
-    return can_pair()
 
 
 def _ranked(exact: ExactProducts, shortlist: Shortlist, l: int) -> tuple[Ids, Floats]:  # noqa: E741

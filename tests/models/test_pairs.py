@@ -1,8 +1,11 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from pipeline.models.matrices import fast_sums, torch_or_numpy
 from pipeline.models.matrices.pairs import can_pair, cell_products, pair_products
 from pipeline.search import nearest as module
 from pipeline.search.kernels import tolerance
@@ -48,3 +51,43 @@ def test_cells_multiply_their_own_rows_with_their_own_centres() -> None:
     members, near = np.array([[0, 3, 3], [7, 8, 19]]), np.array([[1, 2], [8, 0]])
     expected = np.einsum("crd,cmd->crm", x[members], centres[near])
     assert np.allclose(cell_products(x, centres, members, near), expected, atol=1e-6)
+
+
+@pytest.fixture
+def by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_or_numpy, "torch_pays", lambda values: False)
+
+
+def test_numpy_sums_runs_of_rows_as_torch_does_empty_ones_too(by_numpy: None) -> None:
+    values = np.round(rows(50) * 2**10).astype(np.float32)
+    order, starts = np.random.default_rng(3).permutation(50)[:40], np.array([0, 0, 7, 7, 30, 40])
+    assert np.array_equal(torch_or_numpy.bag_sums(values, order, starts), fast_sums.bag_sums(values, order, starts))
+    nothing = torch_or_numpy.bag_sums(values, order[:0], np.array([0, 0]))
+    assert nothing.tolist() == np.zeros((2, DIMENSION)).tolist()
+
+
+def test_numpy_widens_and_multiplies_cells_as_torch_does(by_numpy: None) -> None:
+    stored = rows(7).astype(np.float16)
+    ours, theirs = np.empty(stored.shape, np.float32), np.empty(stored.shape, np.float32)
+    torch_or_numpy.widen(stored, ours)
+    fast_sums.widen(stored, theirs)
+    assert np.array_equal(ours, theirs)
+    x, centres = rows(20), rows(9, 1)
+    members, near = np.array([[0, 3, 3], [7, 8, 19]]), np.array([[1, 2], [8, 0]])
+    products = torch_or_numpy.cell_products(x, centres, members, near)
+    assert np.allclose(products, cell_products(x, centres, members, near), atol=1e-6)
+
+
+def test_torch_is_loaded_when_that_much_has_gone_without_it() -> None:
+    program = """if True:
+        import sys
+        import numpy as np
+        from pipeline.models.matrices.torch_or_numpy import LOADING, can_pair, torch_pays, widen
+        out = np.empty((1, 4), np.float32)
+        widen(np.ones((1, 4), np.float16), out)
+        assert out.tolist() == [[1, 1, 1, 1]] and not can_pair(1) and "torch" not in sys.modules
+        assert torch_pays(LOADING)
+        widen(np.ones((1, 4), np.float16), out)
+        assert torch_pays(1) and "torch" in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.draws import SAMPLE, drawn
 from pipeline.errors import InputError
+from pipeline.models.matrices.torch_or_numpy import widen
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.sums import Sums
 from pipeline.search.device_centres import Window
@@ -232,8 +233,6 @@ class Partition:
 
     def _fill(self, out: Floats, stored: Matrix, where: Ints) -> None:
         """Unit rows from stored ones. A row's reciprocal length is float32, so that its bits depend on nothing but the row."""
-        from pipeline.models.matrices.fast_sums import widen  # torch takes a second to import
-
         reciprocal = self.reciprocal[where]
         for at in range(0, len(out), CACHED_ROWS):
             part = slice(at, at + CACHED_ROWS)

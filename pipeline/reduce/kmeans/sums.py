@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.models.matrices.torch_or_numpy import bag_sums
 from pipeline.search.device_centres import Window
 from pipeline.vectors import CACHED_ROWS, Floats, Ids, Ints, unit
 
@@ -49,8 +50,6 @@ class Sums:
 
     def add_rows(self, rows: Window, assignment: Ids) -> None:
         """Adds unit rows f32[n, d] to their centres, i32[n]. **The rows are rounded in place**: they are of no use after it."""
-        from pipeline.models.matrices.fast_sums import bag_sums  # torch takes a second to import
-
         rows = np.asarray(rows)
         for at in range(0, len(rows), CACHED_ROWS):
             block = rows[at : at + CACHED_ROWS]
