@@ -2,9 +2,10 @@
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntFlag
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import log
 from typing import NamedTuple
 
@@ -69,11 +70,15 @@ class Match(NamedTuple):
 class AliasIndex:
     """Folded aliases and their senses. An alias without senses is blocked: it takes its words and yields nothing."""
 
-    senses: dict[str, tuple[Candidate, ...]]
-    longest: dict[str, int]
+    senses: Mapping[str, tuple[Candidate, ...]]
+    longest: Mapping[str, int]
     """First word -> the number of words of the longest alias that starts with it."""
-    vocabulary: frozenset[str]
-    """Words that the knowledge base uses, in names and in descriptions; and the stop words."""
+    base: KnowledgeBase
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Words that the knowledge base uses, in names and in descriptions; and the stop words."""
+        return prose(self.base).union(" ".join(self.senses).split())
 
     def matches(self, text: str) -> list[Match]:
         """Mentions from left to right, the longest at each place, without overlap."""
@@ -127,27 +132,70 @@ def build(base: KnowledgeBase, stop: tuple[str, ...] = ()) -> AliasIndex:
 @lru_cache(maxsize=2)
 @collector_paused()
 def _built(base: KnowledgeBase, stop: tuple[str, ...]) -> AliasIndex:
-    plain = frozenset(_SMALL.findall("\n".join(base.glosses)))
-    uses: dict[str, list[_Use]] = defaultdict(list)
+    places: dict[str, list[tuple[int, int]]] = defaultdict(list)
     closed: dict[str, str] = {}
     for row, lemmas in enumerate(base.lemmas):
-        for lemma, rank, count in zip(lemmas, base.ranks[row], base.counts[row], strict=True):
+        for place, lemma in enumerate(lemmas):
             key = " ".join(words(lemma))
-            uses[key].append(_Use(row, rank, count, _written(lemma, key, count, plain)))
+            if len(key) > 1:
+                places[key].append((row, place))
             if "-" in lemma and " " not in lemma:
                 closed[key.replace(" ", "")] = key   # "T-shirt" is also spelt "tshirt"
+    for spelt, key in closed.items():
+        if spelt not in places:
+            places[spelt] = places[key]
     blocked = STOP_WORDS | STOP_ENTITIES | {" ".join(words(alias)) for alias in stop}
-    senses = {key: _senses(base, key, _by_row(of_key)) for key, of_key in uses.items() if len(key) > 1}
-    senses = {**{spelt: senses[key] for spelt, key in closed.items()}, **senses}
-    for key in [key for key, candidates in senses.items() if not candidates and any(map(senses.get, singulars(key)))]:
-        del senses[key]   # "shoes" is a state of affairs only in an idiom
-    senses |= dict.fromkeys(blocked, ())
     longest: dict[str, int] = defaultdict(int)
-    for key in senses:
+    for key in (*places, *blocked):
         first = key.split(" ", 1)[0]
         longest[first] = max(longest[first], key.count(" ") + 1)
-    named = {word for key in senses for word in key.split()}
-    return AliasIndex(senses, dict(longest), frozenset(named | plain))
+    return AliasIndex(_Senses(base, dict(places), blocked), dict(longest), base)
+
+
+@lru_cache(maxsize=2)
+def prose(base: KnowledgeBase) -> frozenset[str]:
+    """Words that the knowledge base's descriptions write small."""
+    return frozenset(_SMALL.findall("\n".join(base.glosses)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Senses(Mapping[str, tuple[Candidate, ...]]):
+    """The senses of each alias, found when they are asked for: captions mention one in a hundred of them."""
+
+    base: KnowledgeBase
+    places: dict[str, list[tuple[int, int]]]
+    """Where an alias is a lemma: rows of the knowledge base, and places among their lemmas."""
+    blocked: frozenset[str]
+    _known: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
+
+    def __getitem__(self, alias: str) -> tuple[Candidate, ...]:
+        if alias not in self:
+            raise KeyError(alias)
+        return () if alias in self.blocked else self._named(alias)
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in self.blocked or (isinstance(alias, str) and alias in self.places and not self._is_plural(alias))
+
+    def __iter__(self) -> Iterator[str]:
+        return filter(self.__contains__, self.places.keys() | self.blocked)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _is_plural(self, alias: str) -> bool:
+        """Whether an alias without senses is the plural of one that has some: "shoes" is a state of affairs only in an idiom."""
+        singular = [form for form in singulars(alias) if form in self.places]
+        return bool(singular) and not self._named(alias) and any(map(self._named, singular))
+
+    def _named(self, alias: str) -> tuple[Candidate, ...]:
+        if alias not in self._known:
+            uses = [self._use(row, place) for row, place in self.places[alias]]
+            self._known[alias] = _senses(self.base, alias, _by_row(uses))
+        return self._known[alias]
+
+    def _use(self, row: int, place: int) -> _Use:
+        lemma, count = self.base.lemmas[row][place], self.base.counts[row][place]
+        return _Use(row, self.base.ranks[row][place], count, _written(lemma, " ".join(words(lemma)), count, self.base))
 
 
 def _by_row(uses: list[_Use]) -> list[_Use]:
@@ -160,7 +208,7 @@ def _by_row(uses: list[_Use]) -> list[_Use]:
     return list(by_row.values())
 
 
-def _written(lemma: str, key: str, count: int, plain: frozenset[str]) -> Written:
+def _written(lemma: str, key: str, count: int, base: KnowledgeBase) -> Written:
     """The ways of writing a lemma that may mean it. Web captions are often all small, so "paris" and "usb" match; but
     "young" is no Young and "add" no ADD (a disorder): a single small word that prose uses needs its capitals, unless
     the corpus knows the name. An acronym is not written like a name: "Nicu" is a person, NICU a ward."""
@@ -170,7 +218,7 @@ def _written(lemma: str, key: str, count: int, plain: frozenset[str]) -> Written
     if not capitals:
         return Written.ANY
     acronym = capitals > 1 and lemma == lemma.upper()
-    small = Written.ANY if count or not (key in plain or len(key) <= 2) else ~Written.SMALL
+    small = Written.ANY if count or not (key in prose(base) or len(key) <= 2) else ~Written.SMALL
     return small & (~Written.CAPITAL if acronym else Written.ANY)
 
 
