@@ -30,7 +30,8 @@ def eager_switches() -> Iterator[None]:
 
 def single_threaded() -> None:
     """Lets the kernels that this thread calls from now on use no other threads."""
-    from pipeline.models.process import limit_threads  # torch takes seconds to import
+    if "torch" in sys.modules:
+        from pipeline.models.process import limit_threads
 
-    limit_threads(1)
+        limit_threads(1)
     faiss.omp_set_num_threads(1)

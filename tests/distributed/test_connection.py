@@ -28,11 +28,14 @@ from tests.distributed.conftest import Machines
 OWN = """
 import json, os, sys
 import ray
+from ray._private.ray_logging import global_worker_stdstream_dispatcher as printed
 from pipeline.distributed.connection.connection import connected
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 with connected(None):
     paths = ray.get(ray.remote(runtime_env={"env_vars": {"OF": "its own"}})(lambda: sys.path).remote())
+    for pid in ("gcs_server", "17"):
+        printed.emit({"pid": pid, "ip": "", "localhost": "", "job": None, "is_err": True, "lines": [f"said by {pid}"]})
     print(json.dumps({"cpus": ray.cluster_resources()["CPU"], "paths": paths}), flush=True)
     sys.stdin.read()
 """
@@ -73,6 +76,8 @@ def test_a_cluster_of_our_own_asks_for_nothing_and_ends_with_one_line_when_its_r
         assert program.stderr is not None
         errors = program.stderr.read()
     assert program.returncode == 2
+    assert "said by 17" in errors
+    assert "said by gcs_server" not in errors
     assert "shardmill: Ray's process on this machine (raylet) was ended, and the run with it" in errors.splitlines()[-1]
 
 

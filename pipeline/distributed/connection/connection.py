@@ -6,11 +6,13 @@ prints while it starts is kept back, and told where it started.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import ray
+from ray._private.ray_logging import global_worker_stdstream_dispatcher as printed
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 
@@ -28,6 +30,9 @@ CHATTY = "ray._private.authentication.authentication_token_setup"
 """Ray's logger that says at every start that the cluster has a token."""
 OWN = "local"
 """Ray's word for an address that is none: a cluster of one's own, whatever else is there."""
+PRINTER, HEAD = "ray_print_logs", "gcs_server"
+"""Ray's name for what prints the lines of a cluster's processes in the driver; and the process that complains where two of its
+calls cross, as when an actor is ended that has ended: it does so in its own log as well."""
 NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 """Ray starts a process for every CPU before anybody asks for one. An actor with an environment of its own takes none of them."""
 
@@ -89,6 +94,15 @@ def _init(address: str, **options: Any) -> None:
     with kept_back():
         ray.init(address=address, job_config=OwnCode(), log_to_driver=True, logging_level=logging.WARNING, configure_logging=False,
                  **options)
+    for name, handle in printed.handlers:
+        if name == PRINTER:
+            printed.remove_handler(PRINTER)
+            printed.add_handler(PRINTER, partial(_of_others, handle))
+
+
+def _of_others(handle: Callable[[dict[str, Any]], None], lines: dict[str, Any]) -> None:
+    if lines.get("pid") != HEAD:
+        handle(lines)
 
 
 def _settings() -> dict[str, str]:

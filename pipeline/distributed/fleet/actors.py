@@ -7,13 +7,14 @@ from typing import Any
 import ray
 
 from pipeline.distributed.worker import WATCH
+from pipeline.models.matrices.torch_or_numpy import loaded_for
 from pipeline.reduce.kmeans.device import Accelerator
 from pipeline.reduce.kmeans.owner import Owner
 from pipeline.reduce.kmeans.partition import Block, Partition
 from pipeline.reduce.kmeans.sums import Sums
 from pipeline.search.kernels import use_device
 from pipeline.vectors import Floats
-from pipeline.work import beats, collector_paused
+from pipeline.work import beats
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class PartitionActor:
         from pipeline.models.process import limit_threads, tune
 
         tune()
-        with collector_paused():
-            limit_threads(threads)   # loads torch while the driver waits for an opening: in a pass its seconds look like a hang
         self._held = Partition(blocks, accelerator=Accelerator.of(device) if device and use_device(device) else None)
+        if loaded_for(self._held.work):   # while the driver waits for an opening: in a pass its seconds look like a hang
+            limit_threads(threads)
 
     @ray.method(concurrency_group=WATCH)
     def beats(self) -> tuple[int, int]:

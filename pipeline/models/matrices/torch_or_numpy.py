@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.vectors import Floats
+from pipeline.work import collector_paused
 
 LOADING = 1 << 28
 """Values that numpy goes through in the time in which torch is loaded, roughly."""
@@ -25,6 +26,15 @@ def torch_pays(values: int) -> bool:
     with _LOCK:
         _by_numpy[0] += values
         return _by_numpy[0] > LOADING
+
+
+def loaded_for(values: int) -> bool:
+    """Whether torch is loaded, which is done here where a process that will go through so many values does well to have it from the
+    beginning: threads that share the work then each limit their own."""
+    if "torch" not in sys.modules and values > LOADING:
+        with collector_paused():
+            import torch  # noqa: F401 - what this is for
+    return "torch" in sys.modules
 
 
 def bag_sums(rows: NDArray[np.floating], order: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.floating]:

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from pipeline.models.matrices.torch_or_numpy import loaded_for
 from pipeline.reduce.kmeans.fleet import AssignmentStep, Fleet
 from pipeline.reduce.kmeans.owner import Owner, slices
 from pipeline.reduce.kmeans.partition import Block, Partition
@@ -35,6 +36,7 @@ class LocalFleet(Fleet[Floats]):
         self.parts = len(self.partitions)
         self.rows = sum(len(partition) for partition in self.partitions)
         self.dimension = self.partitions[0].dimension if self.partitions else 0
+        loaded_for(sum(partition.work for partition in self.partitions))
 
     @classmethod
     def of(cls, blocks: Sequence[Block], *, partitions: int = 1, owners: int = 1, threads: int = 1) -> Self:

@@ -130,6 +130,11 @@ class Partition:
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
+    @property
+    def work(self) -> int:
+        """Values that a fit of some 25 passes goes through."""
+        return 25 * len(self) * self.dimension
+
     def assign(self, assigner: Assigner, k: int, sample: RowSample) -> tuple[Sums, int, int]:
         """Assigns each row of the sample to a centre: the sums of the rows, how many changed their centre, how many were
         compared."""
