@@ -110,9 +110,9 @@ def around(value: Callable[..., Any], watch: Watch, is_watched: bool, is_last: b
     return passed
 
 
-def run(size: Size, plan: Plan, watch: Watch, only: str | None) -> None:
+def run(size: Size, plan: Plan, watch: Watch, only: str | None, workers: int = WORKERS) -> None:
     """All passes, or those that were asked for and what has to be there before them."""
-    execution = Execution(local=True) if size.local else Execution(workers=WORKERS)
+    execution = Execution(local=True) if size.local else Execution(workers=workers)
     settled = plan.settled
     with ExitStack() as stack:
         executor, settled = stack.enter_context(engine(execution, plan.recipe, plan.shards, settled, Silent()))
