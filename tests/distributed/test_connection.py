@@ -34,8 +34,9 @@ from pipeline.distributed.connection.connection import connected
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 with connected(None):
     paths = ray.get(ray.remote(runtime_env={"env_vars": {"OF": "its own"}})(lambda: sys.path).remote())
-    for pid in ("gcs_server", "17"):
-        printed.emit({"pid": pid, "ip": "", "localhost": "", "job": None, "is_err": True, "lines": [f"said by {pid}"]})
+    for pid in ("gcs_server", "17", "raylet"):
+        lines = ["A worker died or was killed: all that Ray knows of it", f"said by {pid}"]
+        printed.emit({"pid": pid, "ip": "", "localhost": "", "job": None, "is_err": True, "lines": lines})
     print(json.dumps({"cpus": ray.cluster_resources()["CPU"], "paths": paths}), flush=True)
     sys.stdin.read()
 """
@@ -76,8 +77,8 @@ def test_a_cluster_of_our_own_asks_for_nothing_and_ends_with_one_line_when_its_r
         assert program.stderr is not None
         errors = program.stderr.read()
     assert program.returncode == 2
-    assert "said by 17" in errors
-    assert "said by gcs_server" not in errors
+    assert all(f"said by {pid}" in errors for pid in ("17", "raylet"))
+    assert not any(words in errors for words in ("said by gcs_server", "A worker died"))
     assert "shardmill: Ray's process on this machine (raylet) was ended, and the run with it" in errors.splitlines()[-1]
 
 

@@ -30,9 +30,9 @@ CHATTY = "ray._private.authentication.authentication_token_setup"
 """Ray's logger that says at every start that the cluster has a token."""
 OWN = "local"
 """Ray's word for an address that is none: a cluster of one's own, whatever else is there."""
-PRINTER, HEAD = "ray_print_logs", "gcs_server"
-"""Ray's name for what prints the lines of a cluster's processes in the driver; and the process that complains where two of its
-calls cross, as when an actor is ended that has ended: it does so in its own log as well."""
+PRINTER, HEAD, DEATH = "ray_print_logs", "gcs_server", "A worker died or was killed"
+"""Ray's name for what prints the lines of a cluster's processes in the driver; the process that complains where two of its calls
+cross, as when an actor is ended that has ended; and how a raylet begins what a run says in its own words. Ray's logs have both."""
 NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 """Ray starts a process for every CPU before anybody asks for one. An actor with an environment of its own takes none of them."""
 
@@ -100,9 +100,10 @@ def _init(address: str, **options: Any) -> None:
             printed.add_handler(PRINTER, partial(_of_others, handle))
 
 
-def _of_others(handle: Callable[[dict[str, Any]], None], lines: dict[str, Any]) -> None:
-    if lines.get("pid") != HEAD:
-        handle(lines)
+def _of_others(handle: Callable[[dict[str, Any]], None], said: dict[str, Any]) -> None:
+    lines = [line for line in said.get("lines", ()) if not line.startswith(DEATH)]
+    if said.get("pid") != HEAD and lines:
+        handle({**said, "lines": lines})
 
 
 def _settings() -> dict[str, str]:
