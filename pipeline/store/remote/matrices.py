@@ -1,6 +1,7 @@
 """Some rows of a matrix of an object store by ranges: a .npy file as `tables.py` writes them, whose other rows nobody reads."""
 
 import io
+from functools import lru_cache
 from typing import IO
 
 import numpy as np
@@ -34,6 +35,13 @@ def matrix_head(store: Store, path: str) -> tuple[int, int]:
     if store.local is None:
         head: IO[bytes] = io.BytesIO(read_ranges(f"{store.url.rstrip('/')}/{path}", [(0, NPY_HEAD)])[0])
         return _row_length(store, path, head), head.tell()
+    file = (store.local / path).stat()
+    return _local_head(store, path, file.st_mtime_ns, file.st_size)
+
+
+@lru_cache(maxsize=256)
+def _local_head(store: Store, path: str, modified: int, size: int) -> tuple[int, int]:
+    """A block's matrix is asked for once for each of its shards, by every pass."""
     with store.open(path) as file:
         return _row_length(store, path, file), file.tell()
 
