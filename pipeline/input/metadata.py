@@ -10,7 +10,8 @@ from pipeline.input.text import whole_characters
 
 MAX_DEPTH = 256
 """Levels of a metadata object. Python's own bound depends on who calls, so that two runs could differ."""
-STRINGS, BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL), re.compile(rb"[][{}]")
+STRINGS, BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL), re.compile(rb"[][{}]")
+"""A string, the last one of a text that was cut too: else the search for its end would begin anew at every quote in it."""
 LEAST, MOST = -(2**63), 2**64 - 1
 """Whole numbers that fast JSON readers and Arrow take."""
 

@@ -1,14 +1,16 @@
 """The bytes of a caption as text, by a policy that guesses little and says what it did.
 
-What is UTF-8 is taken as it is. A byte order mark says what it is a mark of, but for UTF-8's own before bytes that are not UTF-8; a
-NUL at every second place and nowhere else says UTF-16. Halves of surrogate pairs that were written as UTF-8
-(by Java, or by half an emoji in JSON) are joined, or replaced where the other half is missing. Bytes that hold characters of UTF-8
-beside others are damaged UTF-8: what is damaged is replaced, what is cut at the end is left out. Anything else is what the recipe's
-fallback says, if it can be that; else the sample fails by name. Whatever comes out can be written as UTF-8.
+What is UTF-8 is taken as it is. A byte order mark says what it is a mark of, but for UTF-8's own before bytes that are not UTF-8;
+NULs in more than half of the letters, always at the same place, say UTF-16 or UTF-32. Halves of surrogate pairs that were written
+as UTF-8 (by Java, or by half an emoji in JSON) are joined, or replaced where the other half is missing. Bytes that hold
+characters of UTF-8 beside others are damaged UTF-8: what is damaged is replaced, what is cut at the end is left out. Anything
+else is what the recipe's fallback says, if it can be that; else the sample fails by name. Whatever comes out can be written as
+UTF-8.
 """
 
 import codecs
 import re
+import unicodedata
 from typing import NamedTuple
 
 UTF8 = "utf-8"
@@ -19,8 +21,8 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """The longer first: the mark of UTF-32-LE begins with that of UTF-16-LE."""
-SHORTEST_UNMARKED = 4
-"""Bytes of the shortest text that is taken for UTF-16 without a mark."""
+NO_TEXT, LOOKED_AT = {"Cc", "Cn", "Co", "Cs"}, 10_000
+"""Unicode's categories of characters that texts do not have, and how many characters are looked at."""
 REPLACEMENT = "\ufffd"
 CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 """One of UTF-8 beyond ASCII: nothing else looks like it by chance, but for pairs like \xc3\xa9 that only UTF-8 has."""
@@ -47,15 +49,13 @@ def decoded(raw: bytes, fallback: str = WINDOWS_1252) -> Decoded | None:
     marked = next((encoding for mark, encoding in MARKS if raw.startswith(mark)), None)
     if marked is not None:
         return _strictly(raw, marked, 4 if marked.startswith("utf-32") else 2)
-    if raw.startswith(codecs.BOM_UTF8):
-        rest = decoded(raw[len(codecs.BOM_UTF8):], fallback)
-        return Decoded(rest.text, "utf-8-sig") if rest is not None and rest.encoding == UTF8 else rest
-    if (unmarked := _unmarked(raw)) is not None:
-        return _strictly(raw, unmarked, 0)
+    body = raw.removeprefix(codecs.BOM_UTF8)
+    if (unmarked := _unmarked(body)) is not None:
+        return _strictly(body, unmarked, 0)
     try:
-        return Decoded(raw.decode(), UTF8)
+        return Decoded(body.decode(), UTF8 if len(body) == len(raw) else "utf-8-sig")
     except UnicodeDecodeError:
-        return _joined(raw) or _damaged(raw) or _by_fallback(raw, fallback)
+        return _joined(body) or _damaged(body) or _by_fallback(body, fallback)
 
 
 def readable(raw: bytes, fallback: str = WINDOWS_1252) -> str:
@@ -96,13 +96,28 @@ def _strictly(raw: bytes, encoding: str, mark: int) -> Decoded:
 
 
 def _unmarked(raw: bytes) -> str | None:
-    """The kind of UTF-16 that bytes without a mark are: NULs at every second place and nowhere else."""
-    low, high = raw[::2], raw[1::2]
-    if len(low) != len(high) or len(raw) < SHORTEST_UNMARKED:
+    """The UTF-32 or UTF-16 that bytes without a mark are: more than half of its letters have a NUL, always at the same place, and
+    what comes out has no control characters."""
+    if b"\0" not in raw:
         return None
-    if b"\0" not in low and not any(high):
-        return "utf-16-le"
-    return "utf-16-be" if b"\0" not in high and not any(low) else None
+    if len(raw) % 4 == 0 and len(raw) > 4:
+        for encoding in ("utf-32-le", "utf-32-be"):
+            if _clean(raw, encoding):
+                return encoding
+    units = len(raw) // 2
+    first, second = raw[: 2 * units : 2], raw[1::2]
+    for encoding, low, high in (("utf-16-le", first, second), ("utf-16-be", second, first)):
+        if b"\0" not in low and 2 * high.count(0) > units > 1 and _clean(raw[: 2 * units], encoding):
+            return encoding
+    return None
+
+
+def _clean(raw: bytes, encoding: str) -> bool:
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return not any(unicodedata.category(character) in NO_TEXT for character in text[:LOOKED_AT] if not character.isspace())
 
 
 def _joined(raw: bytes) -> Decoded | None:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import RecipeError
+from pipeline.input.text import whole_characters
 from pipeline.recipe.rule_columns import spelling_hint
 from pipeline.recipe.rules import LOWER, UPPER
 
@@ -66,9 +67,13 @@ def parse(name: str, text: str) -> Source:
 
 def _plain(name: str, text: str) -> Any:
     """The value of a YAML text: plain data, no tag runs anything. Raises one of NOT_YAML; RecipeError for an alias, with
-    which a few lines could stand for gigabytes."""
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-        raise RecipeError(f"{name}: a recipe has no aliases (*name); write the value out")
+    which a few lines could stand for gigabytes, and for half a character, which no file of a run could hold."""
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.AliasToken):
+            raise RecipeError(f"{name}: a recipe has no aliases (*name); write the value out")
+        if isinstance(token, yaml.ScalarToken) and whole_characters(token.value) != token.value:
+            where = name if name.startswith("--set") else f"{name}:{token.start_mark.line + 1}"
+            raise RecipeError(f"{where}: {token.value!a} has half of a surrogate pair: write the whole character, or its \\U code")
     return yaml.safe_load(text)
 
 

@@ -37,6 +37,8 @@ def test_every_strict_reader_takes_what_is_written(original: bytes | None, writt
     (b"{}", None), (b" \n", "empty"), (b"[1]", "not_an_object"), (b"null", "not_an_object"), (b'{"a"', "not_json"),
     (b"{'a': 1}", "not_json"),
     (b'{"a": "\xe9"}', "not_utf8"), (b"[" * 300 + b"]" * 300, "too_deep"), (b'{"n": ' + b"9" * 5_000 + b"}", "not_json"),
+    # An open string, looked at in a time that goes by its length
+    (b"[1]," * 300 + b'"' + b'\\"' * 500_000, "not_json"), (b"[1]," * 300 + b'"a\\', "not_json"),
 ])
 def test_what_is_no_object_has_a_reason(content: bytes, why: str | None) -> None:
     assert parsed(content)[1] == why

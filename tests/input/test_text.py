@@ -23,6 +23,12 @@ def both(text: str, encoding: str) -> tuple[bytes, Decoded | None]:
     (b"\xef\xbb\xbf" + "naïve café".encode()[:-1], Decoded("naïve caf", "damaged utf-8")),
     # UTF-16 without a mark, as far as its NULs say so
     ("no mark é".encode("utf-16-be"), Decoded("no mark é", "utf-16-be")), ("no".encode("utf-16-le"), Decoded("no", "utf-16-le")),
+    ("don’t touch the red house".encode("utf-16-le"), Decoded("don’t touch the red house", "utf-16-le")),
+    ("a żółw".encode("utf-16-be"), Decoded("a żółw", "utf-16-be")), ("four".encode("utf-32-be"), Decoded("four", "utf-32-be")),
+    ("a red".encode("utf-16-le") + b"\n", Decoded("a red\ufffd", "damaged utf-16-le")),
+    ("one".encode("utf-32-le"), Decoded("one", "utf-32-le")),
+    (b"a\0\1\0b\0", Decoded("a\0\1\0b\0", "utf-8")), (b"abcd\0\0\0\0", Decoded("abcd\0\0\0\0", "utf-8")),
+    (b"\xef\xbb\xbf" * 3000, Decoded("\ufeff" * 2999, "utf-8-sig")),
     ("żółć".encode("utf-16-be"), None), (b"abc\0", Decoded("abc\0", "utf-8")), (b"a\0", Decoded("a\0", "utf-8")),
     (b"a\0\0\0", Decoded("a\0\0\0", "utf-8")),
     # Marks before what is damaged

@@ -200,6 +200,7 @@ def test_every_wrong_key_of_a_file_is_named_with_its_line(tmp_path: Path) -> Non
     ("name: [x\n", ":2: not valid YAML"),
     ("name: x\x00", ": not valid YAML"),
     ("a: &x 3\nb: *x\n", "no aliases"),
+    ('a: 1\nname: "half \\ud83d"\n', r":2: 'half \ud83d' has half of a surrogate pair"),
     ("[1]\n", "a recipe is a mapping of sections, not list"),
     ("!!python/object/apply:os.system [ls]\n", "not valid YAML"),
     ("", "name: missing; expected text"),
