@@ -69,8 +69,7 @@ def discover(patterns: Sequence[str], note: Callable[[str], None] = lambda text:
             by_url.setdefault(info.url, _shard(relative(info), info, folders))
         for info, orphan in [*((info, None) for info, _ in found.unreadable), *((one.file, one) for one in without_tar)]:
             by_url.setdefault(info.url, _gap(relative(info), info, orphan))
-        taken = {one.file.url for one in without_tar}
-        aside = left_aside(relative(info) for info in _aside(pattern, found, folders) if info.url not in taken)
+        aside = left_aside(relative(info) for info in _aside(pattern, found, folders) if info.url not in by_url)
         if aside:
             note(f"input {pattern!r}: left aside, for they are no shards: {aside}")
     shards = sorted(by_url.values(), key=lambda shard: shard.relative)
