@@ -19,7 +19,7 @@ from pipeline.curation import curate
 from pipeline.driver import Driver
 from pipeline.errors import InputError
 from pipeline.input.discovery import Shard, discover
-from pipeline.input.roots import refuse_overlap
+from pipeline.input.roots import refuse_nested, refuse_overlap
 from pipeline.passes.classes import refuse_what_cannot_fit
 from pipeline.plan import Plan
 from pipeline.recipe.anywhere import BUNDLED
@@ -85,6 +85,7 @@ def run_curation(request: Request, output: str, tell: Reporter, execution: Execu
     with phase(tell, "inputs"):
         recipe, shards = request.resolved(tell.note)
         root = output_root(output)
+        refuse_nested(root.url)
         refuse_overlap(root.url, _patterns(recipe, request.inputs), (shard.url for shard in shards))
     recipe, labelled = as_labelled(root, recipe, request.overrides)
     if labelled:

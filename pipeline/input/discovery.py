@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.input.aside.left_out import STATS, Orphan, SortedOut, beside, left_aside, orphans, promised, sorted_out, why_none
 from pipeline.input.loose.advice import loose_advice
 from pipeline.input.patterns import PARQUET, SUPPORTED, TARS, Folders, named, parts, stem_of
-from pipeline.input.roots import without_roots
+from pipeline.input.roots import RootNamed, without_roots
 from pipeline.store.store import FileInfo, absolute, is_text, shown
 
 
@@ -41,9 +41,9 @@ def discover(patterns: Sequence[str], note: Callable[[str], None] = lambda text:
 
     A pattern is a file, a folder (searched recursively, hidden files aside), a glob, a brace pattern, or several joined
     by `::`, local or any fsspec URL. JSON files and the sidecar parquet of a tar are no shards; neither is a parquet
-    file without images, unless it was named itself, nor what lies in an output root. Side files without their tar, and
-    parquet files whose images are in columns that are not read, are shards of the kind `gap`; `note` gets a sentence on what
-    else is left aside. Raises InputError, which names the pattern and what would do.
+    file without images, unless it was named itself, nor what lies in an output root, but for an export that was. Side
+    files without their tar, and parquet files whose images are in columns that are not read, are shards of the kind `gap`;
+    `note` gets a sentence on what else is left aside. Raises InputError, which names the pattern and what would do.
     """
     roots: dict[str, int] = {}
     by_url: dict[str, Shard] = {}
@@ -69,8 +69,7 @@ def discover(patterns: Sequence[str], note: Callable[[str], None] = lambda text:
             by_url.setdefault(info.url, _shard(relative(info), info, folders))
         for info, orphan in [*((info, None) for info, _ in found.unreadable), *((one.file, one) for one in without_tar)]:
             by_url.setdefault(info.url, _gap(relative(info), info, orphan))
-        taken = {one.file.url for one in without_tar}
-        aside = left_aside(relative(info) for info in _aside(pattern, found, folders) if info.url not in taken)
+        aside = left_aside(relative(info) for info in _aside(pattern, found, folders) if info.url not in by_url)
         if aside:
             note(f"input {pattern!r}: left aside, for they are no shards: {aside}")
     shards = sorted(by_url.values(), key=lambda shard: shard.relative)
@@ -102,6 +101,8 @@ def _naming(pattern: str) -> Iterator[None]:
     """What a file system says for good of a file that this pattern names, with the pattern."""
     try:
         yield
+    except RootNamed:   # what it holds is no advice's business
+        raise
     except InputError as error:
         advice = "" if error.__cause__ is not None else loose_advice(pattern)   # a store that failed is not asked again
         if not advice:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.input.members import Gap, add_gap, decode_name
 from pipeline.input.metadata import dumped
 from pipeline.input.samples import MAX_IMAGE, MAX_TEXT, TRAINERS_EXTENSIONS, Sample, pixels_or_none
-from pipeline.input.values import bare, fields, is_bytes, is_number, is_text, json_value, numbers, raw
+from pipeline.input.values import bare, fields, is_bytes, is_number, is_text, json_value, may_be_pictures, numbers, raw
 from pipeline.store.source import SourceFile
 from schemas.reasons import GapKind, SampleFault
 
@@ -69,8 +69,8 @@ def types_of(schema: pa.Schema) -> dict[str, pa.DataType]:
 def _holds_bytes(kind: pa.DataType) -> bool:
     kind = bare(kind)
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and is_bytes(kind.field("bytes").type)
-    return is_bytes(kind)
+        return kind.get_field_index("bytes") >= 0 and may_be_pictures(kind.field("bytes").type)
+    return may_be_pictures(kind)
 
 
 def layout_of(schema: pa.Schema, caption_keys: Sequence[str]) -> Layout | None:

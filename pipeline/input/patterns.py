@@ -40,6 +40,8 @@ class Folders:
 
     def __init__(self) -> None:
         self._listings: dict[str, dict[str, FileInfo]] = {}
+        self.roots: dict[str, str | None] = {}
+        """The output root that a folder is or lies in, as far as somebody has asked."""
 
     def files(self, folder: str) -> dict[str, FileInfo]:
         """The files directly in a folder, by URL."""
@@ -50,6 +52,11 @@ class Folders:
                 listing = []
             self._listings[folder] = {info.url: info for info in listing}
         return self._listings[folder]
+
+    def has(self, folder: str, name: str) -> bool:
+        """Whether there is a file of this name in a folder, which is not listed for that."""
+        listed = self._listings.get(folder)
+        return f"{folder}/{name}" in listed if listed else _is_there(f"{folder}/{name}")
 
     def beside(self, url: str, suffix: str) -> str | None:
         """The file of the same stem with this suffix, if it is there."""

@@ -15,6 +15,8 @@ from pipeline.input.metadata import MAX_DEPTH
 from pipeline.input.text import readable
 
 BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+MAX_HASH = 64
+"""Bytes of SHA-512, the longest of the usual ids and hashes; the smallest PNG has 67."""
 TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -32,6 +34,12 @@ def bare(kind: pa.DataType) -> pa.DataType:
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether the values are byte strings."""
     return any(fits(bare(kind)) for fits in BYTES)
+
+
+def may_be_pictures(kind: pa.DataType) -> bool:
+    """Whether the values are byte strings; if all are of one length, longer than an id or hash."""
+    plainly = bare(kind)
+    return is_bytes(plainly) or bool(pa.types.is_fixed_size_binary(plainly) and plainly.byte_width > MAX_HASH)
 
 
 def is_text(kind: pa.DataType) -> bool:

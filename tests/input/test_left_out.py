@@ -70,9 +70,13 @@ def test_lists_in_a_folder_of_their_own_are_of_tars_that_are_elsewhere(archive: 
     ({"pages": [[b"1"], [b"2"]], "caption": ["a", "b"]}, "pages (list<"),
     ({"left": [{"bytes": b"1", "path": ""}] * 2, "right": [{"bytes": b"1", "path": ""}] * 2}, "left (struct<"),
     ({"image": ["files/1.jpg", "files/2.jpg"], "caption": ["a", "b"]}, "image (string)"),
+    ({"photo": pa.array([b"1" * 65] * 2, pa.binary(65))}, "photo (fixed_size_binary[65])"),
+    ({"pages": pa.array([[b"1"]] * 2, pa.list_(pa.binary(), 1))}, "pages (fixed_size_list<"),
+    ({"pages": pa.array([[b"1"]] * 2, pa.list_view(pa.large_binary()))}, "pages (list_view<"),
+    ({"views": pa.array([[("left", [b"1"])]] * 2, pa.map_(pa.string(), pa.list_(pa.binary())))}, "views (map<"),
 ])
 def test_a_parquet_file_whose_images_are_in_a_column_that_is_not_read_is_a_gap_in_a_folder_with_good_ones(
-    tmp_path: Path, columns: dict[str, list[object]], named: str,
+    tmp_path: Path, columns: dict[str, list[object] | pa.Array], named: str,
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "b.parquet")
     with pytest.raises(InputError, match="no shard there that can be read") as refused:
@@ -83,6 +87,27 @@ def test_a_parquet_file_whose_images_are_in_a_column_that_is_not_read_is_a_gap_i
     assert (gap.kind, gap.samples) == (GapKind.UNREADABLE, 2)
     assert named in gap.detail
     assert "call it image" in gap.detail
+
+
+@pytest.mark.parametrize("kind", [pa.binary(16), pa.binary(32), pa.binary(64), pa.uuid(), pa.list_(pa.binary(20))], ids=str)
+def test_ids_and_hashes_are_no_images(archive: Callable[..., Path], tmp_path: Path, kind: pa.DataType) -> None:
+    archive(*GOOD, name="a.tar")
+    pq.write_table(pa.table({"url": ["u"], "sha": pa.nulls(1, kind)}), tmp_path / "urls.parquet")
+    said: list[str] = []
+    assert [shard.relative for shard in discover([str(tmp_path)], said.append)] == ["a.tar"]
+    assert "1 file parquet without images (urls.parquet)" in said[0]
+
+
+def test_what_is_read_or_in_the_account_as_a_gap_is_not_left_aside(archive: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("a.tar", "gz.tar.gz", "x.tar.zst", "old.tar.bz2", "sub/y.tgz"):
+        archive(*GOOD, name=name)
+    (tmp_path / "notes.gz").write_bytes(b"")
+    side_files(tmp_path, "00001", ["success"], 1)
+    pq.write_table(pa.table({"photo": [b"1"]}), tmp_path / "photos.parquet")
+    said: list[str] = []
+    found = [shard.relative for shard in discover([str(tmp_path)], said.append)]
+    assert found == ["00001.parquet", "a.tar", "gz.tar.gz", "old.tar.bz2", "photos.parquet", "sub/y.tgz", "x.tar.zst"]
+    assert said == [f"input '{tmp_path}': left aside, for they are no shards: 1 file .gz (notes.gz)"]
 
 
 def test_what_else_lies_in_a_folder_is_said_by_kind_with_examples(archive: Callable[..., Path], tmp_path: Path) -> None:

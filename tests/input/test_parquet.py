@@ -78,6 +78,7 @@ def test_columns_are_told_apart_by_name_and_type() -> None:
     assert image_column(pa.schema([("photo", hf), ("hash", pa.binary())])) == "photo"
     assert image_column(pa.schema([("one", hf), ("two", hf)])) is None
     assert image_column(pa.schema([("hash", pa.binary()), ("image", pa.list_(pa.uint8()))])) is None
+    assert image_column(pa.schema([("image", pa.binary(64)), ("jpg", pa.binary(65))])) == "jpg", "a hash is no image"
 
 
 def test_the_caption_column_can_be_named(tmp_path: Path) -> None:
@@ -150,6 +151,15 @@ def test_what_arrow_cannot_read_is_a_gap_that_says_why(tmp_path: Path) -> None:
 
 def dictionary(values: list[Any]) -> pa.Array:
     return pa.array(values).dictionary_encode()
+
+
+def test_images_of_one_length_are_read(tmp_path: Path) -> None:
+    image = JPEG.ljust(65, b"\x00")
+    for kind, value in ((pa.binary(65), image), (pa.struct([("bytes", pa.binary(65))]), {"bytes": image})):
+        shard = write(tmp_path, {"image": pa.array([value, None], kind), "caption": ["a", "b"]})
+        rows, _ = rows_of(shard)
+        assert [(row["image"], row["samples_error"]) for row in rows] == [(image, None), (None, "missing_image")]
+        assert [found for found, _ in fetch(shard, pa.Table.from_pylist(rows[:1], SAMPLES))] == [image]
 
 
 @pytest.mark.parametrize("image", [

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.input.members import Gap
 from pipeline.input.parquet import DAMAGE, IMAGE_KEYS, image_column
+from pipeline.input.values import bare, may_be_pictures
 from pipeline.quantities import counted
 from pipeline.store.source import SourceFile
 from pipeline.store.store import FileInfo, absolute, open_url
@@ -103,11 +104,8 @@ def why_none(found: SortedOut, without_tar: Sequence[Orphan]) -> str:
 
 
 def _has_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _has_bytes(kind.value_type)
-    if pa.types.is_struct(kind):
-        return any(_has_bytes(field.type) for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+    kind = bare(kind)
+    return may_be_pictures(kind) or any(_has_bytes(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def is_download_list(schema: pa.Schema | None) -> bool:
