@@ -144,8 +144,10 @@ def _add_member(parts: Parts, member: Member, ignored: IgnoredMembers) -> bool:
         parts.json = member
     elif parts.image is None:
         parts.image = member
-    elif parts.image.extension == member.extension:
+    elif parts.image.name == member.name:
         return False
+    elif parts.image.extension == member.extension:   # x.jpg and x.JPG
+        ignored.note(IgnoredKind.FURTHER_IMAGE, member.name)
     else:
         first, other = sorted([parts.image, member], key=lambda image: IMAGE_EXTENSIONS.index(image.extension))
         ignored.note(IgnoredKind.FURTHER_IMAGE, other.name)
