@@ -73,16 +73,18 @@ def whole_characters(text: str) -> str:
     return text
 
 
-def checked_fallback(name: str) -> str:
-    """The name, if it is NONE or that of an encoding of texts. Raises ValueError, which says what would do."""
-    if name == NONE:
-        return name
+def is_encoding(name: str) -> bool:
+    """Whether Python knows an encoding of texts by this name."""
     try:
         encoding = codecs.lookup(name)
-        known = bool(getattr(encoding, "_is_text_encoding", True)) and encoding.name.replace("-", "_") not in NOT_CHARSETS
     except (LookupError, ValueError):
-        known = False
-    if not known:
+        return False
+    return bool(getattr(encoding, "_is_text_encoding", True)) and encoding.name.replace("-", "_") not in NOT_CHARSETS
+
+
+def checked_fallback(name: str) -> str:
+    """The name, if it is NONE or that of an encoding of texts. Raises ValueError, which says what would do."""
+    if name != NONE and not is_encoding(name):
         raise ValueError(f"{name!r} is no encoding: write one that Python knows, e.g. windows-1252, cp1251, shift_jis, or none")
     return name
 

@@ -13,7 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.input.loose.columns import Columns
+from pipeline.input.loose.items import Candidate, LeftOut
+from pipeline.input.loose.separated import MAX_LINES
+from pipeline.input.loose.tables import table_items
 from pipeline.input.samples import uid_of
+from pipeline.input.values import is_bytes
 from pipeline.store.store import Store
 from tests.loose import JPEG, files, packed, reasons, samples
 
@@ -106,7 +111,7 @@ def test_rows_that_give_no_sample_are_counted_and_named(folder: Path, tmp_path: 
         b'imgs/gone.jpg,gone\n'
         b'imgs/a.jpg,a cat, sitting\n'             # nobody knows where this caption ends
         b'imgs/a.jpg,"a stray quote\n'
-        b'imgs/a.jpg,"another one\n'               # ends it, with something behind it
+        b'imgs/a.jpg,"another one\n'               # would end it, with something behind it
         b',nothing\n'
         b'\n'
         b'https://example.org/a.jpg,elsewhere\n'
@@ -120,10 +125,99 @@ def test_rows_that_give_no_sample_are_counted_and_named(folder: Path, tmp_path: 
     captions = [row["caption"] for row in samples(tmp_path / "out").values()]
     assert captions == ["good", "an image by its first bytes", "as Windows writes it", None]
     assert {reason: left.examples for reason, left in answer.left_out.items()} == {
-        "bad_row": ("t.csv line 4", "t.csv line 5"), "no_such_file": ("t.csv line 3: imgs/gone.jpg",), "no_path": ("t.csv line 7",),
+        "bad_row": ("t.csv line 4", "t.csv line 5", "t.csv line 6"), "no_path": ("t.csv line 7",),
+        "no_such_file": ("t.csv line 3: imgs/gone.jpg",),
         "url": ("t.csv line 9: https://example.org/a.jpg",), "not_an_image": ("t.csv line 10: imgs/noise",),
         "not_a_file": ("t.csv line 12: imgs",)}
     assert answer.incomplete
+
+
+@pytest.mark.parametrize(("record", "last"), [
+    ('imgs/a.jpg,"an open quote\n', ""),
+    ('imgs/a.jpg,"an open quote\n', 'imgs/a.jpg,"a quoted caption"\n'),
+    ('imgs/a.jpg,"an open quote\n', 'imgs/a.jpg,a screen of 12"\n'),   # it would be a field of 60 lines
+    ('"imgs/a.jpg,an open quote\n', '"imgs/a.jpg","one"\n'),
+], ids=["never closed", "by a quoted caption", "by a quote at the end", "at the first column"])
+def test_a_stray_quote_costs_its_line_and_no_row_behind_it(folder: Path, record: str, last: str) -> None:
+    rows = [f"imgs/a.jpg,plain caption {i}\n" for i in range(130)]
+    legal = 'imgs/a.jpg,"two\nlines, ""both"" good"\n'
+    files(folder, **{"t.csv": "".join(["image,caption\n", *rows[:3], record, *rows[3:60], last, *rows[60:], legal]).encode()})
+    items = list(table_items(str(folder / "t.csv"), Columns()))
+    captions = [item.caption.decode() for item in items if isinstance(item, Candidate) and item.caption is not None]
+    assert [caption for caption in captions if caption.startswith("plain")] == [f"plain caption {i}" for i in range(130)]
+    assert captions[-1] == 'two\nlines, "both" good'
+    assert [item.named for item in items if isinstance(item, LeftOut)] == ["t.csv line 5"]
+
+
+def test_a_caption_may_come_first_and_have_lines_but_not_without_end(folder: Path) -> None:
+    table = ['caption,image,more\n', '"one\ntwo",imgs/a.jpg,"x\ny"\n', '"one\n\n, three",imgs/a.jpg,1\n',
+             '"short\nof a column",imgs/a.jpg\n', '"' + "line\n" * MAX_LINES + '",imgs/a.jpg,\n', "good,imgs/a.jpg,\n"]
+    files(folder, **{"t.csv": "".join(table).encode()})
+    items = list(table_items(str(folder / "t.csv"), Columns()))
+    assert [item.caption for item in items if isinstance(item, Candidate)][:2] == [b"one\ntwo", b"one\n\n, three"]
+    assert items[-1].named == f"t.csv line {11 + MAX_LINES}: imgs/a.jpg"
+    assert LeftOut("bad_row", "t.csv line 8") in items
+    assert LeftOut("bad_row", "t.csv line 10") in items
+
+
+@pytest.mark.parametrize(("encoding", "message"), [
+    *[(name, f"{name}' is no encoding of texts; usual ones are utf-8")
+      for name in ("hex", "rot13", "undefined", "punycode", "idna", "none")],
+    ("utf-16", r"no byte order mark, which --encoding 'utf-16' needs: say utf-16-le or utf-16-be"),
+    ("UTF_32", r"no byte order mark, which --encoding 'UTF_32' needs: say utf-32-le or utf-32-be"),
+])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_an_encoding_that_cannot_be_that_of_the_table_is_an_error_that_says_what_to_write(
+    folder: Path, tmp_path: Path, name: str, encoding: str, message: str,
+) -> None:
+    files(folder, **{name: b"path,caption\nimgs/a.jpg,a caption\n"})
+    with pytest.raises(InputError, match=message):
+        packed(folder / name, output=tmp_path / "out", encoding=encoding)
+
+
+@pytest.mark.parametrize("kind", [
+    pa.string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.string()),
+    pa.large_list(pa.large_string()), pa.binary(), pa.list_(pa.binary()),
+], ids=str)
+def test_a_caption_of_a_parquet_that_is_not_utf8_costs_no_other_one(folder: Path, tmp_path: Path, kind: pa.DataType) -> None:
+    values = pa.array([b"caf\xe9", "é".encode(), None])
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not is_bytes(kind.value_type if lists else kind):
+        values = unchecked(values)
+    if lists:
+        column = type(pa.array([], kind)).from_arrays([0, 1, 2, 2], values.cast(kind.value_type))
+    else:
+        column = values.dictionary_encode() if pa.types.is_dictionary(kind) else values.cast(kind)
+    assert column.type == kind
+    path = b"imgs/a.jpg" if is_bytes(kind) else "imgs/a.jpg"
+    pq.write_table(pa.table({"path": [path] * 3, "caption": column}), folder / "t.parquet")
+    answer = packed(folder / "t.parquet", output=tmp_path / "out")
+    assert [row["uid"] for row in samples(tmp_path / "out").values()] == [
+        uid_of(JPEG + b"imgs/a.jpg", caption) for caption in (b"caf\xe9", "é".encode(), None)]
+    assert (answer.samples, answer.not_utf8, answer.without_caption) == (3, 1, 1)
+
+
+def unchecked(values: pa.Array) -> pa.Array:
+    """Bytes as texts, valid or not."""
+    return pa.Array.from_buffers(pa.string(), len(values), values.buffers(), values.null_count)
+
+
+def test_each_value_of_a_parquet_reaches_the_metadata_as_strict_json(folder: Path) -> None:
+    table = pa.table({
+        "path": ["imgs/a.jpg"] * 2, "when": pa.array([0, 1 << 62], pa.timestamp("us")), "raw": [b"\xff", None],
+        "names": pa.ListArray.from_arrays([0, 1, 2], unchecked(pa.array([b"\xe9", b"e"]))), "far": [float("inf"), 1.5]})
+    pq.write_table(table, folder / "t.parquet")
+    items = table_items(str(folder / "t.parquet"), Columns())
+    assert [json.loads(item.row or b"") for item in items if isinstance(item, Candidate)] == [
+        {"path": "imgs/a.jpg", "when": "1970-01-01T00:00:00", "raw": "/w==", "names": ["\ufffd"], "far": None},
+        {"path": "imgs/a.jpg", "when": 1 << 62, "names": ["e"], "far": 1.5}]
+
+
+def test_whole_numbers_beyond_64_bits_are_text_in_the_metadata(folder: Path) -> None:
+    files(folder, **{"t.jsonl": b'{"path": "imgs/a.jpg", "most": 18446744073709551615, "more": [18446744073709551616]}\n'})
+    item, = table_items(str(folder / "t.jsonl"), Columns())
+    assert isinstance(item, Candidate)
+    assert item.row == b'{"path": "imgs/a.jpg", "most": 18446744073709551615, "more": ["18446744073709551616"]}'
 
 
 def test_lines_that_are_no_json_and_lines_without_an_end_cost_themselves(folder: Path, tmp_path: Path) -> None:
@@ -140,6 +234,7 @@ def test_lines_that_are_no_json_and_lines_without_an_end_cost_themselves(folder:
     ("t.csv", b"id,what\n1,2\n", r"t\.csv': no column of image paths among 'id', 'what'; name it by --image-column NAME"),
     ("t.csv", b"imgs/a.jpg,a caption\n", r"first line is data \('imgs/a\.jpg', 'a caption'\): put the names"),
     ("t.csv", b"path,path,caption\na,b,c\n", r"two columns are called 'path'"),
+    ("t.csv", b"path,caption,x,y,x,,\na,b,1,2,3,,\n", r"two columns are called 'x': rename one"),
     ("t.csv", "path,caption\na,b\n".encode("utf-16-le"), r"--encoding utf-16-le is missing"),
     ("t.parquet", b"PAR1 and no more", r"no parquet file that can be read"),
     ("t.csv.gz", gzip.compress(b"path,caption\n" + bytes(range(256)).hex().encode())[:-40], r"compressed bytes are damaged"),

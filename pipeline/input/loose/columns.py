@@ -1,8 +1,7 @@
 """Which column of a table means what, by its name; and what a value becomes in a sample."""
 
-import json
-import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,8 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.input.loose.commands import by_url
 from pipeline.input.loose.items import SURROGATES, is_image
+from pipeline.input.metadata import dumped
+from pipeline.input.values import plain
 
 IMAGES = ("imagepath", "imgpath", "filepath", "filename", "path", "imagefile", "imagename", "file", "image", "img")
 CAPTIONS = ("caption", "text", "txt", "title", "comment", "captions", "description", "sentence", "sentences", "alttext", "prompt")
@@ -53,9 +54,9 @@ class Columns:
             raise InputError(f"input {table!r}: {asked} among {listed}; name it by --image-column NAME")
         if caption is None and self.caption:
             raise InputError(f"input {table!r}: no column {self.caption!r} among {listed}")
-        for name in (image, caption):
-            if list(names).count(str(name)) > 1:
-                raise InputError(f"input {table!r}: two columns are called {name!r}: rename one")
+        twice = next((name for name, count in Counter(names).items() if name and count > 1), None)   # spreadsheets leave empty ones
+        if twice is not None:
+            raise InputError(f"input {table!r}: two columns are called {twice!r}: rename one")
 
 
 @lru_cache(maxsize=64)
@@ -70,14 +71,21 @@ def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     return next((plain[key] for key in wanted if key in plain), None)
 
 
+def text_of(value: Any) -> Any:
+    """The value, as text where it is bytes; one that is not UTF-8 is half a surrogate pair."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
 def captions_of(value: Any) -> list[bytes | None]:
     """The captions in one value: a text, or several in a list; one None without any."""
     texts = value if isinstance(value, list | tuple) else [value]
-    return [_bytes(text) for text in texts if isinstance(text, str)] or [None]
+    return [_bytes(text) for text in texts if isinstance(text, str | bytes)] or [None]
 
 
-def _bytes(text: str) -> bytes:
+def _bytes(text: str | bytes) -> bytes:
     """The bytes that a text was read from, where they were not valid ones too."""
+    if isinstance(text, bytes):
+        return text
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:   # JSON may escape half of a surrogate pair
@@ -86,16 +94,4 @@ def _bytes(text: str) -> bytes:
 
 def object_of(values: dict[str, Any]) -> bytes:
     """A row as a JSON object that strict readers take."""
-    return json.dumps(_strict(values), ensure_ascii=False, default=str).encode()
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, str):
-        return SURROGATES.sub("\ufffd", value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {SURROGATES.sub("\ufffd", str(key)): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return value
+    return dumped(plain(values))

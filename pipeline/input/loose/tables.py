@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.input.loose.columns import IS_URL, Columns, captions_of, object_of
+from pipeline.input.loose.columns import IS_URL, Columns, captions_of, object_of, text_of
 from pipeline.input.loose.items import Candidate, Item, LeftOut, shown
+from pipeline.input.loose.separated import Record, Records
 from pipeline.input.parquet import image_column
 from pipeline.input.samples import MAX_TEXT
+from pipeline.input.text import is_encoding
+from pipeline.input.values import bare, bare_value, is_bytes, is_number, is_text, json_value, numbers, raw
 from pipeline.store.source import CODECS, DamagedStream, Decompressed, SourceFile
 from pipeline.store.store import open_url
 
@@ -28,6 +31,8 @@ MAX_LINE = 4 << 20
 BUFFER = 256 << 10
 MAX_NAMED = 500
 """Characters of a row's name."""
+WIDE = ("utf-16", "utf-32", "iso2022", "hz")
+"""Encodings in which bytes that are not valid may be those of ASCII: they are replaced and not kept."""
 ROWS = 256
 """Of a parquet file, decoded at once."""
 
@@ -64,7 +69,7 @@ def table_items(url: str, columns: Columns, encoding: str = "", prefix: str = ""
         if first is not None and first.values is not None:
             known = names if names is not None else list(first.values)
             image, _ = columns.chosen(known)
-            columns.check(url, known, first.values.get(image or ""))
+            columns.check(url, known, text_of(first.values.get(image or "")))
         elif names is not None:
             columns.check(url, names, None)
         for number, row in enumerate(chain([] if first is None else [first], rows)):
@@ -77,7 +82,7 @@ def _samples(table: str, row: Row, columns: Columns, key: str) -> Iterator[Item]
         yield LeftOut("bad_row", place)
         return
     image, caption = columns.chosen(tuple(row.values))
-    path = row.values.get(image or "")
+    path = text_of(row.values.get(image or ""))
     if not isinstance(path, str) or not path.strip():
         yield LeftOut("no_path", place)
         return
@@ -85,11 +90,7 @@ def _samples(table: str, row: Row, columns: Columns, key: str) -> Iterator[Item]
     if IS_URL.match(path):
         yield LeftOut("url", named)
         return
-    try:
-        original = object_of(row.values)
-    except RecursionError:
-        yield LeftOut("bad_row", place)
-        return
+    original = object_of(row.values)
     captions = captions_of(row.values.get(caption or ""))
     if len(original) > MAX_TEXT or any(len(text or b"") > MAX_TEXT for text in captions):
         yield LeftOut("too_large", place)
@@ -108,13 +109,13 @@ def _text(url: str, file: SourceFile, encoding: str) -> tuple[list[str] | None, 
     buffered = io.BufferedReader(_Raw(source, url), BUFFER)
     if not encoding:
         encoding = "utf-16" if buffered.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    try:
-        errors = "replace" if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    except LookupError as error:
-        raise InputError(f"--encoding {encoding!r} is not known; usual ones are utf-8, cp1252, latin-1, utf-16") from error
+    elif not is_encoding(encoding):
+        raise InputError(f"--encoding {encoding!r} is no encoding of texts; usual ones are utf-8, cp1252, latin-1, utf-16-le")
+    errors = "replace" if codecs.lookup(encoding).name.startswith(WIDE) else "surrogateescape"
     text = io.TextIOWrapper(buffered, encoding, errors, newline="")
+    lines = _lines(url, text, encoding)
     kind = next(kind for kind in TEXT if any(url.lower().endswith(kind + codec) for codec in COMPRESSED))
-    return (None, _json_lines(text)) if kind in (".jsonl", ".ndjson") else _separated(url, text, tabs=kind == ".tsv")
+    return (None, _json_lines(lines)) if kind in (".jsonl", ".ndjson") else _separated(url, lines, tabs=kind == ".tsv")
 
 
 class _Raw(io.RawIOBase):
@@ -136,24 +137,29 @@ class _Raw(io.RawIOBase):
         return len(content)
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(MAX_LINE):
-        yield line
+def _lines(url: str, text: io.TextIOWrapper, encoding: str) -> Iterator[str]:
+    try:
+        while line := text.readline(MAX_LINE):
+            yield line
+    except UnicodeError as error:
+        wide = codecs.lookup(encoding).name
+        if wide in ("utf-16", "utf-32"):
+            raise InputError(f"input {url!r}: no byte order mark, which --encoding {encoding!r} needs: say {wide}-le or {wide}-be"
+                             ) from error
+        raise InputError(f"input {url!r}: it is not in --encoding {encoding!r} ({error}): name another one") from error
 
 
-def _separated(url: str, text: io.TextIOWrapper, *, tabs: bool) -> tuple[list[str], Iterator[Row]]:
-    lines = _lines(text)
+def _separated(url: str, lines: Iterator[str], *, tabs: bool) -> tuple[list[str], Iterator[Row]]:
     header = next(lines, "")
     if "\0" in header:
         raise InputError(f"input {url!r}: zero bytes in its first line: it is no text, or --encoding utf-16-le is missing")
     delimiter = "\t" if tabs else max(DELIMITERS, key=header.count)
-    reader = csv.reader(chain([header], lines), delimiter=delimiter, skipinitialspace=True, strict=True,
-                        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
+    records = Records(chain([header], lines), delimiter, quotes=not tabs)
     try:
-        names = [_unquoted(name.strip()) if tabs else name.strip() for name in next(reader, [])]
+        names = [_unquoted(name.strip()) if tabs else name.strip() for name in records.columns()]
     except csv.Error as error:
         raise InputError(f"input {url!r}: its first line is no list of columns: {error}") from error
-    return names, _csv_rows(reader, names, _unquoted if tabs else str)
+    return names, _csv_rows(records, names, _unquoted if tabs else str)
 
 
 def _unquoted(field: str) -> str:
@@ -163,24 +169,16 @@ def _unquoted(field: str) -> str:
     return inner.replace('""', '"') if quoted else field
 
 
-def _csv_rows(reader: Any, names: list[str], value: Callable[[str], str]) -> Iterator[Row]:
-    while True:
-        line = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield Row(f"line {line}", None)
-            continue
-        if len(fields) > len(names):   # an unquoted delimiter: nobody knows what belongs where
+def _csv_rows(records: Iterable[Record], names: list[str], value: Callable[[str], str]) -> Iterator[Row]:
+    for line, fields in records:
+        if fields is None:
             yield Row(f"line {line}", None)
         elif fields:
             yield Row(f"line {line}", {name: value(field) for name, field in zip(names, fields, strict=False) if field})
 
 
-def _json_lines(text: io.TextIOWrapper) -> Iterator[Row]:
-    for number, line in enumerate(_lines(text), 1):
+def _json_lines(lines: Iterator[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -219,12 +217,17 @@ def _parquet_rows(url: str, file: SourceFile, opened: pq.ParquetFile) -> Iterato
 
 
 def _values(column: pa.Array) -> list[Any]:
-    if any(is_bytes(column.type) for is_bytes in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
-        return [None] * len(column)
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError):   # text that is not UTF-8, which parquet forbids, or times beyond the year 9999
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            return [None] * len(column)
-        raw = column.cast(pa.large_binary()).to_pylist()
-        return [None if one is None else one.decode("utf-8", "surrogateescape") for one in raw]
+    """Texts (with half a surrogate for a byte that is not UTF-8), bytes, lists of either, or what JSON can say; None for null."""
+    kind = bare(column.type)
+    if is_bytes(kind):
+        return list(raw(column))
+    if is_text(kind):
+        return [None if one is None else text_of(one) for one in raw(column)]
+    if _is_list(kind) and (is_bytes(kind.value_type) or is_text(kind.value_type)):
+        lists = map(bare_value, column)
+        return [None if one is None else [] if one.values is None else _values(one.values) for one in lists]
+    return numbers(column) if is_number(kind) else [json_value(scalar) for scalar in column]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(fits(kind) for fits in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
