@@ -38,6 +38,7 @@ def pictures(sample_folder: Path) -> list[bytes]:
 
 @pytest.fixture(scope="package")
 def attacked(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) -> Attacked:
+    import pipeline.models.clip  # noqa: F401 - torch makes a folder in the temporary one, once in a process: not in this one
     from pipeline.report.build import write_report
 
     sandbox = tmp_path_factory.mktemp("sandbox")
