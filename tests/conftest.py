@@ -1,5 +1,6 @@
 import atexit
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -49,6 +50,13 @@ def s3_server() -> Iterator[str]:
     with s3.s3_server() as endpoint:
         fsspec.filesystem("s3").mkdir("bucket")
         yield endpoint
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: the collector need not look at it again and again, nor after every 700 objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -46,7 +46,7 @@ class Loader:
         begun = self._turn   # torch asks its first process first
         self.feed.shares = self._shares[begun:] + self._shares[:begun]
         loader = DataLoader(self.feed, batch_size=None, num_workers=self.workers, **self._options)
-        for batch in loader:
+        for batch in _named(loader):
             turn, shares = (batch["worker"] + begun) % len(self._shares), list(self._shares)
             shares[turn] = shares[turn].after(batch["positions"])
             self._shares, self._turn = tuple(shares), (turn + 1) % len(shares)
@@ -102,6 +102,14 @@ class Loader:
         order = self.feed.order()
         facts = [self.feed.tars.names, self.feed.tars.counts, order.seed, order.block, order.window, order.shuffle]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _named(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches; of a worker that ends while one of its batches is taken over, torch tells only that a connection broke."""
+    try:
+        yield from batches
+    except (ConnectionError, EOFError) as error:
+        raise RuntimeError(f"a worker process of the loader exited unexpectedly ({error or type(error).__name__})") from error
 
 
 def _share(stored: Mapping[str, Sequence[Sequence[int]]]) -> Share:

@@ -77,12 +77,14 @@ def fed_until_killed(export: Path, answer: Connection) -> None:
             seen += numbers([batch])
     except RuntimeError as error:
         answer.send((str(error), seen, loader.state_dict()))
+    answer.close()
 
 
 def test_a_worker_that_is_killed_is_an_error_and_the_rest_comes_once(export: Path) -> None:
     mine, its = Pipe()
     process = get_context("fork").Process(target=fed_until_killed, args=(export, its))
     process.start()
+    its.close()   # else nobody would see that the process has ended without an answer
     assert mine.poll(120)
     error, seen, state = mine.recv()
     process.join(60)
