@@ -189,8 +189,9 @@ class _Senses(Mapping[str, tuple[Candidate, ...]]):
 
     def _named(self, alias: str) -> tuple[Candidate, ...]:
         if alias not in self._known:
-            uses = [self._use(row, place) for row, place in self.places[alias]]
-            self._known[alias] = _senses(self.base, alias, _by_row(uses))
+            places = self.places[alias]
+            spelt = next((" ".join(words(self.base.lemmas[row][place])) for row, place in places), alias)   # of "xy", maybe "x y"
+            self._known[alias] = _senses(self.base, spelt, _by_row([self._use(row, place) for row, place in places]))
         return self._known[alias]
 
     def _use(self, row: int, place: int) -> _Use:

@@ -61,6 +61,11 @@ def test_any_knowledge_base_in_the_schema_will_do(tmp_path: Path) -> None:
     assert base.depictability(0) == 0.0
 
 
+def test_a_lemma_with_a_hyphen_means_the_same_without_it_however_short_it_becomes(tmp_path: Path) -> None:
+    index = build(KnowledgeBase.load(written(tmp_path / "base.parquet", [{**ROWS[1], "lemmas": ["x-y"], "domain": "noun.object"}])))
+    assert index.senses["xy"] == index.senses["x y"] != ()
+
+
 def test_identity_of_a_knowledge_base_is_its_content(tmp_path: Path) -> None:
     first, second = written(tmp_path / "a.parquet"), written(tmp_path / "b.parquet")
     assert content_id(first) == content_id(second) == KnowledgeBase.load(first).sha256
