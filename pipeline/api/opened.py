@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.api.pictures import READ, image_bytes
-from pipeline.api.rows import RootColumns
 from pipeline.api.samples import Samples
-from pipeline.api.where import Where, bounds
 from pipeline.columns import row_name
 from pipeline.errors import InputError, RootError
 from pipeline.plan import Plan
 from pipeline.queries.naming import find_samples
+from pipeline.queries.rows.columns import RootColumns
+from pipeline.queries.rows.pictures import READ, image_bytes
+from pipeline.queries.rows.where import Where, bounds
 from pipeline.root.existing import open_root, pair_tables, readable
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger
