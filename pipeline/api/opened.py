@@ -130,6 +130,18 @@ class Root:
         except FileNotFoundError:
             raise RootError(f"{self.url} has no table of duplicates yet: run its command again first") from None
 
+    def sql(self, query: str) -> pa.Table:
+        """The answer of a query in DuckDB's SQL over the views `samples`, `verdicts`, `labels`, `classes`, `entities`, `mentions`,
+        `duplicates` and `exported` (docs/sql.md); those that the run has made so far. All in memory: for a large answer, take
+        `sql_reader`. Raises InputError for SQL that is wrong, with its position, and RootError for files that are damaged."""
+        return self.sql_reader(query).read_all()
+
+    def sql_reader(self, query: str) -> pa.RecordBatchReader:
+        """The same as a stream, whose batches are computed as they are read."""
+        from pipeline.queries.sql.session import answer
+
+        return answer(self._columns, query)
+
     def explain(self, sample: str) -> tuple[Explanation, ...]:
         """Why a sample has its verdict: every column, every rule with its value and bound; one entry for each row that has this
         name: a uid or its first 6 digits, the uid that the input brought, SHARD:ROW, or a key. Raises InputError for a name that

@@ -43,7 +43,7 @@ def batches_where(
 ) -> Iterator[Ints]:
     """The same some ten thousand ids at a time, in the order in which they are found."""
     numbers = ShardNumbers([shard.shard_id for shard in plan.shards]) if numbers is None else numbers
-    views = views_of(plan, columns)
+    views = views_of(RootColumns(plan) if columns is None else columns)
     with connected(views, files=False) as connection:
         _check(connection, views, condition)
         with told(connection, views, Text(condition, WHAT, lead=ROWS)):

@@ -13,8 +13,8 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.plan import Plan
 from pipeline.process.share import usable_cpus, usable_memory
+from pipeline.queries.rows.columns import RootColumns
 from pipeline.queries.sql.faults import Text, told
 from pipeline.queries.sql.views import Views, views_of
 
@@ -49,20 +49,19 @@ def connected(views: Views, *, files: bool = True) -> Iterator[duckdb.DuckDBPyCo
             connection.close()
 
 
-def answer(plan: Plan, query: str) -> pa.RecordBatchReader:
-    """The rows that the last statement of a query gives, as a stream: of any size, for what is not read is not computed. The others
-    are run before. `plan` is over the shards that can be read.
+def answer(columns: RootColumns, query: str) -> pa.RecordBatchReader:
+    """The rows that the last statement of a query gives, as a stream: of any size, for they are computed as they are read. The others
+    are run before. `columns`: of the plan over the shards that can be read.
 
     Raises InputError for SQL that is wrong, in one line with its position; so does the stream, for what is found out as it goes.
     What a file of the root raises (RootError, OutputError) comes as it is."""
-    rows = _answer(plan, query)
+    rows = _answer(views_of(columns), query)
     schema: pa.Schema = next(rows)
     return pa.RecordBatchReader.from_batches(schema, rows)
 
 
-def _answer(plan: Plan, query: str) -> Iterator[Any]:
+def _answer(views: Views, query: str) -> Iterator[Any]:
     """First the schema, then the batches."""
-    views = views_of(plan)
     with connected(views) as connection:
         with told(connection, views, Text(query)):
             statements = connection.extract_statements(query)

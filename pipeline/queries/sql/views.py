@@ -85,11 +85,9 @@ class Views:
         return (*self.tables, *self.derived)
 
 
-def views_of(plan: Plan, columns: RootColumns | None = None) -> Views:
-    """The views of a root; `plan` is over the shards that can be read. Raises InputError where there is none, RootError before
-    the first is read."""
-    columns = RootColumns(plan) if columns is None else columns
-    tables = {"samples": samples(columns), **dict(_tables(plan))}
+def views_of(columns: RootColumns) -> Views:
+    """The views of a root; the plan of `columns` is over the shards that can be read. Raises InputError where there is none."""
+    tables = {"samples": samples(columns), **dict(_tables(columns.plan))}
     there = tables["samples"].schema.names
     derived = {name: view.query.format(verdict="verdict, " if "verdict" in there else "")
                for name, view in DERIVED.items() if set(view.reads) <= set(there)}
