@@ -18,7 +18,7 @@ QUERY = "SQL; a file of it, NAME.sql; or - for standard input"
 SUFFIX = ".sql"
 
 
-def sql(
+def sql(  # noqa: PLR0913 (its options)
     root: Root,
     query: Annotated[str, typer.Argument(metavar="QUERY", help=QUERY)],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="rows that are shown as a table")] = 100,
@@ -44,7 +44,7 @@ def sql(
         return
     with closing(answer(columns, text)) as reader:
         batches = iter(reader)
-        first = next(batches, None)   # most of what can be wrong is said before anything is printed; the others come as they are computed
+        first = next(batches, None)   # most of what can be wrong is said before anything is printed
         rows = Rows(distinct(reader.schema) if as_json else reader.schema, chain([first] if first is not None else [], batches))
         with answering():
             for line in json_lines(root, rows) if as_json else csv_lines(rows) if as_csv else table_lines(rows, count):

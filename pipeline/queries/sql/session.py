@@ -50,8 +50,8 @@ def connected(views: Views, *, files: bool = True) -> Iterator[duckdb.DuckDBPyCo
 
 
 def answer(columns: RootColumns, query: str) -> pa.RecordBatchReader:
-    """The rows that the last statement of a query gives, as a stream: of any size, for they are computed as they are read. The others
-    are run before. `columns`: of the plan over the shards that can be read.
+    """The rows that the last statement of a query gives, as a stream: of any size, for they are computed as they are read. The
+    others are run before. `columns`: of the plan over the shards that can be read.
 
     Raises InputError for SQL that is wrong, in one line with its position; so does the stream, for what is found out as it goes.
     What a file of the root raises (RootError, OutputError) comes as it is."""
