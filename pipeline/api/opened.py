@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.api.pictures import READ, image_bytes
-from pipeline.api.rows import RootColumns
 from pipeline.api.samples import Samples
-from pipeline.api.where import Where, bounds
 from pipeline.columns import row_name
 from pipeline.errors import InputError, RootError
 from pipeline.plan import Plan
 from pipeline.queries.naming import find_samples
+from pipeline.queries.rows.columns import RootColumns
+from pipeline.queries.rows.pictures import READ, image_bytes
+from pipeline.queries.rows.where import Where, bounds
 from pipeline.root.existing import open_root, pair_tables, readable
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger
@@ -129,6 +129,18 @@ class Root:
             return pa.concat_tables(read_table(self._plan.root, path) for path in pair_tables(self._plan))
         except FileNotFoundError:
             raise RootError(f"{self.url} has no table of duplicates yet: run its command again first") from None
+
+    def sql(self, query: str) -> pa.Table:
+        """The answer of a query in DuckDB's SQL over the views `samples`, `verdicts`, `labels`, `classes`, `entities`, `mentions`,
+        `duplicates` and `exported` (docs/sql.md); those that the run has made so far. All in memory: for a large answer, take
+        `sql_reader`. Raises InputError for SQL that is wrong, with its position, and RootError for files that are damaged."""
+        return self.sql_reader(query).read_all()
+
+    def sql_reader(self, query: str) -> pa.RecordBatchReader:
+        """The same as a stream, whose batches are computed as they are read."""
+        from pipeline.queries.sql.session import answer
+
+        return answer(self._columns, query)
 
     def explain(self, sample: str) -> tuple[Explanation, ...]:
         """Why a sample has its verdict: every column, every rule with its value and bound; one entry for each row that has this

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.api.rows import RootColumns
-from pipeline.api.where import chosen
 from pipeline.errors import InputError
+from pipeline.queries.rows.columns import RootColumns
+from pipeline.queries.rows.where import chosen
 from pipeline.recipe.rules import Bound
 from pipeline.vectors import Halves
 

@@ -31,6 +31,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.options import print_answer as _print
 from pipeline.cli.streams import answering, exit_with_streams
+from pipeline.cli.tables.sql import sql
 from pipeline.errors import InputError
 from pipeline.process.own_code import leave_out_working_folder
 from pipeline.timing.progress import phase
@@ -208,6 +209,9 @@ def samples(
     _print(as_json, list_samples(root, Wanted(names or (), verdict, class_id, columns or ()), count), printing.samples)
 
 
+app.command()(sql)
+
+
 @app.command()
 def simulate(root: Root, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Count what other rules would keep, from stored columns: no pixels, nothing written."""
@@ -247,12 +251,8 @@ def classes(
 def label(
     root: Root,
     other: Annotated[str, typer.Option("--classes", metavar="OTHER", help="root whose published classes are used")],
-    workers: Workers = None,
-    address: Address = None,
-    local: Local = False,
-    stages: Stages = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    workers: Workers = None, address: Address = None, local: Local = False, stages: Stages = None,
+    quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:
     """Label and export a run again with the classes of another root: same ids and names, nothing is fitted."""
     with phase(tell := told(quiet, as_json), "loading"):

@@ -8,6 +8,7 @@ from schemas.answers.plans import RunEstimate
 from schemas.answers.recipes import RecipeKey, RecipeSummary, ResolvedRecipe, RuleColumn
 from schemas.answers.runs import Place, RunResult, Status
 from schemas.answers.samples import Collected, Explanation, SampleList, Simulation, Verification
+from schemas.answers.tables import SqlAnswer
 
 ANSWERS: dict[str, Any] = {
     "run": RunResult,
@@ -21,6 +22,7 @@ ANSWERS: dict[str, Any] = {
     "explain": tuple[Explanation, ...],
     "samples": SampleList,
     "simulate": Simulation,
+    "sql": SqlAnswer,
     "classes": tuple[ClassRow, ...],
     "class": ClassDetails,
     "classes_compare": ClassComparison,

@@ -82,13 +82,15 @@ def table_of(store: Store, folder: str, place: Place, columns: Sequence[str] | N
     key = store.url, path, group, None if columns is None else tuple(columns)
     table = _tables.get(key)
     if table is None:
-        table = _row_group(store, path, footer.metadata, columns, group).replace_schema_metadata(None)
+        table = row_group(store, path, footer.metadata, columns, group).replace_schema_metadata(None)
         if table.nbytes <= LARGEST:
             _tables.put(key, table)
     return table.slice(place.first - int(footer.starts[group]), place.rows)
 
 
-def _row_group(store: Store, path: str, metadata: pq.FileMetaData, columns: Sequence[str] | None, group: int) -> pa.Table:
+def row_group(store: Store, path: str, metadata: pq.FileMetaData, columns: Sequence[str] | None, group: int) -> pa.Table:
+    """One row group of a parquet file of a store whose metadata is known: all columns or these. Raises FileNotFoundError, or
+    OutputError where the store does not answer."""
     chosen = None if columns is None else list(columns)
     if store.by_ranges:
         return remote_groups(store, path, metadata, columns, [group]).read_row_group(group, chosen, use_threads=False)

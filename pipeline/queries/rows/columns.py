@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.api.class_columns import CLASS_COLUMNS, ClassHierarchy
 from pipeline.errors import ConservationError, InputError, RootError
 from pipeline.export.class_table import has_class_table
 from pipeline.plan import Plan
+from pipeline.queries.rows.class_columns import CLASS_COLUMNS, ClassHierarchy
 from pipeline.recipe.rule_columns import spelling_hint
 from pipeline.store.tables import read_columns, read_footer, read_vectors, vector_length
 

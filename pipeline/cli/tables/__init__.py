@@ -1,0 +1,1 @@
+"""Commands that give tables of a root, and files of them: `sql` and `embeddings`."""

@@ -1,0 +1,25 @@
+"""The answers that are tables of a root, or files of them: `sql`, `embeddings`."""
+
+from typing import Any
+
+from schemas.answers.base import Answer
+
+
+class TableColumn(Answer):
+    """A column of a table."""
+
+    name: str
+    """its name in the query"""
+    type: str
+    """its Arrow type"""
+
+
+class SqlAnswer(Answer):
+    """What a query gives."""
+
+    root: str
+    """output root, as it was given"""
+    columns: tuple[TableColumn, ...]
+    """in the order of the query"""
+    rows: tuple[dict[str, Any], ...]
+    """value by column; bytes as hex digits, dates and times in ISO 8601, what is no number as null"""
