@@ -2,7 +2,7 @@
 
 import io
 from functools import lru_cache
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +46,32 @@ def _local_head(store: Store, path: str, modified: int, size: int) -> tuple[int,
         return _row_length(store, path, file), file.tell()
 
 
+def matrix_row(store: Store, path: str, row: int) -> NDArray[np.floating]:
+    """One row [d] of a .npy file of an array f16 or f32 [rows, d], by ranges. Raises FileNotFoundError, InputError or OutputError
+    where the store does not answer, RootError for no such matrix."""
+    with spent(READ):
+        head = io.BytesIO(store.ranges(path, [(0, NPY_HEAD)])[0])
+        shape, fortran, dtype = _head(head)
+        if len(shape) != 2 or fortran or dtype not in (np.float16, np.float32) or not 0 <= row < shape[0]:
+            raise RootError(f"{store.url}/{path} is no matrix with a row {row}: remove it and run again")
+        width = shape[1] * dtype.itemsize
+        start = head.tell() + row * width
+        return np.frombuffer(store.ranges(path, [(start, start + width)])[0], dtype)
+
+
 def _row_length(store: Store, path: str, file: IO[bytes]) -> int:
     """d of a matrix whose .npy file begins here; leaves the file at its first value."""
-    try:
-        head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
-        shape, fortran, dtype = ((), False, None) if head is None else head(file)
-    except ValueError:
-        shape, fortran, dtype = (), False, None
+    shape, fortran, dtype = _head(file)
     if len(shape) != 2 or fortran or dtype != np.float16:
         raise RootError(f"{store.url}/{path} is no matrix as shardmill writes them: remove it and run again")
     return int(shape[1])
+
+
+def _head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype that a .npy file says; no shape for what is none. Leaves the file at its first value."""
+    try:
+        if np.lib.format.read_magic(file) == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+    except ValueError:
+        pass
+    return (), False, np.dtype(np.void)
