@@ -8,6 +8,8 @@ class FoundSample(Answer):
 
     uid: str
     """content identity, 32 hex digits"""
+    source_uid: str | None
+    """uid that the input brought; null without one"""
     shard_id: str
     """input shard"""
     row: int

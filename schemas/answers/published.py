@@ -3,6 +3,7 @@
 from typing import Any
 
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
+from schemas.answers.neighbours import QueryHits
 from schemas.answers.packs import Packed
 from schemas.answers.plans import RunEstimate
 from schemas.answers.recipes import RecipeKey, RecipeSummary, ResolvedRecipe, RuleColumn
@@ -21,6 +22,7 @@ ANSWERS: dict[str, Any] = {
     "gc": Collected,
     "explain": tuple[Explanation, ...],
     "samples": SampleList,
+    "query": QueryHits,
     "simulate": Simulation,
     "sql": SqlAnswer,
     "classes": tuple[ClassRow, ...],

@@ -48,7 +48,7 @@ class Best:
         ids = np.concatenate([self.ids, ids], axis=1)
         similarities = np.concatenate([self.similarities, similarities], axis=1)
         order = np.lexsort((ids, -similarities), axis=1)[:, : self.ids.shape[1]]
-        self.ids, self.similarities = (np.take_along_axis(values, order, 1) for values in (ids, similarities))
+        self.ids, self.similarities = np.take_along_axis(ids, order, 1), np.take_along_axis(similarities, order, 1)
 
 
 def nearest_of(queries: Floats, rows: Halves, k: int, bound: Floats | None = None) -> tuple[Ints, Floats]:
@@ -76,4 +76,5 @@ def _promising(queries: Floats, block: Halves, k: int, bound: Floats) -> Ints:
     products = (queries @ wide.T)[:, there] / lengths[there]
     if len(there) > k:
         bound = np.maximum(bound, np.partition(products, len(there) - k, axis=1)[:, len(there) - k])
-    return there[(products >= bound[:, None] - np.float32(4 * ULP * (block.shape[1] + 16))).any(axis=0)]
+    promising: Ints = there[(products >= bound[:, None] - np.float32(4 * ULP * (block.shape[1] + 16))).any(axis=0)]
+    return promising

@@ -13,7 +13,7 @@ from pipeline.queries.neighbours.encoder import QueryEncoder
 from pipeline.queries.neighbours.exact import ExactSearch
 from pipeline.queries.neighbours.hits import HitColumns, row_ids
 from pipeline.queries.neighbours.query import Query, checked_vectors, query_vector
-from pipeline.queries.neighbours.selection import selection
+from pipeline.queries.neighbours.selection import Selection, selection
 from pipeline.queries.rows.columns import RootColumns
 from pipeline.queries.rows.where import Where
 from pipeline.root.existing import open_root, readable
@@ -89,7 +89,7 @@ class Catalogue:
 
     def nearest(  # noqa: PLR0913
         self, vectors: Floats, k: int, *, modality: Modality = "image", where: Where | None = None, verdict: str = KEPT,
-        listed: Mapping[str, Ints] | None = None, effort: int | None = None
+        listed: Mapping[str, Ints] | None = None, effort: int | None = None, exact: bool = False
     ) -> Found:
         """The k samples nearest to each of the queries f32 [q, d], by their vectors of this modality.
 
@@ -97,14 +97,21 @@ class Catalogue:
         rules of a recipe) takes its place. `listed`: rows i64 [n], ascending, by shard: none but these. `effort`: of this search of
         an index alone. Raises InputError for queries of another dimension or with values that are not finite, k outside 1..MOST,
         and for an unknown modality, verdict or column."""
+        chosen = self.check(k, modality, where, verdict, listed)
+        queries = checked_vectors(np.asarray(vectors), self.dimension)
+        best = ExactSearch(self.columns, modality).search(queries, k, chosen)
+        return Found(best.ids, best.similarities, exact=True)
+
+    def check(
+        self, k: int, modality: Modality = "image", where: Where | None = None, verdict: str = KEPT,
+        listed: Mapping[str, Ints] | None = None
+    ) -> Selection:
+        """Which samples are meant. Raises InputError as `nearest` does."""
         if not 1 <= k <= MOST:
             raise InputError(f"k is {k:,}: ask for 1 to {MOST:,} neighbours")
         if modality not in ("image", "text"):
             raise InputError(f"modality is {modality!r}: choose image or text")
-        queries = checked_vectors(np.asarray(vectors), self.dimension)
-        chosen = selection(self.columns, where, verdict, listed)
-        best = ExactSearch(self.columns, modality).search(queries, k, chosen)
-        return Found(best.ids, best.similarities, exact=True)
+        return selection(self.columns, where, verdict, listed)
 
     def hits(self, ids: Ints, similarities: Floats) -> list[Hit]:
         """What is known of each id, i64 [n] of `Found` without its -1, and its similarity, f32 [n]; in order. Reads the shards that

@@ -53,7 +53,6 @@ class QueryEncoder:
     def images(self, images: Sequence[bytes]) -> tuple[Floats, list[str | None]]:
         """Unit vectors f32 [n, d] of encoded images, by the recipe's formats and bound of pixels; for each the code of ImageFault
         that says why it cannot be read, whose row is zeros, else None. Raises as `open`."""
-        embedder = self.open()
         pictures: list[Picture] = []
         errors: list[str | None] = []
         for image in images:
@@ -62,8 +61,9 @@ class QueryEncoder:
                 errors.append(None)
             except SampleFailure as failure:
                 errors.append(failure.code)
+        embedder = self.open() if pictures else None
         vectors = np.zeros((len(images), self.plan.clip.description.dimension), np.float32)
-        if pictures:
+        if embedder is not None:
             vectors[[error is None for error in errors]] = embedder.encode_images(embedder.preprocess(pictures))
         return vectors, errors
 

@@ -14,9 +14,9 @@ from pipeline.queries.rows.columns import RootColumns
 from pipeline.vectors import Ints
 from schemas.answers.neighbours import FoundSample, Hit
 
-SHOWN = ("uid", "key", "caption", "verdict", "clip_similarity", "width", "height", "language", "labels", "entities")
+SHOWN = ("uid", "source_uid", "key", "caption", "verdict", "clip_similarity", "width", "height", "language", "labels", "entities")
 """Columns of a hit that files hold, as far as the root has them."""
-PLAIN = ("verdict", "clip_similarity", "width", "height", "language")
+PLAIN = ("source_uid", "verdict", "clip_similarity", "width", "height", "language")
 HELD = 128 << 20
 """Bytes of columns that are kept in memory, of the shards that were asked about last."""
 REQUESTS = 16

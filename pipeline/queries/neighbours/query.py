@@ -24,6 +24,10 @@ from schemas.reasons import ImageFault
 
 TEXT = 10_000
 """Characters of a text, at most; models see the first hundred words."""
+GLOSS = 60
+"""Characters of an entity's description that tell it from another."""
+LEAST = 1e-3
+"""Length of a sum of unit vectors below which nothing but rounding is left of it."""
 WORDS = {
     ImageFault.EMPTY: "it is empty",
     ImageFault.NOT_AN_IMAGE: "it is no image",
@@ -53,6 +57,12 @@ class Query:
     vector: Sequence[float] | Floats | None = None
 
     @property
+    def asks(self) -> bool:
+        """Whether anything is added."""
+        added = (self.text, self.image, self.uid, self.class_id, self.entity, self.vector)
+        return any(value is not None for value in added)
+
+    @property
     def words(self) -> str:
         """For people; never empty."""
         said = [] if self.text is None else [f'"{self.text}"']
@@ -66,6 +76,8 @@ def query_vector(plan: Plan, columns: RootColumns, encoder: QueryEncoder, query:
     """The unit vector f32 [d] of a query. Raises InputError, which says what to do, for one that is empty or comes to nothing, a
     text, picture, sample, class, entity or vector that cannot be used, and where the model is not to be had."""
     dimension = columns.dimension
+    if not query.asks:
+        raise InputError("nothing is asked for: give a text, a picture, a sample, a class, an entity or a vector")
     plus: list[Floats] = []
     texts = [checked_text(text) for text in (query.text, query.minus_text) if text is not None]
     if query.vector is not None:
@@ -84,12 +96,10 @@ def query_vector(plan: Plan, columns: RootColumns, encoder: QueryEncoder, query:
     encoded = list(encoder.texts(texts)) if texts else []
     minus = [encoded.pop()] if query.minus_text is not None else []
     plus += encoded
-    if not plus:
-        raise InputError("nothing is asked for: give a text, a picture, a sample, a class, an entity or a vector")
-    total = np.sum([*plus, *(-vector for vector in minus)], axis=0, dtype=np.float64)
-    if float(np.linalg.norm(total)) < 1e-3:
+    total = np.stack([*plus, *(-vector for vector in minus)]).sum(axis=0, dtype=np.float64)
+    if float(np.linalg.norm(total)) < LEAST:
         raise InputError(f"{query.words} comes to nothing: what is added and what is taken away are the same")
-    return unit(total[None])[0]
+    return _unit(total)
 
 
 def checked_text(text: str) -> str:
@@ -117,6 +127,12 @@ def checked_vectors(vectors: NDArray[Any], dimension: int) -> Floats:
     return unit(wide)
 
 
+def _unit(vector: NDArray[Any]) -> Floats:
+    """The vector [d] at length 1, f32."""
+    rows = unit(vector[None])
+    return rows.reshape(-1)
+
+
 def _numbers(vector: Sequence[float] | Floats) -> NDArray[Any]:
     """[1, d]. Raises InputError for what is no list of numbers."""
     try:
@@ -135,7 +151,7 @@ def _of_sample(plan: Plan, columns: RootColumns, name: str) -> Floats:
     for shard_id, row in rows:
         vector = columns.vector_rows(shard_id, "image_embedding", np.array([row]))
         if vector.any():
-            return unit(vector)[0]
+            return _unit(vector[0])
     shard_id, row = rows[0]
     raise InputError(f"sample {name} has no embedding, for it failed before: `shardmill explain {plan.root.url} {shard_id}:{row}`")
 
@@ -146,7 +162,7 @@ def _of_class(plan: Plan, class_id: int) -> Floats:
         place = class_place(plan.root, fitted.centroids, class_id)
         if place is None:
             raise InputError(f"{plan.root.url} has no class {class_id}; `shardmill classes {plan.root.url}` lists them")
-        return unit(matrix_row(plan.root, f"{fitted.centroids}/centroids.npy", place)[None])[0]
+        return _unit(matrix_row(plan.root, f"{fitted.centroids}/centroids.npy", place))
     except FileNotFoundError:
         raise RootError(f"{plan.root.url} has no classes yet: run its command again first") from None
 
@@ -154,16 +170,17 @@ def _of_class(plan: Plan, class_id: int) -> Floats:
 def _of_entity(plan: Plan, wanted: str) -> Floats:
     """The vector of the text by which the entity is confirmed in pictures."""
     try:
-        table = read_table(plan.root, f"{plan.calibration}/{ENTITIES}", ["id", "name"])
+        table = read_table(plan.root, f"{plan.calibration}/{ENTITIES}", ["id", "name", "description"])
     except FileNotFoundError:
         raise RootError(f"{plan.root.url} has no entities yet: run its command again first") from None
     for column, value in ((table.column("id"), wanted), (pc.utf8_lower(table.column("name")), wanted.lower())):
         places = np.flatnonzero(np.asarray(pc.equal(column, value)))
         if len(places) > 1:
-            ids = ", ".join(table.column("id").take(places[:5]).to_pylist())
-            raise InputError(f"{len(places)} entities of {plan.root.url} are named {wanted!r}: give the id of one, {ids}")
+            some = table.take(places[:8]).to_pylist()
+            ids = "; ".join(f"{entity['id']} ({entity['description'][:GLOSS]})" for entity in some)
+            raise InputError(f"{len(places)} entities of {plan.root.url} are named {wanted!r}: give the id of one: {ids}")
         if len(places):
-            return unit(matrix_row(plan.root, f"{plan.calibration}/{CONFIRMING}", int(places[0]))[None])[0]
+            return _unit(matrix_row(plan.root, f"{plan.calibration}/{CONFIRMING}", int(places[0])))
     names = [] if re.fullmatch(r"[nQ]?\d+", wanted) else table.column("name").to_pylist()
     hint = spelling_hint(wanted, names) or ": give an id or a name that its report lists"
     raise InputError(f"no caption of {plan.root.url} mentions an entity {wanted!r}{hint}")
