@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.cells import cell_len, set_cell_size
 
-from pipeline.cli.options import AsJson, Quiet, Root, print_answer, working
+from pipeline.cli.options import Address, AsJson, Quiet, Root, Workers, print_answer, told, working
 from pipeline.errors import InputError
-from pipeline.quantities import clean
-from schemas.answers.neighbours import Hit, QueryHits
+from pipeline.quantities import clean, counted
+from pipeline.timing.progress import phase
+from schemas.answers.neighbours import BatchAnswers, Hit, QueryHits
 
 if TYPE_CHECKING:
+    from pipeline.api.engines import Execution
+    from pipeline.queries.neighbours.batch import Batch
     from pipeline.queries.neighbours.query import Query
 
 BAR = 12
@@ -39,22 +42,38 @@ def query(  # noqa: PLR0913
     exact: Annotated[bool, typer.Option("--exact", help="compare every vector, though there is an index")] = False,
     save: Annotated[str, typer.Option(metavar="FILE", help="the hits as .parquet, or their uids as .npy (DataComp's form)")] = "",
     html: Annotated[str, typer.Option(metavar="FILE", help="a page of the hits, with their pictures, that loads nothing")] = "",
+    queries: Annotated[str, typer.Option(metavar="FILE", help="many: .parquet with a column text or vectors, or .npy [q, d]")] = "",
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="answers to --queries, as .parquet")] = "",
+    ray: Annotated[bool, typer.Option("--ray", help="--queries on a Ray cluster: the same bytes; else in this process")] = False,
+    workers: Workers = None,
+    address: Address = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """The samples nearest to a text, a picture, a sample, a class or an entity, or to what these come to together."""
+    """The samples nearest to a text, a picture, a sample, a class or an entity, to what these come to together, or to each query of
+    a file."""
+    from pipeline.api.engines import Execution
     from pipeline.queries.neighbours.asked import Scope, query_hits
+    from pipeline.queries.neighbours.batch import Batch
     from pipeline.queries.neighbours.catalogue import Catalogue
     from pipeline.queries.neighbours.saved import FORMS, place_of, save_hits
 
+    if modality not in ("image", "text"):
+        raise InputError(f"--modality {modality}: choose image or text")
+    scope = Scope(count, modality, verdict, effort=effort, exact=exact)   # type: ignore[arg-type]
+    asked = _query(text, minus_text, image, uid, class_id, entity)
+    if queries or output:
+        if asked.asks or save or html or not (queries and output):
+            raise InputError("--queries FILE and --output FILE go together, without another query, --save and --html")
+        _batch(Batch(root, queries, output, scope), Execution(workers=workers, address=address, local=not (
+            ray or workers or address)), quiet, as_json)
+        return
+    if ray or workers or address:
+        raise InputError("--ray, --workers and --address are for a file of queries: give --queries FILE and --output FILE")
     if save:
         place_of(save, FORMS)   # a wrong name is said before the work
     if html:
         place_of(html, [".html"])
-    asked = _query(text, minus_text, image, uid, class_id, entity)
-    if modality not in ("image", "text"):
-        raise InputError(f"--modality {modality}: choose image or text")
-    scope = Scope(count, modality, verdict, effort=effort, exact=exact)   # type: ignore[arg-type]
     with working("looking for neighbours", quiet, as_json):
         catalogue = Catalogue.open(root)
         answer = query_hits(catalogue, root, asked, scope)
@@ -65,6 +84,20 @@ def query(  # noqa: PLR0913
 
             write_hits_page(catalogue.plan, answer, html, asked.image)
     print_answer(as_json, answer, _show)
+
+
+def _batch(batch: "Batch", execution: "Execution", quiet: bool, as_json: bool) -> None:
+    with phase(tell := told(quiet, as_json), "loading"):
+        from pipeline.api.answering import answered
+
+    print_answer(as_json, answered(batch, execution, tell), _show_batch)
+
+
+def _show_batch(answer: BatchAnswers) -> None:
+    """Prints what became of a file of queries."""
+    bad = f", {answer.errors:,} of them cannot be answered: see the column error" if answer.errors else ""
+    how = "every vector was compared" if answer.exact else "by the index"
+    print(f"{counted(answer.queries, 'query', 'queries')}, {how}{bad}: {clean(answer.output)}")
 
 
 def _query(  # noqa: PLR0913

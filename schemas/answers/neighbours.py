@@ -60,3 +60,23 @@ class QueryHits(Answer):
     """every vector was compared; false: an index found most of the nearest"""
     hits: tuple[Hit, ...]
     """the nearest first; equal ones in the order of the input"""
+
+
+class BatchAnswers(Answer):
+    """What became of a file of queries."""
+
+    root: str
+    """output root, as it was given"""
+    output: str
+    """file of the answers: a row for each neighbour (`query`, from 0; `rank`, from 0; `uid`, `shard_id`, `row`, `similarity`), and
+    for a query that cannot be answered a row with its `error`"""
+    modality: str
+    """image or text: whose vectors were compared with the queries"""
+    verdict: str
+    """which samples were looked among"""
+    queries: int
+    """in the file"""
+    errors: int
+    """queries that cannot be answered"""
+    exact: bool
+    """every vector was compared; false: an index found most of the nearest"""

@@ -43,11 +43,13 @@ class Catalogue:
 
     plan: Plan
     """Over the readable shards."""
+    route: str = ""
+    """The numeric route by which queries are embedded; empty: the root's own where it can be had here, else this machine's."""
 
     @classmethod
-    def open(cls, url: str) -> "Catalogue":
+    def open(cls, url: str, route: str = "") -> "Catalogue":
         """A root, a folder or URL. Reads run.json and what it names; no model. Raises RootError for what is no root."""
-        return cls(readable(open_root(url)))
+        return cls(readable(open_root(url)), route)
 
     @cached_property
     def columns(self) -> RootColumns:
@@ -57,11 +59,15 @@ class Catalogue:
     @cached_property
     def encoder(self) -> QueryEncoder:
         """The model of the root."""
-        return QueryEncoder(self.plan)
+        return QueryEncoder(self.plan, self.route)
 
     @cached_property
     def _hit_columns(self) -> HitColumns:
         return HitColumns(self.columns)
+
+    @cached_property
+    def _uid_columns(self) -> HitColumns:
+        return HitColumns(self.columns, ("uid",))
 
     @property
     def dimension(self) -> int:
@@ -116,11 +122,19 @@ class Catalogue:
     def hits(self, ids: Ints, similarities: Floats) -> list[Hit]:
         """What is known of each id, i64 [n] of `Found` without its -1, and its similarity, f32 [n]; in order. Reads the shards that
         they are in."""
-        return self._hit_columns.hits(row_ids(self.columns, ids), similarities.tolist())
+        return self._hit_columns.hits(self.located(ids), similarities.tolist())
 
     def samples(self, rows: Sequence[tuple[str, int]]) -> list[FoundSample]:
         """What is known of each row id (shard_id, row), in order."""
         return self._hit_columns.samples(rows)
+
+    def located(self, ids: Ints) -> list[tuple[str, int]]:
+        """(shard_id, row) of each id, i64 [n] of `Found` without its -1."""
+        return row_ids(self.columns, ids)
+
+    def uids(self, ids: Ints) -> list[str]:
+        """The uid of each; no other column is read."""
+        return [sample["uid"] for sample in self._uid_columns.values(self.located(ids))]
 
     def answers(self, found: Found) -> list[list[Hit]]:
         """The hits of each query."""

@@ -31,8 +31,10 @@ class QueryEncoder:
 
     plan: Plan
     """Over the readable shards."""
+    wanted: str = ""
+    """The route to use; empty: as said above."""
     route: str = ""
-    """The route that is used; empty before the model is loaded."""
+    """The one that is used; empty before the model is loaded."""
     _embedder: "Embedder | None" = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -85,9 +87,11 @@ class QueryEncoder:
         stage = self.plan.clip
         refuse_missing_weights(stage.spec)
         try:
-            with open_encoder(stage.spec, stage.route, stage.micro_batch) as embedder:
-                return embedder, stage.route
+            with open_encoder(stage.spec, self.wanted or stage.route, stage.micro_batch) as embedder:
+                return embedder, self.wanted or stage.route
         except RouteError:
+            if self.wanted:
+                raise
             route = local_route(RouteWish())
             with open_encoder(stage.spec, route, stage.micro_batch) as embedder:
                 return embedder, route

@@ -16,7 +16,7 @@ from schemas.answers.neighbours import FoundSample, Hit
 
 SHOWN = ("uid", "source_uid", "key", "caption", "verdict", "clip_similarity", "width", "height", "language", "labels", "entities")
 """Columns of a hit that files hold, as far as the root has them."""
-PLAIN = ("source_uid", "verdict", "clip_similarity", "width", "height", "language")
+PLAIN = ("source_uid", "key", "caption", "verdict", "clip_similarity", "width", "height", "language")
 HELD = 128 << 20
 """Bytes of columns that are kept in memory, of the shards that were asked about last."""
 REQUESTS = 16
@@ -28,20 +28,22 @@ class HitColumns:
     """The columns of hits, shard by shard; safe for many threads. Holds HELD bytes, and a shard's columns for each thread."""
 
     columns: RootColumns
+    names: tuple[str, ...] = SHOWN
+    """Those that are read, as far as the root has them."""
     _held: OrderedDict[str, pa.Table] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
     def hits(self, rows: Sequence[tuple[str, int]], similarities: Sequence[float]) -> list[Hit]:
         """A hit for each row id, with its similarity, in order. Reads the shards that they are in, several at once where the root
         is remote. Raises RootError where the run is not as far as its columns."""
-        samples = self._samples(rows)
-        return [Hit(**sample, similarity=value) for sample, value in zip(samples, similarities, strict=True)]
+        return [Hit(**sample, similarity=value) for sample, value in zip(self.values(rows), similarities, strict=True)]
 
     def samples(self, rows: Sequence[tuple[str, int]]) -> list[FoundSample]:
         """The same for rows that were compared with nothing."""
-        return [FoundSample(**sample) for sample in self._samples(rows)]
+        return [FoundSample(**sample) for sample in self.values(rows)]
 
-    def _samples(self, rows: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+    def values(self, rows: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+        """The fields of a sample for each row id; null for what is not read."""
         places: dict[str, list[int]] = {}
         for place, (shard_id, _) in enumerate(rows):
             places.setdefault(shard_id, []).append(place)
@@ -69,8 +71,7 @@ class HitColumns:
         entities = [_confirmed(of_sample) for of_sample in values.get("entities", nothing)]
         return [{
             "shard_id": shard_id, "row": row,
-            "uid": values["uid"][i], "key": values["key"][i], "caption": values["caption"][i],
-            **{name: _number(values.get(name, nothing)[i]) for name in PLAIN},
+            "uid": values["uid"][i], **{name: _number(values.get(name, nothing)[i]) for name in PLAIN},
             "class_id": class_ids[i], "class_name": class_names[i],
             "entities": tuple(entities[i]), "entity_names": tuple(entities[i].values()),
         } for i, row in enumerate(rows)]
@@ -80,7 +81,7 @@ class HitColumns:
             if shard_id in self._held:
                 self._held.move_to_end(shard_id)
                 return self._held[shard_id]
-        names = [name for name in SHOWN if name in self.columns.stored]
+        names = [name for name in self.names if name in self.columns.stored]
         table = pa.table(self.columns.read(shard_id, names))
         with self._lock:
             self._held[shard_id] = table

@@ -79,7 +79,9 @@ def query_vector(plan: Plan, columns: RootColumns, encoder: QueryEncoder, query:
     if not query.asks:
         raise InputError("nothing is asked for: give a text, a picture, a sample, a class, an entity or a vector")
     plus: list[Floats] = []
-    texts = [checked_text(text) for text in (query.text, query.minus_text) if text is not None]
+    texts = [text for text in (query.text, query.minus_text) if text is not None]
+    for problem in filter(None, map(text_problem, texts)):
+        raise InputError(problem)
     if query.vector is not None:
         plus.append(checked_vectors(_numbers(query.vector), dimension)[0])
     if query.uid is not None:
@@ -102,13 +104,22 @@ def query_vector(plan: Plan, columns: RootColumns, encoder: QueryEncoder, query:
     return _unit(total)
 
 
-def checked_text(text: str) -> str:
-    """A text that can be embedded. Raises InputError for one that is empty or longer than TEXT."""
+def text_problem(text: str) -> str | None:
+    """Why a text cannot be embedded; None where it can."""
     if not text.strip():
-        raise InputError("the text is empty: say in words what to look for")
+        return "the text is empty: say in words what to look for"
     if len(text) > TEXT:
-        raise InputError(f"the text has {len(text):,} characters: at most {TEXT:,} are taken, and a model sees about 100 words")
-    return text
+        return f"the text has {len(text):,} characters: at most {TEXT:,} are taken, and a model sees about 100 words"
+    return None
+
+
+def vector_problems(vectors: NDArray[Any]) -> list[str | None]:
+    """For each of the queries [q, d] why nothing can be near it; None where something can."""
+    wide = vectors.astype(np.float64)
+    finite = (np.abs(wide) <= np.finfo(np.float32).max).all(axis=1)   # NaN is not below either
+    longer = np.linalg.norm(np.where(finite[:, None], wide, 0), axis=1) > 0
+    return [None if has_length else "is all zeros" if is_finite else "has values that are no finite float32 numbers"
+            for is_finite, has_length in zip(finite.tolist(), longer.tolist(), strict=True)]
 
 
 def checked_vectors(vectors: NDArray[Any], dimension: int) -> Floats:
@@ -117,14 +128,10 @@ def checked_vectors(vectors: NDArray[Any], dimension: int) -> Floats:
         raise InputError(f"queries are numbers [q, {dimension}], not {vectors.dtype} of shape {list(vectors.shape)}")
     if vectors.shape[1] != dimension:
         raise InputError(f"a vector of this root has {dimension} values, a query {vectors.shape[1]}: embed it by the same model")
-    wide = vectors.astype(np.float64)
-    bad = np.flatnonzero(~(np.abs(wide) <= np.finfo(np.float32).max).all(axis=1))   # NaN is not below either
-    if len(bad):
-        raise InputError(f"query {bad[0]} has values that are no finite float32 numbers")
-    zeros = np.flatnonzero(~(np.linalg.norm(wide, axis=1) > 0))
-    if len(zeros):
-        raise InputError(f"query {zeros[0]} is all zeros, so nothing is near it")
-    return unit(wide)
+    for number, problem in enumerate(vector_problems(vectors)):
+        if problem is not None:
+            raise InputError(f"query {number} {problem}, so nothing is near it")
+    return unit(vectors)
 
 
 def _unit(vector: NDArray[Any]) -> Floats:
