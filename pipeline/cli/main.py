@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.api.signals import stop_on_sigterm
-from pipeline.cli import class_printing, counts, printing, recipes
+from pipeline.cli import class_printing, counts, printing, query, recipes
 from pipeline.cli.colours import Warnings
 from pipeline.cli.commands import App, Commands
 from pipeline.cli.options import (
@@ -169,8 +169,7 @@ def verify(
 
 @app.command()
 def gc(
-    root: Root,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="list it, remove nothing")] = False,
+    root: Root, dry_run: Annotated[bool, typer.Option("--dry-run", help="list it, remove nothing")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove what the last recipe and the published export do not need: outputs of other recipes, leftovers of stopped runs."""
@@ -181,9 +180,7 @@ def gc(
 
 @app.command()
 def explain(
-    root: Root,
-    sample: Annotated[str, typer.Argument(metavar="SAMPLE", help=FORMS)],
-    as_json: AsJson = False,
+    root: Root, sample: Annotated[str, typer.Argument(metavar="SAMPLE", help=FORMS)], as_json: AsJson = False,
 ) -> None:
     """Every column of a sample, every rule's value and bound, and the verdict."""
     from pipeline.queries.simulate import explain_sample
@@ -210,6 +207,7 @@ def samples(
 
 
 app.command()(sql)
+app.command()(query.query)
 
 
 @app.command()

@@ -27,6 +27,9 @@ class Embedder(Protocol):
     def encode_pairs(self, pixels: Tensor, captions: Sequence[str]) -> tuple[Floats, Floats]:
         """Unit vectors float32 [n, dimension] of preprocessed pixels, and of as many raw captions, cut to the model's context."""
 
+    def encode_images(self, pixels: Tensor) -> Floats:
+        """Unit vectors float32 [n, dimension] of preprocessed pixels."""
+
     def encode_texts(self, captions: Sequence[str]) -> Floats:
         """Unit vectors float32 [n, dimension] of raw captions, cut to the model's context."""
 

@@ -14,18 +14,17 @@ from pipeline.export.class_table import class_names, has_class_table
 from pipeline.input.discovery import Shard
 from pipeline.plan import Plan
 from pipeline.queries.naming import RowId, find_samples
+from pipeline.queries.neighbours.selection import named_verdicts
 from pipeline.recipe.derived import derived_columns
 from pipeline.recipe.rule_columns import Column, spelling_hint
 from pipeline.root.existing import open_root, readable
-from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger
-from pipeline.select.verdicts import FAILED, KEPT, REJECTED
+from pipeline.select.verdicts import REJECTED
 from pipeline.store.tables import read_columns
 from schemas.answers.samples import ListedSample, SampleList
 
 USUAL = ("clip_similarity", "width", "height", "language")
 """Columns that are shown beside those that the rules read."""
-OUTCOMES = (KEPT, REJECTED.rstrip(":"), FAILED.rstrip(":"))
 READ = ("uid", "source_uid", "key", "caption")
 
 Rows = NDArray[np.int64]
@@ -53,7 +52,7 @@ def list_samples(url: str, wanted: Wanted, count: int = 20) -> SampleList:
     plan = readable(open_root(url))
     require_ledger(plan.root, plan.verdicts)
     ledger = stored_ledger(plan.root, plan.verdicts)
-    verdicts, class_id = _verdicts(plan, ledger, wanted.verdict), wanted.class_id
+    verdicts, class_id = named_verdicts(plan, ledger, wanted.verdict), wanted.class_id
     shown, labels = _shown(plan, wanted.columns), _class_names(plan)
     if class_id is not None and class_id not in labels:
         _ = plan.fitted   # without classes it says so
@@ -67,20 +66,6 @@ def list_samples(url: str, wanted: Wanted, count: int = 20) -> SampleList:
             break
     matching = sum(ledger.verdicts.get(name, 0) for name in verdicts) if rows is None and class_id is None else None
     return SampleList(root=url, matching=matching, samples=tuple(samples))
-
-
-def _verdicts(plan: Plan, ledger: Ledger, wanted: str | None) -> tuple[str, ...]:
-    """The verdicts of the root that are meant. Raises InputError for one that no sample can have."""
-    counts = ledger.verdicts
-    if wanted is None:
-        return tuple(counts)
-    if wanted in OUTCOMES:
-        return tuple(name for name in counts if name.partition(":")[0] == wanted)
-    possible = [KEPT, *(REJECTED + rule for rule in plan.recipe.filters), *(name for name in counts if name.startswith(FAILED))]
-    if wanted not in possible:
-        hint = spelling_hint(wanted, possible) or f"; there are {', '.join([*OUTCOMES[1:], *possible])}"
-        raise InputError(f"{plan.root.url} has no verdict {wanted!r}{hint}")
-    return (wanted,)
 
 
 def _shown(plan: Plan, wanted: Sequence[str]) -> tuple[Column, ...]:

@@ -116,23 +116,43 @@ def status(data: ReportData) -> tuple[str, str]:
     return "good", "Complete: every sample is accounted for"
 
 
+def environment(folder: str) -> jinja2.Environment:
+    """What templates of a folder of assets are rendered by: every string is escaped, and made showable before."""
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline", f"assets/{folder}"), autoescape=True, finalize=showable,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )
+    env.filters.update(cut=cut, breakable=breakable, duration=duration, image_url=image_url)
+    env.filters.update(rate=a_second, count="{:,}".format)
+    return env
+
+
+def own_part(env: jinja2.Environment, name: str) -> tuple[Markup, str]:
+    """A style or script of ours as it stands in the page, and the hash by which the page's policy allows it."""
+    assert env.loader is not None
+    source = env.loader.get_source(env, name)[0]
+    return Markup(source), base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def rendered(folder: str, name: str, **values: object) -> str:
+    """A page of a folder of assets without a script: NAME.html.jinja with the style NAME.css. Raises ValueError for a picture that
+    `thumbnail` did not make."""
+    env = environment(folder)
+    style, style_hash = own_part(env, f"{name}.css")
+    return env.get_template(f"{name}.html.jinja").render(style=style, style_hash=style_hash, **values)
+
+
 def render(data: ReportData) -> str:
     """The page as HTML. Raises ValueError for a picture that `thumbnail` did not make."""
-    loader = jinja2.PackageLoader("pipeline", "assets/report")
-    env = jinja2.Environment(
-        loader=loader, autoescape=True, finalize=showable, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )
-    env.filters.update(cut=cut, breakable=breakable, duration=duration, image_url=image_url, plot=plot)
-    env.filters.update(rate=a_second, count="{:,}".format)
-    style, script = (loader.get_source(env, name)[0] for name in ("report.css", "report.js"))
-    style_hash, script_hash = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script))
+    env = environment("report")
+    env.filters.update(plot=plot)
+    (style, style_hash), (script, script_hash) = own_part(env, "report.css"), own_part(env, "report.js")
     remaining, funnel = data.read, []
     for step in data.steps:
         remaining -= step.count
         funnel.append((step, remaining))
     return env.get_template("report.html.jinja").render(
-        data=data, run=data.run, limits=LIMITS, percent=percent, style=Markup(style), style_hash=style_hash, script=Markup(script),
+        data=data, run=data.run, limits=LIMITS, percent=percent, style=style, style_hash=style_hash, script=script,
         script_hash=script_hash,
         status=status(data), funnel=funnel,
     )

@@ -101,6 +101,10 @@ class DeviceEmbedder:
         images, texts = self._embedded({wire.IMAGES: wire_pixels(pixels), wire.TEXTS: self._tokens(captions)})
         return images, texts
 
+    def encode_images(self, pixels: Tensor) -> Floats:
+        """Unit vectors float32 [n, dimension] of preprocessed pixels uint8 [n, 3, S, S]."""
+        return self._embedded({wire.IMAGES: wire_pixels(pixels)})[0]
+
     def encode_texts(self, captions: Sequence[str]) -> Floats:
         """Unit vectors float32 [n, dimension] of raw captions, cut to the model's context."""
         return self._embedded({wire.TEXTS: self._tokens(captions)})[0]

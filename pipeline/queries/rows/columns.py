@@ -15,7 +15,7 @@ from pipeline.export.class_table import has_class_table
 from pipeline.plan import Plan
 from pipeline.queries.rows.class_columns import CLASS_COLUMNS, ClassHierarchy
 from pipeline.recipe.rule_columns import spelling_hint
-from pipeline.store.tables import read_columns, read_footer, read_vectors, vector_length
+from pipeline.store.tables import read_columns, read_footer, read_vector_rows, read_vectors, vector_length
 
 ROW_ID = {"shard_id": pa.string(), "row": pa.int32()}
 
@@ -76,6 +76,13 @@ class RootColumns:
         stored = {name: column.type for name, column in self.stored.items()}
         return pa.schema({"uid": pa.string(), **ROW_ID, **stored, **class_columns})
 
+    @cached_property
+    def dimension(self) -> int:
+        """Values of an image's or a caption's vector. Raises InputError for a root that has none."""
+        if "image_embedding" not in self.stored:
+            raise InputError(f"{self.plan.root.url} has no embeddings yet: run its command again first")
+        return int(self.stored["image_embedding"].type.list_size)
+
     def check(self, names: Sequence[str]) -> None:
         """Raises InputError for a name that is no column of this root."""
         columns = self.schema.names
@@ -127,6 +134,13 @@ class RootColumns:
         """float16 [n, d], mapped where the root is local; zero rows where the sample has none."""
         try:
             return read_vectors(self.plan.root, self.stored[name].folder, shard_id, name)
+        except FileNotFoundError as error:
+            raise self._unfinished(shard_id) from error
+
+    def vector_rows(self, shard_id: str, name: str, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """float16 [n, d], in memory: these rows (int64 [n], ascending), and of a remote shard their bytes alone."""
+        try:
+            return read_vector_rows(self.plan.root, self.stored[name].folder, shard_id, name, rows)
         except FileNotFoundError as error:
             raise self._unfinished(shard_id) from error
 

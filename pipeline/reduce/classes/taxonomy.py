@@ -123,6 +123,14 @@ def read_classes(store: Store, folder: str, level: int = 0) -> StableClasses:
     return StableClasses(classes.ids, classes.centroids, store.read_json(f"{folder}/{FIT}")["next_ids"][level])
 
 
+def class_place(store: Store, folder: str, class_id: int) -> int | None:
+    """The place of a class among the centroids of level 0; None where there is none of this id."""
+    table = read_table(store, f"{folder}/hierarchy.parquet", ["level", "class_id"])
+    ids = np.asarray(table.column("class_id"))[np.asarray(table.column("level")) == 0]
+    places = np.flatnonzero(ids == class_id)
+    return int(places[0]) if len(places) else None
+
+
 def read_all_classes(store: Store, folder: str) -> list[StableClasses]:
     """The classes of every level, the finest first."""
     next_ids = store.read_json(f"{folder}/{FIT}")["next_ids"]

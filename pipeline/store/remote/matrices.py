@@ -2,7 +2,7 @@
 
 import io
 from functools import lru_cache
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +46,51 @@ def _local_head(store: Store, path: str, modified: int, size: int) -> tuple[int,
         return _row_length(store, path, file), file.tell()
 
 
+def matrix_shape(store: Store, path: str) -> tuple[int, int]:
+    """Rows and columns of a .npy file of an array f16, f32 or f64 [rows, d], from its head. Raises FileNotFoundError, InputError or
+    OutputError where the store does not answer, RootError for no such matrix."""
+    return _matrix(store, path)[0]
+
+
+def matrix_part(store: Store, path: str, first: int, count: int) -> NDArray[np.floating]:
+    """So many rows [count, d] of such a file, by ranges. Raises as `matrix_shape`, and RootError for rows that are not there."""
+    (rows, length), dtype, start = _matrix(store, path)
+    if not 0 <= first <= first + count <= rows:
+        raise RootError(f"{store.url}/{path} is no matrix with rows {first} to {first + count - 1}: remove it and run again")
+    width = length * dtype.itemsize
+    with spent(READ):
+        [content] = store.ranges(path, [(start + first * width, start + (first + count) * width)])
+    return np.frombuffer(content, dtype).reshape(count, length)
+
+
+def matrix_row(store: Store, path: str, row: int) -> NDArray[np.floating]:
+    """One row [d] of such a file. Raises as `matrix_part`."""
+    return matrix_part(store, path, row, 1)[0]
+
+
+def _matrix(store: Store, path: str) -> tuple[tuple[int, int], np.dtype[Any], int]:
+    """Shape and dtype, and the byte at which the values begin."""
+    with spent(READ):
+        file = io.BytesIO(store.ranges(path, [(0, NPY_HEAD)])[0])
+    shape, fortran, dtype = _head(file)
+    if len(shape) != 2 or fortran or dtype not in (np.float16, np.float32, np.float64):
+        raise RootError(f"{store.url}/{path} is no .npy file of an array of floats [rows, values] in rows")
+    return (shape[0], shape[1]), dtype, file.tell()
+
+
 def _row_length(store: Store, path: str, file: IO[bytes]) -> int:
     """d of a matrix whose .npy file begins here; leaves the file at its first value."""
-    try:
-        head = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
-        shape, fortran, dtype = ((), False, None) if head is None else head(file)
-    except ValueError:
-        shape, fortran, dtype = (), False, None
+    shape, fortran, dtype = _head(file)
     if len(shape) != 2 or fortran or dtype != np.float16:
         raise RootError(f"{store.url}/{path} is no matrix as shardmill writes them: remove it and run again")
     return int(shape[1])
+
+
+def _head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype that a .npy file says; no shape for what is none. Leaves the file at its first value."""
+    try:
+        if np.lib.format.read_magic(file) == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+    except ValueError:
+        pass
+    return (), False, np.dtype(np.void)
