@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -38,6 +39,9 @@ CASES = {
     "class": ["classes", "{root}", "0"],
     "classes_compare": ["classes", "{root}", "--compare", "{copy}"],
     "classes_suggest": ["classes", "{root}", "--suggest", "4,8"],
+    "query": ["query", "{root}", "--uid", "{uid}", "-k", "3"],
+    "query_batch": ["query", "{root}", "--queries", "{loose}/../queries.npy", "--output", "{loose}/../answers.parquet"],
+    "sql": ["sql", "{root}", "SELECT verdict, count(*) FROM verdicts GROUP BY 1"],
     "recipes_list": ["recipes", "list"],
     "recipes_show": ["recipes", "show", "laion400m", "--set", "filters.language=null"],
     "recipes_keys": ["recipes", "keys", "filters"],
@@ -56,6 +60,8 @@ def places(demo_root: Path, sample_folder: Path, tmp_path_factory: pytest.TempPa
     table = pq.read_table(first).to_pylist()
     uid = next(row["uid"] for row in table if row["verdict"] == "kept")
     loose = copy.parent / "loose"
+    matrix = next(demo_root.glob("columns/clip@*/*.npy"))
+    np.save(copy.parent / "queries.npy", np.load(matrix)[:2].astype(np.float32))
     files(loose, **{"a.jpg": JPEG, "a.txt": b"a", "b.txt": b"b"})
     return {"root": demo_root, "copy": copy, "sample": sample_folder, "uid": uid, "loose": loose}
 
