@@ -162,7 +162,7 @@ _held: dict[str, Keys] = {}
 
 
 def uids_of(named: str) -> Keys:
-    """The uids of a list by its name in a recipe, which this process reads once. Raises SourceError, for no sample is to blame, where the
+    """The uids of a list by its name in a recipe, read once by a process. Raises SourceError, for no sample is to blame, where the
     file is gone, or holds something else than its name says."""
     url, digest = parted(named)
     with _lock:
