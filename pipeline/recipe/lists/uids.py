@@ -102,7 +102,7 @@ def _text_column(schema: pa.Schema, url: str, column: str) -> str:
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
     for name in (column, "uid", *(texts if len(texts) == 1 else ())):
         if name in texts:
-            return name
+            return str(name)
     raise InputError(f"{url} has no column {column} of text, but {', '.join(schema.names)}")
 
 

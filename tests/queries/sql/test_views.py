@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -67,6 +68,9 @@ def test_samples_are_those_that_python_gets_column_by_column(root: Root) -> None
 def test_the_other_views_hold_what_the_files_do(root: Root, demo_root: Path) -> None:
     assert root.sql("FROM duplicates").to_pylist() == root.duplicates().to_pylist()
     tables = [pq.read_table(path) for path in sorted((demo_root / "shards").glob("*.parquet"))]
+    centroids = np.load(next(demo_root.glob("tables/centroids@*/centroids.npy")))
+    stored = root.sql("SELECT centroid, name FROM classes WHERE level = 0 ORDER BY class_id")
+    assert (np.array(stored.column("centroid").to_pylist(), np.float32) == centroids).all()
     exported = root.sql("FROM exported")
     assert exported.column("uid").to_pylist() == pa.concat_tables(tables).column("uid").to_pylist()
     assert set(exported.column("tar").to_pylist()) == {path.name for path in (demo_root / "shards").glob("*.tar")}
