@@ -78,9 +78,10 @@ def test_the_other_views_hold_what_the_files_do(root: Root, demo_root: Path) -> 
     nearest = root.sql("SELECT class_id, count(*) AS n FROM labels WHERE rank = 1 GROUP BY ALL").to_pylist()
     assert {row["class_id"]: row["n"] for row in nearest} == {class_id: size for class_id, size in sizes.items() if size}
     kept = root.sql("SELECT outcome, reason, count(*) AS n FROM verdicts GROUP BY ALL").to_pylist()
-    assert {(row["outcome"], row["reason"]): row["n"] for row in kept} == {
-        ("kept", None): root.ledger.kept, **{("rejected", name): n for name, n in root.ledger.rejected.items()},
-        **{("failed", name): n for name, n in root.ledger.failed.items()}}
+    wanted: dict[tuple[str, str | None], int] = {("kept", None): root.ledger.kept}
+    wanted |= {("rejected", name): n for name, n in root.ledger.rejected.items()}
+    wanted |= {("failed", name): n for name, n in root.ledger.failed.items()}
+    assert {(row["outcome"], row["reason"]): row["n"] for row in kept} == wanted
     samples = root.samples(["entities", "mentions"]).to_table()
     for view, name in (("entities", "name"), ("mentions", "text")):
         stored = [part[name] for of_sample in samples.column(view).to_pylist() for part in of_sample or ()]
