@@ -172,7 +172,7 @@ def test_what_a_run_has_not_made_yet_is_said(demo_root: Path, tmp_path: Path) ->
     ("SET autoinstall_known_extensions = true", "is not run here"),
     ("PRAGMA memory_limit = '1TB'", "is not run here"),
     ("SELECT * FROM 'https://example.org/x.parquet'", "needs an extension of DuckDB's, and none is loaded or fetched here"),
-    ("SELECT * FROM root", "no view root"),
+    ("SELECT * FROM statements", "no view statements"),   # no variable of this process
 ])
 def test_wrong_sql_is_one_line_with_its_place(root: Root, query: str, says: str) -> None:
     with pytest.raises(InputError) as refused:

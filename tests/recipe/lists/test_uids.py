@@ -78,7 +78,7 @@ def test_a_recipe_is_of_what_the_list_holds_and_not_of_its_name_or_form(tmp_path
     assert select_identity(recipe) == select_identity(same) != select_identity(load("sample"))
     assert recipe.model_dump(mode="json")["filters"]["uid"]["none_of_file"] == pinned(
         str(tmp_path / "list.txt"), digest_of(read_uids(str(tmp_path / "list.txt"))))
-    written(tmp_path, "list.txt", UIDS[1:])
+    written(tmp_path, "list.txt", [*UIDS[1:], "f" * 32])
     other = load("sample", [f"{RULE}{tmp_path}/list.txt"])
     assert select_identity(other) != select_identity(recipe)
     with pytest.raises(SourceError, match="is not what it was when its rule was made"):
