@@ -62,7 +62,7 @@ def _check(connection: duckdb.DuckDBPyConnection, views: Views, condition: str) 
         facts = {**alone, "exception_message": alone["error_message"]}
         raise fault(Text(condition, WHAT, lead=ALONE), facts, views, connection)
     queries = [statement["node"] for statement in alone.get("statements", ())]   # none where there is more than queries
-    expressions = queries[0].get("select_list", ()) if queries else ()
+    expressions: list[Any] = queries[0].get("select_list", []) if queries else []
     plain = _parsed(connection, "1")["statements"][0]["node"]
     if len(queries) != 1 or len(expressions) != 1 or expressions[0]["alias"] or _around(queries[0]) != _around(plain):
         raise InputError(f"{WHAT}: {GIVE}")
