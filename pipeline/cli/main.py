@@ -31,6 +31,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.options import print_answer as _print
 from pipeline.cli.streams import answering, exit_with_streams
+from pipeline.cli.tables.embeddings import embeddings
 from pipeline.cli.tables.sql import sql
 from pipeline.errors import InputError
 from pipeline.process.own_code import leave_out_working_folder
@@ -121,8 +122,7 @@ def pack(
     encoding: Annotated[str, typer.Option(metavar="NAME", help="of csv, tsv and JSON lines; default: UTF-8, or its mark")] = "",
     shard_samples: Annotated[int, typer.Option(min=1, help="samples of a shard at most")] = 10_000,
     shard_size: Annotated[int, typer.Option(metavar="MIB", min=1, help="size that ends a shard")] = 256,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:
     """Pack loose images with captions beside them, or named by a table, into shards. The same command continues it."""
     from pipeline.input.loose.pack import Packing, pack
@@ -155,8 +155,7 @@ def verify(
     root: Root,
     deep: Annotated[bool, typer.Option("--deep", help="also read every input again and compare every output sample")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="files read at once; by default the CPUs, 16 of a remote root")] = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:
     """Recompute conservation, hashes and counts from the files. Exits non-zero on any fault."""
     from pipeline.audit.verify import verify as check
@@ -208,6 +207,7 @@ def samples(
 
 app.command()(sql)
 app.command()(query.query)
+app.command()(embeddings)
 
 
 @app.command()

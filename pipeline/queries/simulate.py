@@ -14,6 +14,7 @@ from pipeline.export.class_table import class_names, has_class_table
 from pipeline.passes.verdicts.thresholds import thresholds_of
 from pipeline.plan import Plan
 from pipeline.queries.naming import find_samples, names_of
+from pipeline.recipe.lists.pinned import pin_lists
 from pipeline.recipe.recipe import Recipe, validated
 from pipeline.recipe.yaml_source import Source, apply
 from pipeline.root.existing import gathered, open_root, readable
@@ -32,6 +33,7 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """The stored recipe with other rules. Raises RecipeError for an override of anything else, which needs a run."""
     source = Source("run.json", recipe.model_dump(mode="json", exclude_none=True))
     apply(source, overrides)
+    pin_lists(source, new=True)
     changed = validated(source, recipe.added)
     if changed.model_copy(update={"filters": recipe.filters}) != recipe:
         raise RecipeError("simulate changes filters.… only: another setting needs other columns, so run it")

@@ -12,6 +12,8 @@ from pipeline.models.pixels.encoding import NONE
 from pipeline.models.pixels.formats import DECODABLE, TRAINERS_FORMATS
 from pipeline.recipe.anywhere import label_anywhere
 from pipeline.recipe.further_stages import requested_stages
+from pipeline.recipe.lists.pinned import KEYS, pin_lists
+from pipeline.recipe.lists.uids import parted
 from pipeline.recipe.messages import problems
 from pipeline.recipe.reading.written import written_recipe
 from pipeline.recipe.rule_columns import ADDED, COLUMNS, SEMANTIC, Column, columns_with
@@ -184,6 +186,7 @@ def load(name_or_path: str, overrides: Sequence[str] = (), stages: Sequence[str]
     wrong key, its file and line (or override) and what to write instead."""
     source = written_recipe(name_or_path)
     apply(source, overrides)
+    pin_lists(source)
     recipe = validated(source, requested_stages(source, stages))
     refuse_formats(name_or_path, recipe)
     return recipe
@@ -220,7 +223,7 @@ def select_identity(recipe: Recipe, rules: Rules | None = None) -> str:
 
 
 def _meaning(rule: Rule) -> dict[str, Any]:
-    """What a rule does, however it is written: 3 and 3.0, lists in any order."""
+    """What a rule does, however it is written: 3 and 3.0, lists in any order, what a file of uids holds."""
     meaning = rule.model_dump(exclude_none=True, exclude={"for_model"} if rule.fraction is not None else {"for_model", "ties"})
     for bound in (meaning, *meaning.get("unless", {}).values()):
         for key, value in bound.items():
@@ -228,6 +231,8 @@ def _meaning(rule: Rule) -> dict[str, Any]:
                 bound[key] = int(value)
             elif isinstance(value, tuple):
                 bound[key] = sorted(value, key=str)
+            elif key in KEYS:
+                bound[key] = parted(value)[1] or value
     return meaning
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from pipeline.recipe.lists.uids import among, anywhere
 from pipeline.recipe.rule_columns import COLUMNS, Column, column_named, columns_in_context
 
 
@@ -27,12 +28,15 @@ Thresholds = Mapping[str, Threshold]
 
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+UIDS = ("uid", "source_uid")
+"""Columns that lists of uids in files are for."""
 SCORES = ("clip_similarity",)
 """Columns whose numbers belong to one model, and for which shuffled pairs give a null distribution."""
 
 Number = int | float
 Text = str | int
 Texts = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+UidList = Annotated[str, AfterValidator(anywhere)]
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
@@ -82,6 +86,8 @@ CONDITIONS: Mapping[str, Condition] = {
     "below": Condition("below {}", _compared(pc.less), "upper"),
     "any_of": Condition("one of {}", _is_in),
     "none_of": Condition("none of {}", lambda column, values: pc.invert(_is_in(column, values))),
+    "any_of_file": Condition("one of the uids in {}", among),
+    "none_of_file": Condition("none of the uids in {}", lambda column, named: pc.invert(among(column, named))),
     "equals": Condition("is {}", _compared(pc.equal)),
 }
 LOWER, UPPER = (tuple(name for name, condition in CONDITIONS.items() if condition.side == side) for side in ("lower", "upper"))
@@ -153,6 +159,8 @@ def _conditions(kind: type[BaseModel]) -> list[str]:
 def _misfit(condition: str, value: object, column: Column) -> str | None:
     if condition == "null_quantile" and column.name not in SCORES:
         return f"null_quantile fits {', '.join(SCORES)} alone: shuffled pairs say nothing of {column.name}"
+    if condition in ("any_of_file", "none_of_file"):
+        return None if column.name in UIDS else f"{condition} is a list of uids, and fits {' and '.join(UIDS)} alone"
     if CONDITIONS[condition].side is not None:
         use = "equals" if column.kind == "truth" else "equals, any_of or none_of"
         return None if column.kind == "number" else f"{condition} compares numbers, {column.name} is {_words(column)}: use {use}"
@@ -179,6 +187,10 @@ class Rule(Bound):
 
     column: str
     """the column that the rule reads; when left out, the rule's name"""
+    any_of_file: UidList | None = None
+    """the uid is in this file: .txt (one a line), .parquet or .npy (DataComp's); `FILE#uids=DIGEST` says what it has to hold"""
+    none_of_file: UidList | None = None
+    """the uid is not in this file, which is as for any_of_file"""
     fraction: Share | None = None
     """the value is among the floor(n x fraction) highest of the run's n readable rows"""
     ties: Literal["row_id", "datacomp"] = "row_id"

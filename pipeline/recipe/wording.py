@@ -1,5 +1,6 @@
 """Rules in words."""
 
+from pipeline.recipe.lists.uids import parted
 from pipeline.recipe.rules import CONDITIONS, Bound, Rule, Threshold
 
 
@@ -18,4 +19,4 @@ def bound_in_words(bound: Bound, threshold: Threshold | None = None) -> str:
 def _value_text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else parted(str(value))[0]

@@ -9,7 +9,7 @@ from schemas.answers.plans import RunEstimate
 from schemas.answers.recipes import RecipeKey, RecipeSummary, ResolvedRecipe, RuleColumn
 from schemas.answers.runs import Place, RunResult, Status
 from schemas.answers.samples import Collected, Explanation, SampleList, Simulation, Verification
-from schemas.answers.tables import SqlAnswer
+from schemas.answers.tables import Embedded, SqlAnswer
 
 ANSWERS: dict[str, Any] = {
     "run": RunResult,
@@ -26,6 +26,7 @@ ANSWERS: dict[str, Any] = {
     "query_batch": BatchAnswers,
     "simulate": Simulation,
     "sql": SqlAnswer,
+    "embeddings": Embedded,
     "classes": tuple[ClassRow, ...],
     "class": ClassDetails,
     "classes_compare": ClassComparison,

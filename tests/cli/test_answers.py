@@ -42,6 +42,7 @@ CASES = {
     "query": ["query", "{root}", "--uid", "{uid}", "-k", "3"],
     "query_batch": ["query", "{root}", "--queries", "{loose}/../queries.npy", "--output", "{loose}/../answers.parquet"],
     "sql": ["sql", "{root}", "SELECT verdict, count(*) FROM verdicts GROUP BY 1"],
+    "embeddings": ["embeddings", "{root}", "-o", "{loose}/../embeddings"],
     "recipes_list": ["recipes", "list"],
     "recipes_show": ["recipes", "show", "laion400m", "--set", "filters.language=null"],
     "recipes_keys": ["recipes", "keys", "filters"],

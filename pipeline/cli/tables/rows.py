@@ -27,7 +27,7 @@ class Rows(NamedTuple):
     schema: pa.Schema
     batches: Iterable[pa.RecordBatch]
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:   # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for batch in self.batches:
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 

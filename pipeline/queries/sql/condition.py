@@ -62,15 +62,15 @@ def _check(connection: duckdb.DuckDBPyConnection, views: Views, condition: str) 
         facts = {**alone, "exception_message": alone["error_message"]}
         raise fault(Text(condition, WHAT, lead=ALONE), facts, views, connection)
     queries = [statement["node"] for statement in alone.get("statements", ())]   # none where there is more than queries
-    expressions = queries[0].get("select_list", ()) if queries else ()
+    expressions: list[Any] = queries[0].get("select_list", []) if queries else []
     plain = _parsed(connection, "1")["statements"][0]["node"]
     if len(queries) != 1 or len(expressions) != 1 or expressions[0]["alias"] or _around(queries[0]) != _around(plain):
         raise InputError(f"{WHAT}: {GIVE}")
     with told(connection, views, Text(condition, WHAT, lead=EXPLAIN + ROWS)):
         connection.execute(f"{EXPLAIN}{ROWS}{condition}\n)")   # the line break ends a comment
-    type = str(connection.sql(f"SELECT ({condition}\n) FROM samples").types[0])
-    if type != "BOOLEAN":
-        raise InputError(f"{WHAT}: it is {type}, not true or false: compare it with something")
+    judged: Any = connection.sql(f"SELECT ({condition}\n) FROM samples")
+    if str(judged.types[0]) != "BOOLEAN":
+        raise InputError(f"{WHAT}: it is {judged.types[0]}, not true or false: compare it with something")
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
@@ -90,5 +90,5 @@ def _ids(batch: pa.RecordBatch, numbers: ShardNumbers) -> Ints:
     known = [numbers.number(shard_id) for shard_id in shards.dictionary.to_pylist()]
     number = np.array([-1 if one is None else one for one in known], np.int64)[np.asarray(shards.indices)]
     rows = np.asarray(batch.column(1), np.int64)
-    ids: Ints = (number << ROW_BITS) | rows
-    return ids[number >= 0]
+    ids: Ints = ((number << ROW_BITS) | rows)[number >= 0]
+    return ids

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import duckdb
@@ -14,6 +15,8 @@ from pipeline.errors import InputError
 from pipeline.queries.sql.views import Views
 from pipeline.recipe.rule_columns import spelling_hint
 
+LONGEST = 400
+"""Letters of what DuckDB says: it may list every type of a sample."""
 EXPLAIN = "EXPLAIN "
 
 
@@ -84,7 +87,7 @@ def _place(text: Text, facts: Mapping[str, Any]) -> str:
 
 def _said(connection: duckdb.DuckDBPyConnection, views: Views, statement: str, facts: Mapping[str, Any]) -> str:
     kind, name = facts.get("error_subtype"), str(facts.get("name", ""))
-    said = " ".join(str(facts["exception_message"]).split())
+    said = shorten(str(facts["exception_message"]), LONGEST, placeholder=" …")
     if kind == "MISSING_ENTRY" and facts.get("type") in ("Table", "View"):
         if name in views.missing:
             return f"{name} is not there: {views.missing[name]}"

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from pipeline.export.class_table import class_table_path, has_class_table
 from pipeline.export.stored import has_export, stored_sizes
-from pipeline.plan import Plan
 from pipeline.queries.rows.columns import RootColumns
+from pipeline.queries.sql.centroids import with_centroids
 from pipeline.queries.sql.source import Filter, Part, Source
 from pipeline.root.existing import pair_tables
 from pipeline.store.blocks.index import metadata_of
@@ -87,7 +87,7 @@ class Views:
 
 def views_of(columns: RootColumns) -> Views:
     """The views of a root; the plan of `columns` is over the shards that can be read. Raises InputError where there is none."""
-    tables = {"samples": samples(columns), **dict(_tables(columns.plan))}
+    tables = {"samples": samples(columns), **dict(_tables(columns))}
     there = tables["samples"].schema.names
     derived = {name: view.query.format(verdict="verdict, " if "verdict" in there else "")
                for name, view in DERIVED.items() if set(view.reads) <= set(there)}
@@ -112,20 +112,16 @@ def _of_shard(columns: RootColumns, shard_id: str, names: Sequence[str]) -> pa.T
     return pa.table(columns.read(shard_id, names))
 
 
-def _tables(plan: Plan) -> Iterator[tuple[str, Source]]:
+def _tables(columns: RootColumns) -> Iterator[tuple[str, Source]]:
+    plan = columns.plan
     if has_class_table(plan.root, plan.classes):
-        assert plan.classes is not None
-        yield "classes", _table(plan.root, [class_table_path(plan.classes)])
+        path, vectors = class_table_path(str(plan.classes)), columns.schema.field("image_embedding").type
+        yield "classes", with_centroids(plan, read_footer(plan.root, path)[0], list(_groups(plan.root, [path])), vectors.list_size)
     pairs = pair_tables(plan)
     if plan.root.exists(pairs[0]):
         yield "duplicates", Source(DUPLICATES, lambda _: _groups(plan.root, pairs))
     if has_export(plan.root, plan.export):
         yield "exported", _exported(plan.root, plan.export)
-
-
-def _table(store: Store, paths: Sequence[str]) -> Source:
-    """The rows of some parquet files with the columns of the first."""
-    return Source(read_footer(store, paths[0])[0], lambda _: _groups(store, paths))
 
 
 def _groups(store: Store, paths: Iterable[str]) -> Iterator[Part]:

@@ -46,6 +46,7 @@ def test_a_condition_may_look_at_the_other_views(plan: Plan) -> None:
 @pytest.mark.parametrize(("condition", "says"), [
     ("", "is empty: give one expression"),
     ("true; DROP VIEW samples", "give one expression"),
+    ("true; SELECT false", "give one expression"),
     ("true) OR (true", "column 5: syntax error"),
     ("true) UNION ALL (SELECT 1, 2", "column 5: syntax error"),
     ("true LIMIT 3", "give one expression"),

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,7 @@ def test_the_programs_run(demo_root: Path, tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "curated").symlink_to(demo_root)
     monkeypatch.chdir(tmp_path)
     for program in re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL):
-        exec(program, scope := {})
+        scope: dict[str, Any] = {}
+        exec(program, scope)
         assert scope["table"].num_rows > 1
         assert scope["batch"].num_columns == 2

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -67,6 +68,9 @@ def test_samples_are_those_that_python_gets_column_by_column(root: Root) -> None
 def test_the_other_views_hold_what_the_files_do(root: Root, demo_root: Path) -> None:
     assert root.sql("FROM duplicates").to_pylist() == root.duplicates().to_pylist()
     tables = [pq.read_table(path) for path in sorted((demo_root / "shards").glob("*.parquet"))]
+    centroids = np.load(next(demo_root.glob("tables/centroids@*/centroids.npy")))
+    stored = root.sql("SELECT centroid, name FROM classes WHERE level = 0 ORDER BY class_id")
+    assert (np.array(stored.column("centroid").to_pylist(), np.float32) == centroids).all()
     exported = root.sql("FROM exported")
     assert exported.column("uid").to_pylist() == pa.concat_tables(tables).column("uid").to_pylist()
     assert set(exported.column("tar").to_pylist()) == {path.name for path in (demo_root / "shards").glob("*.tar")}
@@ -74,9 +78,10 @@ def test_the_other_views_hold_what_the_files_do(root: Root, demo_root: Path) -> 
     nearest = root.sql("SELECT class_id, count(*) AS n FROM labels WHERE rank = 1 GROUP BY ALL").to_pylist()
     assert {row["class_id"]: row["n"] for row in nearest} == {class_id: size for class_id, size in sizes.items() if size}
     kept = root.sql("SELECT outcome, reason, count(*) AS n FROM verdicts GROUP BY ALL").to_pylist()
-    assert {(row["outcome"], row["reason"]): row["n"] for row in kept} == {
-        ("kept", None): root.ledger.kept, **{("rejected", name): n for name, n in root.ledger.rejected.items()},
-        **{("failed", name): n for name, n in root.ledger.failed.items()}}
+    wanted: dict[tuple[str, str | None], int] = {("kept", None): root.ledger.kept}
+    wanted |= {("rejected", name): n for name, n in root.ledger.rejected.items()}
+    wanted |= {("failed", name): n for name, n in root.ledger.failed.items()}
+    assert {(row["outcome"], row["reason"]): row["n"] for row in kept} == wanted
     samples = root.samples(["entities", "mentions"]).to_table()
     for view, name in (("entities", "name"), ("mentions", "text")):
         stored = [part[name] for of_sample in samples.column(view).to_pylist() for part in of_sample or ()]
@@ -167,7 +172,7 @@ def test_what_a_run_has_not_made_yet_is_said(demo_root: Path, tmp_path: Path) ->
     ("SET autoinstall_known_extensions = true", "is not run here"),
     ("PRAGMA memory_limit = '1TB'", "is not run here"),
     ("SELECT * FROM 'https://example.org/x.parquet'", "needs an extension of DuckDB's, and none is loaded or fetched here"),
-    ("SELECT * FROM root", "no view root"),
+    ("SELECT * FROM statements", "no view statements"),   # no variable of this process
 ])
 def test_wrong_sql_is_one_line_with_its_place(root: Root, query: str, says: str) -> None:
     with pytest.raises(InputError) as refused:

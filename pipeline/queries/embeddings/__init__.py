@@ -1,0 +1,1 @@
+"""The embeddings of a root as other tools read them."""

@@ -1,0 +1,1 @@
+"""Lists of uids that rules read from files."""
