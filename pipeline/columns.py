@@ -1,8 +1,9 @@
 """Columns of a whole run as arrays, in row-id order: what the reductions read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import ConservationError
+from pipeline.store.blocks.groups import divided
 from pipeline.store.store import Store
 from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
 from pipeline.work import Work
@@ -48,6 +50,22 @@ class RunShard(NamedTuple):
 
     def __str__(self) -> str:
         return self.shard_id
+
+
+def bundles(shards: Sequence[RunShard]) -> list[tuple[RunShard, ...]]:
+    """Small neighbours together, up to TOGETHER rows: what is read at once."""
+    return divided(shards, lambda shard: shard.share, most=len(shards))
+
+
+def consecutive(shards: Sequence[RunShard]) -> Iterator[Sequence[RunShard]]:
+    """Neighbours together whose rows follow each other in the run: of a stopped run only some may be left to do."""
+    cuts = [at for at in range(1, len(shards)) if shards[at].first_row != shards[at - 1].first_row + shards[at - 1].rows]
+    return (shards[start:end] for start, end in pairwise([0, *cuts, len(shards)]))
+
+
+def ids_of(shards: Iterable[RunShard]) -> list[str]:
+    """Their names."""
+    return [shard.shard_id for shard in shards]
 
 
 @dataclass(frozen=True)

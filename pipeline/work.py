@@ -149,6 +149,19 @@ class Work(ABC, Generic[Item]):
 
 
 @dataclass(frozen=True)
+class WorkTogether(Work[Item]):
+    """A work whose items are done together where several come."""
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Item], Facts]]:
+        with self.open_together() as run:
+            yield lambda item: run([item])[0]
+
+    @abstractmethod
+    def open_together(self) -> AbstractContextManager[Callable[[Sequence[Item]], list[Facts]]]: ...
+
+
+@dataclass(frozen=True)
 class PlainWork(Work[Item]):
     """A work that has nothing to open."""
 

@@ -142,7 +142,7 @@ def ledger_faults(plan: Plan, run: Run, ledger: Ledger, pool: Threads) -> Iterat
 def verdict_faults(plan: Plan, account: Mapping[str, int], shard_id: str, count: int) -> Iterator[str]:
     """The verdicts of a shard of `count` samples against what the ledger says of it, and against its columns."""
     table = read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["uid", "verdict"])
-    verdict, columns = table.column("verdict"), plan.rule_columns.table(shard_id, {})
+    verdict, columns = table.column("verdict"), plan.rule_columns.table([shard_id], {})
     counted = Counter(verdict.to_pylist())
     if None in counted or sum(counted.values()) != count:
         yield f"shard {shard_id}: {count} samples read, {sum(counted.values()) - counted[None]} verdicts"

@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.columns import Rows
+from pipeline.columns import TOGETHER, Rows
 from pipeline.driver import Driver
 from pipeline.outputs import BESIDE_SHARDS
+from pipeline.store.blocks.groups import divided
 from pipeline.store.blocks.index import INDEX, Entry, block_of, blocks_with, entries_of, fresh_index, write_index
-from pipeline.store.blocks.writing import Part, block_name, write_block
+from pipeline.store.blocks.several import columns_of, matrix_of, said_of
+from pipeline.store.blocks.writing import Part, Said, block_name, write_block
 from pipeline.store.store import Store
-from pipeline.store.tables import read_columns, read_facts, read_vectors
 from pipeline.work import Facts, PlainWork, Units
 
 BLOCK_ROWS = 1 << 17
@@ -60,17 +61,20 @@ class Compact(PlainWork[Block]):
         return item.rows
 
     def run(self, item: Block) -> Facts:
-        write_block(self.store, item.folder, [self._part(item.folder, shard_id) for shard_id in item.shard_ids])
+        store, folder = self.store, item.folder
+        store, folder = self.store, item.folder
+        held = divided(
+            said_of(store, folder, item.shard_ids), lambda said: min(1.0, said.rows / TOGETHER), most=len(item.shard_ids))
+        write_block(store, folder, [self._part(folder, shards) for shards in held])
         return {"rows": item.rows}
 
-    def _part(self, folder: str, shard_id: str) -> Part:
-        store = self.store
-        facts = read_facts(store, f"{folder}/{shard_id}.parquet")
-        table = partial(read_columns, store, folder, shard_id)
-        vectors = {name.removeprefix(f"{shard_id}.").removesuffix(".npy") for name in facts.get("files", {})}
+    def _part(self, folder: str, shards: tuple[Said, ...]) -> Part:
+        """Some shards, which are read when it is their turn."""
+        store, (first, *_), ids = self.store, shards, [said.shard_id for said in shards]
+        vectors = {name.removeprefix(f"{first.shard_id}.").removesuffix(".npy") for name in first.facts.get("files", {})}
         return Part(
-            shard_id, facts["rows"] if "files" in facts else table().num_rows, facts, table,
-            {name: partial(read_vectors, store, folder, shard_id, name) for name in sorted(vectors)})
+            shards, partial(columns_of, store, folder, ids),
+            {name: partial(matrix_of, store, folder, ids, name) for name in sorted(vectors)})
 
 
 def compact(store: Store, driver: Driver, rows: Rows, folders: Sequence[str | None]) -> None:
@@ -94,10 +98,10 @@ def wanted_blocks(store: Store, folder: str, rows: Rows) -> list[Block]:
     counts = dict(zip(rows.shard_ids, rows.counts, strict=True))
     blocks = index.shards_by_block().values()
     full = {s for shard_ids in blocks if sum(counts.get(s, 0) for s in shard_ids) >= BLOCK_ROWS // 2 for s in shard_ids}
-    return list(divided(folder, rows, full))
+    return list(cut_into_blocks(folder, rows, full))
 
 
-def divided(folder: str, rows: Rows, full: set[str]) -> Iterator[Block]:
+def cut_into_blocks(folder: str, rows: Rows, full: set[str]) -> Iterator[Block]:
     """Neighbours that are not in `full`, up to BLOCK_ROWS together."""
     shards: list[str] = []
     total = 0

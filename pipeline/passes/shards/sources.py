@@ -117,17 +117,3 @@ def common_batches(sources: Sequence[Source], rows: int) -> Iterator[pa.RecordBa
 def as_one(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """The rows of several batches as one."""
     return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-
-
-def by_source(
-    parts: Mapping[str, list[pa.RecordBatch]], schemas: Mapping[str, pa.Schema], sources: Sequence[Source]
-) -> Iterator[dict[str, list[pa.RecordBatch]]]:
-    """What is of each source, by stage: its rows are as many as the source says, one after another."""
-    if len(sources) == 1:
-        yield dict(parts)
-        return
-    tables = {name: pa.Table.from_batches(batches, schemas[name]) for name, batches in parts.items()}
-    first = 0
-    for source in sources:
-        yield {name: table.slice(first, source.rows).combine_chunks().to_batches() for name, table in tables.items()}
-        first += source.rows

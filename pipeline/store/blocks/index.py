@@ -4,9 +4,10 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,6 +91,35 @@ class Index:
         at = int(np.searchsorted(self.ids, shard_id))
         return at if at < len(self.ids) and self.ids[at] == shard_id else None
 
+    def stretches(self, shard_ids: Sequence[str]) -> Iterator[tuple[Place | None, Sequence[str]]]:
+        """The shards in order, neighbours together that follow each other in a block; None for one that is in no block."""
+        rows = self._among(shard_ids)
+        if not len(self.ids):
+            yield from ((None, [shard_id]) for shard_id in shard_ids)
+            return
+        block, first, count = self._block[rows], self._first[rows], self._rows[rows]
+        follows = (rows[1:] >= 0) & (rows[:-1] >= 0) & (block[1:] == block[:-1]) & (first[1:] == first[:-1] + count[:-1])
+        for start, end in pairwise([0, *(np.flatnonzero(~follows) + 1).tolist(), len(rows)]):
+            there = rows[start] >= 0
+            place = Place(self.blocks[block[start]], int(first[start]), int(count[start:end].sum())) if there else None
+            yield place, shard_ids[start:end]
+
+    def _among(self, shard_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Their rows of the index, -1 for those that are in no block."""
+        at = np.searchsorted(self.ids, np.array(shard_ids, np.str_))
+        found = at < len(self.ids)
+        found[found] = self.ids[at[found]] == np.array(shard_ids, np.str_)[found]
+        return np.where(found, at, -1)
+
+    def told(self, shard_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """`facts` of each of these, which are all in blocks."""
+        return [json.loads(facts) for facts in self._facts.take(pa.array(self._among(shard_ids))).to_pylist()]
+
+    def counts(self, shard_ids: Sequence[str]) -> list[int]:
+        """Rows of each of these, which are all in blocks."""
+        counts: list[int] = self._rows[self._among(shard_ids)].tolist()
+        return counts
+
     def place(self, shard_id: str) -> Place | None:
         """None for a shard that is in no block."""
         row = self._row(shard_id)
@@ -132,6 +162,11 @@ def fresh_index(store: Store, folder: str) -> Index:
             _known.pop(next(iter(_known)))
         _known[store.url, folder] = index
     return index
+
+
+def index_of(store: Store, folder: str) -> Index:
+    """The index that is known of a folder, else as it is now."""
+    return known_index(store, folder) or fresh_index(store, folder)
 
 
 FOLDERS = 64
