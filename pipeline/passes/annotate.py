@@ -26,7 +26,7 @@ from pipeline.store.blocks.several import write_columns
 from pipeline.store.blocks.writing import Said
 from pipeline.timing.bottleneck import Means
 from pipeline.timing.clock import WRITE, Account, spent
-from pipeline.work import Facts, Place, Work, beat
+from pipeline.work import Facts, Place, WorkTogether, beat
 from schemas.columns import SAMPLES
 
 BATCH_ROWS = 64
@@ -82,7 +82,7 @@ def steps(stages: Sequence[Stage], missing: Collection[str], writers: Mapping[st
 
 
 @dataclass(frozen=True)
-class Annotate(Work[MissingColumns]):
+class Annotate(WorkTogether[MissingColumns]):
     """Computes the missing columns of one shard. Its input is read once, and only if a missing stage looks at pixels."""
 
     columns: Columns
@@ -117,11 +117,6 @@ class Annotate(Work[MissingColumns]):
 
     def kind(self, item: MissingColumns) -> frozenset[str]:
         return item.names
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[MissingColumns], Facts]]:
-        with self.open_together() as run:
-            yield lambda item: run([item])[0]
 
     @contextmanager
     def open_together(self) -> Iterator[Callable[[Sequence[MissingColumns]], list[Facts]]]:

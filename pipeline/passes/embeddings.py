@@ -17,7 +17,7 @@ from pipeline.reduce.kmeans.partition import RowSample
 from pipeline.select.stored import kept_rows
 from pipeline.shuffle.drawn import Drawable
 from pipeline.store.blocks.groups import divided
-from pipeline.store.blocks.several import columns_of, matrix_of, matrix_rows_of
+from pipeline.store.blocks.several import columns_of, matrix_rows_of, stored_matrix
 from pipeline.store.store import Store
 from pipeline.vectors import Bools, Floats, Halves, Ints, Matrix, unit
 
@@ -40,7 +40,7 @@ class Embeddings:
         """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote store only those are
         read, and kept by `COPIES` as long as there is room."""
         if self.store.local is not None:
-            return matrix_of(self.store, self.folder, ids_of(self.shards), "image_embedding"), self.rows()
+            return stored_matrix(self.store, self.folder, ids_of(self.shards), "image_embedding"), self.rows()
         matrix = COPIES.of(self)
         if matrix is None:
             matrix = COPIES.kept(self, self.read(self.rows()))

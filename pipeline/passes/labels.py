@@ -168,7 +168,7 @@ class Label(WorkTogether[RunShard], ShardWork):
         self._tally(items, kept, bounds, classes, opened)
         said = [Said(shard.shard_id, shard.rows, {"rows": shard.rows, "labelled": count})
                 for shard, count in zip(items, np.diff(bounds).tolist(), strict=True)]
-        write_tables(store, plan.labels, said, label_table(uid, labels, kept, opened.naming))
+        write_tables(store, plan.fitted.labels, said, label_table(uid, labels, kept, opened.naming))
         return [{"rows": shard.rows} for shard in items]
 
     def _two_nearest(self, rows: Floats, labels: Labels, opened: Opened) -> Nearest:
@@ -188,4 +188,4 @@ class Label(WorkTogether[RunShard], ShardWork):
                 quality.tally(self.counting, shard.first_row - start + kept[own], ids[own], cosines[own]),
                 class_counts(entities, ids[own, 0], self.counting.k))
             start += shard.rows
-        tallies.write_tallies(plan.root, plan.tallies, found)
+        tallies.write_tallies(plan.root, plan.fitted.tallies, found)

@@ -15,8 +15,18 @@ from pipeline.columns import TOGETHER, Rows
 from pipeline.driver import Driver
 from pipeline.outputs import BESIDE_SHARDS
 from pipeline.store.blocks.groups import divided
-from pipeline.store.blocks.index import INDEX, Entry, block_of, blocks_with, entries_of, fresh_index, write_index
-from pipeline.store.blocks.several import columns_of, matrix_of, said_of
+from pipeline.store.blocks.index import (
+    INDEX,
+    Entry,
+    Index,
+    block_of,
+    blocks_with,
+    entries_of,
+    forget_indexes,
+    fresh_index,
+    write_index,
+)
+from pipeline.store.blocks.several import columns_of, said_of, stored_matrix
 from pipeline.store.blocks.writing import Part, Said, block_name, write_block
 from pipeline.store.store import Store
 from pipeline.work import Facts, PlainWork, Units
@@ -74,27 +84,32 @@ class Compact(PlainWork[Block]):
         vectors = {name.removeprefix(f"{first.shard_id}.").removesuffix(".npy") for name in first.facts.get("files", {})}
         return Part(
             shards, partial(columns_of, store, folder, ids),
-            {name: partial(matrix_of, store, folder, ids, name) for name in sorted(vectors)})
+            {name: partial(stored_matrix, store, folder, ids, name) for name in sorted(vectors)})
+
+
+def are_compacted(shards: int, rows: int) -> bool:
+    """Whether the files of so many shards of a run, which has so many rows, become blocks."""
+    return shards > LEAST_SHARDS and rows <= LARGE_ROWS * shards
 
 
 def compact(store: Store, driver: Driver, rows: Rows, folders: Sequence[str | None]) -> None:
     """Makes blocks of what passes over all shards of a run have written to these folders. Raises ShardmillError for a block that
     cannot be written."""
-    if len(rows.shard_ids) <= LEAST_SHARDS or rows.total > LARGE_ROWS * len(rows.shard_ids):
+    if not are_compacted(len(rows.shard_ids), rows.total):
         return
-    wanted = {folder: wanted_blocks(store, folder, rows) for folder in folders if folder is not None}
+    indexes = {folder: fresh_index(store, folder) for folder in folders if folder is not None}
+    wanted = {folder: wanted_blocks(index, folder, rows) for folder, index in indexes.items()}
     missing = [block for folder, blocks in wanted.items() for block in blocks if not store.exists(f"{folder}/{block.name}.parquet")]
     if missing:
         driver.must("blocks", Compact(store), missing)
     for folder, blocks in wanted.items():
         with driver.phase("files that are in blocks"):
-            tidy(store, folder, {block.name for block in blocks})
+            tidy(store, folder, {block.name for block in blocks}, indexes[folder])
 
 
-def wanted_blocks(store: Store, folder: str, rows: Rows) -> list[Block]:
+def wanted_blocks(index: Index, folder: str, rows: Rows) -> list[Block]:
     """The blocks that a folder should have, beside those that are at least half full: of the shards that are in none of these, in
     the order of the run."""
-    index = fresh_index(store, folder)
     counts = dict(zip(rows.shard_ids, rows.counts, strict=True))
     blocks = index.shards_by_block().values()
     full = {s for shard_ids in blocks if sum(counts.get(s, 0) for s in shard_ids) >= BLOCK_ROWS // 2 for s in shard_ids}
@@ -116,15 +131,15 @@ def cut_into_blocks(folder: str, rows: Rows, full: set[str]) -> Iterator[Block]:
         yield Block(folder, tuple(shards), total)
 
 
-def tidy(store: Store, folder: str, wanted: AbstractSet[str]) -> None:
+def tidy(store: Store, folder: str, wanted: AbstractSet[str], before: Index | None = None) -> None:
     """Writes the index of a folder and removes the files that it replaces: those of shards that are in blocks, and blocks whose
-    shards are all in others. Where a shard is in several, a `wanted` one has it, else the largest."""
-    index = fresh_index(store, folder)
+    shards are all in others. Where a shard is in several, a `wanted` one has it, else the largest. `before`: as in `Index`."""
+    index = fresh_index(store, folder, before)
     size = {block: len(shards) for block, shards in index.shards_by_block().items()}
     places: dict[str, Entry] = {}
     for entry in index.entries():
-        before = places.setdefault(entry.shard_id, entry)
-        if _rank(entry, wanted, size) > _rank(before, wanted, size):
+        other = places.setdefault(entry.shard_id, entry)
+        if _rank(entry, wanted, size) > _rank(other, wanted, size):
             places[entry.shard_id] = entry
     used = {entry.place.block for entry in places.values()}
     names = store.names(folder)
@@ -135,6 +150,7 @@ def tidy(store: Store, folder: str, wanted: AbstractSet[str]) -> None:
     with ThreadPoolExecutor(REMOVALS if store.local is None else 1) as pool:
         for wave in (True, False):   # what says that vectors are there goes before them
             list(pool.map(store.remove, [f"{folder}/{name}" for name in replaced if name.endswith(".parquet") is wave]))
+    forget_indexes(store, folder)
 
 
 def take_out(store: Store, folder: str, shard_ids: AbstractSet[str]) -> None:

@@ -69,10 +69,10 @@ class Select(WorkTogether[RunShard], ShardWork):
         table = self.source.table(ids_of(shards), self.reads)
         verdict = self.judged(shards, table)
         words, ends = verdict.dictionary_encode(), np.cumsum([shard.rows for shard in shards])
-        if table.num_rows != ends[-1] or verdict.null_count:
+        if {table.num_rows, len(verdict) - verdict.null_count} != {ends[-1]}:
+            named = " to ".join(dict.fromkeys([str(shards[0]), str(shards[-1])]))
             raise ConservationError(
-                f"shards {shards[0]} to {shards[-1]}: {ends[-1]} samples were read, {table.num_rows} have columns, "
-                f"{len(verdict) - verdict.null_count} verdicts")
+                f"shard {named}: {ends[-1]} samples, columns of {table.num_rows}, verdicts {verdict.value_counts().to_pylist()}")
         names, said = words.dictionary.to_pylist(), list[Said]()
         for (shard_id, _, rows), own in zip(shards, np.split(np.asarray(words.indices), ends[:-1]), strict=True):
             counts = Counter(names[word] for word in own.tolist())

@@ -41,13 +41,17 @@ def together(
     found: list[T] = []
     if known_index(store, folder) is None:   # the first by itself: where it is in a block, the others find the index read
         found, shard_ids = [of_shard(shard_id) for shard_id in shard_ids[:1]], shard_ids[1:]
-    known = known_index(store, folder)
+    known, at = known_index(store, folder), 0
     for place, stretch in [(None, shard_ids)] if known is None else known.stretches(shard_ids):
-        if place is not None:
-            with suppress(FileNotFoundError):
+        if place is None:
+            found += map(of_shard, stretch)
+        else:
+            try:
                 found.append(of_block(place, stretch))
-                continue
-        found += map(of_shard, stretch)
+            except FileNotFoundError:   # the index is older than the folder
+                forget_indexes(store, folder)
+                return found + together(store, folder, shard_ids[at:], of_shard, of_block)
+        at += len(stretch)
     return found
 
 

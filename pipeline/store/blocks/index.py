@@ -51,13 +51,18 @@ class Index:
     """The whole blocks of a folder: those of its index, and those that it does not know yet. Look-ups hold some 200 bytes a shard;
     what was said of the shards is read once somebody asks for it."""
 
-    def __init__(self, store: Store, folder: str) -> None:
+    def __init__(self, store: Store, folder: str, before: "Index | None" = None) -> None:
+        """As the folder is now. `before`: what this one has read of footers is not read again; from a moment ago, and nobody has
+        removed a block since."""
         self._store, self._folder = store, folder
         names = store.names(folder)
         self._whole = blocks_among(names)
         table = self._read(SCHEMA.names[:-1]) if INDEX in names else SCHEMA.empty_table().select(SCHEMA.names[:-1])
         new = self._whole - set(table.column("block").unique().to_pylist())
-        self._new = table_of_entries(entry for block in sorted(new) for entry in entries_of(store, folder, block))
+        read = SCHEMA.empty_table() if before is None else _of_blocks(before._new, new)
+        unread = new - set(read.column("block").unique().to_pylist())
+        entries = (entry for block in sorted(unread) for entry in entries_of(store, folder, block))
+        self._new: pa.Table = pa.concat_tables([read, table_of_entries(entries)])
         table = pa.concat_tables([table, self._new.select(SCHEMA.names[:-1])])
         self._order = np.argsort(np.array(table.column("shard_id").to_pylist(), np.str_), kind="stable")
         table = table.take(self._order)
@@ -73,7 +78,7 @@ class Index:
         path = f"{self._folder}/{INDEX}"
         try:
             table = pq.ParquetFile(io.BytesIO(self._store.read(path))).read([*columns, "block"], use_threads=False)
-            return table.filter(pc.is_in(table.column("block"), pa.array(self._whole, pa.string()))).select(columns)
+            return _of_blocks(table, self._whole).select(columns)
         except (pa.ArrowException, KeyError) as error:
             raise RootError(f"{self._store.url}/{path} is no index of blocks ({error}): remove it and run again") from error
 
@@ -144,6 +149,10 @@ class Index:
         return found
 
 
+def _of_blocks(table: pa.Table, blocks: AbstractSet[str]) -> pa.Table:
+    return table.filter(pc.is_in(table.column("block"), pa.array(blocks, pa.string())))
+
+
 _known: dict[tuple[str, str], Index] = {}
 _lock = threading.Lock()
 
@@ -153,10 +162,10 @@ def known_index(store: Store, folder: str) -> Index | None:
     return _known.get((store.url, folder))
 
 
-def fresh_index(store: Store, folder: str) -> Index:
-    """The index of a folder as it is now; without a row where there is none. Raises RootError, or OutputError where the store does
-    not answer."""
-    index = Index(store, folder)
+def fresh_index(store: Store, folder: str, before: Index | None = None) -> Index:
+    """The index of a folder as it is now; without a row where there is none. `before`: as in `Index`. Raises RootError, or
+    OutputError where the store does not answer."""
+    index = Index(store, folder, before)
     with _lock:
         while len(_known) >= FOLDERS:
             _known.pop(next(iter(_known)))
@@ -190,7 +199,7 @@ def write_index(store: Store, folder: str, entries: Iterable[Entry]) -> None:
         store.write(f"{folder}/{INDEX}", content.getvalue())
     else:
         store.remove(f"{folder}/{INDEX}")
-    fresh_index(store, folder)
+    forget_indexes(store, folder)
 
 
 def table_of_entries(entries: Iterable[Entry]) -> pa.Table:

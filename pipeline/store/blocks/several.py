@@ -53,7 +53,7 @@ def columns_with_facts(
     return pa.concat_tables(table for table, _ in found), list(chain(*(facts for _, facts in found)))
 
 
-def matrix_of(store: Store, folder: str, shard_ids: Sequence[str], name: str) -> Halves:
+def stored_matrix(store: Store, folder: str, shard_ids: Sequence[str], name: str) -> Halves:
     """The vectors of one column of some shards, at least one: float16 [rows, d], mapped where the store is local and one block
     has them. Raises as `read_vectors`."""
     parts = together(
