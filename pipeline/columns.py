@@ -1,8 +1,9 @@
 """Columns of a whole run as arrays, in row-id order: what the reductions read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.errors import ConservationError
+from pipeline.store.blocks.groups import divided
+from pipeline.store.blocks.several import columns_of, stored_matrix
 from pipeline.store.store import Store
-from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
+from pipeline.store.tables import read_vector_rows, read_vectors
 from pipeline.work import Work
 
 
@@ -48,6 +51,22 @@ class RunShard(NamedTuple):
 
     def __str__(self) -> str:
         return self.shard_id
+
+
+def bundles(shards: Sequence[RunShard]) -> list[tuple[RunShard, ...]]:
+    """Small neighbours together, up to TOGETHER rows: what is read at once."""
+    return divided(shards, lambda shard: shard.share, most=len(shards))
+
+
+def consecutive(shards: Sequence[RunShard]) -> Iterator[Sequence[RunShard]]:
+    """Neighbours together whose rows follow each other in the run: of a stopped run only some may be left to do."""
+    cuts = [at for at in range(1, len(shards)) if shards[at].first_row != shards[at - 1].first_row + shards[at - 1].rows]
+    return (shards[start:end] for start, end in pairwise([0, *cuts, len(shards)]))
+
+
+def ids_of(shards: Iterable[RunShard]) -> list[str]:
+    """Their names."""
+    return [shard.shard_id for shard in shards]
 
 
 @dataclass(frozen=True)
@@ -103,8 +122,7 @@ class Run:
     def table(self, stage: str, names: Sequence[str]) -> pa.Table:
         """The named columns of one stage over all shards, in row-id order."""
         store, folder = self.columns.store, self.columns.folders[stage]
-        parts = [read_columns(store, folder, shard_id, names) for shard_id in self.rows.shard_ids]
-        return pa.concat_tables(parts)
+        return columns_of(store, folder, self.rows.shard_ids, names)
 
     def column(self, stage: str, name: str) -> pa.Array:
         """One column of one stage over all shards, in row-id order, as one array. Text has offsets of 64 bits: of uids or hashes,
@@ -136,19 +154,20 @@ class Run:
                 yield shard_id, rows[first:last] - offsets[i]
 
 
-def stored_batch(columns: Columns, shard_id: str, reads: Mapping[str, tuple[str, ...]]) -> pa.RecordBatch:
-    """uid and the named columns of one shard as one batch; vectors come back as lists (null where there is none)."""
+def stored_batch(columns: Columns, shard_ids: Sequence[str], reads: Mapping[str, tuple[str, ...]]) -> pa.RecordBatch:
+    """uid and the named columns of some shards as one batch; vectors come back as lists (null where there is none)."""
     arrays: dict[str, pa.Array] = {}
     for stage, names in reads.items():
         folder = columns.folders[stage]
-        table = read_columns(columns.store, folder, shard_id)
+        table = columns_of(columns.store, folder, shard_ids)
         if "uid" in arrays and not table.column("uid").combine_chunks().equals(arrays["uid"]):
-            raise ConservationError(f"shard {shard_id}: the rows of {folder} are not those of the other stages")
+            named = " to ".join(dict.fromkeys([shard_ids[0], shard_ids[-1]]))
+            raise ConservationError(f"shard {named}: the rows of {folder} are not those of the other stages")
         arrays.setdefault("uid", table.column("uid").combine_chunks())
         for name in names:
             if f"{name}_valid" in table.column_names:
                 arrays[name] = vector_array(
-                    read_vectors(columns.store, folder, shard_id, name), table.column(f"{name}_valid").combine_chunks()
+                    stored_matrix(columns.store, folder, shard_ids, name), table.column(f"{name}_valid").combine_chunks()
                 )
             else:
                 arrays[name] = table.column(name).combine_chunks()

@@ -18,7 +18,7 @@ from pipeline.passes.verdicts.run_columns import write_run_columns
 from pipeline.passes.verdicts.select import select
 from pipeline.plan import Plan
 from pipeline.root.existing import gathered
-from pipeline.root.lifecycle import Result
+from pipeline.root.lifecycle import Result, given_up
 from pipeline.store.remote.footers import footers_kept
 
 
@@ -52,7 +52,7 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     compact(active.root, driver, run.rows, [active.run_columns, *(active.columns.folders[name] for name in active.linked)])
     with driver.phase("counts of the entities"):
         count_entities(active, run, driver)
-    ledger = select(active, run, driver, [shard.shard_id for shard in plan.shards if shard not in active.shards])
+    ledger = select(active, run, driver, given_up(plan, active))
     compact(active.root, driver, run.rows, [active.selected])
     fit_classes(active, run, driver)
     label(active, run, driver)

@@ -10,11 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
-from functools import reduce
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.errors import ContractViolation
 from schemas.columns import UID, error, field
@@ -136,10 +134,3 @@ def joined(before: pa.RecordBatch, added: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [*before.columns, *added.columns[1:]], schema=pa.schema([*before.schema, *list(added.schema)[1:]])
     )
-
-
-def failed_rows(parts: Mapping[str, Sequence[pa.RecordBatch]]) -> int:
-    """How many rows have an error in the last column of any part. The parts have the same rows, in batches alike."""
-    together = zip(*parts.values(), strict=True)
-    errors = ([pc.is_valid(batch.column(batch.num_columns - 1)) for batch in batches] for batches in together)
-    return sum(pc.sum(reduce(pc.or_, failed)).as_py() or 0 for failed in errors)

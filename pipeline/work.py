@@ -112,11 +112,9 @@ class Work(ABC, Generic[Item]):
     def open(self) -> AbstractContextManager[Callable[[Item], Facts]]:
         """Loads what the work needs on its worker, and yields the function that does one item and returns an account of it."""
 
-    @contextmanager
-    def open_together(self) -> Iterator[Callable[[Sequence[Item]], list[Facts]]]:
+    def open_together(self) -> AbstractContextManager[Callable[[Sequence[Item]], list[Facts]]]:
         """As `open`, for several items at a time: what each says, in order. Those that belong together may be done together."""
-        with self.open() as run:
-            yield lambda items: [run(item) for item in items]
+        return one_by_one(self)
 
     def share(self, item: Item) -> float:
         """How much of a group of items this one makes, 0..1: small ones travel together. 1: it travels alone."""
@@ -146,6 +144,26 @@ class Work(ABC, Generic[Item]):
     def rows_of(self, item: Item) -> int | None:
         """How many rows an item has, where that is known before it is done."""
         return None
+
+
+@contextmanager
+def one_by_one(work: Work[Item]) -> Iterator[Callable[[Sequence[Item]], list[Facts]]]:
+    """`Work.open_together` of a work that knows single items alone."""
+    with work.open() as run:
+        yield lambda items: [run(item) for item in items]
+
+
+@dataclass(frozen=True)
+class WorkTogether(Work[Item]):
+    """A work whose items are done together where several come."""
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Item], Facts]]:
+        with self.open_together() as run:
+            yield lambda item: run([item])[0]
+
+    @abstractmethod
+    def open_together(self) -> AbstractContextManager[Callable[[Sequence[Item]], list[Facts]]]: ...
 
 
 @dataclass(frozen=True)

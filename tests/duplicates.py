@@ -16,8 +16,10 @@ from pipeline.passes.duplicates.write import write_pairs
 from pipeline.reduce.duplicates.lookalikes import DuplicatePairs
 from pipeline.root.log import EventLog
 from pipeline.shuffle.parts import fixed_column
+from pipeline.store.blocks.several import write_columns
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import Store
-from pipeline.store.tables import read_table, write_columns
+from pipeline.store.tables import read_table
 from pipeline.vectors import Ints
 from tests.reduce.duplicates_before import Duplicates, Pictures
 
@@ -40,7 +42,7 @@ def written(pictures: Pictures, store: Store, sizes: Sequence[int], embeddings: 
     ids = tuple(f"shard{number}" for number in range(len(sizes)))
     for stage, table in tables.items():
         for shard_id, start, size in zip(ids, starts, sizes, strict=False):
-            write_columns(store, f"columns/{stage}@0", shard_id, table.slice(int(start), size).combine_chunks(), {})
+            write_columns(store, f"columns/{stage}@0", [Said(shard_id, size, {})], table.slice(int(start), size).combine_chunks())
     return Run(Columns(store, {stage: f"columns/{stage}@0" for stage in STAGES}), Rows(ids, tuple(sizes)))
 
 

@@ -23,7 +23,7 @@ from pipeline.process.share import usable_cpus
 from pipeline.root.entries import MANIFEST, file_record, manifest_file, unlisted
 from pipeline.root.entries import faults as manifest_faults
 from pipeline.root.existing import gathered, open_root, readable
-from pipeline.root.lifecycle import SUCCESS, identity
+from pipeline.root.lifecycle import SUCCESS, given_up, identity
 from pipeline.root.manifest import folders
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import LEDGER, ledger_record, stored_ledger
@@ -63,10 +63,9 @@ def checked(plan: Plan, pool: Threads, *, deep: bool) -> Verification:
         return Damaged(faults=(*damaged, REMEDY))
     run = gathered(active)
     ledger = stored_ledger(root, active.verdicts)
-    given_up = [shard.shard_id for shard in plan.shards if shard not in active.shards]
     faults = [
         *damaged, *pool.faults(partial(column_faults, active), active.shards), *ledger_faults(active, run, ledger, pool),
-        *account_faults(active, run, given_up), *balance_faults(active, run, ledger.kept),
+        *account_faults(active, run, given_up(plan, active)), *balance_faults(active, run, ledger.kept),
         *export_faults(active, run, ledger, pool),
     ]
     deep_check = Deep(active, run)
@@ -142,7 +141,7 @@ def ledger_faults(plan: Plan, run: Run, ledger: Ledger, pool: Threads) -> Iterat
 def verdict_faults(plan: Plan, account: Mapping[str, int], shard_id: str, count: int) -> Iterator[str]:
     """The verdicts of a shard of `count` samples against what the ledger says of it, and against its columns."""
     table = read_table(plan.root, f"{plan.verdicts}/{shard_id}.parquet", ["uid", "verdict"])
-    verdict, columns = table.column("verdict"), plan.rule_columns.table(shard_id, {})
+    verdict, columns = table.column("verdict"), plan.rule_columns.table([shard_id], {})
     counted = Counter(verdict.to_pylist())
     if None in counted or sum(counted.values()) != count:
         yield f"shard {shard_id}: {count} samples read, {sum(counted.values()) - counted[None]} verdicts"
@@ -163,10 +162,10 @@ def failures(columns: pa.Table) -> list[str | None]:
     return [None if code is None else f"{FAILED}{code}" for code in pc.coalesce(*errors).to_pylist()]
 
 
-def account_faults(plan: Plan, run: Run, given_up: Sequence[str]) -> Iterator[str]:
+def account_faults(plan: Plan, run: Run, quarantined: Sequence[str]) -> Iterator[str]:
     """Every sum of ledger.json and of _SUCCESS, gaps and quarantine included, made anew from the files' own counts."""
     try:
-        recounted = json.loads(json.dumps(account(plan, run, given_up, plan.verdicts).as_dict()))
+        recounted = json.loads(json.dumps(account(plan, run, quarantined, plan.verdicts).as_dict()))
     except ConservationError as error:
         yield str(error)
         return

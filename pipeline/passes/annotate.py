@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.columns import Columns
@@ -18,14 +18,15 @@ from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard
 from pipeline.input.samples import BATCH, Reading
 from pipeline.input.witnesses import Witnesses
-from pipeline.passes.shards.sources import Asked, Source, by_source, common_batches
+from pipeline.passes.shards.sources import Asked, Source, common_batches
 from pipeline.process.ahead import ahead
 from pipeline.registry import SOURCE, TRANSIENT, producers
-from pipeline.stage import Stage, Transform, checked, failed_rows, joined
-from pipeline.store.tables import write_columns
+from pipeline.stage import Stage, Transform, checked, joined
+from pipeline.store.blocks.several import write_columns
+from pipeline.store.blocks.writing import Said
 from pipeline.timing.bottleneck import Means
 from pipeline.timing.clock import WRITE, Account, spent
-from pipeline.work import Facts, Place, Work, beat
+from pipeline.work import Facts, Place, WorkTogether, beat
 from schemas.columns import SAMPLES
 
 BATCH_ROWS = 64
@@ -81,7 +82,7 @@ def steps(stages: Sequence[Stage], missing: Collection[str], writers: Mapping[st
 
 
 @dataclass(frozen=True)
-class Annotate(Work[MissingColumns]):
+class Annotate(WorkTogether[MissingColumns]):
     """Computes the missing columns of one shard. Its input is read once, and only if a missing stage looks at pixels."""
 
     columns: Columns
@@ -116,11 +117,6 @@ class Annotate(Work[MissingColumns]):
 
     def kind(self, item: MissingColumns) -> frozenset[str]:
         return item.names
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[MissingColumns], Facts]]:
-        with self.open_together() as run:
-            yield lambda item: run([item])[0]
 
     @contextmanager
     def open_together(self) -> Iterator[Callable[[Sequence[MissingColumns]], list[Facts]]]:
@@ -170,18 +166,18 @@ class Annotate(Work[MissingColumns]):
         read = sum(source.rows for source in sources)
         if put_together != read:
             raise ConservationError(f"{shards_of(items)}: {read} samples were read, {put_together} came through")
-        shares = by_source(parts, schemas, sources)
-        found = [self._commit(source, share, schemas, account) for source, share in zip(sources, shares, strict=True)]
-        return [{**found[0], **account.facts()}, *found[1:]]
+        tables = {name: pa.Table.from_batches(batches, schema=schemas[name]) for name, batches in parts.items()}
+        return self._commit(sources, tables, account)
 
-    def _commit(
-        self, source: Source, parts: Mapping[str, list[pa.RecordBatch]], schemas: Mapping[str, pa.Schema], account: Account
-    ) -> Facts:
-        shard_id = source.shard.shard_id
-        facts = {"shard_id": shard_id} if self.linking else source.facts()
+    def _commit(self, sources: Sequence[Source], tables: Mapping[str, pa.Table], account: Account) -> list[Facts]:
         with account.feeding(WRITE):
-            rows = commit(self.columns, shard_id, parts, {name: schemas[name] for name in parts}, facts)
-        return {**facts, "bytes_read": source.bytes_read, "rows": rows, "verdicts": {"failed": failed_rows(parts)}}
+            facts = [{"shard_id": source.shard.shard_id} if self.linking else source.facts() for source in sources]
+            shards = [Said(source.shard.shard_id, source.rows, said) for source, said in zip(sources, facts, strict=True)]
+            failed = commit(self.columns, shards, tables)
+        found: list[Facts] = [
+            {**said, "bytes_read": source.bytes_read, "rows": source.rows, "verdicts": {"failed": lost}}
+            for source, said, lost in zip(sources, facts, failed, strict=True)]
+        return [{**found[0], **account.facts()}, *found[1:]]
 
 
 def shards_of(items: Sequence[MissingColumns]) -> str:
@@ -203,23 +199,28 @@ def batch_columns(
     return added
 
 
-def commit(
-    columns: Columns,
-    shard_id: str,
-    parts: Mapping[str, list[pa.RecordBatch]],
-    schemas: Mapping[str, pa.Schema],
-    facts: Mapping[str, Any],
-) -> int:
-    """Writes every stage's file of one shard and returns the rows. Nothing is written unless all have the same rows."""
-    tables = {name: pa.Table.from_batches(batches, schema=schemas[name]) for name, batches in parts.items()}
+def commit(columns: Columns, shards: Sequence[Said], tables: Mapping[str, pa.Table]) -> list[int]:
+    """Writes every stage's files of some shards, whose rows follow each other in the stages' tables, and returns how many rows
+    of each a stage failed. Nothing is written unless all have the rows that are said."""
+    ends = np.cumsum([shard.rows for shard in shards])
     rows = {table.num_rows for table in tables.values()}
-    if len(rows) != 1:
-        raise ConservationError(f"shard {shard_id}: stages disagree about the number of rows: {rows}")
+    if rows != {ends[-1]}:
+        named = f"shards {shards[0].shard_id} to {shards[-1].shard_id}"
+        raise ConservationError(f"{named}: {ends[-1]} samples were read, by the stages there are {sorted(rows)}")
+    lost = np.zeros(ends[-1], bool)
     for name, table in tables.items():
-        errors = table.column(table.num_columns - 1)
-        failed = {c["values"]: c["counts"] for c in errors.drop_null().value_counts().to_pylist()}
-        folder = columns.folders[name]
-        stored = {**facts, "stage": folder.rsplit("/", 1)[-1], "failed": failed}
-        write_columns(columns.store, folder, shard_id, table, stored)
+        errors, folder = table.column(table.num_columns - 1), columns.folders[name]
+        lost |= np.asarray(errors.is_valid())
+        told = {"stage": folder.rsplit("/", 1)[-1]}
+        said = [Said(shard_id, rows, {**facts, **told, "failed": _counts(errors.slice(end - rows, rows))})
+                for (shard_id, rows, facts), end in zip(shards, ends.tolist(), strict=True)]
+        write_columns(columns.store, folder, said, table)
         beat()
-    return int(rows.pop())
+    return [int(part.sum()) for part in np.split(lost, ends[:-1])]
+
+
+def _counts(errors: pa.ChunkedArray) -> dict[str, int]:
+    """Rows by the code of their error."""
+    if errors.null_count == len(errors):
+        return {}
+    return {counted["values"]: counted["counts"] for counted in errors.drop_null().value_counts().to_pylist()}

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.columns import Run
 from pipeline.driver import Driver
 from pipeline.errors import InputError, RecipeError
-from pipeline.passes.embeddings import COPIES, Embeddings, Joined, fitted_blocks, fitted_on, sampled_embeddings
+from pipeline.passes.embeddings import COPIES, Embeddings, fitted_blocks, sampled_embeddings
 from pipeline.plan import Plan
 from pipeline.recipe.sections import FITTED_HERE
 from pipeline.reduce.classes import taxonomy
@@ -50,8 +50,8 @@ def fit_classes(plan: Plan, run: Run, driver: Driver) -> None:
         _borrow(plan, folder)
         return
     refuse_what_cannot_fit(plan, driver, run.rows.total)
-    blocks = fitted_on(plan, run)
-    facts = _fitted(plan, fitted_blocks(plan, run), driver, folder)
+    blocks = fitted_blocks(plan, run)
+    facts = _fitted(plan, blocks, driver, folder)
     driver.must("class levels", Arrange(plan.without_inputs(), tuple(blocks), facts), ["levels"])
 
 
@@ -73,7 +73,7 @@ def fits_alone(rows: int, k: int) -> bool:
         raise InputError(f"SHARDMILL_FIT_ALONE={bound}: give a number of rows times classes, e.g. 0") from None
 
 
-def _fitted(plan: Plan, blocks: Sequence[Embeddings | Joined], driver: Driver, folder: str) -> dict[str, Any]:
+def _fitted(plan: Plan, blocks: Sequence[Embeddings], driver: Driver, folder: str) -> dict[str, Any]:
     """Fits and writes `centroids.npy`; returns the facts for `fit.json`."""
     settings, seed = plan.recipe.classes, plan.recipe.seed
     assert settings.k is not None

@@ -11,50 +11,60 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.columns import Run, vector_array
+from pipeline.columns import Run, RunShard, bundles, ids_of, vector_array
 from pipeline.plan import Plan
 from pipeline.reduce.kmeans.partition import RowSample
 from pipeline.select.stored import kept_rows
 from pipeline.shuffle.drawn import Drawable
 from pipeline.store.blocks.groups import divided
+from pipeline.store.blocks.several import columns_of, matrix_rows_of, stored_matrix
 from pipeline.store.store import Store
-from pipeline.store.tables import read_columns, read_vector_rows, read_vectors
-from pipeline.vectors import Bools, Floats, Ints, Matrix, unit
+from pipeline.vectors import Bools, Floats, Halves, Ints, Matrix, unit
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The image embeddings of one shard as a block: of the kept samples, or of all that have one (`verdicts` None)."""
+    """The image embeddings of some neighbours as a block: of the kept samples, or of all that have one (`verdicts` None)."""
 
     store: Store
     folder: str
-    shard_id: str
+    shards: tuple[RunShard, ...]
     verdicts: str | None
 
     @property
     def name(self) -> str:
-        return self.shard_id
+        first, *others = self.shards
+        return f"{first}-and-{len(others)}" if others else str(first)
 
     def open(self) -> tuple[Matrix, NDArray[np.int64]]:
-        """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote shard only those are
+        """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote store only those are
         read, and kept by `COPIES` as long as there is room."""
         if self.store.local is not None:
-            return read_vectors(self.store, self.folder, self.shard_id, "image_embedding"), self.rows()
+            return stored_matrix(self.store, self.folder, ids_of(self.shards), "image_embedding"), self.rows()
         matrix = COPIES.of(self)
         if matrix is None:
             matrix = COPIES.kept(self, self.read(self.rows()))
         return matrix, np.arange(len(matrix))   # not None: rows that are taken one by one leave no file mapped
 
     def rows(self) -> NDArray[np.int64]:
-        """Which rows of the shard count, ascending; no embedding is read."""
+        """Which rows of the shards count, ascending; no embedding is read."""
         if self.verdicts is not None:
-            return kept_rows(self.store, self.verdicts, self.shard_id).astype(np.int64)
-        valid = read_columns(self.store, self.folder, self.shard_id, ["image_embedding_valid"]).column("image_embedding_valid")
-        return np.flatnonzero(np.asarray(valid))
+            return kept_rows(self.store, self.verdicts, *ids_of(self.shards)).astype(np.int64)
+        return np.flatnonzero(embedded(self.store, self.folder, self.shards))
 
     def read(self, rows: NDArray[np.int64]) -> Matrix:
-        """float16 [n, d] of these rows of the shard, ascending, in memory: no other is read."""
-        return read_vector_rows(self.store, self.folder, self.shard_id, "image_embedding", rows)
+        """float16 [n, d] of these rows of the shards, ascending, in memory: no other is read."""
+        return embeddings_at(self.store, self.folder, self.shards, "image_embedding", rows)
+
+
+def embedded(store: Store, folder: str, shards: Sequence[RunShard]) -> Bools:
+    """bool [rows of these shards]: it has an embedding."""
+    return np.asarray(columns_of(store, folder, ids_of(shards), ["image_embedding_valid"]).column("image_embedding_valid"), bool)
+
+
+def embeddings_at(store: Store, folder: str, shards: Sequence[RunShard], name: str, rows: Ints) -> Halves:
+    """float16 [n, d]: those of these rows, i64 [n] ascending, that count through the shards."""
+    return matrix_rows_of(store, folder, {shard.shard_id: shard.rows for shard in shards}, name, rows)
 
 
 @dataclass
@@ -108,49 +118,20 @@ COPIES = Copies()
 """Of this process; a worker's go with it."""
 
 
-@dataclass(frozen=True)
-class Joined:
-    """The embeddings of several small shards as one block: a fit writes a file for each block, now and then."""
-
-    parts: tuple[Embeddings, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.parts[0].name}-and-{len(self.parts) - 1}"
-
-    def open(self) -> tuple[Matrix, NDArray[np.int64]]:
-        """As `Embeddings.open`, in memory."""
-        matrices, rows, start = list[Matrix](), list[NDArray[np.int64]](), 0
-        for matrix, counting in (part.open() for part in self.parts):
-            matrices.append(matrix)
-            rows.append(counting + start)
-            start += len(matrix)
-        return np.concatenate(matrices), np.concatenate(rows)
-
-
-def fitted_on(plan: Plan, run: Run) -> list[Embeddings]:
-    """What the centroids are fitted on, in row-id order."""
+def fitted_blocks(plan: Plan, run: Run) -> list[Embeddings]:
+    """What the centroids are fitted on, in row-id order, small neighbours as one block. Which rows are one block changes no bit."""
     verdicts = None if plan.recipe.classes.fit_on == "all" else plan.selected
-    return [embeddings(plan, shard_id, verdicts) for shard_id in run.rows.shard_ids]
+    return [embeddings(plan, shards, verdicts) for shards in divided(run.rows.shards, lambda shard: shard.share)]
 
 
-def fitted_blocks(plan: Plan, run: Run) -> list[Embeddings | Joined]:
-    """As `fitted_on`, with small neighbours as one block. Which rows are one block changes no bit of a fit."""
-    blocks = fitted_on(plan, run)
-    groups = divided(run.rows.shards, lambda shard: shard.share)
-    whole = iter(blocks)
-    parts = [tuple(next(whole) for _ in group) for group in groups]
-    return [part[0] if len(part) == 1 else Joined(part) for part in parts]
-
-
-def kept_embeddings(plan: Plan, shard_ids: Sequence[str]) -> list[Embeddings]:
+def kept_embeddings(plan: Plan, shards: Sequence[RunShard]) -> list[Embeddings]:
     """Of the samples of these shards that are labelled: those that the rules on columns keep."""
-    return [embeddings(plan, shard_id, plan.selected) for shard_id in shard_ids]
+    return [embeddings(plan, bundle, plan.selected) for bundle in bundles(shards)]
 
 
-def embeddings(plan: Plan, shard_id: str, verdicts: str | None) -> Embeddings:
-    """Of one shard; `verdicts` as in `Embeddings`."""
-    return Embeddings(plan.root, plan.columns.folders["clip"], shard_id, verdicts)
+def embeddings(plan: Plan, shards: tuple[RunShard, ...], verdicts: str | None) -> Embeddings:
+    """Of some neighbours; `verdicts` as in `Embeddings`."""
+    return Embeddings(plan.root, plan.columns.folders["clip"], shards, verdicts)
 
 
 def sampled_embeddings(blocks: Sequence[Embeddings], count: int, seed: int) -> Floats:
@@ -172,12 +153,10 @@ class Embedded(Drawable):
 
     names: tuple[str, ...] = ("image_embedding",)
 
-    def eligible(self, shard_id: str) -> Bools:
-        folder = self.columns.folders["clip"]
-        valid = read_columns(self.columns.store, folder, shard_id, ["image_embedding_valid"]).column("image_embedding_valid")
-        return np.asarray(valid, bool)
+    def eligible(self, shards: Sequence[RunShard]) -> Bools:
+        return embedded(self.columns.store, self.columns.folders["clip"], shards)
 
-    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
+    def fetched(self, shards: Sequence[RunShard], rows: Ints) -> pa.Table:
         store, folder = self.columns.store, self.columns.folders["clip"]
         there = pa.array(np.ones(len(rows), bool))
-        return pa.table({name: vector_array(read_vector_rows(store, folder, shard_id, name, rows), there) for name in self.names})
+        return pa.table({name: vector_array(embeddings_at(store, folder, shards, name, rows), there) for name in self.names})

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.columns import Columns, Run, matrix_of
+from pipeline.columns import Columns, Run, RunShard, bundles, ids_of, matrix_of
 from pipeline.driver import Driver
 from pipeline.entities.aliases import AliasIndex, build
 from pipeline.entities.calibration import Settings, entity_counts, entity_sums, entity_table, with_threshold
@@ -26,8 +26,9 @@ from pipeline.reduce.describe.lift import Vocabulary
 from pipeline.shuffle.drawn import Drawing
 from pipeline.shuffle.exchange import Group, GroupWork, groups_of
 from pipeline.stage import digest
+from pipeline.store.blocks.several import columns_of
 from pipeline.store.store import PARTIAL, Store
-from pipeline.store.tables import npy_bytes, read_columns, read_npy, read_table, stored_shards, write_table
+from pipeline.store.tables import npy_bytes, read_npy, read_table, stored_shards, write_table
 from pipeline.timing.bottleneck import MODEL, Means
 from pipeline.timing.clock import WRITE, spent
 from pipeline.vectors import Bools, Ints, unit
@@ -131,12 +132,12 @@ def calibrate_entities(plan: Plan, run: Run, driver: Driver) -> None:
 class Mentioning(Embedded):
     """The image embeddings of the samples whose captions mention something, with the mentions."""
 
-    def eligible(self, shard_id: str) -> Bools:
-        return super().eligible(shard_id) & mentions_something(stored_mentions(self.columns, shard_id))
+    def eligible(self, shards: Sequence[RunShard]) -> Bools:
+        return super().eligible(shards) & mentions_something(stored_mentions(self.columns, shards))
 
-    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
-        mentions = stored_mentions(self.columns, shard_id).take(pa.array(rows))
-        return super().fetched(shard_id, rows).append_column("mentions", mentions)
+    def fetched(self, shards: Sequence[RunShard], rows: Ints) -> pa.Table:
+        mentions = stored_mentions(self.columns, shards).take(pa.array(rows))
+        return super().fetched(shards, rows).append_column("mentions", mentions)
 
 
 def embeddings_of(table: pa.Table | None, plan: Plan) -> NDArray[np.float16]:
@@ -162,9 +163,9 @@ def mentioned_aliases(mentions: pa.ChunkedArray) -> list[str]:
     return sorted({alias for chunk in aliases for alias in chunk.to_pylist()})
 
 
-def stored_mentions(columns: Columns, shard_id: str) -> pa.ChunkedArray:
-    """The mentions of a shard."""
-    return read_columns(columns.store, columns.folders["mentions"], shard_id, ["mentions"]).column("mentions")
+def stored_mentions(columns: Columns, shards: Sequence[RunShard]) -> pa.ChunkedArray:
+    """The mentions of some shards."""
+    return columns_of(columns.store, columns.folders["mentions"], ids_of(shards), ["mentions"]).column("mentions")
 
 
 def mentions_something(mentions: pa.ChunkedArray) -> Bools:
@@ -203,7 +204,7 @@ class Aliases(OfGroup):
     """The distinct aliases that captions mention."""
 
     def table(self, group: Group) -> pa.Table:
-        aliases = {alias for shard in group.shards for alias in mentioned_aliases(stored_mentions(self.columns, shard.shard_id))}
+        aliases = {alias for shards in bundles(group.shards) for alias in mentioned_aliases(stored_mentions(self.columns, shards))}
         return pa.table({"alias": pa.array(sorted(aliases), pa.string())})
 
 
@@ -213,7 +214,8 @@ class EntitySums(OfGroup):
 
     def table(self, group: Group) -> pa.Table:
         store, folder = self.columns.store, self.columns.folders["entities"]
-        return entity_sums(read_columns(store, folder, shard.shard_id, ["entities"]).column("entities") for shard in group.shards)
+        tables = (columns_of(store, folder, ids_of(shards), ["entities"]) for shards in bundles(group.shards))
+        return entity_sums(table.column("entities") for table in tables)
 
 
 def count_entities(plan: Plan, run: Run, driver: Driver) -> None:
@@ -228,10 +230,10 @@ def count_entities(plan: Plan, run: Run, driver: Driver) -> None:
     plan.root.remove(folder)
 
 
-def linked_entities(plan: Plan, shard_id: str, rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
-    """The linked entity ids of these rows of a shard, confirmed or not: a class is named by what many captions say together,
+def linked_entities(plan: Plan, shard_ids: Sequence[str], rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
+    """The linked entity ids of these rows of some shards, confirmed or not: a class is named by what many captions say together,
     and over many samples a single image's doubt matters less than silence (half of the classes would have no name)."""
-    column = read_columns(plan.root, plan.columns.folders["entities"], shard_id, ["entities"]).column("entities")
+    column = columns_of(plan.root, plan.columns.folders["entities"], shard_ids, ["entities"]).column("entities")
     return [tuple(entity["id"] for entity in row or ()) for row in column.take(pa.array(rows)).to_pylist()]
 
 

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.columns import Run, RunShard, ShardWork
+from pipeline.columns import Run, RunShard, ShardWork, ids_of
 from pipeline.draws import uids_below
 from pipeline.driver import Driver
-from pipeline.passes.embeddings import kept_embeddings, sampled_embeddings
+from pipeline.passes.embeddings import embeddings_at, kept_embeddings, sampled_embeddings
 from pipeline.passes.entities import hypernyms, linked_entities
 from pipeline.plan import Plan
 from pipeline.reduce.classes import taxonomy
@@ -21,13 +22,15 @@ from pipeline.reduce.classes.labels import NONE, LabelRule, Labels, labelled
 from pipeline.reduce.classes.temperature import DEFAULT, calibrated
 from pipeline.reduce.describe import quality, tallies
 from pipeline.reduce.describe.lift import NamingRule
-from pipeline.reduce.describe.presence import class_counts, presence
+from pipeline.reduce.describe.presence import Counts, class_counts, presence
 from pipeline.search.inverted_file import EXACT, LEAST, Search, gated
 from pipeline.search.nearest import Centres, nearest
 from pipeline.select.stored import kept_rows, stored_ledger
-from pipeline.store.tables import read_columns, read_vector_rows, stored_shards, write_shard_table
-from pipeline.vectors import Floats, unit
-from pipeline.work import Facts, Place, PlainWork, Units
+from pipeline.store.blocks.several import columns_of, write_tables
+from pipeline.store.blocks.writing import Said
+from pipeline.store.tables import read_columns, stored_shards
+from pipeline.vectors import Floats, Ints, unit
+from pipeline.work import Facts, Place, PlainWork, Units, WorkTogether
 
 Nearest = tuple[NDArray[np.int32], Floats]
 """Classes of n rows by position, best first, and the cosines to them."""
@@ -43,7 +46,7 @@ def label(plan: Plan, run: Run, driver: Driver) -> None:
     if plan.labels is None or plan.tallies is None:
         return
     if not plan.root.exists(f"{plan.labels}/{SEARCH}"):
-        driver.must("label search", Measure(plan.without_inputs(), run.rows.shard_ids), [SEARCH])
+        driver.must("label search", Measure(plan.without_inputs(), run.rows.shards), [SEARCH])
     work = Label(plan.without_inputs(), counting(plan))
     driver.complete("label", work, run.rows.shards, stored_shards(plan.root, [plan.labels, plan.tallies]))
 
@@ -92,7 +95,7 @@ class Measure(PlainWork[str]):
     """Writes how labels are searched and weighed, from a sample of the labelled rows. One item, on a worker."""
 
     plan: Plan
-    shard_ids: tuple[str, ...]
+    shards: tuple[RunShard, ...]
 
     @property
     def place(self) -> Place:
@@ -105,7 +108,7 @@ class Measure(PlainWork[str]):
     def run(self, item: str) -> Facts:
         plan, settings = self.plan, self.plan.recipe.classes
         centroids = np.asarray(taxonomy.read_levels(plan.root, plan.fitted.centroids)[0].centroids)
-        rows = sampled_embeddings(kept_embeddings(plan, self.shard_ids), MEASURED_ON, plan.recipe.seed)
+        rows = sampled_embeddings(kept_embeddings(plan, self.shards), MEASURED_ON, plan.recipe.seed)
         search, weight = EXACT, {"temperature": settings.temperature}
         if len(rows) and len(centroids):
             if settings.search == "auto" and not plan.route.startswith("cuda-"):   # a GPU compares with all of them
@@ -129,8 +132,8 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Label(ShardWork):
-    """Writes the labels of one shard's kept samples, and what they say of the classes."""
+class Label(WorkTogether[RunShard], ShardWork):
+    """Writes the labels of the kept samples of a shard, or of several small ones at once, and what they say of the classes."""
 
     plan: Plan
     counting: quality.Counting
@@ -140,31 +143,33 @@ class Label(ShardWork):
         return searching_place(self.plan)
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[RunShard], Facts]]:
+    def open_together(self) -> Iterator[Callable[[Sequence[RunShard]], list[Facts]]]:
         plan = self.plan
         levels = taxonomy.read_levels(plan.root, plan.fitted.centroids)
         naming = Naming(levels[0].ids, taxonomy.ancestors(levels))
         centroids = levels[0].centroids
         centres = search_of(plan).centres(centroids) if len(centroids) else centroids   # no classes: no sample was kept
         opened = Opened(centres, naming, label_rule(plan), hypernyms(plan))
-        yield lambda item: self._run(item, opened)
+        yield lambda items: self._run(items, opened)
 
-    def _run(self, item: RunShard, opened: Opened) -> Facts:
-        plan, store, shard_id = self.plan, self.plan.root, item.shard_id
+    def _run(self, items: Sequence[RunShard], opened: Opened) -> list[Facts]:
+        plan, store, ids = self.plan, self.plan.root, ids_of(items)
         clip = plan.columns.folders["clip"]
-        kept = kept_rows(store, plan.selected, shard_id).astype(np.int64)
-        uid: pa.Array = read_columns(store, clip, shard_id, ["uid"]).column("uid").combine_chunks()
-        labels = NONE
+        kept = kept_rows(store, plan.selected, *ids).astype(np.int64)
+        uid: pa.Array = columns_of(store, clip, ids, ["uid"]).column("uid").combine_chunks()
+        width = min(2, max(1, self.counting.k))
+        labels, classes = NONE, (np.zeros((0, width), np.int32), np.zeros((0, width), np.float32))
         if len(kept):
-            rows = unit(read_vector_rows(store, clip, shard_id, "image_embedding", kept))
+            rows = unit(embeddings_at(store, clip, items, "image_embedding", kept))
             labels = labelled(rows, opened.centres, opened.rule)
-            self._tally(item, kept, self._two_nearest(rows, labels, opened), opened)
-        else:
-            width = min(2, max(1, self.counting.k))
-            self._tally(item, kept, (np.zeros((0, width), np.int32), np.zeros((0, width), np.float32)), opened)
-        facts = {"rows": len(uid), "labelled": len(kept)}
-        write_shard_table(store, f"{plan.labels}/{shard_id}.parquet", label_table(uid, labels, kept, opened.naming), facts)
-        return {"rows": len(uid)}
+            classes = self._two_nearest(rows, labels, opened)
+        ends = np.cumsum([shard.rows for shard in items])
+        bounds = np.searchsorted(kept, [0, *ends])   # of the kept rows of each shard
+        self._tally(items, kept, bounds, classes, opened)
+        said = [Said(shard.shard_id, shard.rows, {"rows": shard.rows, "labelled": count})
+                for shard, count in zip(items, np.diff(bounds).tolist(), strict=True)]
+        write_tables(store, plan.fitted.labels, said, label_table(uid, labels, kept, opened.naming))
+        return [{"rows": shard.rows} for shard in items]
 
     def _two_nearest(self, rows: Floats, labels: Labels, opened: Opened) -> Nearest:
         """Of labels that are one class per sample, the runner-up is asked for."""
@@ -172,10 +177,15 @@ class Label(ShardWork):
             return labels.ids, labels.similarity
         return nearest(rows, opened.centres, 2)
 
-    def _tally(self, item: RunShard, kept: NDArray[np.int64], classes: Nearest, opened: Opened) -> None:
-        """Writes what the kept rows of a shard say: their nearest classes, and their linked entities."""
-        plan, (shard_id, first_row, _), (ids, cosines) = self.plan, item, classes
-        entities = presence(linked_entities(plan, shard_id, kept), opened.parents, NamingRule().levels)
-        tallies.write_tally(
-            plan.root, f"{plan.tallies}/{shard_id}.parquet", quality.tally(self.counting, first_row + kept, ids, cosines),
-            class_counts(entities, ids[:, 0], self.counting.k))
+    def _tally(self, items: Sequence[RunShard], kept: Ints, bounds: Ints, classes: Nearest, opened: Opened) -> None:
+        """Writes what the kept rows of each shard say: their nearest classes, and their linked entities."""
+        plan, (ids, cosines), start = self.plan, classes, 0
+        linked, found = linked_entities(plan, ids_of(items), kept), dict[str, tuple[quality.Tally, Counts]]()
+        for shard, (first, last) in zip(items, pairwise(bounds.tolist()), strict=True):
+            own = slice(first, last)
+            entities = presence(linked[own], opened.parents, NamingRule().levels)
+            found[shard.shard_id] = (
+                quality.tally(self.counting, shard.first_row - start + kept[own], ids[own], cosines[own]),
+                class_counts(entities, ids[own, 0], self.counting.k))
+            start += shard.rows
+        tallies.write_tallies(plan.root, plan.fitted.tallies, found)

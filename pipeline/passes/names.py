@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Run
+from pipeline.columns import Run, ids_of
 from pipeline.driver import Driver
 from pipeline.export.class_table import QUALITY, class_table_path, has_class_table, stored_class_table
-from pipeline.passes.embeddings import fitted_on, sampled_embeddings
+from pipeline.passes.embeddings import fitted_blocks, sampled_embeddings
 from pipeline.passes.entities import vocabulary
 from pipeline.passes.labels import SEARCH, counting, first_labels, search_of
 from pipeline.passes.reference_values import reference_values
@@ -43,7 +43,7 @@ def name_classes(plan: Plan, run: Run, driver: Driver) -> None:
     levels = taxonomy.read_levels(plan.root, plan.fitted.centroids)
     merge = MergeTallies(plan.root, plan.tallies, counting(plan), scratch)
     driver.complete("tallies", merge, groups, stored_shards(plan.root, [scratch]), alone=len(groups) == 1)
-    tally, counts = tallies.merged_tallies(plan.root, [f"{scratch}/{group}.parquet" for group in groups], merge.counting)
+    tally, counts = tallies.merged_tallies(plan.root, scratch, list(map(str, groups)), merge.counting)
     plan.root.write_json(f"{folder}/{QUALITY}", measured_quality(plan, run, tally, levels[0]))
     classes = pa.concat_tables(_tables(plan, levels, counts, members(tally, run.rows)))
     write_table(plan.root, class_table_path(folder), classes, {"k": len(levels[0].ids), "levels": len(levels)})
@@ -60,8 +60,8 @@ class MergeTallies(GroupWork):
     folder: str
 
     def run(self, item: Group) -> Facts:
-        paths = [f"{self.tallies}/{shard.shard_id}.parquet" for shard in item.shards]
-        tallies.write_tally(self.store, f"{self.folder}/{item}.parquet", *tallies.merged_tallies(self.store, paths, self.counting))
+        merged = tallies.merged_tallies(self.store, self.tallies, ids_of(item.shards), self.counting)
+        tallies.write_tallies(self.store, self.folder, {str(item): merged})
         return {"rows": item.rows}
 
 
@@ -123,7 +123,7 @@ def measured_quality(plan: Plan, run: Run, tally: quality.Tally, level: Level) -
 
 
 def _stability(plan: Plan, run: Run, k: int) -> Stability:
-    return reseeded(sampled_embeddings(fitted_on(plan, run), MAX_ROWS, plan.recipe.seed), k, plan.recipe.seed)
+    return reseeded(sampled_embeddings(fitted_blocks(plan, run), MAX_ROWS, plan.recipe.seed), k, plan.recipe.seed)
 
 
 def _agreement(plan: Plan, run: Run) -> Agreement | None:

@@ -23,7 +23,7 @@ def reference_values(plan: Plan, name: str, shard: Shard, rows: list[int]) -> li
         key = name.removeprefix(JSON)
         return [_value(original, key) for original in _metadata(plan, shard, rows)]
     column = column_named(name, plan.recipe.columns)
-    table = plan.rule_columns.table(shard.shard_id, {column.origin: (name,)})
+    table = plan.rule_columns.table([shard.shard_id], {column.origin: (name,)})
     return [None if value is None else str(value)[:LONGEST] for value in table.column(name).take(pa.array(rows)).to_pylist()]
 
 

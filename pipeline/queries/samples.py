@@ -121,7 +121,7 @@ def _listed(
     by_origin: dict[str, list[str]] = {}
     for column in shown:
         by_origin.setdefault(column.origin, []).append(column.name)
-    table = plan.rule_columns.table(shard.shard_id, {key: tuple(part) for key, part in by_origin.items()})
+    table = plan.rule_columns.table([shard.shard_id], {key: tuple(part) for key, part in by_origin.items()})
     values = table.select([column.name for column in shown]).take(rows).to_pylist()
     nearest: Sequence[int | None] = _nearest(plan, shard, places) if labels else [None] * len(places)
     for place, sample, verdict, of_sample, class_id in zip(places.tolist(), names, verdicts, values, nearest, strict=True):

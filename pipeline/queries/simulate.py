@@ -55,7 +55,7 @@ def simulate_rules(url: str, overrides: Sequence[str]) -> Simulation:
     names = _united(plan.recipe.read_by_rules(), recipe.read_by_rules())
     total, uncompared = None, 0
     for shard_id, first in zip(run.rows.shard_ids, run.rows.offsets, strict=False):
-        table, let_in = as_no_duplicates(plan.rule_columns.table(shard_id, names), changed_rules, int(first))
+        table, let_in = as_no_duplicates(plan.rule_columns.table([shard_id], names), changed_rules, int(first))
         counts = simulate(table, stored_rules, changed_rules, int(first))
         total, uncompared = (counts if total is None else total + counts), uncompared + let_in
     if total is None:
@@ -108,7 +108,7 @@ def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
     position = int(run.rows.offsets[run.rows.shard_ids.index(shard_id)]) + row
     if plan.selected != plan.verdicts and not (kept_rows(store, plan.selected, shard_id) == row).any():
         rules = plan.recipe.filters_on_columns   # the others never saw it
-    table = plan.rule_columns.table(shard_id, plan.recipe.read_by_rules()).slice(row, 1)
+    table = plan.rule_columns.table([shard_id], plan.recipe.read_by_rules()).slice(row, 1)
     checks = explain(table, rules, thresholds, position)
     verdict = read_columns(store, plan.verdicts, shard_id, ["verdict"]).column("verdict")[row].as_py()
     shard = next(s for s in plan.shards if s.shard_id == shard_id)

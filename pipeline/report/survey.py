@@ -129,7 +129,7 @@ def survey_samples(plan: Plan, shards: Sequence[Shard], thresholds: Thresholds, 
     names = read_by_origin(plan.recipe, charts)
     source, best = plan.rule_columns, dict[str, Examples]()
     for shard in shards:
-        table = source.table(shard.shard_id, names)
+        table = source.table([shard.shard_id], names)
         table = table.append_column("row", pa.array(np.arange(table.num_rows)))
         verdict = read_columns(plan.root, plan.verdicts, shard.shard_id, ["verdict"]).column("verdict")
         kept = np.asarray(pc.equal(verdict, KEPT))

@@ -80,6 +80,12 @@ def claim(plan: Plan) -> None:
     })
 
 
+def given_up(plan: Plan, active: Plan) -> list[str]:
+    """The shards of a plan that are not in what is left of it, which lie in quarantine."""
+    left = {shard.shard_id for shard in active.shards}
+    return [shard.shard_id for shard in plan.shards if shard.shard_id not in left]
+
+
 def without_quarantined(plan: Plan) -> Plan:
     """The plan over the shards that are not in quarantine. Raises InputError when every shard is."""
     active = readable(plan)

@@ -1,6 +1,6 @@
-"""Gathers from stored columns what the rules read, shard by shard. The rules themselves are `verdicts.py`."""
+"""Gathers from stored columns what the rules read. The rules themselves are `verdicts.py`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.columns import Columns, matrix_of
 from pipeline.recipe.derived import derived_columns
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.rule_columns import COLUMNS, SEMANTIC
-from pipeline.store.tables import read_columns
+from pipeline.store.blocks.several import columns_of
 
 
 @dataclass(frozen=True)
@@ -24,39 +24,39 @@ class RuleColumns:
     run_folder: str
     semantic_folder: str | None = None
 
-    def table(self, shard_id: str, names: Mapping[str, tuple[str, ...]]) -> pa.Table:
-        """A table of the n rows of a shard: uid, every stage's error in the order of the stages, and the named columns (by
-        origin, as `rules.columns_read` gives them)."""
+    def table(self, shard_ids: Sequence[str], names: Mapping[str, tuple[str, ...]]) -> pa.Table:
+        """A table of the n rows of some shards, one after another: uid, every stage's error in the order of the stages, and the
+        named columns (by origin, as `rules.columns_read` gives them)."""
         store, folders = self.columns.store, self.columns.folders
         columns: dict[str, Any] = {}
         for stage in folders:
             stage_names = list(dict.fromkeys(["uid", *names.get(stage, ()), f"{stage}_error"]))
-            table = read_columns(store, folders[stage], shard_id, stage_names)
+            table = columns_of(store, folders[stage], shard_ids, stage_names)
             columns.update({name: table.column(name) for name in stage_names})
         wanted = names.get("derived", ())
         for derived in derived_columns(wanted, over_run=False):
-            arguments = (read_columns(store, folders[stage], shard_id, [name]).column(name) for stage, name in derived.reads)
+            arguments = (columns_of(store, folders[stage], shard_ids, [name]).column(name) for stage, name in derived.reads)
             columns.update(zip(derived.names, derived.values(*arguments), strict=True))
         of_run = {name for derived in derived_columns(wanted, over_run=True) for name in derived.names}
         over_run = [*names.get("duplicates", ()), *(name for name in wanted if name in of_run)]
         if over_run:
-            table = read_columns(store, self.run_folder, shard_id, over_run)
+            table = columns_of(store, self.run_folder, shard_ids, over_run)
             columns.update({name: table.column(name) for name in over_run})
         after = names.get(SEMANTIC, ())
         if after and self.semantic_folder is not None:
-            table = read_columns(store, self.semantic_folder, shard_id, after)
+            table = columns_of(store, self.semantic_folder, shard_ids, after)
             columns.update({name: table.column(name) for name in after})
         elif after:
             columns.update({name: pa.nulls(len(columns["uid"]), COLUMNS[name].type) for name in after})
         return pa.table(columns)
 
 
-def threshold_table(columns: Columns, recipe: Recipe, names: Collection[str], shard_id: str) -> pa.Table:
-    """What `thresholds.readable_values` reads of a shard: these columns, and every stage's error."""
+def threshold_table(columns: Columns, recipe: Recipe, names: Collection[str], shard_ids: Sequence[str]) -> pa.Table:
+    """What `thresholds.readable_values` reads of some shards: these columns, and every stage's error."""
     parts: dict[str, Any] = {}
     for stage, folder in columns.folders.items():
         stage_names = sorted(name for name in names if recipe.columns[name].origin == stage)
-        table = read_columns(columns.store, folder, shard_id, [*stage_names, f"{stage}_error"])
+        table = columns_of(columns.store, folder, shard_ids, [*stage_names, f"{stage}_error"])
         parts.update({name: table.column(name) for name in table.column_names})
     return pa.table(parts)
 

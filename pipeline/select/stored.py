@@ -10,8 +10,8 @@ from pipeline.errors import RootError
 from pipeline.recipe.rules import Threshold
 from pipeline.select.ledger import Ledger, from_dict
 from pipeline.select.verdicts import KEPT
+from pipeline.store.blocks.several import columns_of
 from pipeline.store.store import Store
-from pipeline.store.tables import read_columns
 
 LEDGER, THRESHOLDS = "ledger.json", "thresholds.json"
 
@@ -63,7 +63,8 @@ def stored_null_distribution(store: Store, verdicts: str) -> NullDistribution:
     return NullDistribution(null["pairs"], tuple(null["counts"]))
 
 
-def kept_rows(store: Store, verdicts: str, shard_id: str) -> NDArray[np.int32]:
-    """int32 [kept], ascending: rows of a shard whose verdict is `kept`. Raises FileNotFoundError where it has no verdicts yet."""
-    verdict = read_columns(store, verdicts, shard_id, ["verdict"]).column("verdict")
+def kept_rows(store: Store, verdicts: str, *shard_ids: str) -> NDArray[np.int32]:
+    """int32 [kept], ascending: rows of a shard, or of several counted through, whose verdict is `kept`. Raises FileNotFoundError
+    where there are no verdicts yet."""
+    verdict = columns_of(store, verdicts, shard_ids, ["verdict"]).column("verdict")
     return np.flatnonzero(np.asarray(pa.compute.equal(verdict, KEPT))).astype(np.int32)

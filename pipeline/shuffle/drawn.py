@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Columns, RunShard
+from pipeline.columns import Columns, RunShard, bundles
 from pipeline.draws import drawn_places
 from pipeline.driver import Driver
 from pipeline.shuffle.exchange import Group, GroupWork
@@ -27,12 +27,12 @@ class Drawable(ABC):
     columns: Columns
 
     @abstractmethod
-    def eligible(self, shard_id: str) -> Bools:
-        """bool [rows of a shard]"""
+    def eligible(self, shards: Sequence[RunShard]) -> Bools:
+        """bool [rows of these shards]"""
 
     @abstractmethod
-    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
-        """What is stored of these rows, i64 [n] ascending."""
+    def fetched(self, shards: Sequence[RunShard], rows: Ints) -> pa.Table:
+        """What is stored of these rows, i64 [n] ascending, that count through the shards."""
 
 
 class Picks(NamedTuple):
@@ -55,8 +55,7 @@ class CountEligible(GroupWork):
     folder: str
 
     def run(self, item: Group) -> Facts:
-        counts = [np.count_nonzero(self.source.eligible(shard.shard_id)) for shard in item.shards]
-        self.source.columns.store.write(f"{self.folder}/count-{item}.npy", npy_bytes(np.array(counts, np.int64)))
+        self.source.columns.store.write(f"{self.folder}/count-{item}.npy", npy_bytes(eligible_counts(self.source, item.shards)))
         return {"rows": item.rows}
 
 
@@ -118,9 +117,8 @@ class Drawing:
 
 
 def drawn_here(shards: Sequence[RunShard], source: Drawable, count: int, seed: int | np.random.Generator) -> pa.Table | None:
-    """As `Drawing.drawn`, in this process, one shard at a time and without a file: for who only looks at a root."""
-    counts = np.array([np.count_nonzero(source.eligible(shard.shard_id)) for shard in shards], np.int64)
-    places = _by_shard(counts, count, seed)
+    """As `Drawing.drawn`, in this process and without a file: for who only looks at a root."""
+    places = _by_shard(eligible_counts(source, shards), count, seed)
     chosen = [at for at in range(len(shards)) if len(places[at])]
     tables = list(_fetched(source, [shards[at] for at in chosen], [places[at].tolist() for at in chosen]))
     return pa.concat_tables(tables) if tables else None
@@ -135,5 +133,17 @@ def _by_shard(counts: Ints, count: int, seed: int | np.random.Generator) -> list
 
 
 def _fetched(source: Drawable, shards: Sequence[RunShard], places: Sequence[Sequence[int]]) -> Iterator[pa.Table]:
-    for shard, chosen in zip(shards, places, strict=True):
-        yield source.fetched(shard.shard_id, np.flatnonzero(source.eligible(shard.shard_id))[np.array(chosen, np.int64)])
+    left = iter(places)
+    for bundle in bundles(shards):
+        rows = np.flatnonzero(source.eligible(bundle))
+        firsts = np.searchsorted(rows, np.cumsum([0, *(shard.rows for shard in bundle[:-1])]))
+        yield source.fetched(bundle, rows[np.concatenate([first + np.array(next(left), np.int64) for first in firsts])])
+
+
+def eligible_counts(source: Drawable, shards: Sequence[RunShard]) -> Ints:
+    """i64 [shards]: how many rows of each may be drawn."""
+    counts = [np.zeros(0, np.int64)]
+    for bundle in bundles(shards):
+        before = np.cumsum([0, *source.eligible(bundle)])
+        counts.append(np.diff(before[np.cumsum([0, *(shard.rows for shard in bundle)])]))
+    return np.concatenate(counts)

@@ -61,7 +61,22 @@ def retried(action: Callable[[], T], name: str, patience: Backoff | None = None)
 
     `name` names the file in the log.
     """
-    allowed = patience or BACKOFF
+    try:
+        return action()   # nearly always all there is to do
+    except Exception as error:
+        if not _may_pass(error):
+            raise
+        return _again(action, error, name, patience or BACKOFF)
+
+
+def _again(action: Callable[[], T], failed: Exception, name: str, allowed: Backoff) -> T:
+    """As `retried`, after a first try that `failed`."""
+    outcomes: list[Exception] = [failed]
+
+    def attempt() -> T:
+        if outcomes:
+            raise outcomes.pop()
+        return action()
 
     def announce(state: RetryCallState) -> None:
         why = described(_error_of(state))
@@ -70,10 +85,13 @@ def retried(action: Callable[[], T], name: str, patience: Backoff | None = None)
     tries: Retrying = Retrying(
         sleep=allowed.sleep, wait=wait_random_exponential(allowed.base, allowed.cap),
         stop=stop_after_attempt(allowed.tries) | stop_before_delay(allowed.seconds),
-        retry=retry_if_exception(lambda error: isinstance(error, failures()) and is_passing(error)),   # a try may load its client
-        before_sleep=announce, retry_error_callback=_give_up,
+        retry=retry_if_exception(_may_pass), before_sleep=announce, retry_error_callback=_give_up,
     )
-    return tries(action)
+    return tries(attempt)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, failures()) and is_passing(error)   # asked late: a try may load its client
 
 
 def _give_up(state: RetryCallState) -> NoReturn:

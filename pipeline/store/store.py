@@ -48,7 +48,7 @@ class Store:
     def _target(self) -> tuple[Any, str]:
         return resolved(self.url)
 
-    @property
+    @cached_property
     def local(self) -> Path | None:
         """The folder as a local path; None when it is remote."""
         fs, root = self._target

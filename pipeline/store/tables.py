@@ -7,7 +7,6 @@ none) and the validity column `v_valid`.
 The file of a shard may have gone into a block of its folder (`blocks/`): whoever asks for it by its path gets what it would hold.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +23,8 @@ from pipeline.errors import RootError
 from pipeline.process.ahead import threads
 from pipeline.store.blocks.either import either, told_of
 from pipeline.store.blocks.index import FOOTER, Place, block_of, fresh_index
-from pipeline.store.blocks.rows import mapped, schema_of, table_of
-from pipeline.store.blocks.writing import gathering, part_of
+from pipeline.store.blocks.rows import schema_of, table_of, vectors_of
+from pipeline.store.blocks.writing import Said, gathering, part_of
 from pipeline.store.remote.footers import forget, kept
 from pipeline.store.remote.matrices import matrix_head, matrix_rows
 from pipeline.store.remote.parquet import remote_file, remote_schema
@@ -65,28 +64,6 @@ def as_matrix(column: pa.Array, dimension: int) -> Halves:
     return out
 
 
-def write_columns(store: Store, folder: str, shard_id: str, table: pa.Table, facts: Mapping[str, Any]) -> None:
-    """Commits one stage's columns of one shard. `facts` go into the footer (fingerprint, counts, gaps)."""
-    hashes: dict[str, str] = {}
-    vectors: dict[str, Halves] = {}
-    stored: dict[str, pa.Array] = {}
-    for field, column in zip(table.schema, table.columns, strict=True):
-        if not is_vector(field):
-            stored[field.name] = column
-            continue
-        array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        name = f"{shard_id}.{field.name}.npy"
-        vectors[field.name] = as_matrix(array, field.type.list_size)
-        content = npy_bytes(vectors[field.name])
-        if gathering() is None:
-            with spent(WRITE):
-                store.write(f"{folder}/{name}", content)
-        hashes[name] = hashlib.sha256(content).hexdigest()
-        stored[f"{field.name}_valid"] = array.is_valid()
-    told = {**facts, "rows": table.num_rows, "files": hashes}
-    write_shard_table(store, f"{folder}/{shard_id}.parquet", pa.table(stored), told, vectors)
-
-
 def write_shard_table(
     store: Store, path: str, table: pa.Table, facts: Mapping[str, Any], vectors: Mapping[str, Halves] | None = None
 ) -> None:
@@ -95,7 +72,8 @@ def write_shard_table(
     if gathered is None:
         write_table(store, path, table, facts)
     else:
-        gathered.add(store, folder, part_of(name.removesuffix(".parquet"), table, facts, vectors or {}))
+        said = Said(name.removesuffix(".parquet"), table.num_rows, facts)
+        gathered.add(store, folder, part_of([said], table, vectors or {}))
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -251,15 +229,9 @@ def read_many(store: Store, paths: Sequence[str], read: Callable[[str], T]) -> I
 def read_vectors(store: Store, folder: str, shard_id: str, name: str) -> Halves:
     """The vectors of one column of a shard, float16 [rows, d]; mapped, not read, where the store is local. Raises
     FileNotFoundError, or RootError for what is no such array."""
-    def of_block(folder: str, place: Place) -> Halves:
-        path = f"{folder}/{place.block}.{name}.npy"
-        if store.local is None:
-            return matrix_rows(store, path, place.first + np.arange(place.rows))
-        length, start = matrix_head(store, path)
-        values: Halves = mapped(str(store.local / path), start + 2 * length * place.first, (place.rows, length))
-        return values
-
-    return either(store, f"{folder}/{shard_id}.parquet", lambda: read_npy(store, f"{folder}/{shard_id}.{name}.npy"), of_block)
+    return either(
+        store, f"{folder}/{shard_id}.parquet", lambda: read_npy(store, f"{folder}/{shard_id}.{name}.npy"),
+        lambda folder, place: vectors_of(store, folder, place, name))
 
 
 def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: NDArray[np.int64]) -> Halves:
@@ -270,7 +242,7 @@ def read_vector_rows(store: Store, folder: str, shard_id: str, name: str, rows: 
         return np.array(read_vectors(store, folder, shard_id, name)[rows])
     return either(
         store, f"{folder}/{shard_id}.parquet", lambda: matrix_rows(store, f"{folder}/{shard_id}.{name}.npy", rows),
-        lambda folder, place: matrix_rows(store, f"{folder}/{place.block}.{name}.npy", place.first + rows))
+        lambda folder, place: vectors_of(store, folder, place, name, rows))
 
 
 def vector_length(store: Store, folder: str, shard_id: str, name: str) -> int:

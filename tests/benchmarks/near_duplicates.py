@@ -19,8 +19,10 @@ from pipeline.columns import Columns, Rows, Run
 from pipeline.passes.duplicates.write import write_pairs
 from pipeline.shuffle.parts import fixed_column
 from pipeline.stages.hashes import FREQUENCIES, SIDE, cosines
+from pipeline.store.blocks.several import write_columns
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import Store
-from pipeline.store.tables import read_table, write_columns
+from pipeline.store.tables import read_table
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.model_step import sample_pictures
 from tests.duplicates import STAGES, TABLE, cut_of, driver_of, global_rows, vector_column
@@ -86,7 +88,7 @@ def planted_run(store: Store, rows: int) -> Run:
             "clip": pa.table({"image_embedding": vector_column(np.ones((SHARD, 1), np.float16))}),
         }
         for stage, table in tables.items():
-            write_columns(store, f"columns/{stage}@0", shard_id, table, {})
+            write_columns(store, f"columns/{stage}@0", [Said(shard_id, table.num_rows, {})], table)
     return Run(Columns(store, {stage: f"columns/{stage}@0" for stage in STAGES}), Rows(ids, (SHARD,) * len(ids)))
 
 

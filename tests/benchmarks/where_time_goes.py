@@ -19,6 +19,7 @@ from pipeline.plan import Plan
 from pipeline.stage import Transform, checked, joined
 from pipeline.stages.caption import caption_measures
 from pipeline.stages.mentions import add_names, alias_mentions
+from pipeline.store.blocks.writing import Said
 from schemas.columns import SAMPLES
 from tests.benchmarks.end_to_end import plan_of
 from tests.benchmarks.figures import Figure, interleaved, median
@@ -71,7 +72,8 @@ def one_pass(plan: Plan, shard: Shard, transforms: Sequence[Transform]) -> Secon
                 batch = joined(batch, after)
     schemas = {"samples": SAMPLES, **{stage.contract.name: stage.writes for stage in plan.stages}}
     with clocked(seconds, "commit"):
-        commit(plan.columns, shard.shard_id, parts, schemas, {"shard_id": shard.shard_id})
+        tables = {name: pa.Table.from_batches(batches, schemas[name]) for name, batches in parts.items()}
+        commit(plan.columns, [Said(shard.shard_id, tables["samples"].num_rows, {"shard_id": shard.shard_id})], tables)
     return dict(seconds)
 
 

@@ -164,8 +164,8 @@ def test_columns_of_one_shard_that_are_of_other_samples_are_not_put_together(tmp
     first, second = (tmp_path / columns.folders["samples"] / f"{shard.shard_id}.parquet" for shard in shards[:2])
     first.write_bytes(second.read_bytes())
     with pytest.raises(ConservationError, match=rf"shard {shards[0].shard_id}: the rows of columns/shout@1 are not those of the o"):
-        stored_batch(columns, shards[0].shard_id, {"samples": ("caption",), "shout": ("shout",)})
-    assert stored_batch(columns, shards[1].shard_id, {"samples": ("caption",), "shout": ("shout",)}).num_rows == 100
+        stored_batch(columns, [shards[0].shard_id], {"samples": ("caption",), "shout": ("shout",)})
+    assert stored_batch(columns, [shards[1].shard_id], {"samples": ("caption",), "shout": ("shout",)}).num_rows == 100
 
 
 def test_the_last_try_of_a_shard_takes_every_stage_s_precautions() -> None:

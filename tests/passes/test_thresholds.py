@@ -17,8 +17,9 @@ from pipeline.passes.verdicts.thresholds import resolve_thresholds, thresholds_o
 from pipeline.root.log import EventLog
 from pipeline.select.thresholds import null_threshold
 from pipeline.shuffle import exchange
+from pipeline.store.blocks.several import write_columns
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import PARTIAL, Store
-from pipeline.store.tables import write_columns
 from pipeline.vectors import Bools, Halves
 from tests.passes.synthetic import planned, write_stage
 from tests.shuffle.test_exchange import Killed
@@ -55,7 +56,7 @@ def test_thresholds_of_a_run_in_pieces_are_those_of_the_whole(
              for name, m in (("image_embedding", images), ("text_embedding", texts))}
     for shard, (start, end) in zip(run.rows.shards, pairwise(run.rows.offsets.tolist()), strict=True):
         columns = pa.table({**lists, "clip_error": nothing}).slice(start, end - start)
-        write_columns(plan.root, plan.columns.folders["clip"], shard.shard_id, columns, {})
+        write_columns(plan.root, plan.columns.folders["clip"], [Said(shard.shard_id, end - start, {})], columns)
     for lives in kills:
         with pytest.raises(KeyboardInterrupt):
             resolve_thresholds(plan, run, Driver(plan.root, Killed(lives), Silent(), EventLog(plan.root)))

@@ -22,7 +22,9 @@ def test_a_pass_costs_what_its_samples_and_its_shards_cost_and_workers_share_it_
     kind = Measured("x", row=8.0, shard=80.0, files=2, requests=3, moved=10, vectors=1, partition=100)
     found = estimated(kind, EXTENT, 8)
     assert found.seconds == (8.0 + 8.0) / 8
-    assert (found.files, found.requests) == (200, 300)
+    assert (found.files, found.requests) == (16, 300), "two for each of the eight blocks that a hundred shards become"
+    assert [estimated(kind, replace(EXTENT, shards=few), 8).files for few in (50, 65)] == [100, 16]
+    assert estimated(kind, replace(EXTENT, rows=100 * 16_385), 8).files == 200, "large shards keep their files"
     assert found.moved_bytes == 1_000_000 * (10 + 2 * 768)
     assert found.driver_bytes == DRIVER_BYTES
     assert found.worker_bytes == WORKER_BYTES + 6 * 768 * 10_000 + 100_000_000
@@ -48,11 +50,12 @@ def test_passes_are_those_of_the_recipe() -> None:
 
 
 def test_what_does_not_fit_is_refused_by_name_with_what_to_set() -> None:
-    recipe = load("sample")
+    recipe = load("sample", ["export.shard_size=10000"])
     passes = pass_estimates(recipe, EXTENT, MACHINES, 100.0, None)
     assert passes[0].name == ANNOTATE
     assert passes[0].seconds == 1_000_000 / 100 / 8
     assert refusals(passes, MACHINES) == ()
+    assert [part.files for part in passes if part.name == "export"] == [300], "a hundred output shards of 10,000"
     driver = passes[1].model_copy(update={"driver_bytes": 17 << 30})
     workers = passes[1].model_copy(update={"name": "select", "worker_bytes": 5 << 30})
     endless = passes[1].model_copy(update={"name": "report", "seconds": 1e9})

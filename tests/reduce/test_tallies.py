@@ -29,14 +29,14 @@ def written(store: Store, rows: tuple[Floats, Floats, list[list[str]]], cuts: tu
     """The tallies of runs of rows as one file each; their names."""
     x, centroids, entities = rows
     counting = Counting(len(centroids), margin=0.1, share=0.5, seed=3)
-    paths = []
+    ids = []
     for number, (start, stop) in enumerate(pairwise(cuts)):
-        ids, cosines = nearest(x[start:stop], centroids, 2)
-        found = tally(counting, np.arange(start, stop), ids, cosines)
-        counts = class_counts(presence(entities[start:stop], PARENTS, 4), ids[:, 0], len(centroids))
-        tallies.write_tally(store, f"tallies/{number}.parquet", found, counts)
-        paths.append(f"tallies/{number}.parquet")
-    return paths, counting
+        classes, cosines = nearest(x[start:stop], centroids, 2)
+        found = tally(counting, np.arange(start, stop), classes, cosines)
+        counts = class_counts(presence(entities[start:stop], PARENTS, 4), classes[:, 0], len(centroids))
+        tallies.write_tallies(store, "tallies", {str(number): (found, counts)})
+        ids.append(str(number))
+    return ids, counting
 
 
 @pytest.mark.parametrize("cuts", [(0, 700), (0, 1, 1, 333, 700), tuple(range(0, 701, 7))])
@@ -45,10 +45,10 @@ def test_files_of_any_parts_merge_to_the_same_account(
 ) -> None:
     store = Store(str(tmp_path))
     monkeypatch.setattr(tallies, "TOGETHER", 5)
-    paths, counting = written(store, rows, cuts)
-    several, counts = tallies.merged_tallies(store, paths[1::2], counting)
-    tallies.write_tally(store, "tallies/several.parquet", several, counts)   # as a worker writes its shards'
-    merged, counts = tallies.merged_tallies(store, ["tallies/several.parquet", *paths[::2][::-1]], counting)
+    names, counting = written(store, rows, cuts)
+    several = tallies.merged_tallies(store, "tallies", names[1::2], counting)
+    tallies.write_tallies(store, "tallies", {"several": several})   # as a worker writes its shards'
+    merged, counts = tallies.merged_tallies(store, "tallies", ["several", *names[::2][::-1]], counting)
     x, centroids, entities = rows
     ids, cosines = nearest(x, centroids, 2)
     whole = tally(counting, np.arange(700), ids, cosines)
@@ -64,15 +64,15 @@ def test_files_of_any_parts_merge_to_the_same_account(
 
 def test_a_shard_without_kept_samples_adds_nothing(rows: tuple[Floats, Floats, list[list[str]]], tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    paths, counting = written(store, rows, (0, 0, 700))
-    assert tallies.merged_tallies(store, paths, counting)[0].sizes.sum() == 700
-    assert tallies.merged_tallies(store, [], counting)[1].samples == 0
+    names, counting = written(store, rows, (0, 0, 700))
+    assert tallies.merged_tallies(store, "tallies", names, counting)[0].sizes.sum() == 700
+    assert tallies.merged_tallies(store, "tallies", [], counting)[1].samples == 0
 
 
 def test_the_members_of_each_class_stand_where_cards_says(rows: tuple[Floats, Floats, list[list[str]]], tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    paths, counting = written(store, rows, (0, 700))
-    nearest_ones = tallies.merged_tallies(store, paths, counting)[0].members.nearest
+    names, counting = written(store, rows, (0, 700))
+    nearest_ones = tallies.merged_tallies(store, "tallies", names, counting)[0].members.nearest
     places = tallies.member_slices(nearest_ones, counting.k)
     assert len(places) == counting.k
     for c, place in enumerate(places):

@@ -27,6 +27,7 @@ from pipeline.stage import Stage, joined
 from pipeline.stages.caption import CaptionStage
 from pipeline.stages.language import LanguageStage
 from pipeline.stages.mentions import MentionsStage
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import stat
 from schemas import columns as schemas
 from schemas.reasons import ImageFault
@@ -102,8 +103,8 @@ def write_shard(columns: Columns, part: Part, texts: int) -> None:
     tables = shard_columns(part, texts)
     facts = {"shard_id": part.shard.shard_id, "version": part.shard.version, "gaps": [], "members": 2 * part.rows,
              "bytes_read": part.rows * LENGTH, "ignored": {}}
-    commit(columns, part.shard.shard_id, {name: [batch] for name, batch in tables.items()},
-           {name: batch.schema for name, batch in tables.items()}, facts)
+    said = Said(part.shard.shard_id, part.rows, facts)
+    commit(columns, [said], {name: pa.Table.from_batches([batch]) for name, batch in tables.items()})
 
 
 def shard_columns(part: Part, texts: int) -> dict[str, pa.RecordBatch]:

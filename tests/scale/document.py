@@ -15,7 +15,8 @@ from schemas.answers.plans import PassEstimate
 ROWS, SHARDS, DIMENSION, CLASSES = 1_000_000_000, 100_000, 768, 1_000_000
 EXTENT = Extent(ROWS, SHARDS, DIMENSION, column_bytes=ROWS * (2 * 2 * DIMENSION + 1_300), input_bytes=ROWS * 40_000)
 """Shards of 10,000 samples of 40 kB; two embeddings, a thumbnail and what else is stored of a sample."""
-SETTINGS = (f"classes.k={CLASSES}", "classes.levels=[1000]", "export.balance=300000000", "filters.pair_duplicate.equals=false")
+SETTINGS = (f"classes.k={CLASSES}", "classes.levels=[1000]", "export.balance=300000000",
+            "export.shard_size=10000", "filters.pair_duplicate.equals=false")
 
 
 def places() -> dict[str, tuple[Machines, str, float]]:

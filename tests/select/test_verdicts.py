@@ -72,7 +72,7 @@ class Given:
     columns: Columns
     rows: pa.Table
 
-    def table(self, shard_id: str, names: Sequence[str]) -> pa.Table:
+    def table(self, shard_ids: Sequence[str], names: Sequence[str]) -> pa.Table:
         return self.rows
 
 
@@ -86,10 +86,10 @@ def test_a_shard_without_a_verdict_for_each_of_its_samples_is_an_error_and_is_no
     with work.open() as run:
         with monkeypatch.context() as patch:
             patch.setattr(selection, "verdicts", lambda *_: pa.array(wrong, pa.string()))
-            with pytest.raises(ConservationError, match="shard s: 2 samples, verdicts"):
-                run(RunShard("s", 0))
+            with pytest.raises(ConservationError, match="shard s: 2 samples, columns of 2, verdicts"):
+                run(RunShard("s", 0, 2))
         assert store.names("verdicts@1") == []
-        assert run(RunShard("s", 0))["verdicts"] == {"kept": 1, "rejected:width": 1}
+        assert run(RunShard("s", 0, 2))["verdicts"] == {"kept": 1, "rejected:width": 1}
     assert store.names("verdicts@1") == ["s.parquet"]
 
 

@@ -11,8 +11,9 @@ import pytest
 from pipeline.columns import Columns, Rows, Run
 from pipeline.passes.embeddings import COPIES, Embeddings, sampled_embeddings
 from pipeline.reduce.kmeans.partition import Partition, RowSample
+from pipeline.store.blocks.several import write_columns
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import Store
-from pipeline.store.tables import write_columns
 from pipeline.vectors import unit
 from tests.store.proxy import Proxy
 
@@ -27,7 +28,7 @@ def written(store: Store, shards: int, rows: int, d: int) -> tuple[Run, np.ndarr
         part = vectors[i * rows : (i + 1) * rows]
         lists = pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), d)
         uids = [f"{row:032x}" for row in range(i * rows, (i + 1) * rows)]
-        write_columns(store, CLIP, shard_id, pa.table({"uid": uids, "image_embedding": lists}), {})
+        write_columns(store, CLIP, [Said(shard_id, rows, {})], pa.table({"uid": uids, "image_embedding": lists}))
     return Run(Columns(store, {"clip": CLIP}), Rows(ids, (rows,) * shards)), vectors
 
 
@@ -46,7 +47,7 @@ def test_neither_all_rows_nor_a_sample_hold_every_shard_open(tmp_path: Path, few
     assert np.array_equal(run.vectors("image_embedding"), vectors)
     rows = np.arange(0, 900, 2)
     assert np.array_equal(run.vectors("image_embedding", rows), vectors[rows])
-    blocks = [Embeddings(store, CLIP, shard_id, None) for shard_id in run.rows.shard_ids]
+    blocks = [Embeddings(store, CLIP, (shard,), None) for shard in run.rows.shards]
     assert np.array_equal(sampled_embeddings(blocks, 10_000, seed=0), unit(vectors))
     few = sampled_embeddings(blocks, 90, seed=0)
     assert 60 <= len(few) <= 120
@@ -86,7 +87,7 @@ def test_a_fit_on_a_remote_root_keeps_one_bounded_file_and_reads_what_has_no_roo
     monkeypatch.setattr(COPIES, "spare", 0.0)
 
     def passed(at: Store) -> list[bytes]:
-        partition = Partition([Embeddings(at, CLIP, shard_id, None) for shard_id in run.rows.shard_ids])
+        partition = Partition([Embeddings(at, CLIP, (shard,), None) for shard in run.rows.shards])
         return [rows.tobytes() for sample in (RowSample(0), RowSample(0, 0.5)) for _, rows in partition.windows(sample)]
 
     expected, one = passed(local), 200 * 16 * 2

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.store.blocks.either import forget_blocks
 from pipeline.store.blocks.index import entries_of, write_index
-from pipeline.store.blocks.writing import part_of, write_block
+from pipeline.store.blocks.writing import Said, part_of, write_block
 from pipeline.store.remote.footers import footers_kept
 from pipeline.store.store import Store
 from pipeline.store.tables import (
@@ -123,7 +123,8 @@ def test_of_a_remote_block_what_is_asked_of_one_shard_is_read_and_no_other_rows_
     vectors = np.random.default_rng(0).standard_normal((6_000, 64)).astype(np.float16)
     rows = {shard_id: slice(100 * number, 100 * (number + 1)) for number, shard_id in enumerate(ids)}   # the last has none
     name = write_block(store, folder, [
-        part_of(shard_id, table.slice(at.start, 100), {"shard": shard_id}, {"v": vectors[at]}) for shard_id, at in rows.items()])
+        part_of([Said(shard_id, len(vectors[at]), {"shard": shard_id})], table.slice(at.start, 100), {"v": vectors[at]})
+        for shard_id, at in rows.items()])
     write_index(store, folder, entries_of(store, folder, name))
     forget_blocks(store)
     proxy.reset()

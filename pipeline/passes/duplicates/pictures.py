@@ -1,18 +1,19 @@
 """What is compared of each picture, on its way to the partitions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Columns
+from pipeline.columns import Columns, RunShard, bundles, ids_of
 from pipeline.reduce.duplicates.lookalikes import varied
 from pipeline.reduce.duplicates.sketches import sketches
 from pipeline.search.bands import spread
 from pipeline.shuffle.exchange import Group, Scattered
 from pipeline.shuffle.keys import bytes_keys, hex_keys, partition_of, table_of
 from pipeline.shuffle.parts import fixed_bytes, fixed_column
-from pipeline.store.tables import read_columns
+from pipeline.store.blocks.several import columns_of
 from pipeline.vectors import Ints
 
 THUMBNAIL_BYTES = 768
@@ -32,12 +33,13 @@ class PictureRows:
     partitions: int
 
     def __call__(self, group: Group) -> Scattered:
-        parts = [self._shard(shard.shard_id, shard.first_row) for shard in group.shards]
+        parts = [self._of(shards) for shards in bundles(group.shards)]
         return pa.concat_tables([table for table, _ in parts]), np.concatenate([partition for _, partition in parts])
 
-    def _shard(self, shard_id: str, first_row: int) -> Scattered:
-        hashes, pixels = shard_pictures(self.columns, shard_id, ["sha256", "phash", *["thumbnail"] * self.near])
-        uid = read_columns(self.columns.store, self.columns.folders["samples"], shard_id, ["uid"])
+    def _of(self, shards: Sequence[RunShard]) -> Scattered:
+        first_row = shards[0].first_row
+        hashes, pixels = pictures_of(self.columns, shards, ["sha256", "phash", *["thumbnail"] * self.near])
+        uid = columns_of(self.columns.store, self.columns.folders["samples"], ids_of(shards), ["uid"])
         place = np.flatnonzero(np.asarray(hashes.column("phash").is_valid()))
         hashes, uid = hashes.take(pa.array(place)), uid.take(pa.array(place))
         sha = hex_keys(hashes.column("sha256"))
@@ -57,8 +59,8 @@ class PictureRows:
         return pa.table(columns), partition_of(key, self.partitions)
 
 
-def shard_pictures(columns: Columns, shard_id: str, names: list[str]) -> tuple[pa.Table, Ints]:
-    """Columns of the hashes of a shard, and the pixels of its pictures, i64 [rows]; 0 where there is none."""
-    hashes = read_columns(columns.store, columns.folders["hashes"], shard_id, names)
-    image = read_columns(columns.store, columns.folders["image"], shard_id, ["pixels"])
+def pictures_of(columns: Columns, shards: Sequence[RunShard], names: list[str]) -> tuple[pa.Table, Ints]:
+    """Columns of the hashes of some shards, and the pixels of their pictures, i64 [rows]; 0 where there is none."""
+    hashes = columns_of(columns.store, columns.folders["hashes"], ids_of(shards), names)
+    image = columns_of(columns.store, columns.folders["image"], ids_of(shards), ["pixels"])
     return hashes, np.asarray(image.column("pixels").fill_null(0), np.int64)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.columns import Columns
 from pipeline.passes.duplicates.files import BandPart, Cut
-from pipeline.passes.duplicates.pictures import THUMBNAIL_BYTES, shard_pictures
+from pipeline.passes.duplicates.pictures import THUMBNAIL_BYTES, pictures_of
 from pipeline.shuffle.exchange import Group
 from pipeline.shuffle.parts import Parts, parts_file
 from pipeline.work import Facts, PlainWork, Units, beat
@@ -33,7 +33,7 @@ class Thumbnails(PlainWork[Group]):
         rows = np.unique(np.concatenate([np.empty(0, np.int64), *(np.asarray(table.column("row")) for table in loose)]))
         tables = [LOOKS.empty_table()]
         for shard, place in item.located(rows):
-            hashes, pixels = shard_pictures(self.columns, shard.shard_id, ["phash", "thumbnail"])
+            hashes, pixels = pictures_of(self.columns, [shard], ["phash", "thumbnail"])
             hashes = hashes.take(pa.array(place)).combine_chunks()
             of_shard = [shard.first_row + place, pixels[place], hashes.column("phash"), hashes.column("thumbnail")]
             tables.append(pa.table(of_shard, schema=LOOKS))

@@ -36,7 +36,8 @@ class Write(GroupWork):
 
     def run(self, item: Group) -> Facts:
         found = pa.concat_tables(self.found.answers(item)).sort_by("row")
-        pairs = pa.concat_tables(each_written(item.shards, lambda shard: shard.share, lambda shard: self._written(shard, found)))
+        pairs = pa.concat_tables(each_written(
+            item.shards, lambda shard: shard.share, lambda shards: [self._written(shard, found) for shard in shards]))
         facts = {"rows": found.num_rows, "removed": pairs.num_rows, "chained": pc.sum(found.column("chained")).as_py() or 0}
         write_table(self.plan.root, f"{self.plan.semantic_pairs}/{item}.parquet", pairs, facts)
         return {"rows": item.rows}

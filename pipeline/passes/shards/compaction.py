@@ -11,13 +11,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.columns import Rows
+from pipeline.columns import TOGETHER, Rows
 from pipeline.driver import Driver
 from pipeline.outputs import BESIDE_SHARDS
-from pipeline.store.blocks.index import INDEX, Entry, block_of, blocks_with, entries_of, fresh_index, write_index
-from pipeline.store.blocks.writing import Part, block_name, write_block
+from pipeline.store.blocks.groups import divided
+from pipeline.store.blocks.index import (
+    INDEX,
+    Entry,
+    Index,
+    block_of,
+    blocks_with,
+    entries_of,
+    forget_indexes,
+    fresh_index,
+    write_index,
+)
+from pipeline.store.blocks.several import columns_of, said_of, stored_matrix
+from pipeline.store.blocks.writing import Part, Said, block_name, write_block
 from pipeline.store.store import Store
-from pipeline.store.tables import read_columns, read_facts, read_vectors
 from pipeline.work import Facts, PlainWork, Units
 
 BLOCK_ROWS = 1 << 17
@@ -60,44 +71,52 @@ class Compact(PlainWork[Block]):
         return item.rows
 
     def run(self, item: Block) -> Facts:
-        write_block(self.store, item.folder, [self._part(item.folder, shard_id) for shard_id in item.shard_ids])
+        store, folder = self.store, item.folder
+        store, folder = self.store, item.folder
+        held = divided(
+            said_of(store, folder, item.shard_ids), lambda said: min(1.0, said.rows / TOGETHER), most=len(item.shard_ids))
+        write_block(store, folder, [self._part(folder, shards) for shards in held])
         return {"rows": item.rows}
 
-    def _part(self, folder: str, shard_id: str) -> Part:
-        store = self.store
-        facts = read_facts(store, f"{folder}/{shard_id}.parquet")
-        table = partial(read_columns, store, folder, shard_id)
-        vectors = {name.removeprefix(f"{shard_id}.").removesuffix(".npy") for name in facts.get("files", {})}
+    def _part(self, folder: str, shards: tuple[Said, ...]) -> Part:
+        """Some shards, which are read when it is their turn."""
+        store, (first, *_), ids = self.store, shards, [said.shard_id for said in shards]
+        vectors = {name.removeprefix(f"{first.shard_id}.").removesuffix(".npy") for name in first.facts.get("files", {})}
         return Part(
-            shard_id, facts["rows"] if "files" in facts else table().num_rows, facts, table,
-            {name: partial(read_vectors, store, folder, shard_id, name) for name in sorted(vectors)})
+            shards, partial(columns_of, store, folder, ids),
+            {name: partial(stored_matrix, store, folder, ids, name) for name in sorted(vectors)})
+
+
+def are_compacted(shards: int, rows: int) -> bool:
+    """Whether the files of so many shards of a run, which has so many rows, become blocks."""
+    return shards > LEAST_SHARDS and rows <= LARGE_ROWS * shards
 
 
 def compact(store: Store, driver: Driver, rows: Rows, folders: Sequence[str | None]) -> None:
     """Makes blocks of what passes over all shards of a run have written to these folders. Raises ShardmillError for a block that
     cannot be written."""
-    if len(rows.shard_ids) <= LEAST_SHARDS or rows.total > LARGE_ROWS * len(rows.shard_ids):
+    if not are_compacted(len(rows.shard_ids), rows.total):
         return
-    wanted = {folder: wanted_blocks(store, folder, rows) for folder in folders if folder is not None}
+    indexes = {folder: fresh_index(store, folder) for folder in folders if folder is not None}
+    wanted = {folder: wanted_blocks(index, folder, rows) for folder, index in indexes.items()}
     missing = [block for folder, blocks in wanted.items() for block in blocks if not store.exists(f"{folder}/{block.name}.parquet")]
     if missing:
         driver.must("blocks", Compact(store), missing)
     for folder, blocks in wanted.items():
         with driver.phase("files that are in blocks"):
-            tidy(store, folder, {block.name for block in blocks})
+            tidy(store, folder, {block.name for block in blocks}, indexes[folder])
 
 
-def wanted_blocks(store: Store, folder: str, rows: Rows) -> list[Block]:
+def wanted_blocks(index: Index, folder: str, rows: Rows) -> list[Block]:
     """The blocks that a folder should have, beside those that are at least half full: of the shards that are in none of these, in
     the order of the run."""
-    index = fresh_index(store, folder)
     counts = dict(zip(rows.shard_ids, rows.counts, strict=True))
     blocks = index.shards_by_block().values()
     full = {s for shard_ids in blocks if sum(counts.get(s, 0) for s in shard_ids) >= BLOCK_ROWS // 2 for s in shard_ids}
-    return list(divided(folder, rows, full))
+    return list(cut_into_blocks(folder, rows, full))
 
 
-def divided(folder: str, rows: Rows, full: set[str]) -> Iterator[Block]:
+def cut_into_blocks(folder: str, rows: Rows, full: set[str]) -> Iterator[Block]:
     """Neighbours that are not in `full`, up to BLOCK_ROWS together."""
     shards: list[str] = []
     total = 0
@@ -112,15 +131,15 @@ def divided(folder: str, rows: Rows, full: set[str]) -> Iterator[Block]:
         yield Block(folder, tuple(shards), total)
 
 
-def tidy(store: Store, folder: str, wanted: AbstractSet[str]) -> None:
+def tidy(store: Store, folder: str, wanted: AbstractSet[str], before: Index | None = None) -> None:
     """Writes the index of a folder and removes the files that it replaces: those of shards that are in blocks, and blocks whose
-    shards are all in others. Where a shard is in several, a `wanted` one has it, else the largest."""
-    index = fresh_index(store, folder)
+    shards are all in others. Where a shard is in several, a `wanted` one has it, else the largest. `before`: as in `Index`."""
+    index = fresh_index(store, folder, before)
     size = {block: len(shards) for block, shards in index.shards_by_block().items()}
     places: dict[str, Entry] = {}
     for entry in index.entries():
-        before = places.setdefault(entry.shard_id, entry)
-        if _rank(entry, wanted, size) > _rank(before, wanted, size):
+        other = places.setdefault(entry.shard_id, entry)
+        if _rank(entry, wanted, size) > _rank(other, wanted, size):
             places[entry.shard_id] = entry
     used = {entry.place.block for entry in places.values()}
     names = store.names(folder)
@@ -131,6 +150,7 @@ def tidy(store: Store, folder: str, wanted: AbstractSet[str]) -> None:
     with ThreadPoolExecutor(REMOVALS if store.local is None else 1) as pool:
         for wave in (True, False):   # what says that vectors are there goes before them
             list(pool.map(store.remove, [f"{folder}/{name}" for name in replaced if name.endswith(".parquet") is wave]))
+    forget_indexes(store, folder)
 
 
 def take_out(store: Store, folder: str, shard_ids: AbstractSet[str]) -> None:

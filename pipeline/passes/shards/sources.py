@@ -14,6 +14,7 @@ from pipeline.input.samples import Reading
 from pipeline.input.witnesses import Witnesses, to_blame
 from pipeline.registry import SOURCE
 from pipeline.stage import joined
+from pipeline.store.blocks.several import said_of
 from pipeline.store.tables import read_facts
 from pipeline.work import Facts
 
@@ -48,13 +49,11 @@ class Source:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         reads = self.asked.stored or ({} if self.asked.opens_input else {SOURCE: ()})
-        stored = stored_batch(self.columns, self.shard.shard_id, reads) if reads else None
+        stored = stored_batch(self.columns, [self.shard.shard_id], reads) if reads else None
         if self.reader is None:
             assert stored is not None
-            for at in range(0, max(1, stored.num_rows), self.asked.batch_rows):
-                batch = stored.slice(at, self.asked.batch_rows)
-                self.rows += batch.num_rows
-                yield batch
+            self.rows = stored.num_rows
+            yield from sliced(stored, self.asked.batch_rows)
             return
         for batch in self._read(self.reader):
             if stored is not None:
@@ -96,8 +95,16 @@ class Source:
         }
 
 
+def sliced(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
+    """So many rows of a batch at a time, at least once."""
+    return (batch.slice(at, rows) for at in range(0, max(1, batch.num_rows), rows))
+
+
 def common_batches(sources: Sequence[Source], rows: int) -> Iterator[pa.RecordBatch]:
     """The batches of each source in order; small ones put together, to `rows` at most. Of one source they are as they come."""
+    if len(sources) > 1 and sources[0].reader is None:
+        yield from sliced(stored_together(sources), rows)
+        return
     waiting: list[pa.RecordBatch] = []
     count = 0
     for source in sources:
@@ -114,20 +121,15 @@ def common_batches(sources: Sequence[Source], rows: int) -> Iterator[pa.RecordBa
         yield as_one(waiting)
 
 
+def stored_together(sources: Sequence[Source]) -> pa.RecordBatch:
+    """The stored columns of several small sources, read at once."""
+    asked, ids = sources[0].asked, [source.shard.shard_id for source in sources]
+    reads = asked.stored or {SOURCE: ()}
+    for source, said in zip(sources, said_of(asked.columns.store, asked.columns.folders[next(iter(reads))], ids), strict=True):
+        source.rows = said.rows
+    return stored_batch(asked.columns, ids, reads)
+
+
 def as_one(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """The rows of several batches as one."""
     return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-
-
-def by_source(
-    parts: Mapping[str, list[pa.RecordBatch]], schemas: Mapping[str, pa.Schema], sources: Sequence[Source]
-) -> Iterator[dict[str, list[pa.RecordBatch]]]:
-    """What is of each source, by stage: its rows are as many as the source says, one after another."""
-    if len(sources) == 1:
-        yield dict(parts)
-        return
-    tables = {name: pa.Table.from_batches(batches, schemas[name]) for name, batches in parts.items()}
-    first = 0
-    for source in sources:
-        yield {name: table.slice(first, source.rows).combine_chunks().to_batches() for name, table in tables.items()}
-        first += source.rows

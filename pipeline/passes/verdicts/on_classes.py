@@ -33,4 +33,4 @@ def on_classes(plan: Plan) -> Select:
 def judged_on_classes(plan: Plan, shard_id: str) -> pa.Array:
     """string [n]: the verdicts of a shard that these rules make of the stored ones of the others."""
     work = on_classes(plan)
-    return work.judged(RunShard(shard_id, 0), work.source.table(shard_id, work.reads))
+    return work.judged([RunShard(shard_id, 0)], work.source.table([shard_id], work.reads))

@@ -1,7 +1,7 @@
 """The columns that need the whole run and that rules may read: which rows are duplicates, and what `recipe/derived.py` takes by
 key. Workers write them, a group of shards at a time; the driver goes through the table of pairs once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.columns import Columns, Rows, Run, RunShard
+from pipeline.columns import Columns, Rows, Run, RunShard, bundles, ids_of
 from pipeline.driver import Driver
 from pipeline.errors import ContractViolation
 from pipeline.plan import Plan
@@ -19,8 +19,10 @@ from pipeline.shuffle.exchange import Exchange, Group, GroupWork, Scattered, gro
 from pipeline.shuffle.keys import Keys, hash_keys, partition_of, text_keys
 from pipeline.shuffle.parts import parts_file, read_part
 from pipeline.store.blocks.groups import each_written
+from pipeline.store.blocks.several import columns_of, write_tables
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import PARTIAL, Store
-from pipeline.store.tables import read_columns, stored_shards, table_batches, write_shard_table
+from pipeline.store.tables import stored_shards, table_batches
 from pipeline.vectors import Bools, Ints
 from pipeline.work import Facts
 
@@ -96,7 +98,7 @@ class KeyRows:
     def _column(self, group: Group, origin: Origin) -> pa.ChunkedArray:
         stage, name = origin
         store, folder = self.columns.store, self.columns.folders[stage]
-        tables = [read_columns(store, folder, shard.shard_id, [name]) for shard in group.shards]
+        tables = [columns_of(store, folder, ids_of(shards), [name]) for shards in bundles(group.shards)]
         return pa.concat_tables(tables).column(name)
 
 
@@ -159,10 +161,11 @@ class RunColumns(GroupWork):
             for near, (name, sought) in enumerate(zip(("exact_duplicate", "near_duplicate"), self.sought, strict=True))}
         table = pa.table({**values, **{column.name: column.values(item) for column in self.keyed}})
 
-        def write(shard: RunShard) -> None:
-            uid = read_columns(store, self.columns.folders["samples"], shard.shard_id, ["uid"]).column("uid").combine_chunks()
-            part = table.slice(shard.first_row - item.first_row, len(uid)).add_column(0, "uid", uid)
-            write_shard_table(store, f"{self.folder}/{shard.shard_id}.parquet", part.combine_chunks(), {"rows": len(uid)})
+        def write(shards: Sequence[RunShard]) -> list[None]:
+            uid = columns_of(store, self.columns.folders["samples"], ids_of(shards), ["uid"]).column("uid")
+            part = table.slice(shards[0].first_row - item.first_row, len(uid)).add_column(0, "uid", uid)
+            write_tables(store, self.folder, [Said(shard.shard_id, shard.rows, {"rows": shard.rows}) for shard in shards], part)
+            return []
 
         each_written(item.shards, lambda shard: shard.share, write)
         return {"rows": item.rows}

@@ -3,14 +3,16 @@ What is computed is in `select/`; a file's existence means done.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.columns import Run, RunShard, ShardWork
+from pipeline.columns import Run, RunShard, ShardWork, consecutive, ids_of
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError
 from pipeline.passes.verdicts.subset import write_subset
@@ -21,8 +23,10 @@ from pipeline.select.columns import RuleColumns
 from pipeline.select.ledger import Ledger, balanced, ignored_of
 from pipeline.select.stored import LEDGER
 from pipeline.select.verdicts import KEPT, verdicts
-from pipeline.store.tables import read_columns, read_many_facts, stored_shards, write_shard_table
-from pipeline.work import Facts, PlainWork
+from pipeline.store.blocks.several import columns_of, write_tables
+from pipeline.store.blocks.writing import Said
+from pipeline.store.tables import read_many_facts, stored_shards
+from pipeline.work import Facts, WorkTogether
 
 
 def select(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str]) -> Ledger:
@@ -45,8 +49,8 @@ def settled(plan: Plan, run: Run, driver: Driver, quarantined: Sequence[str], fo
 
 
 @dataclass(frozen=True)
-class Select(PlainWork[RunShard], ShardWork):
-    """Writes the verdicts of one shard."""
+class Select(WorkTogether[RunShard], ShardWork):
+    """Writes the verdicts of a shard, or of several small ones at once."""
 
     source: RuleColumns
     rules: Rules
@@ -57,24 +61,32 @@ class Select(PlainWork[RunShard], ShardWork):
     before: str | None = None
     """Folder of verdicts that stand where they are not `kept`."""
 
-    def run(self, item: RunShard) -> Facts:
-        shard_id = item.shard_id
-        table = self.source.table(shard_id, self.reads)
-        verdict = self.judged(item, table)
-        counts = {c["values"]: c["counts"] for c in verdict.value_counts().to_pylist()}
-        if None in counts or sum(counts.values()) != table.num_rows:
-            raise ConservationError(f"shard {shard_id}: {table.num_rows} samples, verdicts {counts}")
-        facts = {"shard_id": shard_id, "rows": table.num_rows, "verdicts": dict(sorted(counts.items()))}
-        written = pa.table({"uid": table.column("uid"), "verdict": verdict})
-        write_shard_table(self.source.columns.store, f"{self.folder}/{shard_id}.parquet", written, facts)
-        return facts
+    @contextmanager
+    def open_together(self) -> Iterator[Callable[[Sequence[RunShard]], list[Facts]]]:
+        yield lambda items: [facts for shards in consecutive(items) for facts in self._run(shards)]
 
-    def judged(self, shard: RunShard, table: pa.Table) -> pa.Array:
-        """string [n]: the verdicts of the rows of a shard, given the columns that the rules read."""
-        verdict = verdicts(table, self.rules, self.thresholds, shard.first_row)
+    def _run(self, shards: Sequence[RunShard]) -> list[Facts]:
+        table = self.source.table(ids_of(shards), self.reads)
+        verdict = self.judged(shards, table)
+        words, ends = verdict.dictionary_encode(), np.cumsum([shard.rows for shard in shards])
+        if {table.num_rows, len(verdict) - verdict.null_count} != {ends[-1]}:
+            named = " to ".join(dict.fromkeys([str(shards[0]), str(shards[-1])]))
+            raise ConservationError(
+                f"shard {named}: {ends[-1]} samples, columns of {table.num_rows}, verdicts {verdict.value_counts().to_pylist()}")
+        names, said = words.dictionary.to_pylist(), list[Said]()
+        for (shard_id, _, rows), own in zip(shards, np.split(np.asarray(words.indices), ends[:-1]), strict=True):
+            counts = Counter(names[word] for word in own.tolist())
+            said.append(Said(shard_id, rows, {"shard_id": shard_id, "rows": rows, "verdicts": dict(sorted(counts.items()))}))
+        written = pa.table({"uid": table.column("uid"), "verdict": verdict})
+        write_tables(self.source.columns.store, self.folder, said, written)
+        return [dict(shard.facts) for shard in said]
+
+    def judged(self, shards: Sequence[RunShard], table: pa.Table) -> pa.Array:
+        """string [n]: the verdicts of the rows of shards that follow each other in the run, given what the rules read."""
+        verdict = verdicts(table, self.rules, self.thresholds, shards[0].first_row)
         if self.before is None:
             return verdict
-        stored = read_columns(self.source.columns.store, self.before, shard.shard_id, ["verdict"])
+        stored = columns_of(self.source.columns.store, self.before, ids_of(shards), ["verdict"])
         earlier = stored.column("verdict").combine_chunks()
         return pc.if_else(pc.equal(earlier, KEPT), verdict, earlier)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Columns, Run
+from pipeline.columns import Columns, Run, bundles, ids_of
 from pipeline.driver import Driver
 from pipeline.plan import Plan
 from pipeline.select.stored import kept_rows
@@ -15,7 +15,8 @@ from pipeline.select.subset import SUBSET, UIDS, brought, file_names, halves
 from pipeline.shuffle.answers import KEY, Ordered
 from pipeline.shuffle.exchange import Exchange, Group, Scattered, groups_of, partitions_of, through
 from pipeline.shuffle.keys import hex_keys, keys_of, partition_of, table_of
-from pipeline.store.tables import npy_file, read_columns
+from pipeline.store.blocks.several import columns_of
+from pipeline.store.tables import npy_file
 
 
 def write_subset(plan: Plan, run: Run, driver: Driver, verdicts: str) -> None:
@@ -49,9 +50,9 @@ class KeptUids:
     def __call__(self, group: Group) -> Scattered:
         store, folder = self.columns.store, self.columns.folders["samples"]
         kept = []
-        for shard in group.shards:
-            rows = pa.array(kept_rows(store, self.verdicts, shard.shard_id))
-            kept.append(read_columns(store, folder, shard.shard_id, ["uid", "source_uid"]).take(rows))
+        for shard_ids in map(ids_of, bundles(group.shards)):
+            rows = pa.array(kept_rows(store, self.verdicts, *shard_ids))
+            kept.append(columns_of(store, folder, shard_ids, ["uid", "source_uid"]).take(rows))
         table = pa.concat_tables(kept)
         ours, theirs = hex_keys(table.column("uid")), hex_keys(brought(table.column("source_uid")))
         partition = np.concatenate([partition_of(ours, self.partitions), self.partitions + partition_of(theirs, self.partitions)])

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.columns import Columns, Run
+from pipeline.columns import Columns, Run, bundles, ids_of
 from pipeline.driver import Driver
 from pipeline.passes.embeddings import Embedded
 from pipeline.plan import Plan
@@ -88,8 +88,8 @@ class WriteValues(GroupWork):
 
     def run(self, item: Group) -> Facts:
         parts = []
-        for shard in item.shards:
-            table = threshold_table(self.columns, self.recipe, self.names, shard.shard_id)
+        for shards in bundles(item.shards):
+            table = threshold_table(self.columns, self.recipe, self.names, ids_of(shards))
             parts.append(np.stack([readable_values(table, name) for name in self.names]))
         self.columns.store.write(f"{self.folder}/values-{item}.npy", npy_bytes(np.concatenate(parts, axis=1)))
         return {"rows": item.rows}
@@ -104,8 +104,8 @@ def written_values(store: Store, folder: str, groups: Collection[Group], names: 
 
 
 def read_values(run: Run, recipe: Recipe, name: str) -> Values:
-    """The same from the stages' columns, a shard at a time."""
+    """The same from the stages' columns."""
     def pieces() -> Iterator[NDArray[np.floating]]:
-        for shard_id in run.rows.shard_ids:
-            yield readable_values(threshold_table(run.columns, recipe, (name,), shard_id), name)
+        for shards in bundles(run.rows.shards):
+            yield readable_values(threshold_table(run.columns, recipe, (name,), ids_of(shards)), name)
     return pieces

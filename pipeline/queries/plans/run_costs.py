@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.passes.shards.compaction import BLOCK_ROWS, are_compacted
 from pipeline.quantities import duration, size
 from pipeline.queries.plans.measured import DRIVER_BYTES, MEASURED, MODEL_WORKER_BYTES, PARTITION_ROWS, WORKER_BYTES, Measured
 from pipeline.recipe.recipe import Recipe
@@ -30,6 +31,11 @@ class Extent:
     """Of the columns that the annotate pass writes."""
     input_bytes: int = 0
 
+    @property
+    def tables(self) -> int:
+        """Files of a finished pass that writes one for each shard: as many, or those of the blocks that they are then in."""
+        return math.ceil(self.rows / BLOCK_ROWS) if are_compacted(self.shards, self.rows) else self.shards
+
 
 def passes_of(recipe: Recipe) -> tuple[Measured, ...]:
     """The passes behind the annotate pass that a recipe has, in order, with what they were measured to take; clustering has a
@@ -51,13 +57,15 @@ def pass_estimates(
     exact labels, where there are some."""
     first = PassEstimate(
         name=ANNOTATE, seconds=extent.rows / rate / machines.actors if rate else 0.0, driver_bytes=DRIVER_BYTES,
-        worker_bytes=MODEL_WORKER_BYTES, files=9 * extent.shards, requests=20 * extent.shards,
+        worker_bytes=MODEL_WORKER_BYTES, files=9 * extent.tables, requests=20 * extent.shards,
         moved_bytes=extent.input_bytes + extent.column_bytes, alone=False)
     found = [first]
     for kind in passes_of(recipe):
         if kind.title == "label" and fit is not None:
             found.append(clustering(fit, extent))
         found.append(estimated(kind, extent, machines.actors))
+        if kind.title == "export":   # a tar, its columns and its account for each output shard
+            found[-1] = found[-1].model_copy(update={"files": 3 * math.ceil(extent.rows / recipe.export.shard_size)})
     return tuple(found)
 
 
@@ -80,7 +88,7 @@ def estimated(kind: Measured, extent: Extent, actors: int) -> PassEstimate:
         name=kind.title, seconds=work / (1 if kind.alone else actors),
         driver_bytes=DRIVER_BYTES,
         worker_bytes=0 if kind.alone else WORKER_BYTES + round(held),
-        files=round(kind.files * extent.shards), requests=round(kind.requests * extent.shards),
+        files=round(kind.files * extent.tables), requests=round(kind.requests * extent.shards),
         moved_bytes=round(extent.rows * (kind.moved + kind.vectors * HALF * extent.dimension)), alone=kind.alone)
 
 

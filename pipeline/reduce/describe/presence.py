@@ -14,6 +14,7 @@ from pipeline.vectors import Ints
 
 CELLS = pa.schema([("class", pa.int32()), ("entity", pa.string()), ("both", pa.int64()), ("above", pa.bool_())])
 """Samples of the class (by its position) that have the entity. `above`: somebody has it as a hypernym."""
+BY_CELL = [("class", "ascending"), ("entity", "ascending")]
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def class_counts(samples: Presence, assignment: NDArray[np.int32], k: int) -> Co
     ids = [samples.ids[position] for position in entity]
     above = [id in samples.hypernyms for id in ids]
     cells = pa.table([pa.array(cls, pa.int32()), pa.array(ids, pa.string()), pa.array(joint, pa.int64()), above], schema=CELLS)
-    return Counts(np.bincount(assignment, minlength=k).astype(np.int64), merged_cells(cells))
+    return Counts(np.bincount(assignment, minlength=k).astype(np.int64), cells.sort_by(BY_CELL))
 
 
 def merged_cells(cells: pa.Table) -> pa.Table:
     """CELLS in which a (class, entity) may stand several times, added up and sorted."""
     grouped = cells.group_by(["class", "entity"], use_threads=False).aggregate([("both", "sum"), ("above", "any")])
-    return grouped.rename_columns(CELLS.names).cast(CELLS).sort_by([("class", "ascending"), ("entity", "ascending")])
+    return grouped.rename_columns(CELLS.names).cast(CELLS).sort_by(BY_CELL)

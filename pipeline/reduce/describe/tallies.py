@@ -3,9 +3,9 @@
 One table of five kinds of rows. Only classes that occur have rows, so a shard's file is small however many classes there are.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pipeline.reduce.describe.members import Members, Ranked, extreme_members
 from pipeline.reduce.describe.presence import CELLS, Counts, merged_cells
 from pipeline.reduce.describe.quality import BINS, Counting, Tally
+from pipeline.store.blocks.several import columns_with_facts, write_tables
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import Store
-from pipeline.store.tables import read_with_facts, write_shard_table
 from schemas.columns import field
 
 TALLY = pa.schema([
@@ -28,41 +29,70 @@ TALLY = pa.schema([
     field("cosine", pa.float32(), "near, far: to the centroid"),
     field("entity", pa.string(), "cell: its id"),
 ])
+KINDS = ("class", "pair", "near", "far", "cell")
 TOGETHER = 64
 """Shards whose files are read at a time."""
 
 
-def write_tally(store: Store, path: str, tally: Tally, counts: Counts) -> None:
-    """Writes one shard's file."""
+def write_tallies(store: Store, folder: str, parts: Mapping[str, tuple[Tally, Counts]]) -> None:
+    """Writes the files of some shards, by their ids."""
+    rows = [_rows(tally, counts) for tally, counts in parts.values()]
+    said = []
+    for shard_id, (tally, _), table in zip(parts, parts.values(), rows, strict=True):
+        used = np.flatnonzero(tally.histogram)
+        said.append(Said(shard_id, len(table.kind), {"bins": used.tolist(), "counts": tally.histogram[used].tolist()}))
+    write_tables(store, folder, said, _table(rows))
+
+
+class _Rows(NamedTuple):
+    """The rows of one shard, column by column; zero where the kind of a row has no such number."""
+
+    kind: NDArray[np.int64]
+    id: NDArray[np.int64]
+    n: NDArray[np.int64]
+    similarity: NDArray[np.int64]
+    sampled: NDArray[np.int64]
+    cosine: NDArray[np.float32]
+    entity: list[str | None]
+
+
+def _rows(tally: Tally, counts: Counts) -> _Rows:
     present, cells = np.flatnonzero(tally.sizes), counts.cells
     near, far = tally.members.nearest, tally.members.farthest
-    parts = [
-        _rows("class", present, tally.sizes[present], similarity=tally.similarity[present], sampled=tally.sampled[present]),
-        _rows("pair", tally.pairs, tally.between),
-        _rows("near", near.classes, near.rows, cosine=near.similarity),
-        _rows("far", far.classes, far.rows, cosine=far.similarity),
-        _rows("cell", cells.column("class"), cells.column("both"), sampled=cells.column("above").cast(pa.int64()),
-              entity=cells.column("entity")),
-    ]
-    used = np.flatnonzero(tally.histogram)
-    facts = {"bins": used.tolist(), "counts": tally.histogram[used].tolist()}
-    write_shard_table(store, path, pa.concat_tables(parts), facts)
+    classes, above = np.asarray(cells.column("class"), np.int64), np.asarray(cells.column("above"), np.int64)
+    sizes = [len(present), len(tally.pairs), len(near.classes), len(far.classes), len(classes)]
+    ranked, others = np.concatenate([near.similarity, far.similarity]), np.zeros(sum(sizes[1:4]), np.int64)
+    return _Rows(
+        np.repeat(np.arange(len(KINDS)), sizes),
+        np.concatenate([present, tally.pairs, near.classes, far.classes, classes]).astype(np.int64),
+        np.concatenate([tally.sizes[present], tally.between, near.rows, far.rows, np.asarray(cells.column("both"), np.int64)]),
+        np.concatenate([tally.similarity[present], others, np.zeros(sizes[4], np.int64)]),
+        np.concatenate([tally.sampled[present], others, above]),
+        np.concatenate([np.zeros(sum(sizes[:2]), np.float32), ranked, np.zeros(sizes[4], np.float32)]),
+        [*[None] * sum(sizes[:4]), *cells.column("entity").to_pylist()])
 
 
-def _rows(kind: str, id: Any, n: Any, **others: Any) -> pa.Table:
-    values = {"kind": [kind] * len(id), "id": id, "n": n, **others}
-    nothing = pa.nulls(len(id))
-    return pa.table({name: values.get(name, nothing) for name in TALLY.names}).cast(TALLY)
+def _table(rows: Sequence[_Rows]) -> pa.Table:
+    """TALLY of the rows of some shards, one after another."""
+    kind, id, n, similarity, sampled, cosine = (np.concatenate(list(parts)) for parts in list(zip(*rows, strict=True))[:-1])
+    entity = list(chain(*(part.entity for part in rows)))
+    classes, near, far, cells = (kind == KINDS.index(name) for name in ("class", "near", "far", "cell"))
+    return pa.table([
+        pa.DictionaryArray.from_arrays(kind, KINDS).dictionary_decode(), id, n,
+        pa.array(similarity, mask=~classes), pa.array(sampled, mask=~(classes | cells)), pa.array(cosine, mask=~(near | far)),
+        pa.array(entity, pa.string()),
+    ], schema=TALLY)
 
 
-def merged_tallies(store: Store, paths: Sequence[str], counting: Counting) -> tuple[Tally, Counts]:
-    """The tally and the counts of all these files together; the same for any order of them, and for files that were merged before.
+def merged_tallies(store: Store, folder: str, ids: Sequence[str], counting: Counting) -> tuple[Tally, Counts]:
+    """The tally and the counts of the files of all these shards together; the same for any order of them, and for files that were
+    merged before.
 
     Sums of as many files are added to each other, so that what many files have said is not sorted again for each further one."""
     nothing = _tally(TALLY.empty_table(), counting, np.zeros(BINS, np.int64))
     sums = [(0, nothing, CELLS.empty_table())]
-    for start in range(0, len(paths), TOGETHER):
-        sums.append((1, *_read_together(store, paths[start : start + TOGETHER], counting)))
+    for start in range(0, len(ids), TOGETHER):
+        sums.append((1, *_read_together(store, folder, ids[start : start + TOGETHER], counting)))
         while len(sums) > 1 and sums[-1][0] >= sums[-2][0]:
             sums.append(_added(sums.pop(), sums.pop()))
     while len(sums) > 1:
@@ -71,12 +101,11 @@ def merged_tallies(store: Store, paths: Sequence[str], counting: Counting) -> tu
     return total, Counts(total.sizes, cells)
 
 
-def _read_together(store: Store, paths: Sequence[str], counting: Counting) -> tuple[Tally, pa.Table]:
-    parts, histogram = list[pa.Table](), np.zeros(BINS, np.int64)
-    for part, facts in (read_with_facts(store, path) for path in paths):
-        parts.append(part)
+def _read_together(store: Store, folder: str, ids: Sequence[str], counting: Counting) -> tuple[Tally, pa.Table]:
+    table, said = columns_with_facts(store, folder, ids)
+    histogram = np.zeros(BINS, np.int64)
+    for facts in said:
         histogram[facts["bins"]] += np.array(facts["counts"], np.int64)
-    table = pa.concat_tables(parts)
     return _tally(table, counting, histogram), merged_cells(_cells(table))
 
 

@@ -1,11 +1,11 @@
 """A shard has a file of its own in a folder, or is in one of its blocks: who asks need not know which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
 from typing import Any, TypeVar
 
-from pipeline.store.blocks.index import Index, Place, forget_indexes, fresh_index, known_index
+from pipeline.store.blocks.index import Index, Place, forget_indexes, fresh_index, index_of, known_index
 from pipeline.store.blocks.rows import forget_rows
 from pipeline.store.store import Store
 
@@ -32,6 +32,29 @@ def either(store: Store, path: str, of_file: Callable[[], T], of_block: Callable
         return of_block(folder, place)
 
 
+def together(
+    store: Store, folder: str, shard_ids: Sequence[str], of_shard: Callable[[str], T],
+    of_block: Callable[[Place, Sequence[str]], T],
+) -> list[T]:
+    """What is asked of several shards of a folder, in order: of neighbours in a block at once. As `either`, which `of_shard` is to
+    go by."""
+    found: list[T] = []
+    if known_index(store, folder) is None:   # the first by itself: where it is in a block, the others find the index read
+        found, shard_ids = [of_shard(shard_id) for shard_id in shard_ids[:1]], shard_ids[1:]
+    known, at = known_index(store, folder), 0
+    for place, stretch in [(None, shard_ids)] if known is None else known.stretches(shard_ids):
+        if place is None:
+            found += map(of_shard, stretch)
+        else:
+            try:
+                found.append(of_block(place, stretch))
+            except FileNotFoundError:   # the index is older than the folder
+                forget_indexes(store, folder)
+                return found + together(store, folder, shard_ids[at:], of_shard, of_block)
+        at += len(stretch)
+    return found
+
+
 def _newer(store: Store, folder: str, known: Index | None) -> Index:
     """An index that was read after the one that was known: once where several threads want it at the same time."""
     with _lock:
@@ -41,8 +64,7 @@ def _newer(store: Store, folder: str, known: Index | None) -> Index:
 
 def told_of(store: Store, path: str, folder: str) -> dict[str, Any]:
     """What the index says of a shard that it has."""
-    index = known_index(store, folder) or fresh_index(store, folder)
-    facts = index.facts(path.rpartition("/")[2].removesuffix(".parquet"))
+    facts = index_of(store, folder).facts(path.rpartition("/")[2].removesuffix(".parquet"))
     assert facts is not None
     return facts
 

@@ -66,13 +66,15 @@ def divided(
     return [tuple(group) for group in groups]
 
 
-def each_written(items: Sequence[Item], share: Callable[[Item], float], write: Callable[[Item], T]) -> list[T]:
-    """What `write` says of each item of a few or many that one worker writes the files of: small neighbours' become blocks, unless
+def each_written(
+    items: Sequence[Item], share: Callable[[Item], float], write: Callable[[Sequence[Item]], Sequence[T]]
+) -> list[T]:
+    """What `write` says of some items of a few or many that one worker writes the files of: small neighbours' become blocks, unless
     there are few. `share` as in `divided`."""
     said: list[T] = []
     for group in divided(items, share, most=len(items) if len(items) >= SHARES else 1):
         with as_blocks() if len(group) > 1 else nullcontext():
-            said += map(write, group)
+            said += write(group)
     return said
 
 

@@ -4,9 +4,10 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,13 +51,18 @@ class Index:
     """The whole blocks of a folder: those of its index, and those that it does not know yet. Look-ups hold some 200 bytes a shard;
     what was said of the shards is read once somebody asks for it."""
 
-    def __init__(self, store: Store, folder: str) -> None:
+    def __init__(self, store: Store, folder: str, before: "Index | None" = None) -> None:
+        """As the folder is now. `before`: what this one has read of footers is not read again; from a moment ago, and nobody has
+        removed a block since."""
         self._store, self._folder = store, folder
         names = store.names(folder)
         self._whole = blocks_among(names)
         table = self._read(SCHEMA.names[:-1]) if INDEX in names else SCHEMA.empty_table().select(SCHEMA.names[:-1])
         new = self._whole - set(table.column("block").unique().to_pylist())
-        self._new = table_of_entries(entry for block in sorted(new) for entry in entries_of(store, folder, block))
+        read = SCHEMA.empty_table() if before is None else _of_blocks(before._new, new)
+        unread = new - set(read.column("block").unique().to_pylist())
+        entries = (entry for block in sorted(unread) for entry in entries_of(store, folder, block))
+        self._new: pa.Table = pa.concat_tables([read, table_of_entries(entries)])
         table = pa.concat_tables([table, self._new.select(SCHEMA.names[:-1])])
         self._order = np.argsort(np.array(table.column("shard_id").to_pylist(), np.str_), kind="stable")
         table = table.take(self._order)
@@ -72,7 +78,7 @@ class Index:
         path = f"{self._folder}/{INDEX}"
         try:
             table = pq.ParquetFile(io.BytesIO(self._store.read(path))).read([*columns, "block"], use_threads=False)
-            return table.filter(pc.is_in(table.column("block"), pa.array(self._whole, pa.string()))).select(columns)
+            return _of_blocks(table, self._whole).select(columns)
         except (pa.ArrowException, KeyError) as error:
             raise RootError(f"{self._store.url}/{path} is no index of blocks ({error}): remove it and run again") from error
 
@@ -89,6 +95,35 @@ class Index:
     def _row(self, shard_id: str) -> int | None:
         at = int(np.searchsorted(self.ids, shard_id))
         return at if at < len(self.ids) and self.ids[at] == shard_id else None
+
+    def stretches(self, shard_ids: Sequence[str]) -> Iterator[tuple[Place | None, Sequence[str]]]:
+        """The shards in order, neighbours together that follow each other in a block; None for one that is in no block."""
+        rows = self._among(shard_ids)
+        if not len(self.ids):
+            yield from ((None, [shard_id]) for shard_id in shard_ids)
+            return
+        block, first, count = self._block[rows], self._first[rows], self._rows[rows]
+        follows = (rows[1:] >= 0) & (rows[:-1] >= 0) & (block[1:] == block[:-1]) & (first[1:] == first[:-1] + count[:-1])
+        for start, end in pairwise([0, *(np.flatnonzero(~follows) + 1).tolist(), len(rows)]):
+            there = rows[start] >= 0
+            place = Place(self.blocks[block[start]], int(first[start]), int(count[start:end].sum())) if there else None
+            yield place, shard_ids[start:end]
+
+    def _among(self, shard_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Their rows of the index, -1 for those that are in no block."""
+        at = np.searchsorted(self.ids, np.array(shard_ids, np.str_))
+        found = at < len(self.ids)
+        found[found] = self.ids[at[found]] == np.array(shard_ids, np.str_)[found]
+        return np.where(found, at, -1)
+
+    def told(self, shard_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """`facts` of each of these, which are all in blocks."""
+        return [json.loads(facts) for facts in self._facts.take(pa.array(self._among(shard_ids))).to_pylist()]
+
+    def counts(self, shard_ids: Sequence[str]) -> list[int]:
+        """Rows of each of these, which are all in blocks."""
+        counts: list[int] = self._rows[self._among(shard_ids)].tolist()
+        return counts
 
     def place(self, shard_id: str) -> Place | None:
         """None for a shard that is in no block."""
@@ -114,6 +149,10 @@ class Index:
         return found
 
 
+def _of_blocks(table: pa.Table, blocks: AbstractSet[str]) -> pa.Table:
+    return table.filter(pc.is_in(table.column("block"), pa.array(blocks, pa.string())))
+
+
 _known: dict[tuple[str, str], Index] = {}
 _lock = threading.Lock()
 
@@ -123,15 +162,20 @@ def known_index(store: Store, folder: str) -> Index | None:
     return _known.get((store.url, folder))
 
 
-def fresh_index(store: Store, folder: str) -> Index:
-    """The index of a folder as it is now; without a row where there is none. Raises RootError, or OutputError where the store does
-    not answer."""
-    index = Index(store, folder)
+def fresh_index(store: Store, folder: str, before: Index | None = None) -> Index:
+    """The index of a folder as it is now; without a row where there is none. `before`: as in `Index`. Raises RootError, or
+    OutputError where the store does not answer."""
+    index = Index(store, folder, before)
     with _lock:
         while len(_known) >= FOLDERS:
             _known.pop(next(iter(_known)))
         _known[store.url, folder] = index
     return index
+
+
+def index_of(store: Store, folder: str) -> Index:
+    """The index that is known of a folder, else as it is now."""
+    return known_index(store, folder) or fresh_index(store, folder)
 
 
 FOLDERS = 64
@@ -155,7 +199,7 @@ def write_index(store: Store, folder: str, entries: Iterable[Entry]) -> None:
         store.write(f"{folder}/{INDEX}", content.getvalue())
     else:
         store.remove(f"{folder}/{INDEX}")
-    fresh_index(store, folder)
+    forget_indexes(store, folder)
 
 
 def table_of_entries(entries: Iterable[Entry]) -> pa.Table:

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.store.blocks.index import Place, metadata_of
+from pipeline.store.remote.matrices import matrix_head, matrix_rows
 from pipeline.store.remote.parquet import remote_groups
 from pipeline.store.store import Store
+from pipeline.vectors import Halves, Ints
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -75,17 +77,28 @@ _maps: WeakValueDictionary[tuple[str, int], mmap.mmap] = WeakValueDictionary()
 
 
 def table_of(store: Store, folder: str, place: Place, columns: Sequence[str] | None) -> pa.Table:
-    """The rows of a shard: all columns or these. Raises FileNotFoundError for a block that is gone."""
+    """The rows of a shard, or of several that follow each other: all columns or these. Raises FileNotFoundError for a block that is
+    gone."""
     path = f"{folder}/{place.block}.parquet"
     footer = _footer(store, path)
-    group = _group(footer, place)
+    group = last = _group(footer, place.first)
+    if place.rows:
+        last = _group(footer, place.first + place.rows - 1)
+    tables = [_group_table(store, path, footer.metadata, columns, number) for number in range(group, last + 1)]
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    return table.slice(place.first - int(footer.starts[group]), place.rows)
+
+
+def _group_table(
+    store: Store, path: str, metadata: pq.FileMetaData, columns: Sequence[str] | None, group: int
+) -> pa.Table:
     key = store.url, path, group, None if columns is None else tuple(columns)
     table = _tables.get(key)
     if table is None:
-        table = row_group(store, path, footer.metadata, columns, group).replace_schema_metadata(None)
+        table = row_group(store, path, metadata, columns, group).replace_schema_metadata(None)
         if table.nbytes <= LARGEST:
             _tables.put(key, table)
-    return table.slice(place.first - int(footer.starts[group]), place.rows)
+    return table
 
 
 def row_group(store: Store, path: str, metadata: pq.FileMetaData, columns: Sequence[str] | None, group: int) -> pa.Table:
@@ -108,9 +121,20 @@ def _footer(store: Store, path: str) -> Footer:
     return footer
 
 
-def _group(footer: Footer, place: Place) -> int:
-    """The row group that a shard is in: never two."""
-    return int(np.searchsorted(footer.starts, place.first, side="right")) - 1
+def _group(footer: Footer, row: int) -> int:
+    """The row group that a row is in."""
+    return int(np.searchsorted(footer.starts, row, side="right")) - 1
+
+
+def vectors_of(store: Store, folder: str, place: Place, name: str, rows: Ints | None = None) -> Halves:
+    """The vectors of a shard, or of several that follow each other, or these rows of them, i64 [n] ascending: float16 [rows, d],
+    mapped where the store is local. Raises FileNotFoundError for a block that is gone, and as `matrix_rows`."""
+    path = f"{folder}/{place.block}.{name}.npy"
+    if store.local is None:
+        return matrix_rows(store, path, place.first + (np.arange(place.rows) if rows is None else rows))
+    length, start = matrix_head(store, path)
+    values: Halves = mapped(str(store.local / path), start + 2 * length * place.first, (place.rows, length))
+    return values if rows is None else np.array(values[rows])
 
 
 def schema_of(store: Store, folder: str, place: Place) -> pa.Schema:

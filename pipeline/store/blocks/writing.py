@@ -1,4 +1,4 @@
-"""A block is written from parts, one shard each, that come one after another: the vectors first, then the table, whose existence
+"""A block is written from parts, some shards each, that come one after another: the vectors first, then the table, whose existence
 says that all is there."""
 
 import hashlib
@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,22 +24,29 @@ GROUP_ROWS = 1024
 """A row group takes whole shards until it has so many rows: what is read for one shard, where shards are small."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One shard of a block."""
+class Said(NamedTuple):
+    """What is said of one shard of a block."""
 
     shard_id: str
     rows: int
     facts: Mapping[str, Any]
     """What its own footer says."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some shards of a block, one after another."""
+
+    shards: tuple[Said, ...]
     table: Callable[[], pa.Table]
+    """The rows of them all."""
     vectors: Mapping[str, Callable[[], Halves]] = field(default_factory=dict)
     """float16 [rows, d], by column."""
 
 
-def part_of(shard_id: str, table: pa.Table, facts: Mapping[str, Any], vectors: Mapping[str, Halves]) -> Part:
-    """A shard of a block, as it is in memory."""
-    return Part(shard_id, table.num_rows, facts, lambda: table, {name: partial(np.asarray, m) for name, m in vectors.items()})
+def part_of(shards: Sequence[Said], table: pa.Table, vectors: Mapping[str, Halves]) -> Part:
+    """Shards of a block, as they are in memory."""
+    return Part(tuple(shards), lambda: table, {name: partial(np.asarray, matrix) for name, matrix in vectors.items()})
 
 
 def block_name(shard_ids: Sequence[str]) -> str:
@@ -48,36 +55,47 @@ def block_name(shard_ids: Sequence[str]) -> str:
 
 
 def write_block(store: Store, folder: str, parts: Sequence[Part]) -> str:
-    """Writes the block of these shards and returns its name. Raises OutputError, and what the parts raise."""
-    name = block_name([part.shard_id for part in parts])
-    hashes = {f"{name}.{vector}.npy": _write_vectors(store, f"{folder}/{name}.{vector}.npy", vector, parts)
+    """Writes the block of these shards and returns its name. How they come in parts changes no byte. Raises OutputError, and what
+    the parts raise."""
+    shards = [shard for part in parts for shard in part.shards]
+    name, rows = block_name([shard.shard_id for shard in shards]), sum(shard.rows for shard in shards)
+    hashes = {f"{name}.{vector}.npy": _write_vectors(store, f"{folder}/{name}.{vector}.npy", vector, rows, parts)
               for vector in parts[0].vectors}
-    shards = [{"shard_id": part.shard_id, "rows": part.rows, "facts": part.facts} for part in parts]
-    facts = {"shards": shards, "rows": sum(part.rows for part in parts), "files": hashes}
-    schema = parts[0].table().schema.with_metadata({FOOTER: json.dumps(facts, sort_keys=True).encode()})
+    facts = {"shards": [shard._asdict() for shard in shards], "rows": rows, "files": hashes}
+    tables = (part.table() for part in parts)
+    first = next(tables)
+    schema = first.schema.with_metadata({FOOTER: json.dumps(facts, sort_keys=True).encode()})
     with store.create(f"{folder}/{name}.parquet") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for group in _groups(parts):
-            table = pa.concat_tables([part.table().cast(schema) for part in group]).combine_chunks()
+        for table in _cut((table.cast(schema) for table in chain([first], tables)), _group_sizes(shards)):
             writer.write_table(table, row_group_size=max(1, table.num_rows))
     return name
 
 
-def _groups(parts: Sequence[Part]) -> Iterator[list[Part]]:
-    group: list[Part] = []
-    rows = 0
-    for part in parts:
-        if group and rows + part.rows > GROUP_ROWS:
-            yield group
-            group, rows = [], 0
-        group.append(part)
-        rows += part.rows
-    yield group
+def _group_sizes(shards: Sequence[Said]) -> list[int]:
+    """Rows of each row group: no shard is in two."""
+    sizes: list[int] = []
+    for shard in shards:
+        if not sizes or sizes[-1] + shard.rows > GROUP_ROWS:
+            sizes.append(0)
+        sizes[-1] += shard.rows
+    return sizes
 
 
-def _write_vectors(store: Store, path: str, vector: str, parts: Sequence[Part]) -> str:
+def _cut(tables: Iterator[pa.Table], sizes: Sequence[int]) -> Iterator[pa.Table]:
+    """The rows of the tables, so many at a time, each time as one."""
+    held = [next(tables)]
+    for size in sizes:
+        while sum(table.num_rows for table in held) < size:
+            held.append(next(tables))
+        whole = pa.concat_tables(held)
+        yield whole.slice(0, size).combine_chunks()
+        held = [whole.slice(size)]
+
+
+def _write_vectors(store: Store, path: str, vector: str, rows: int, parts: Sequence[Part]) -> str:
     """Writes the vectors of all parts as one .npy file, a part at a time; its SHA-256."""
     head, digest = io.BytesIO(), hashlib.sha256()
-    shape = (sum(part.rows for part in parts), parts[0].vectors[vector]().shape[1])
+    shape = (rows, parts[0].vectors[vector]().shape[1])
     np.lib.format.write_array_header_1_0(head, {"descr": "<f2", "fortran_order": False, "shape": shape})
     with store.create(path) as file:
         for content in chain([head.getvalue()], (np.asarray(part.vectors[vector]()).tobytes() for part in parts)):
@@ -93,7 +111,7 @@ class Gathered:
         self.folders: dict[tuple[str, str], list[Part]] = {}
 
     def add(self, store: Store, folder: str, part: Part) -> None:
-        """Takes one shard's file."""
+        """Takes the files of some shards."""
         self.folders.setdefault((store.url, folder), []).append(part)
 
 
