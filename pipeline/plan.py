@@ -50,7 +50,7 @@ class Plan:
     recorded: Mapping[str, str] | None = None
     """Fingerprints of the source and of the stages of every run up to mentions, as a run recorded them; None: made from stages."""
     output_versions: Mapping[str, int] = field(default_factory=dict)
-    """Versions of the outputs, by name, as a run recorded them; those that are missing are this package's."""
+    """Of the outputs, by name, as a run recorded them; those that are missing are this package's."""
     inputs_recorded: str | None = None
     """Fingerprint of the input list, where that is left behind (`without_inputs`)."""
 
@@ -206,6 +206,11 @@ class Plan:
     def balance(self) -> str | None:
         """Folder of how often the export takes each sample; None when it takes all that are kept, once."""
         return BY_NAME["balance"].folder(self)
+
+    @cached_property
+    def index(self) -> str | None:
+        """Folder of the indexes; None where the recipe asks for none."""
+        return BY_NAME["index"].folder(self)
 
     @cached_property
     def export(self) -> str:

@@ -51,7 +51,7 @@ class IndexFile(_Part):
     dimension: int
     """values of a vector"""
     kind: Kind
-    """flat: all are compared; hnsw: a graph; ivf: lists of half precision; ivfsq: of 8 bits a value; ivfpq: of product quantisers"""
+    """flat: all are compared; hnsw: a graph; ivf: lists of half precision; ivfsq: of 8 bits a value; ivfpq: product-quantised"""
     code: str
     """how a vector is stored: fp16, sq8 or pq followed by the number of bytes"""
     lists: int

@@ -1,4 +1,4 @@
-"""The stored image embeddings of a run as blocks of rows, and a seeded sample of them."""
+"""The stored embeddings of a run as blocks of rows, and a seeded sample of them."""
 
 import shutil
 import tempfile
@@ -24,12 +24,13 @@ from pipeline.vectors import Bools, Floats, Ints, Matrix, unit
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The image embeddings of one shard as a block: of the kept samples, or of all that have one (`verdicts` None)."""
+    """The embeddings of one shard as a block: of the kept samples, or of all that have one (`verdicts` None)."""
 
     store: Store
     folder: str
     shard_id: str
     verdicts: str | None
+    column: str = "image_embedding"
 
     @property
     def name(self) -> str:
@@ -39,7 +40,7 @@ class Embeddings:
         """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote shard only those are
         read, and kept by `COPIES` as long as there is room."""
         if self.store.local is not None:
-            return read_vectors(self.store, self.folder, self.shard_id, "image_embedding"), self.rows()
+            return read_vectors(self.store, self.folder, self.shard_id, self.column), self.rows()
         matrix = COPIES.of(self)
         if matrix is None:
             matrix = COPIES.kept(self, self.read(self.rows()))
@@ -49,12 +50,12 @@ class Embeddings:
         """Which rows of the shard count, ascending; no embedding is read."""
         if self.verdicts is not None:
             return kept_rows(self.store, self.verdicts, self.shard_id).astype(np.int64)
-        valid = read_columns(self.store, self.folder, self.shard_id, ["image_embedding_valid"]).column("image_embedding_valid")
+        valid = read_columns(self.store, self.folder, self.shard_id, [f"{self.column}_valid"]).column(f"{self.column}_valid")
         return np.flatnonzero(np.asarray(valid))
 
     def read(self, rows: NDArray[np.int64]) -> Matrix:
         """float16 [n, d] of these rows of the shard, ascending, in memory: no other is read."""
-        return read_vector_rows(self.store, self.folder, self.shard_id, "image_embedding", rows)
+        return read_vector_rows(self.store, self.folder, self.shard_id, self.column, rows)
 
 
 @dataclass

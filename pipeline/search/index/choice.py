@@ -6,11 +6,18 @@ The rates are rough and meant for choosing, not for promises: what a search real
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.errors import InputError
 from pipeline.quantities import size
+from schemas.indexes import Kind
 
-AUTO, FLAT, HNSW, IVF, IVF_SQ, IVF_PQ = "auto", "flat", "hnsw", "ivf", "ivfsq", "ivfpq"
+AUTO: Literal["auto"] = "auto"
+FLAT: Literal["flat"] = "flat"
+HNSW: Literal["hnsw"] = "hnsw"
+IVF: Literal["ivf"] = "ivf"
+IVF_SQ: Literal["ivfsq"] = "ivfsq"
+IVF_PQ: Literal["ivfpq"] = "ivfpq"
 SCANNED = 4e9
 """Bytes of vectors that one thread compares with a query in a second."""
 PROBED = 32
@@ -37,8 +44,7 @@ class Wish:
 
     vectors: int
     dimension: int
-    kind: str = AUTO
-    recall: float = 0.95
+    kind: Kind | Literal["auto"] = AUTO
     latency: float = 0.01
     """Seconds that a query may take on one thread, about."""
     memory: int = 16_000_000_000
@@ -49,14 +55,18 @@ class Wish:
 class Choice:
     """An index for a wish."""
 
-    kind: str
+    kind: Kind
     lists: int
     code: str
     """fp16, sq8, or pq with the bytes of a vector."""
-    code_bytes: int
     why: str
     vectors: int
     dimension: int
+
+    @property
+    def code_bytes(self) -> int:
+        """Of a vector."""
+        return code_bytes(self.code, self.dimension)
 
     @property
     def bytes(self) -> int:
@@ -66,8 +76,14 @@ class Choice:
 
     @property
     def training_rows(self) -> int:
-        """Vectors that the lists are trained on; 0 where there is nothing to train."""
-        return min(self.vectors, PER_LIST * self.lists) if self.lists > 1 else 0
+        """Vectors that the lists and codes are trained on; 0 where there is nothing to train."""
+        codes = CODEC_ROWS if self.kind in (IVF_SQ, IVF_PQ) else 0
+        return min(self.vectors, max(codes, PER_LIST * self.lists if self.lists > 1 else 0))
+
+
+def code_bytes(code: str, dimension: int) -> int:
+    """Bytes of a vector of so many values that is stored so."""
+    return int(code[2:]) if code.startswith("pq") else dimension * (1 if code == "sq8" else 2)
 
 
 def chosen(wish: Wish) -> Choice:
@@ -75,24 +91,24 @@ def chosen(wish: Wish) -> Choice:
     n, d = wish.vectors, wish.dimension
     kind, why = (_suited(wish) if wish.kind == AUTO else (wish.kind, "the recipe says so"))
     if kind == FLAT:
-        return _of(wish, FLAT, 1, "fp16", 2 * d, why)
+        return _of(wish, FLAT, 1, "fp16", why)
     if kind == HNSW:
-        return _fitting(wish, _of(wish, HNSW, 1, "fp16", 2 * d, why))
+        return _fitting(wish, _of(wish, HNSW, 1, "fp16", why))
     lists = lists_for(n)
     if kind == IVF:
-        return _fitting(wish, _of(wish, IVF, lists, "fp16", 2 * d, why))
+        return _fitting(wish, _of(wish, IVF, lists, "fp16", why))
     if kind == IVF_SQ:
-        return _fitting(wish, _of(wish, IVF_SQ, lists, "sq8", d, why))
+        return _fitting(wish, _of(wish, IVF_SQ, lists, "sq8", why))
     parts = quantisers(d, wish.memory // max(1, n) - ID_BYTES)
-    return _fitting(wish, _of(wish, IVF_PQ, lists, f"pq{parts}", parts, f"{why}; {parts} bytes of each vector stay"))
+    return _fitting(wish, _of(wish, IVF_PQ, lists, f"pq{parts}", f"{why}; {parts} bytes of each vector stay"))
 
 
-def _of(wish: Wish, kind: str, lists: int, code: str, code_bytes: int, why: str) -> Choice:
+def _of(wish: Wish, kind: Kind, lists: int, code: str, why: str) -> Choice:
     reason = f"{kind}: {wish.vectors:,} vectors of {wish.dimension} values; {why}"
-    return Choice(kind, lists, code, code_bytes, reason, wish.vectors, wish.dimension)
+    return Choice(kind, lists, code, reason, wish.vectors, wish.dimension)
 
 
-def _suited(wish: Wish) -> tuple[str, str]:
+def _suited(wish: Wish) -> tuple[Kind, str]:
     n, d = wish.vectors, wish.dimension
     whole = 2.0 * n * d / SCANNED
     wished = f"{1000 * wish.latency:,.3g} ms"
@@ -107,7 +123,7 @@ def _suited(wish: Wish) -> tuple[str, str]:
     lists = lists_for(n)
     quantiser = LINKS * 4.0 * d * 16 if lists >= LINKED_LISTS else 4.0 * d * lists
     looked_into = (quantiser + 2.0 * d * n * min(PROBED, lists) / lists) / SCANNED
-    graph = _of(wish, HNSW, 1, "fp16", 2 * d, "")
+    graph = _of(wish, HNSW, 1, "fp16", "")
     if looked_into > wish.latency and n <= HNSW_MOST and graph.bytes + RESIDENT <= wish.memory:
         return HNSW, (f"an inverted file would take some {1000 * looked_into:,.2g} ms for a query, more than the {wished} wished; "
                       "a graph is made by one thread, and fits the memory")

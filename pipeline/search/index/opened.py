@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ EXACT_BELOW = 10_000
 BROAD = 0.25
 """Share of the vectors from which on others are found too, and dropped: a set of all that are allowed would take longer to make."""
 PIECE = 1 << 22
+PARAMETERS: Any = faiss
+"""Of one search each, so that none is shared; FAISS's stubs do not know what they take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +80,10 @@ class OpenIndex:
         known = sorted((one.share, one.effort) for one in self.efforts)
         if not known or share < known[0][0]:
             return self.most
-        for (low, more), (high, less) in zip(known, known[1:], strict=False):
+        for (low, more), (high, less) in pairwise(known):
             if share < high:
                 part = math.log(share / low) / math.log(high / low)
-                return min(self.most, math.ceil(more ** (1 - part) * less**part))
+                return min(self.most, math.ceil(math.exp((1 - part) * math.log(more) + part * math.log(less))))
         return min(self.most, known[-1][1])
 
     def _checked(self, queries: Floats, k: int, effort: int | None) -> Floats:
@@ -100,21 +103,21 @@ class OpenIndex:
         right = np.isin(found.ids, allowed) & (found.ids != NOTHING)
         if (right.sum(axis=1) < min(k, len(allowed))).any():
             return None
-        order = np.argsort(~right, axis=1, kind="stable")[:, :k]
-        short = nobody(len(queries), k)
-        short.ids[:, : order.shape[1]] = np.where(np.take_along_axis(right, order, 1), np.take_along_axis(found.ids, order, 1), NOTHING)
-        values = np.where(np.take_along_axis(right, order, 1), np.take_along_axis(found.similarities, order, 1), -np.inf)
-        short.similarities[:, : order.shape[1]] = values
-        return short
+        order = np.argsort(~right, axis=1, kind="stable")[:, :k]   # best first, those that are allowed before the others
+        there = np.take_along_axis(right, order, 1)
+        answer, width = nobody(len(queries), k), order.shape[1]
+        answer.ids[:, :width] = np.where(there, np.take_along_axis(found.ids, order, 1), NOTHING)
+        answer.similarities[:, :width] = np.where(there, np.take_along_axis(found.similarities, order, 1), -np.inf)
+        return answer
 
     def _found(self, queries: Floats, k: int, effort: int, allowed: Ints | None) -> Neighbours:
         selector = None if allowed is None else faiss.IDSelectorBatch(allowed)
         k, wanted = min(k, self.size), k
         parameters: Any
         if self.kind == HNSW:
-            parameters = faiss.SearchParametersHNSW(efSearch=max(effort, k), sel=selector)
+            parameters = PARAMETERS.SearchParametersHNSW(efSearch=max(effort, k), sel=selector)
         else:
-            parameters = faiss.SearchParametersIVF(nprobe=min(effort, self.most), sel=selector)
+            parameters = PARAMETERS.SearchParametersIVF(nprobe=min(effort, self.most), sel=selector)
         similarities, ids = self.index.search(queries, k, params=parameters)
         similarities[ids < 0] = -np.inf
         if k == wanted:
@@ -132,8 +135,8 @@ def nobody(queries: int, k: int) -> Neighbours:
 def opened(path: Path, record: IndexFile, *, hashed: bool = True) -> OpenIndex:
     """The index in this local file, mapped. Raises RootError where the file is gone or not as its record says.
 
-    FAISS's reader is made for files that one trusts; so the bytes are held against the hash in index.json before it sees them, which
-    reads the file once. `hashed` False looks at the size alone: for who has just written it."""
+    FAISS's reader is made for files that one trusts; so the bytes are held against the hash in index.json before it sees them,
+    which reads the file once. `hashed` False looks at the size alone: for who has just written it."""
     where = f"{path}: remove its folder and run the root's command again, which makes it anew"
     try:
         size = os.path.getsize(path)

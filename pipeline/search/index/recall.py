@@ -78,17 +78,25 @@ class Judge:
         return tied
 
 
-def measured(
-    index: OpenIndex, share: float, judges: Mapping[str, Judge], allowed: Ints | None, wished: float, start: int = 1,
-) -> Measured:
-    """The smallest effort, of those that are tried from `start` on, with which the recall of each kind of queries reaches the wish."""
+@dataclass(frozen=True)
+class Among:
+    """The vectors that may be found: a share of all, and their ids, i64 [n]; None: all."""
+
+    share: float = 1.0
+    allowed: Ints | None = None
+
+
+def measured(index: OpenIndex, judges: Mapping[str, Judge], among: Among, wished: float, start: int = 1) -> Measured:
+    """The smallest effort, of those that are tried from `start` on, with which the recall of each kind of queries reaches what is
+    wished."""
     curve: list[Tried] = []
     for effort in efforts(index.most, start):
-        curve.append(Tried(effort=effort, recall=round(min(_recall(index, judge, allowed, effort) for judge in judges.values()), 4)))
+        recalls = [_recall(index, judge, among.allowed, effort) for judge in judges.values()]
+        curve.append(Tried(effort=effort, recall=round(min(recalls), 4)))
         if curve[-1].recall >= wished or (len(curve) > 4 and curve[-1].recall - curve[-5].recall < FLAT_GAIN):
             break
     best = curve[-1] if curve[-1].recall >= wished else max(curve, key=lambda tried: (tried.recall, -tried.effort))
-    return Measured(share=share, effort=best.effort, recall=best.recall, reached=best.recall >= wished, curve=tuple(curve))
+    return Measured(share=among.share, effort=best.effort, recall=best.recall, reached=best.recall >= wished, curve=tuple(curve))
 
 
 def efforts(most: int, start: int = 1) -> Sequence[int]:
@@ -108,6 +116,5 @@ def _recall(index: OpenIndex, judge: Judge, allowed: Ints | None, effort: int) -
 
 def without(ids: Ints, own: Ints) -> Ints:
     """i64 [q, m - 1]: the first of each row of i64 [q, m] but its own."""
-    others = ids != own[:, None]
-    others[~(others.sum(axis=1) < ids.shape[1]), -1] = False   # its own is not there: the last goes
-    return ids[others].reshape(len(ids), ids.shape[1] - 1)
+    order = np.argsort((ids == own[:, None]) & (ids != NOTHING), axis=1, kind="stable")[:, :-1]
+    return np.take_along_axis(ids, order, 1)

@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.errors import RootError
 from pipeline.search.index.choice import FLAT, IVF, IVF_SQ, LINKED_LISTS, LINKS, Choice
 from pipeline.search.nearest import Centres, assigned, kernel
+from pipeline.search.threads import loaded_libraries
 from pipeline.vectors import Bytes, Floats, Ids
 
 CONSTRUCTION = 40
@@ -67,7 +68,7 @@ class TrainedIndex:
     @cached_property
     def _centres(self) -> Centres:
         """The centroids, ready to be compared with, once for all shards of a worker."""
-        quantiser = faiss.downcast_index(self.index.quantizer)
+        quantiser: Any = faiss.downcast_index(self.index.quantizer)
         flat = quantiser if isinstance(quantiser, faiss.IndexFlat) else faiss.downcast_index(quantiser.storage)
         return kernel()(np.array(flat.reconstruct_n(0, flat.ntotal), np.float32))
 
@@ -138,7 +139,8 @@ def one_thread() -> Iterator[None]:
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        yield
+        with loaded_libraries().limit(limits=1, user_api="blas"):
+            yield
     finally:
         faiss.omp_set_num_threads(threads)
 
