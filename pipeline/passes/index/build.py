@@ -66,7 +66,7 @@ def indexed_by(plan: Plan, folder: str) -> Indexed:
 
 def build(indexed: Indexed, rows: Rows, driver: Driver, asked: Asked) -> IndexRecord:
     """Makes the indexes of these rows of a run, and returns what index.json says."""
-    store, folder, modalities = indexed.store, indexed.folder, asked.settings.modality
+    store, folder, modalities = indexed.store, indexed.folder, tuple[str, ...](asked.settings.modality)
     site = Site(indexed, driver, groups_of(rows, max(1, TOGETHER // (2 * asked.dimension))))
     current = members_of(site)
     base, anew = usable(indexed, asked, current)

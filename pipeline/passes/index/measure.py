@@ -145,7 +145,7 @@ def nearest_of(queries: Floats, ids: Ints, vectors: Floats) -> Nearest:
 
 def merged(one: Nearest, other: Nearest) -> Nearest:
     """The best DEPTH + 1 of both; equal ones by id."""
-    ids, similarities = (np.concatenate(both, axis=1) for both in zip(one, other, strict=True))
+    ids, similarities = np.concatenate([one[0], other[0]], axis=1), np.concatenate([one[1], other[1]], axis=1)
     order = np.lexsort((ids, -similarities), axis=1)[:, : DEPTH + 1]
     return np.take_along_axis(ids, order, 1), np.take_along_axis(similarities, order, 1)
 
@@ -203,7 +203,8 @@ class Measure(PlainWork[str]):
     def _judges(self, modality: str, asked: Queries, best: Sequence[Nearest], at: int) -> dict[str, Judge]:
         judges, count = {}, len(asked.ids)
         for number, kind in enumerate((IMAGE, TEXT)):
-            ids, similarities = (values[number * count : (number + 1) * count] for values in best[at])
+            part = slice(number * count, (number + 1) * count)
+            ids, similarities = best[at][0][part], best[at][1][part]
             own = asked.ids if kind == modality else np.full(count, NOTHING, np.int64)
             truth = Truth(asked.vectors[kind], own, *others(ids, similarities, own))
             judges[kind] = Judge(truth, StoredSimilarity(self.indexed, modality))
