@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pipeline.columns import Rows, Run
 from pipeline.driver import Driver
+from pipeline.errors import RootError
 from pipeline.outputs import INDEX_BASE
 from pipeline.passes.index.fill import TOGETHER, DrawGraph, Filling, filled
 from pipeline.passes.index.indexed import Indexed, Member, Numbered, Site, members_of, numbered, read_members, write_members
@@ -93,6 +94,9 @@ def usable(indexed: Indexed, asked: Asked, current: Sequence[Member]) -> tuple[B
     is no longer there."""
     if asked.before is None:
         return None, ""
+    if not indexed.store.exists(f"{asked.before}/{INDEX}"):
+        raise RootError(f"{indexed.store.url}: its index goes on from the one in {asked.before}, which is gone: train it anew, "
+                        "--set index.grow=false")
     record = read_record(indexed.store, asked.before)
     base = Base(asked.before, record, read_members(indexed.store, asked.before))
     if record.columns != indexed.columns:

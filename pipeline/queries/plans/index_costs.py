@@ -19,7 +19,7 @@ READ = 2
 """Times that all embeddings are read: to be placed, and as true neighbours of the queries."""
 MOVED = 3
 """Times that a code is written: to its range, with its list, into the file."""
-ENCODED = 12e-6
+ENCODED = 25e-6
 """Seconds of processor time to read, encode, sort and write a vector of 512 values in half precision (docs/benchmarks.md)."""
 LINKED = 1.6e-3
 """Seconds of processor time to link a vector of 512 values into a graph of a hundred thousand."""

@@ -59,7 +59,7 @@ class Embedded:
     shards: Mapping[str, Floats]
 
     @classmethod
-    def write(cls, folder: Path, shards: Mapping[str, Floats]) -> "Embedded":
+    def write(cls, folder: Path | str, shards: Mapping[str, Floats]) -> "Embedded":
         """Pictures have these vectors, captions ones that lie a little apart from them."""
         found = cls(Store(str(folder)), shards)
         for shard_id, vectors in shards.items():
@@ -72,7 +72,7 @@ class Embedded:
         return found
 
     @classmethod
-    def sized(cls, folder: Path, counts: Sequence[int], d: int = 32) -> "Embedded":
+    def sized(cls, folder: Path | str, counts: Sequence[int], d: int = 32) -> "Embedded":
         """Shards with so many planted vectors each."""
         return cls.write(folder, {f"s{number}": planted(count, d, number) for number, count in enumerate(counts)})
 

@@ -103,7 +103,7 @@ def test_it_is_trained_anew_where_it_can_no_longer_be_gone_on_from(tmp_path: Pat
     assert record.base is None
     assert "trained anew, for the one before was trained at 700 vectors" in record.indexes["image"].why
     assert made.build("both", "small", kind="flat").base is None
-    with pytest.raises(RootError, match="has no index in tables/gone"):
+    with pytest.raises(RootError, match=r"tables/gone, which is gone: train it anew, --set index\.grow=false"):
         made.build("lost", "gone", kind="ivf")
 
 
@@ -141,6 +141,15 @@ def test_a_graph_grows_and_is_made_anew_where_vectors_go(tmp_path: Path) -> None
     assert less.base is None
     assert "nothing can be taken out of a graph" in less.indexes["image"].why
     assert made.opened("less", less)[0].size == 200
+
+
+def test_an_index_of_a_remote_root_has_the_same_bytes_and_is_copied_to_be_mapped(tmp_path: Path) -> None:
+    local, remote = Embedded.sized(tmp_path, (700, 300)), Embedded.sized("memory://indexes", (700, 300))
+    record = local.build("one", kind="ivf", modality=["image"])
+    assert remote.build("one", kind="ivf", modality=["image"]) == record
+    assert local.files("one") == remote.files("one")
+    index, shards = remote.opened("one", record)
+    assert index.search(remote.shards["s1"][7:8], 1).ids.tolist() == [shards.ids("s1", np.array([7])).tolist()]
 
 
 def test_what_does_not_fit_the_memory_is_refused_with_what_to_set(tmp_path: Path) -> None:

@@ -1,20 +1,22 @@
 """Files of inverted lists, put together from blocks: FAISS's own bytes, and what it reads of them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 import pytest
 
 from pipeline.errors import InputError, RootError
-from pipeline.search.index.choice import Choice, Kind, Wish, chosen, lists_for, quantisers
+from pipeline.search.index.choice import Choice, Wish, chosen, lists_for, quantisers
 from pipeline.search.index.ids import NOTHING, ids_of
 from pipeline.search.index.lists import Entries, ListFile, blocks, head, ordered
 from pipeline.search.index.opened import OpenIndex, mapped, opened, sha256_of
 from pipeline.search.index.recall import efforts
 from pipeline.search.index.trained import TrainedIndex, one_thread
 from pipeline.vectors import Floats, Ints, unit
-from schemas.indexes import IndexFile, Measured
+from schemas.indexes import IndexFile, Kind, Measured
 
 ROWS = 1_500
 
@@ -42,7 +44,7 @@ def test_a_file_put_together_is_the_one_that_faiss_writes_and_is_read_by_map(
     tmp_path: Path, kind: Kind, code: str, lists: int, d: int,
 ) -> None:
     trained, x, ids, content = made(kind, code, lists, d)
-    whole = faiss.deserialize_index(np.frombuffer(trained.content, np.uint8))
+    whole: Any = faiss.deserialize_index(np.frombuffer(trained.content, np.uint8))
     numbers = trained.placed(x)[0].astype(np.int64)
     with one_thread():
         whole.add_core(ROWS, faiss.swig_ptr(x), faiss.swig_ptr(ids), faiss.swig_ptr(numbers))
@@ -114,6 +116,18 @@ def test_searches_find_what_is_allowed_and_nothing_else(tmp_path: Path) -> None:
     assert index.search(x[:0], 4).ids.shape == (0, 4)
     assert (index.search(x[:1], ROWS + 5, effort=16).ids[0] == NOTHING).sum() == 5
     assert [index.effort(share) for share in (1.0, 0.1, 0.01, 0.001)] == [4, 8, 16, 16]
+
+
+def test_threads_search_with_efforts_of_their_own(tmp_path: Path) -> None:
+    path, (_, x, _, content) = tmp_path / "x.index", made("ivf", "fp16", 16, 24)
+    path.write_bytes(content)
+    index = opened(path, record(path))
+    expected = {effort: index.search(x[:30], 5, effort=effort).ids.tolist() for effort in (1, 4, 16)}
+    assert expected[1] != expected[16]
+    with ThreadPoolExecutor(4) as pool:
+        asked = [1, 4, 16] * 10
+        assert [found.ids.tolist() for found in pool.map(lambda effort: index.search(x[:30], 5, effort=effort), asked)] == [
+            expected[effort] for effort in asked]
 
 
 @pytest.mark.parametrize("asked", [
