@@ -8,6 +8,7 @@ from pipeline.passes.classes import fit_classes
 from pipeline.passes.duplicates.write import write_duplicates
 from pipeline.passes.entities import calibrate_entities, count_entities
 from pipeline.passes.export import export
+from pipeline.passes.index.build import build_index
 from pipeline.passes.labels import label
 from pipeline.passes.names import name_classes
 from pipeline.passes.semantic.find import find_semantic_duplicates
@@ -65,4 +66,5 @@ def once(plan: Plan, driver: Driver, threads: int, retry_quarantined: bool) -> R
     compact(active.root, driver, run.rows, [active.verdicts])
     balance_export(active, run, driver)
     compact(active.root, driver, run.rows, [active.balance])
+    build_index(active, run, driver)
     return Result(active, ledger) if export(active, run, driver, ledger) else None

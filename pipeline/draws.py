@@ -10,8 +10,9 @@ from pipeline.vectors import Bools, Ints
 Draws = NDArray[np.uint64]
 """u64 [n]: uniform random numbers."""
 
-ROOT, SAMPLE, PAIRS, PREFERRED = -1, -2, -3, -4
-"""Streams: rows of a balanced sample, of a sample to fit on, of pairs to count, the order of preference among duplicates.
+ROOT, SAMPLE, PAIRS, PREFERRED, QUERIES, FILTERED = -1, -2, -3, -4, -5, -6
+"""Streams: rows of a balanced sample, of a sample to fit on, of pairs to count, the order of preference among duplicates, rows that
+are held out as queries, rows that a filter would leave.
 Levels of a hierarchy are 0, 1, …"""
 
 

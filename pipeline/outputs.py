@@ -14,6 +14,7 @@ from pipeline.recipe.recipe import (
     balance_identity,
     classes_identity,
     export_identity,
+    index_identity,
     labels_identity,
     names_identity,
     select_identity,
@@ -25,6 +26,8 @@ from pipeline.select.subset import SUBSET, SUBSET_SOURCE_UID, SUBSET_UID
 from pipeline.stage import digest
 
 Facts = list[Any]
+INDEX_BASE = "index"
+"""Among a plan's `others`: the folder of the index that the one of this plan goes on from."""
 
 
 class Planned(Protocol):
@@ -160,7 +163,8 @@ def _centroids(plan: Planned) -> Facts | None:
     if settings.k is None and settings.fit_on in FITTED_HERE:
         return None
     fitted_on = plan.selected if settings.fit_on == "kept" else settings.fit_on
-    return [classes_identity(plan.recipe), plan.fingerprints["clip"], fitted_on, sorted(plan.others.items())]
+    others = sorted((key, folder) for key, folder in plan.others.items() if key != INDEX_BASE)
+    return [classes_identity(plan.recipe), plan.fingerprints["clip"], fitted_on, others]
 
 
 def _labels(plan: Planned) -> Facts | None:
@@ -182,6 +186,14 @@ def _copies(plan: Planned) -> Facts | None:
     return [balance_identity(plan.recipe), plan.labels, *after]
 
 
+def _index(plan: Planned) -> Facts | None:
+    settings = plan.recipe.index
+    if settings.of is None:
+        return None
+    verdicts = plan.verdicts if settings.of == "kept" else None
+    return [index_identity(plan.recipe), plan.fingerprints["clip"], verdicts, plan.others.get(INDEX_BASE)]
+
+
 def _export(plan: Planned) -> Facts:
     reads = [plan.verdicts, plan.labels, plan.classes, plan.recipe.entities.min_count, plan.balance]
     return [export_identity(plan.recipe), reads]
@@ -201,6 +213,7 @@ OUTPUTS = (
     Output("semantic_columns", "semantic", 1, _semantic, "columns/", per_shard=True, counts="semantic duplicates", seldom=True),
     Output("semantic_pairs", "semantic", 1, _semantic, "tables/", seldom=True),
     Output("balance", "copies", 1, _copies, per_shard=True, published=True, counts="balance"),
+    Output("index", "index", 1, _index, "tables/", published=True, seldom=True),
     ExportFolder("export", "export", 4, _export, "exports/", published=True),
 )
 BEFORE_RECORDED = {"export": 2}

@@ -50,7 +50,7 @@ class Plan:
     recorded: Mapping[str, str] | None = None
     """Fingerprints of the source and of the stages of every run up to mentions, as a run recorded them; None: made from stages."""
     output_versions: Mapping[str, int] = field(default_factory=dict)
-    """Versions of the outputs, by name, as a run recorded them; those that are missing are this package's."""
+    """Of the outputs, by name, as a run recorded them; those that are missing are this package's."""
     inputs_recorded: str | None = None
     """Fingerprint of the input list, where that is left behind (`without_inputs`)."""
 
@@ -87,7 +87,6 @@ class Plan:
 
     @property
     def others(self) -> Mapping[str, str]:
-        """As in `Settled`."""
         return self.settled.others
 
     @cached_property
@@ -104,7 +103,6 @@ class Plan:
         from pipeline.stages.image import ImageStage
         from pipeline.stages.language import LanguageStage
         from pipeline.stages.mentions import MentionsStage
-
         image, base = self.recipe.image, self.recipe.entities.knowledge_base
         return (ImageStage(image.allowed_formats, image.max_pixels), CaptionStage(), LanguageStage(), HashesStage(), self.clip,
                 MentionsStage(base, bool(self.settled.ner)))
@@ -122,7 +120,6 @@ class Plan:
         """The stage that embeds. Raises InputError for a route that is none."""
         from pipeline.models.route import parse
         from pipeline.stages.clip import ClipStage
-
         model, route = self.recipe.model, parse(self.route)
         micro_batch = route.micro_batch if model.micro_batch == "auto" else model.micro_batch
         return ClipStage(model.name, model.pretrained, route.precision, self.route, micro_batch)
@@ -208,6 +205,11 @@ class Plan:
         return BY_NAME["balance"].folder(self)
 
     @cached_property
+    def index(self) -> str | None:
+        """Folder of the indexes; None where the recipe asks for none."""
+        return BY_NAME["index"].folder(self)
+
+    @cached_property
     def export(self) -> str:
         """Folder of the output shards and their side files."""
         return self._table("export")
@@ -271,8 +273,7 @@ class Plan:
     @property
     def annotated(self) -> tuple[str, ...]:
         """Names of the annotate pass's files, in the order in which they are committed."""
-        further = [stage.name for stage in self.recipe.added if stage.name not in self.linked]
-        return (*self.fingerprints, *further)
+        return (*self.fingerprints, *(stage.name for stage in self.recipe.added if stage.name not in self.linked))
 
     @property
     def rule_columns(self) -> RuleColumns:
@@ -282,9 +283,9 @@ class Plan:
     @cached_property
     def exported(self) -> ExportColumns:
         """What an export reads of each sample."""
-        added = {stage.name: stage.schema for stage in self.recipe.added}
         return ExportColumns(
-            self.columns, self.verdicts, self.labels, self.classes, self.frequent, added, with_empty=self.versions["export"] < 3)
+            self.columns, self.verdicts, self.labels, self.classes, self.frequent,
+            {stage.name: stage.schema for stage in self.recipe.added}, with_empty=self.versions["export"] < 3)
 
     def restricted(self, shards: Sequence[Shard]) -> "Plan":
         """The same plan over the shards that could be read."""

@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import columns, exports, tables
 from schemas.answers.published import ANSWERS
+from schemas.indexes import IndexRecord
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -35,6 +36,7 @@ def published() -> dict[str, pa.Schema]:
         "classes": tables.CLASSES,
         "class_ids": tables.CLASS_IDS,
         "knowledge_base": tables.KNOWLEDGE_BASE,
+        "indexed_shards": tables.INDEXED_SHARDS,
         "manifest": tables.MANIFEST,
         "inputs": tables.INPUTS,
         "export": exports.EXPORT,
@@ -92,7 +94,12 @@ class Untitled(GenerateJsonSchema):
 
 def answer_schema(name: str) -> str:
     """The schema of what `--json` prints, by a name of ANSWERS."""
-    document = TypeAdapter(ANSWERS[name]).json_schema(mode="serialization", schema_generator=Untitled)
+    return document_schema(name, ANSWERS[name])
+
+
+def document_schema(name: str, type: Any) -> str:
+    """The schema of a JSON document that a type of pydantic describes."""
+    document = TypeAdapter(type).json_schema(mode="serialization", schema_generator=Untitled)
     return json.dumps({"$schema": DIALECT, **document, "title": name}, indent=2) + "\n"
 
 
@@ -101,6 +108,7 @@ def documents() -> dict[str, str]:
     return {
         **{f"{name}.schema.json": json_schema(name, schema) for name, schema in published().items()},
         **{f"answers/{name}.schema.json": answer_schema(name) for name in ANSWERS},
+        "index.schema.json": document_schema("index", IndexRecord),
     }
 
 

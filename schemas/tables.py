@@ -73,6 +73,14 @@ CLASS_IDS = pa.schema([
     field("status", pa.string(), "kept (old_id = class_id), new or retired; a retired id is never used again"),
 ])
 
+INDEXED_SHARDS = pa.schema([
+    field("shard_id", pa.string(), "input shard; its number in the ids of an index is the row of this table, from 0. It is there "
+          "again where its vectors, or which of them are in the index, changed: the last one counts"),
+    field("rows", pa.int64(), "vectors of this shard with this number, of each kind; 0: no index has any by now"),
+    field("vectors", pa.string(), "of the SHA-256 of its embeddings: they are these"),
+    field("members", pa.string(), "of the numbers of its rows that are in the index: they are these"),
+])
+
 # A knowledge base: any one in this schema will do (WordNet is bundled; Wikidata QIDs fit as well).
 KNOWLEDGE_BASE = pa.schema([
     field("id", pa.string(), "entity id"),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.audit.deep import Deep
 from pipeline.audit.exported import export_faults
+from pipeline.audit.indexed import index_faults
 from pipeline.columns import Run
 from pipeline.errors import ConservationError
 from pipeline.input.discovery import Shard
@@ -66,7 +67,7 @@ def checked(plan: Plan, pool: Threads, *, deep: bool) -> Verification:
     faults = [
         *damaged, *pool.faults(partial(column_faults, active), active.shards), *ledger_faults(active, run, ledger, pool),
         *account_faults(active, run, given_up(plan, active)), *balance_faults(active, run, ledger.kept),
-        *export_faults(active, run, ledger, pool),
+        *export_faults(active, run, ledger, pool), *index_faults(active, run, pool),
     ]
     deep_check = Deep(active, run)
     if deep:

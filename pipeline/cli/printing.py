@@ -242,7 +242,7 @@ def _passes(passes: Sequence[PassEstimate]) -> None:
 def plan(answer: RunEstimate) -> None:
     """Prints the answer of `plan`."""
     for name in ("recipe", "model", "route", "precision", "shards", "input", "samples", "rate", "start", "time", "columns",
-                 "export", "classes", "work", "memory", "wire", "fit"):
+                 "export", "classes", "work", "memory", "wire", "fit", "index"):
         if name in answer.text:
             print(f"  {name:<10} {clean(answer.text[name])}")
     _passes(answer.passes)

@@ -1,4 +1,4 @@
-"""The stored image embeddings of a run as blocks of rows, and a seeded sample of them."""
+"""The stored embeddings of a run as blocks of rows, and a seeded sample of them."""
 
 import shutil
 import tempfile
@@ -24,12 +24,13 @@ from pipeline.vectors import Bools, Floats, Halves, Ints, Matrix, unit
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The image embeddings of some neighbours as a block: of the kept samples, or of all that have one (`verdicts` None)."""
+    """The embeddings of some neighbours as a block: of the kept samples, or of all that have one (`verdicts` None)."""
 
     store: Store
     folder: str
     shards: tuple[RunShard, ...]
     verdicts: str | None
+    column: str = "image_embedding"
 
     @property
     def name(self) -> str:
@@ -40,7 +41,7 @@ class Embeddings:
         """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote store only those are
         read, and kept by `COPIES` as long as there is room."""
         if self.store.local is not None:
-            return stored_matrix(self.store, self.folder, ids_of(self.shards), "image_embedding"), self.rows()
+            return stored_matrix(self.store, self.folder, ids_of(self.shards), self.column), self.rows()
         matrix = COPIES.of(self)
         if matrix is None:
             matrix = COPIES.kept(self, self.read(self.rows()))
@@ -50,16 +51,16 @@ class Embeddings:
         """Which rows of the shards count, ascending; no embedding is read."""
         if self.verdicts is not None:
             return kept_rows(self.store, self.verdicts, *ids_of(self.shards)).astype(np.int64)
-        return np.flatnonzero(embedded(self.store, self.folder, self.shards))
+        return np.flatnonzero(embedded(self.store, self.folder, self.shards, self.column))
 
     def read(self, rows: NDArray[np.int64]) -> Matrix:
         """float16 [n, d] of these rows of the shards, ascending, in memory: no other is read."""
-        return embeddings_at(self.store, self.folder, self.shards, "image_embedding", rows)
+        return embeddings_at(self.store, self.folder, self.shards, self.column, rows)
 
 
-def embedded(store: Store, folder: str, shards: Sequence[RunShard]) -> Bools:
+def embedded(store: Store, folder: str, shards: Sequence[RunShard], column: str = "image_embedding") -> Bools:
     """bool [rows of these shards]: it has an embedding."""
-    return np.asarray(columns_of(store, folder, ids_of(shards), ["image_embedding_valid"]).column("image_embedding_valid"), bool)
+    return np.asarray(columns_of(store, folder, ids_of(shards), [f"{column}_valid"]).column(f"{column}_valid"), bool)
 
 
 def embeddings_at(store: Store, folder: str, shards: Sequence[RunShard], name: str, rows: Ints) -> Halves:

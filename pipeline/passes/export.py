@@ -43,7 +43,8 @@ def export(plan: Plan, run: Run, driver: Driver, ledger: Ledger) -> bool:
     side_files(root, plan.export, shards, {**export_facts(plan, ledger), **balance}, plan.exported.added_fields)
     driver.fence()
     root.link("shards", plan.export)
-    root.write_json("current.json", {output.name: plan.folders[output.name] for output in OUTPUTS if output.published})
+    published = [output.name for output in OUTPUTS if output.published and output.name in plan.folders]
+    root.write_json("current.json", {name: plan.folders[name] for name in published})
     return True
 
 

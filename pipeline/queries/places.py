@@ -74,6 +74,7 @@ PLACES: Mapping[str, Callable[[Store, Published], str | None]] = {
     "classes": lambda root, folders: None if folders.get("classes") is None else class_table_path(str(folders["classes"])),
     "centroids": _within("centroids"),
     "embeddings": _embeddings,
+    "index": _within("index"),
     "report": _report,
 }
 """What can be asked for, and its path in the root; None for what the recipe does not ask for."""

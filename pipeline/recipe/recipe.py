@@ -26,6 +26,7 @@ from pipeline.recipe.sections import (
     Entities,
     Export,
     Image,
+    Index,
     Metadata,
     Model,
     Names,
@@ -72,6 +73,8 @@ class Recipe(BaseModel):
     """pseudo-classes and labels"""
     semantic_duplicates: SemanticDuplicates = Field(default=SemanticDuplicates(), validate_default=True)
     """duplicates by meaning, within each class"""
+    index: Index = Index()
+    """neighbours"""
     export: Export = Export()
     """output shards"""
 
@@ -271,6 +274,13 @@ def balance_identity(recipe: Recipe) -> str:
     """A digest that changes with whatever changes the number of times that each sample is exported, for the same labels."""
     export = recipe.export
     return digest([export.balance, export.balance and [export.multiplier, export.balance_order, recipe.seed]])
+
+
+def index_identity(recipe: Recipe) -> str:
+    """A digest that changes with whatever changes the indexes of the same vectors."""
+    index = recipe.index
+    wish = [index.kind, float(index.recall), float(index.latency), float(index.memory)]
+    return digest([index.of, list(index.modality), wish, recipe.seed])
 
 
 def export_identity(recipe: Recipe) -> str:

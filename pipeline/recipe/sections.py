@@ -237,3 +237,33 @@ class Export(BaseModel):
         if self.balance is None and (self.multiplier > 1 or self.balance_order != "random"):
             raise ValueError("multiplier and balance_order belong to a balanced export: set export.balance to the samples wanted")
         return self
+
+
+class Index(BaseModel):
+    """Indexes of the embeddings, in which neighbours are found: by `query`, by the service, and by FAISS itself."""
+
+    model_config = STRICT
+
+    of: Literal["kept", "all"] | None = None
+    """samples whose vectors are in it: `kept`, or `all` that have some; null: no index is made"""
+    modality: Annotated[tuple[Literal["image", "text"], ...], Field(strict=False, min_length=1)] = ("image", "text")
+    """vectors that have an index each: of the pictures, of the captions"""
+    kind: Literal["auto", "flat", "hnsw", "ivf", "ivfsq", "ivfpq"] = "auto"
+    """`flat`: all vectors are compared, in half precision; `hnsw`: a graph, made by one thread; `ivf`: lists of half precision;
+    `ivfsq`: lists of 8 bits a value; `ivfpq`: lists of product-quantised vectors; `auto`: by the number of vectors, `memory` and
+    `latency`, with the reason in index.json"""
+    recall: float = Field(default=0.95, ge=0, le=1)
+    """recall@10 against exact search, measured on held-out queries; the smallest effort that reaches it is what searches take"""
+    latency: float = Field(default=10, gt=0)
+    """milliseconds that a query may take on one thread, about: what the kind is chosen by"""
+    memory: float = Field(default=16, gt=0)
+    """GB that an opened index may take, and the process that makes a graph: what the kind and its codes are chosen by"""
+    grow: bool = True
+    """go on from the index that the root has published, if it is of the same model: what is new is added, what is gone is removed,
+    and nothing is trained again until there are four times as many vectors; false: train anew"""
+
+    @model_validator(mode="after")
+    def _each_modality_once(self) -> Self:
+        if len(set(self.modality)) < len(self.modality):
+            raise ValueError(f"each modality has one index: name it once, not {list(self.modality)}")
+        return self

@@ -16,7 +16,8 @@ class Settled:
     ner: bool | None = None
     """Whether mentions are names too (`entities.ner`); None: not settled."""
     others: Mapping[str, str] = field(default_factory=dict)
-    """Recipe key (fit_on, ids_from) -> the folder of centroids that the root named there had published when the run began."""
+    """Recipe key (fit_on, ids_from) -> the folder of centroids that the root named there had published when the run began; `index`
+    -> the folder of the index that the run's own root had, where it goes on from it."""
     labelled: Mapping[str, Any] = field(default_factory=dict)
     """What the recipe said of `fit_on` and `ids_from` before `label` gave the root another's classes; empty where it did not. A
     recipe that still says so means those classes."""

@@ -1,4 +1,5 @@
-"""Other roots that a recipe names: whose centroids it uses (`classes.fit_on`), whose class ids it keeps (`classes.ids_from`).
+"""Other roots that a recipe names: whose centroids it uses (`classes.fit_on`), whose class ids it keeps (`classes.ids_from`); and
+what the root itself has published, where the run goes on from that (`index.grow`).
 
 What they have published when a run begins is part of the run's plan and of its outputs' names; a run that is continued, or
 asked for again, keeps to it, whatever those roots publish meanwhile.
@@ -10,8 +11,9 @@ from typing import Any
 from pipeline.errors import RecipeError
 from pipeline.input.discovery import Shard
 from pipeline.input.inventory.stored import same_inputs
+from pipeline.outputs import INDEX_BASE
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.sections import FITTED_HERE, SELF, Classes
+from pipeline.recipe.sections import FITTED_HERE, SELF, Classes, Index
 from pipeline.recipe.settled import Settled
 from pipeline.store.store import Store
 
@@ -24,7 +26,8 @@ def named_folders(root: Store, recipe: Recipe, shards: Sequence[Shard]) -> dict[
     Raises RecipeError for a root that has none."""
     if root.exists("run.json"):
         stored = root.read_json("run.json")
-        if stored["recipe"] == recipe.model_dump(mode="json") and same_inputs(stored, shards):
+        before = {"index": Index().model_dump(mode="json"), **stored["recipe"]}   # roots of before there were indexes
+        if before == recipe.model_dump(mode="json") and same_inputs(stored, shards):
             others: dict[str, str] = stored["outputs"].get("others", {})
             return others
     settings, named = recipe.classes, {}
@@ -36,7 +39,8 @@ def named_folders(root: Store, recipe: Recipe, shards: Sequence[Shard]) -> dict[
         named.update({} if centroids is None else {"ids_from": centroids})
     elif settings.ids_from is not None:
         named["ids_from"] = _published(settings.ids_from, "ids_from")
-    return named
+    base = _current(root).get("index") if recipe.index.of is not None and recipe.index.grow else None
+    return named if base is None else named | {INDEX_BASE: str(base)}
 
 
 def as_labelled(root: Store, recipe: Recipe, overrides: Sequence[str]) -> tuple[Recipe, Mapping[str, Any]]:

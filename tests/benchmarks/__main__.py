@@ -18,6 +18,7 @@ from tests.benchmarks import (
     clustering,
     corrupt,
     end_to_end,
+    indexes,
     many_shards,
     model_step,
     near_duplicates,
@@ -80,6 +81,10 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
         "nearest": (
             "Nearest centres, all threads",
             lambda: nearest_centres.measure(*((2_048, 256, 2_000) if quick else (65_536, 4_096, 65_536)), rounds),
+        ),
+        "index": (
+            "An inverted file of vectors of 512 values, planted, one thread",
+            lambda: indexes.measure(20_000 if quick else 1_000_000),
         ),
         "clustering": ("Spherical k-means, 2 threads", lambda: [
             *clustering.measure(quick, rounds), *on_ray(lambda: clustering.on_actors(quick, rounds)),

@@ -38,9 +38,11 @@ def pool(sample_folder: Path, folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def pool_root(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run over `pool` that was made twice, by two thresholds: the export of the first is a former one. Three classes."""
+    """A run over `pool` that was made twice, by two thresholds: the export of the first is a former one. Three classes, and
+    an index that the second run goes on with."""
     root = tmp_path_factory.mktemp("pool") / "root"
     shards = pool(sample_folder, tmp_path_factory.mktemp("pool-input"))
+    settings = ("classes.k=3", "export.shard_size=6", "index.of=kept", "model.compile=false")
     for least in ("0.5", "0.0"):
-        curated(root, shards, ("classes.k=3", "export.shard_size=6", f"filters.clip_similarity.min={least}", "model.compile=false"))
+        curated(root, shards, (*settings, f"filters.clip_similarity.min={least}"))
     return root

@@ -19,6 +19,7 @@ from pipeline.process.share import usable_memory
 from pipeline.quantities import a_second, duration, size
 from pipeline.queries.nothing_kept import probed_ledger, unpromising
 from pipeline.queries.plans.fit_costs import as_answer, costs_in_words, fit_costs, measured_rate
+from pipeline.queries.plans.index_costs import index_costs
 from pipeline.queries.plans.run_costs import Extent, pass_estimates, refusals
 from pipeline.queries.thin_classes import too_many_classes
 from pipeline.recipe.sections import FITTED_HERE
@@ -66,8 +67,10 @@ def estimate(
     classes, words = _classes(plan, samples, nodes, workers)
     machines = Machines(nodes, workers, 1.0, usable_memory())
     extent = Extent(samples, shards, plan.clip.description.dimension, columns, total)
-    passes = pass_estimates(plan.recipe, extent, machines, probe["rate"], classes)
-    refused = (*((classes.refused,) if classes is not None and classes.refused else ()), *refusals(passes, machines))
+    index = index_costs(plan.recipe.index, extent, machines, measured_rate)
+    passes = (*pass_estimates(plan.recipe, extent, machines, probe["rate"], classes), *index.passes)
+    no_fit = (classes.refused,) if classes is not None and classes.refused else ()
+    refused = (*no_fit, *index.refused, *refusals(passes, machines))
     ledger = probe["ledger"]
     return RunEstimate(
         warnings=(*notes, *unpromising(plan, ledger, _others(plan, ledger)), *_too_many_classes(plan, samples)),
@@ -88,7 +91,7 @@ def estimate(
             "time": f"about {duration(seconds)} to annotate with {workers} worker{'s' * (workers > 1)}",
             "columns": f"about {size(columns)}",
             "export": f"at most {size(total)}",
-            **words,
+            **words, **index.words,
         })
 
 

@@ -11,7 +11,8 @@ def test_an_id_is_its_shard_and_row_again() -> None:
     ids = np.concatenate([ids_of(int(number), rows[i : i + 1]) for i, number in enumerate(numbers)])
     assert (ids >= 0).all()
     found = parted(ids)
-    assert found[0].tolist() == numbers.tolist() and found[1].tolist() == rows.tolist()
+    assert found[0].tolist() == numbers.tolist()
+    assert found[1].tolist() == rows.tolist()
     assert parted(np.array([NOTHING]))[0].tolist() == [-1]
 
 
@@ -28,4 +29,5 @@ def test_ids_are_located_shard_by_shard_and_no_neighbour_is_nowhere() -> None:
 def test_a_shard_that_is_there_again_counts_by_its_last_number() -> None:
     shards = ShardNumbers(["a", "b", "a"])
     assert shards.ids("a", np.array([4])).tolist() == [(2 << 32) + 4]
-    assert shards.number("z") is None and shards.ids("z", np.array([4])).tolist() == []
+    assert shards.number("z") is None
+    assert shards.ids("z", np.array([4])).tolist() == []

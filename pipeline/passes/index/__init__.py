@@ -1,0 +1,1 @@
+"""Indexes of a run's embeddings: what belongs to them, how they are trained, filled and measured."""
