@@ -30,7 +30,7 @@ LINKED_LISTS = 1 << 14
 LINKS = 32
 """Neighbours of a vertex in a graph (M): 2 M in its lowest layer, of 4 bytes each."""
 HNSW_MOST = 2_000_000
-"""A graph is made by one thread, for only so is it the same each time: of so many vectors it takes an hour or two."""
+"""A graph is made by one thread, for only so is it the same each time: of so many vectors it takes half an hour."""
 ID_BYTES = 8
 CODEC_ROWS = 1 << 16
 """Vectors that the codes are trained on."""
