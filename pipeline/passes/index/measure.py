@@ -14,7 +14,7 @@ from pipeline.driver import Driver
 from pipeline.passes.index.indexed import IMAGE, TEXT, Indexed, Site
 from pipeline.passes.index.train import QUERIES_HELD, Split
 from pipeline.search.index.ids import NOTHING
-from pipeline.search.index.recall import DEPTH, SHARES, Among, Judge, Truth, measured
+from pipeline.search.index.recall import DEPTH, SHARES, Among, Judge, Truth, least_effort, measured
 from pipeline.search.index.stored import open_index
 from pipeline.search.index.trained import one_thread
 from pipeline.search.nearest import nearest
@@ -178,7 +178,7 @@ class Measure(PlainWork[str]):
     def run(self, item: str) -> Facts:
         indexed, asked = self.indexed, Queries.read(self.indexed)
         best, filtered = self._truth(item, 2 * len(asked.ids))
-        found, start = list[Measured](), 1
+        found, start = list[Measured](), least_effort(self.file.kind)
         index = open_index(indexed.store, indexed.folder, self.file, hashed=False)
         with one_thread():
             for at, share in enumerate(self.shares):

@@ -32,8 +32,8 @@ LINKS = 32
 HNSW_MOST = 2_000_000
 """A graph is made by one thread, for only so is it the same each time: of so many vectors it takes half an hour."""
 ID_BYTES = 8
-CODEC_ROWS = 1 << 16
-"""Vectors that the codes are trained on."""
+CODEC_ROWS = 1 << 14
+"""Vectors that the codes are trained on: 64 for each value that a byte may have."""
 RESIDENT = 1 << 29
 """Bytes that whoever makes a graph holds beside it."""
 

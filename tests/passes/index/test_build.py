@@ -132,11 +132,11 @@ def test_vectors_that_are_all_equal_are_found(tmp_path: Path, kind: str) -> None
 
 
 def test_a_graph_grows_and_is_made_anew_where_vectors_go(tmp_path: Path) -> None:
-    made = Embedded.sized(tmp_path, (300, 200))
+    made = Embedded.sized(tmp_path, (700, 200))
     made.build("first", kind="hnsw", shards=["s0"], modality=["image"])
     grown = made.build("grown", "first", kind="hnsw", modality=["image"])
     assert (grown.base, grown.added) == ("tables/first", 200)
-    assert grown.indexes["image"].measured[0].recall >= 0.95
+    assert all(one.recall >= 0.95 and one.curve[0].effort >= 16 for one in grown.indexes["image"].measured)
     less = made.build("less", "grown", kind="hnsw", shards=["s1"], modality=["image"])
     assert less.base is None
     assert "nothing can be taken out of a graph" in less.indexes["image"].why
