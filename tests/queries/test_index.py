@@ -10,12 +10,15 @@ import pytest
 from pipeline.api import shardmill
 from pipeline.audit.indexed import index_faults
 from pipeline.audit.verify import verify
+from pipeline.input.inventory.stored import summary
 from pipeline.process.ahead import threads
 from pipeline.queries.plans.index_costs import index_costs
 from pipeline.queries.plans.run_costs import Extent
+from pipeline.recipe.recipe import load
 from pipeline.recipe.sections import Index
 from pipeline.reduce.kmeans.costs import Machines
 from pipeline.root.existing import gathered, open_root
+from pipeline.root.other_roots import named_folders
 from pipeline.search.index.stored import open_index, read_numbers, read_record
 from pipeline.store.store import Store
 from pipeline.store.tables import read_table, write_table
@@ -80,6 +83,17 @@ def test_a_table_that_is_not_of_the_run_is_a_fault(root: Path) -> None:
         faults = list(index_faults(plan, gathered(plan), pool))
     assert any("has other vectors than the index says" in fault for fault in faults)
     assert any("are missing or too many" in fault for fault in faults)
+
+
+def test_a_root_of_before_there_were_indexes_keeps_to_the_classes_that_it_was_made_with(tmp_path: Path) -> None:
+    recipe, store = load("sample", ["classes.k=2", "classes.ids_from=self"]), Store(str(tmp_path))
+    record = {"recipe": recipe.model_dump(mode="json"), "outputs": {"others": {"ids_from": "tables/centroids@then"}}}
+    del record["recipe"]["index"]
+    store.write_json("run.json", record | {"inputs": summary([])})
+    store.write_json("current.json", {"centroids": "tables/centroids@now"})
+    assert named_folders(store, recipe, []) == {"ids_from": "tables/centroids@then"}
+    other = load("sample", ["classes.k=3", "classes.ids_from=self"])
+    assert named_folders(store, other, []) == {"ids_from": "tables/centroids@now"}
 
 
 def test_plan_says_which_index_and_what_it_costs() -> None:
