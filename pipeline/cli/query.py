@@ -38,6 +38,7 @@ def query(  # noqa: PLR0913
     modality: Annotated[str, typer.Option(metavar="KIND", help="image or text: whose vectors are compared")] = "image",
     verdict: Annotated[
         str, typer.Option(metavar="VERDICT", help="kept, rejected, failed, one as rejected:clip_similarity, or any")] = "kept",
+    where: Annotated[str, typer.Option(metavar="SQL", help="a condition on columns: \"language = 'en' AND width > 512\"")] = "",
     effort: Annotated[int | None, typer.Option(min=1, help="lists or width that an index looks into; default: as measured")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="compare every vector, though there is an index")] = False,
     save: Annotated[str, typer.Option(metavar="FILE", help="the hits as .parquet, or their uids as .npy (DataComp's form)")] = "",
@@ -60,7 +61,7 @@ def query(  # noqa: PLR0913
 
     if modality not in ("image", "text"):
         raise InputError(f"--modality {modality}: choose image or text")
-    scope = Scope(count, modality, verdict, effort=effort, exact=exact)   # type: ignore[arg-type]
+    scope = Scope(count, modality, verdict, where, effort, exact)   # type: ignore[arg-type]
     asked = _query(text, minus_text, image, uid, class_id, entity)
     if queries or output:
         if asked.asks or save or html or not (queries and output):

@@ -1,8 +1,9 @@
 """One root, opened to be asked what is near what: by a program, a service or the command line."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ from pipeline.queries.neighbours.encoder import QueryEncoder
 from pipeline.queries.neighbours.exact import ExactSearch
 from pipeline.queries.neighbours.hits import HitColumns, row_ids
 from pipeline.queries.neighbours.query import Query, checked_vectors, query_vector
-from pipeline.queries.neighbours.selection import Selection, selection
+from pipeline.queries.neighbours.selection import RowSet, Selection, selection
 from pipeline.queries.rows.columns import RootColumns
 from pipeline.queries.rows.where import Where
+from pipeline.queries.sql.condition import batches_where
 from pipeline.root.existing import open_root, readable
 from pipeline.select.verdicts import KEPT
 from pipeline.vectors import Floats, Ints
@@ -45,6 +47,9 @@ class Catalogue:
     """Over the readable shards."""
     route: str = ""
     """The numeric route by which queries are embedded; empty: the root's own where it can be had here, else this machine's."""
+
+    _listed: dict[str, RowSet] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     @classmethod
     def open(cls, url: str, route: str = "") -> "Catalogue":
@@ -95,12 +100,12 @@ class Catalogue:
 
     def nearest(  # noqa: PLR0913
         self, vectors: Floats, k: int, *, modality: Modality = "image", where: Where | None = None, verdict: str = KEPT,
-        listed: Mapping[str, Ints] | None = None, effort: int | None = None, exact: bool = False
+        listed: RowSet | None = None, effort: int | None = None, exact: bool = False
     ) -> Found:
         """The k samples nearest to each of the queries f32 [q, d], by their vectors of this modality.
 
         `verdict`: among which samples, as `selection.selection` takes it; a bound on `verdict` in `where` ({column: bound}, as the
-        rules of a recipe) takes its place. `listed`: rows i64 [n], ascending, by shard: none but these. `effort`: of this search of
+        rules of a recipe) takes its place. `listed`: none but these. `effort`: of this search of
         an index alone. Raises InputError for queries of another dimension or with values that are not finite, k outside 1..MOST,
         and for an unknown modality, verdict or column."""
         chosen = self.check(k, modality, where, verdict, listed)
@@ -108,9 +113,18 @@ class Catalogue:
         best = ExactSearch(self.columns, modality).search(queries, k, chosen)
         return Found(best.ids, best.similarities, exact=True)
 
+    def listed(self, condition: str) -> RowSet:
+        """The samples for which a condition in SQL holds, over the columns of `shardmill sql`'s view `samples`; the last one is
+        remembered. Raises InputError for what is no condition. Never for text from HTTP."""
+        with self._lock:
+            if condition not in self._listed:
+                self._listed.clear()
+                self._listed[condition] = RowSet.of(batches_where(self.plan, condition, columns=self.columns))
+            return self._listed[condition]
+
     def check(
         self, k: int, modality: Modality = "image", where: Where | None = None, verdict: str = KEPT,
-        listed: Mapping[str, Ints] | None = None
+        listed: RowSet | None = None
     ) -> Selection:
         """Which samples are meant. Raises InputError as `nearest` does."""
         if not 1 <= k <= MOST:
