@@ -20,7 +20,7 @@ from pipeline.queries.rows.where import Where
 from pipeline.queries.sql.condition import batches_where
 from pipeline.root.existing import open_root, readable
 from pipeline.select.verdicts import KEPT
-from pipeline.vectors import Floats, Ints
+from pipeline.vectors import Floats, Ints, unit
 from schemas.answers.neighbours import FoundSample, Hit
 
 Modality = Literal["image", "text"]
@@ -145,6 +145,16 @@ class Catalogue:
     def located(self, ids: Ints) -> list[tuple[str, int]]:
         """(shard_id, row) of each id, i64 [n] of `Found` without its -1."""
         return row_ids(self.columns, ids)
+
+    def vectors(self, ids: Ints, modality: Modality = "image") -> Floats:
+        """The stored vectors f32 [n, d] of these ids, unit rows, in order; of remote shards their bytes alone are read."""
+        vectors = np.zeros((len(ids), self.dimension), np.float32)
+        for number in np.unique(ids >> 32).tolist():
+            places = np.flatnonzero(ids >> 32 == number)
+            rows, back = np.unique(ids[places] & 0xFFFFFFFF, return_inverse=True)
+            shard_id = self.plan.shards[number].shard_id
+            vectors[places] = unit(self.columns.vector_rows(shard_id, f"{modality}_embedding", rows))[back]
+        return vectors
 
     def uids(self, ids: Ints) -> list[str]:
         """The uid of each; no other column is read."""
