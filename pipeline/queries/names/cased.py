@@ -71,4 +71,4 @@ def mixed(of_picture: Doubles, of_captions: Doubles, naming: Naming) -> Doubles:
 
 def _softmax(values: Doubles) -> Doubles:
     powers: Doubles = np.exp(values - values.max())
-    return powers / powers.sum()
+    return np.asarray(powers / powers.sum())

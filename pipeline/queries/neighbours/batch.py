@@ -61,7 +61,7 @@ class AnswerQueries(Work[int]):
 
     @property
     def units(self) -> Units:
-        return Units("part", "query")
+        return Units("part", "question")
 
     def rows_of(self, item: int) -> int:
         return min(self.per_part, self.rows - item * self.per_part)

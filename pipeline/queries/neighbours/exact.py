@@ -53,7 +53,7 @@ class ExactSearch:
     def _of_shard(self, best: Best, selection: Selection, shard: tuple[int, str]) -> tuple[Ints, Floats]:
         """Ids and similarities of the nearest in a shard. `best` grows meanwhile: what cannot reach it any more is left out."""
         number, shard_id = shard
-        rows, k = selection.rows(self.columns, number), best.ids.shape[1]
+        rows, k = selection.rows(self.columns, shard_id), best.ids.shape[1]
         within = Best.of(best.queries, k)
         for first, block in self._vectors(shard_id, rows):
             places, similarities = nearest_of(best.queries, block, k, np.maximum(best.bound, within.bound))

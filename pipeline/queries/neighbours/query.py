@@ -19,7 +19,7 @@ from pipeline.recipe.rule_columns import spelling_hint
 from pipeline.reduce.classes.taxonomy import class_place
 from pipeline.store.remote.matrices import matrix_row
 from pipeline.store.tables import read_table
-from pipeline.vectors import Floats, unit
+from pipeline.vectors import Bools, Floats, unit
 from schemas.reasons import ImageFault
 
 TEXT = 10_000
@@ -116,9 +116,9 @@ def text_problem(text: str) -> str | None:
 def vector_problems(vectors: NDArray[Any]) -> list[str | None]:
     """For each of the queries [q, d] why nothing can be near it; None where something can."""
     wide = vectors.astype(np.float64)
-    finite = (np.abs(wide) <= np.finfo(np.float32).max).all(axis=1)   # NaN is not below either
-    longer = np.linalg.norm(np.where(finite[:, None], wide, 0), axis=1) > 0
-    return [None if has_length else "is all zeros" if is_finite else "has values that are no finite float32 numbers"
+    finite: Bools = (np.abs(wide) <= np.finfo(np.float32).max).all(axis=1)   # NaN is not below either
+    longer = (wide != 0).any(axis=1)
+    return ["has values that are no finite float32 numbers" if not is_finite else None if has_length else "is all zeros"
             for is_finite, has_length in zip(finite.tolist(), longer.tolist(), strict=True)]
 
 

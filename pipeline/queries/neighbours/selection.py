@@ -1,7 +1,8 @@
 """Which samples of a root may be found: by their verdict, by bounds on columns, or by a set of rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +17,14 @@ from pipeline.recipe.rules import Bound
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import has_ledger, stored_ledger
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
-from pipeline.vectors import Bytes, Ints
+from pipeline.vectors import Bools, Bytes, Ints
 
 ANY = "any"
 """A verdict that all samples have."""
 OUTCOMES = (KEPT, REJECTED.rstrip(":"), FAILED.rstrip(":"))
+
+
+NO_BITS = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +42,7 @@ class RowSet:
             numbers = ids >> 32
             for number in np.unique(numbers).tolist():
                 rows = ids[numbers == number] & 0xFFFFFFFF
-                held = bits.get(number, np.zeros(0, np.uint8))
+                held = bits.get(number, NO_BITS)
                 more = np.zeros(max(len(held), int(rows.max()) // 8 + 1), np.uint8)
                 more[: len(held)] = held
                 np.bitwise_or.at(more, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
@@ -47,7 +51,28 @@ class RowSet:
 
     def rows(self, number: int) -> Ints:
         """i64, ascending: those of a shard."""
-        return np.flatnonzero(np.unpackbits(self.bits.get(number, np.zeros(0, np.uint8)), bitorder="little"))
+        return np.flatnonzero(np.unpackbits(self.bits.get(number, NO_BITS), bitorder="little"))
+
+    @cached_property
+    def count(self) -> int:
+        """How many."""
+        return sum(int(np.bitwise_count(bits).sum()) for bits in self.bits.values())
+
+    @property
+    def bytes(self) -> int:
+        """That they take in memory."""
+        return sum(bits.nbytes for bits in self.bits.values())
+
+    def has(self, ids: Ints) -> Bools:
+        """bool of the shape of the ids: whether each is among them; False for -1."""
+        flat, found = ids.ravel(), np.zeros(ids.size, bool)
+        for number in np.unique(flat >> 32).tolist():
+            bits, places = self.bits.get(number, NO_BITS), np.flatnonzero(flat >> 32 == number)
+            rows = flat[places] & 0xFFFFFFFF
+            inside = rows >> 3 < len(bits)
+            places, rows = places[inside], rows[inside]
+            found[places] = (bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
+        return found.reshape(ids.shape)
 
 
 @dataclass(frozen=True)
@@ -71,18 +96,26 @@ class Selection:
         """Whether nothing but kept samples can be found."""
         return self.verdicts == (KEPT,)
 
-    def rows(self, columns: RootColumns, number: int) -> Ints | None:
-        """i64, ascending: the rows of the shard at this place of the plan that are meant; None: all. Reads the columns that are
-        asked about, no others."""
+    def alone(self, of: str) -> bool:
+        """Whether the kept samples are meant, or all, and nothing more is asked of them."""
+        return not self.bounds and self.listed is None and (self.kept_alone if of == KEPT else self.verdicts is None)
+
+    @property
+    def key(self) -> Hashable:
+        """The same for selections that mean the same."""
+        return self.verdicts, tuple((name, bound.model_dump_json()) for name, bound in self.bounds.items()), id(self.listed)
+
+    def rows(self, columns: RootColumns, shard_id: str) -> Ints | None:
+        """i64, ascending: the rows of a shard that are meant; None: all. Reads the columns that are asked about, no others."""
         if self.everything:
             return None
-        listed = None if self.listed is None else self.listed.rows(number)
+        listed = None if self.listed is None else self.listed.rows(columns.places[shard_id])
         if listed is not None and not len(listed):
             return listed
         rows: Ints | None = None
         wanted = [*self.bounds, *(["verdict"] if self.verdicts is not None else [])]
         if wanted:
-            stored = columns.read(columns.plan.shards[number].shard_id, wanted)
+            stored = columns.read(shard_id, wanted)
             met = np.ones(len(stored[wanted[0]]), bool)
             if self.bounds:
                 met[:] = False

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.queries.names.asked import picture_names
 from pipeline.queries.names.candidates import candidates, names_things, words_of
-from pipeline.queries.names.cased import Naming, distinct, mixed, names
+from pipeline.queries.names.cased import Naming, ScoredName, distinct, mixed, names
 from pipeline.queries.neighbours.catalogue import Catalogue
 from pipeline.queries.neighbours.query import Query
 from pipeline.search.nearest import nearest
@@ -61,7 +61,7 @@ def near() -> Ids:
     return nearest(planted().pictures, planted().vectors, 10)[0]
 
 
-def named(ids: Ids, alpha: float) -> list[list[tuple[str, float]]]:
+def named(ids: Ids, alpha: float) -> list[list[ScoredName]]:
     made = planted()
     return [names(picture, [made.captions[i] for i in near], made.vectors[near], made.embed, EVERYTHING, naming=Naming(alpha=alpha))
             for picture, near in zip(made.pictures, ids, strict=True)]
@@ -78,7 +78,7 @@ def test_the_word_of_a_picture_is_among_its_candidates_and_first(alpha: float) -
 
 def test_an_inverted_file_that_looks_into_every_list_gives_the_same_words() -> None:
     made = planted()
-    index = faiss.index_factory(DIMENSION, "IVF20,Flat", faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(DIMENSION, "IVF20,Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(made.vectors)
     index.add(made.vectors)
     index.nprobe = 20
@@ -98,8 +98,9 @@ def test_a_word_that_occurs_twice_drives_out_those_that_occur_once() -> None:
 
 def test_where_no_word_is_left_it_is_an_object() -> None:
     assert candidates(["a photo", "Image of the", "<person> 12 x", ""], EVERYTHING) == ["object"]
-    assert names(unit(np.ones((1, 4)))[0], [], np.zeros((0, 4), np.float32), lambda words: np.ones((len(words), 4), np.float32) / 2,
-                 EVERYTHING) == [("object", 1.0)]
+    picture = unit(np.ones((1, 4)))[0]
+    assert names(picture, [], np.zeros((0, 4), np.float32), lambda words: unit(np.ones((len(words), 4))), EVERYTHING) == [
+        ("object", 1.0)]
 
 
 @pytest.mark.parametrize(("caption", "words"), [

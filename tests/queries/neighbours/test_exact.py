@@ -70,9 +70,11 @@ def test_bounds_and_listed_rows_hold_together(demo: Catalogue) -> None:
     shard = demo.plan.shards[2].shard_id
     rows = np.array([40, 3, 5, 4])
     listed = RowSet.of([(2 << 32) | rows[:2], (2 << 32) | rows[2:]])
-    found = demo.nearest(queries(1, demo.dimension), 10, where={"width": {"max": 256}}, verdict="any", listed=listed)
-    widths = demo.columns.read(shard, ["width"])["width"].to_pylist()
-    expected = [row for row in sorted(rows.tolist()) if widths[row] is not None and widths[row] <= 256]
+    heights = {row: demo.columns.read(shard, ["height"])["height"][row].as_py() for row in sorted(rows.tolist())}
+    most = sorted(heights.values())[1]
+    found = demo.nearest(queries(1, demo.dimension), 10, where={"height": {"max": most}}, verdict="any", listed=listed)
+    expected = [row for row, height in heights.items() if height <= most]
+    assert 0 < len(expected) < len(rows)
     assert sorted(hit.row for hit in demo.answers(found)[0]) == expected
     assert {hit.shard_id for hit in demo.answers(found)[0]} == {shard}
 
