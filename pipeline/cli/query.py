@@ -12,10 +12,11 @@ from pipeline.cli.options import Address, AsJson, Quiet, Root, Workers, print_an
 from pipeline.errors import InputError
 from pipeline.quantities import clean, counted
 from pipeline.timing.progress import phase
-from schemas.answers.neighbours import BatchAnswers, Hit, QueryHits
+from schemas.answers.neighbours import BatchAnswers, Hit, QueryHits, QueryNames
 
 if TYPE_CHECKING:
     from pipeline.api.engines import Execution
+    from pipeline.queries.neighbours.asked import Scope
     from pipeline.queries.neighbours.batch import Batch
     from pipeline.queries.neighbours.query import Query
 
@@ -34,10 +35,13 @@ def query(  # noqa: PLR0913
     uid: Annotated[str | None, typer.Option(metavar="SAMPLE", help="a sample of the run, by any of its names")] = None,
     class_id: Annotated[int | None, typer.Option("--class", metavar="CLASS", help="the centre of a class, by its id")] = None,
     entity: Annotated[str | None, typer.Option(metavar="ENTITY", help="an entity of the run, by its id or name")] = None,
+    name: Annotated[str, typer.Option(metavar="FILE", help="a picture that gets words out of the run's own captions")] = "",
+    names: Annotated[bool, typer.Option("--names", help="words, not samples: for --uid, or a --class without a name")] = False,
     count: Annotated[int, typer.Option("-k", metavar="COUNT", help="neighbours of a query, up to 100,000")] = 10,
     modality: Annotated[str, typer.Option(metavar="KIND", help="image or text: whose vectors are compared")] = "image",
     verdict: Annotated[
         str, typer.Option(metavar="VERDICT", help="kept, rejected, failed, one as rejected:clip_similarity, or any")] = "kept",
+    where: Annotated[str, typer.Option(metavar="SQL", help="a condition on columns: \"language = 'en' AND width > 512\"")] = "",
     effort: Annotated[int | None, typer.Option(min=1, help="lists or width that an index looks into; default: as measured")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="compare every vector, though there is an index")] = False,
     save: Annotated[str, typer.Option(metavar="FILE", help="the hits as .parquet, or their uids as .npy (DataComp's form)")] = "",
@@ -53,27 +57,41 @@ def query(  # noqa: PLR0913
     """The samples nearest to a text, a picture, a sample, a class or an entity, to what these come to together, or to each query of
     a file."""
     from pipeline.api.engines import Execution
-    from pipeline.queries.neighbours.asked import Scope, query_hits
+    from pipeline.queries.neighbours.asked import Scope
     from pipeline.queries.neighbours.batch import Batch
+
+    _refuse(modality not in ("image", "text"), f"--modality {modality}: choose image or text")
+    on_ray = bool(ray or workers or address)
+    asked = _query(text, minus_text, image or name, uid, class_id, entity)
+    scope = Scope(count, modality, verdict, where, effort, exact)   # type: ignore[arg-type]
+    if name or names:
+        _refuse((image and name) or save or html or queries or output,
+                "--name FILE and --names give words: leave out --image beside --name, --save, --html and --queries")
+        _names(root, asked, count, quiet, as_json)
+    elif queries or output:
+        _refuse(asked.asks or save or html or not (queries and output),
+                "--queries FILE and --output FILE go together, without another query, --save and --html")
+        _batch(Batch(root, queries, output, scope), Execution(workers=workers, address=address, local=not on_ray), quiet, as_json)
+    else:
+        _refuse(on_ray, "--ray, --workers and --address are for a file of queries: give --queries FILE and --output FILE")
+        _hits(root, asked, scope, (save, html), quiet, as_json)
+
+
+def _refuse(wrong: object, message: str) -> None:
+    """Raises InputError where something is wrong."""
+    if wrong:
+        raise InputError(message)
+
+
+def _hits(root: str, asked: "Query", scope: "Scope", files: tuple[str, str], quiet: bool, as_json: bool) -> None:  # noqa: PLR0913
+    from pipeline.queries.neighbours.asked import query_hits
     from pipeline.queries.neighbours.catalogue import Catalogue
     from pipeline.queries.neighbours.saved import FORMS, place_of, save_hits
 
-    if modality not in ("image", "text"):
-        raise InputError(f"--modality {modality}: choose image or text")
-    scope = Scope(count, modality, verdict, effort=effort, exact=exact)   # type: ignore[arg-type]
-    asked = _query(text, minus_text, image, uid, class_id, entity)
-    if queries or output:
-        if asked.asks or save or html or not (queries and output):
-            raise InputError("--queries FILE and --output FILE go together, without another query, --save and --html")
-        _batch(Batch(root, queries, output, scope), Execution(workers=workers, address=address, local=not (
-            ray or workers or address)), quiet, as_json)
-        return
-    if ray or workers or address:
-        raise InputError("--ray, --workers and --address are for a file of queries: give --queries FILE and --output FILE")
-    if save:
-        place_of(save, FORMS)   # a wrong name is said before the work
-    if html:
-        place_of(html, [".html"])
+    save, html = files
+    for path, forms in ((save, FORMS), (html, [".html"])):
+        if path:
+            place_of(path, forms)   # a wrong name is said before the work
     with working("looking for neighbours", quiet, as_json):
         catalogue = Catalogue.open(root)
         answer = query_hits(catalogue, root, asked, scope)
@@ -84,6 +102,23 @@ def query(  # noqa: PLR0913
 
             write_hits_page(catalogue.plan, answer, html, asked.image)
     print_answer(as_json, answer, _show)
+
+
+def _names(root: str, asked: "Query", count: int, quiet: bool, as_json: bool) -> None:
+    from pipeline.queries.names.asked import query_names
+    from pipeline.queries.neighbours.catalogue import Catalogue
+
+    with working("looking for words", quiet, as_json):
+        answer = query_names(Catalogue.open(root), root, asked, count)
+    print_answer(as_json, answer, _show_names)
+
+
+def _show_names(answer: QueryNames) -> None:
+    """Prints the words for something, the likeliest first."""
+    print(f"{clean(answer.query)}:")
+    best = max(name.score for name in answer.names)
+    for name in answer.names:
+        print(f"  {name.score:>6.3f} {bar(name.score, best)}  {clean(name.name)}")
 
 
 def _batch(batch: "Batch", execution: "Execution", quiet: bool, as_json: bool) -> None:

@@ -14,15 +14,19 @@ from pipeline.export.stored import has_export, stored_sizes
 from pipeline.input.discovery import Shard
 from pipeline.input.patterns import stem_of
 from pipeline.plan import Plan
+from pipeline.process.ahead import threads
 from pipeline.store.tables import read_columns, read_facts, read_table
 
 FORMS = "a uid (its first 6 digits will do), the uid that its input brought, SHARD:ROW, or a key"
 """The names that a sample has, for messages and help."""
 MOST = 100
 """Samples that one name may stand for: a key may be in every shard."""
+UID = re.compile(r"[0-9a-fA-F]{32}")
 UID_START = re.compile(r"[0-9a-fA-F]{6,32}")
 PLACE = re.compile(r"(?P<shard>.+):(?P<row>[0-9]{1,18})", re.DOTALL)
 NAMES = ("uid", "source_uid", "key")
+REQUESTS = 32
+"""Shards whose uids a remote store is asked for at once."""
 
 RowId = tuple[str, int]
 
@@ -42,6 +46,19 @@ def find_samples(plan: Plan, name: str) -> tuple[RowId, ...]:
         some = ", ".join(row_name(*row) for row in found[:3])
         raise InputError(f"{len(found):,} samples of {plan.root.url} are named {name!r}, e.g. {some}: name one as SHARD:ROW")
     return found
+
+
+def first_of_uid(plan: Plan, uid: str) -> RowId | None:
+    """The first sample (shard_id, row) with this uid, 32 hex digits; None where there is none. Reads that column of one shard after
+    another, of a remote root of several at once, up to the one that has it. Raises RootError as `find_samples`."""
+    def place(shard: Shard) -> int:
+        return int(pc.index(_names(plan, shard.shard_id, ["uid"]).column("uid"), uid).as_py())
+
+    with threads(REQUESTS if plan.root.local is None else 1, "uids") as pool:
+        for shard, row in zip(plan.shards, pool.each(place, plan.shards), strict=True):
+            if row >= 0:
+                return shard.shard_id, row
+    return None
 
 
 def names_of(plan: Plan, rows: Sequence[RowId]) -> dict[RowId, Mapping[str, Any]]:
@@ -108,9 +125,9 @@ def _by_exported_key(plan: Plan, name: str) -> list[RowId]:
     return []
 
 
-def _names(plan: Plan, shard_id: str) -> pa.Table:
+def _names(plan: Plan, shard_id: str, names: Sequence[str] = NAMES) -> pa.Table:
     try:
-        return read_columns(plan.root, plan.columns.folders["samples"], shard_id, NAMES)
+        return read_columns(plan.root, plan.columns.folders["samples"], shard_id, names)
     except FileNotFoundError:
         raise _unread(plan, shard_id) from None
 

@@ -80,3 +80,23 @@ class BatchAnswers(Answer):
     """queries that cannot be answered"""
     exact: bool
     """every vector was compared; false: an index found most of the nearest"""
+
+
+class Name(Answer):
+    """A word for a picture."""
+
+    name: str
+    """out of the run's captions: escape it where it reaches HTML"""
+    score: float
+    """0..1, how likely it is among the words for this picture: those of two pictures cannot be compared"""
+
+
+class QueryNames(Answer):
+    """Words for what was asked, out of the captions that are nearest to it."""
+
+    root: str
+    """output root, as it was given"""
+    query: str
+    """what was asked for, in words"""
+    names: tuple[Name, ...]
+    """the likeliest first; never none"""

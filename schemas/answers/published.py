@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.answers.classes import ClassComparison, ClassDetails, ClassRow, NumberOfClasses
-from schemas.answers.neighbours import BatchAnswers, QueryHits
+from schemas.answers.neighbours import BatchAnswers, QueryHits, QueryNames
 from schemas.answers.packs import Packed
 from schemas.answers.plans import RunEstimate
 from schemas.answers.recipes import RecipeKey, RecipeSummary, ResolvedRecipe, RuleColumn
@@ -24,6 +24,7 @@ ANSWERS: dict[str, Any] = {
     "samples": SampleList,
     "query": QueryHits,
     "query_batch": BatchAnswers,
+    "query_names": QueryNames,
     "simulate": Simulation,
     "sql": SqlAnswer,
     "embeddings": Embedded,
@@ -37,4 +38,4 @@ ANSWERS: dict[str, Any] = {
     "recipes_columns": tuple[RuleColumn, ...],
 }
 """`class` is `classes ROOT CLASS`; `classes_compare` and `classes_suggest` are `classes` with that option;
-`query_batch` is `query` with a file of queries; `recipes_list` and the like are `recipes list`."""
+`query_batch` is `query` with a file of queries, `query_names` with --name; `recipes_list` and the like are `recipes list`."""

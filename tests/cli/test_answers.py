@@ -41,6 +41,7 @@ CASES = {
     "classes_suggest": ["classes", "{root}", "--suggest", "4,8"],
     "query": ["query", "{root}", "--uid", "{uid}", "-k", "3"],
     "query_batch": ["query", "{root}", "--queries", "{loose}/../queries.npy", "--output", "{loose}/../answers.parquet"],
+    "query_names": ["query", "{root}", "--uid", "{uid}", "--names", "-k", "2"],
     "sql": ["sql", "{root}", "SELECT verdict, count(*) FROM verdicts GROUP BY 1"],
     "embeddings": ["embeddings", "{root}", "-o", "{loose}/../embeddings"],
     "recipes_list": ["recipes", "list"],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.queries.neighbours.catalogue import Catalogue
 from tests.archives import member_bytes
 from tests.curations import curated
 
@@ -46,3 +47,9 @@ def pool_root(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for least in ("0.5", "0.0"):
         curated(root, shards, (*settings, f"filters.clip_similarity.min={least}"))
     return root
+
+
+@pytest.fixture(scope="session")
+def demo(demo_root: Path) -> Catalogue:
+    """The demo root, opened to be asked."""
+    return Catalogue.open(str(demo_root))

@@ -61,7 +61,7 @@ class AnswerQueries(Work[int]):
 
     @property
     def units(self) -> Units:
-        return Units("part", "query")
+        return Units("part", "question")
 
     def rows_of(self, item: int) -> int:
         return min(self.per_part, self.rows - item * self.per_part)
@@ -74,10 +74,7 @@ class AnswerQueries(Work[int]):
         first = part * self.per_part
         vectors, errors = read_queries(catalogue, file, first, self.rows_of(part))
         good = np.array([error is None for error in errors], bool)
-        scope = self.scope
-        found = catalogue.nearest(
-            vectors, scope.k, modality=scope.modality, verdict=scope.verdict, listed=scope.listed, effort=scope.effort,
-            exact=scope.exact) if good.any() else None
+        found = self.scope.nearest(catalogue, vectors) if good.any() else None
         facts = {"rows": len(errors), "errors": int((~good).sum()), "exact": found is None or found.exact}
         write_table(self.parts, part_name(part), answer_table(catalogue, first, errors, found), facts)
         return facts
@@ -144,12 +141,12 @@ class Batch:
         InputError for queries or a scope that cannot be used, ShardmillError for a part that cannot be done."""
         output, name = place_of(self.output, [".parquet"])
         catalogue, file = Catalogue.open(self.root), QueryFile.open(self.queries)
-        catalogue.check(self.scope.k, self.scope.modality, verdict=self.scope.verdict)
+        self.scope.check(catalogue)
         if not file.texts and file.rows:
             read_queries(catalogue, file, 0, 1)   # another dimension is said before workers start
         plan, per_part = catalogue.plan, max(1, min(PART, PART_HITS // self.scope.k))
-        scope = asdict(self.scope, dict_factory=_plain)
-        identity = digest([plan.root.url, plan.describe(), absolute(file.url), file.version, scope, per_part, route])
+        asked = [absolute(file.url), file.version, asdict(self.scope), per_part, route]
+        identity = digest([plan.root.url, plan.describe(), *asked])
         parts_name = f"{name}.parts-{identity}"
         parts = output / parts_name
         work = AnswerQueries(plan.root.url, absolute(self.queries), file.rows, parts, self.scope, per_part, file.texts, route)
@@ -179,8 +176,3 @@ class Batch:
         finally:
             tell.finish()
 
-
-def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Arrays as their bytes, which a digest tells apart."""
-    return {name: {shard: rows.tobytes().hex() for shard, rows in value.items()} if isinstance(value, dict) else value
-            for name, value in items}

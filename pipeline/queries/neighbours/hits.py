@@ -31,6 +31,7 @@ class HitColumns:
     names: tuple[str, ...] = SHOWN
     """Those that are read, as far as the root has them."""
     _held: OrderedDict[str, pa.Table] = field(default_factory=OrderedDict)
+    _bytes: int = 0
     _lock: Lock = field(default_factory=Lock)
 
     def hits(self, rows: Sequence[tuple[str, int]], similarities: Sequence[float]) -> list[Hit]:
@@ -84,9 +85,11 @@ class HitColumns:
         names = [name for name in self.names if name in self.columns.stored]
         table = pa.table(self.columns.read(shard_id, names))
         with self._lock:
-            self._held[shard_id] = table
-            while sum(held.nbytes for held in self._held.values()) > HELD:
-                self._held.popitem(last=False)
+            if shard_id not in self._held:
+                self._held[shard_id] = table
+                self._bytes += table.nbytes
+            while self._bytes > HELD:
+                self._bytes -= self._held.popitem(last=False)[1].nbytes
         return table
 
 

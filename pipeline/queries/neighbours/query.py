@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.entities.table import CONFIRMING, ENTITIES
 from pipeline.errors import InputError, RootError
 from pipeline.plan import Plan
-from pipeline.queries.naming import find_samples, names_of
+from pipeline.queries.naming import UID, find_samples, first_of_uid, names_of
 from pipeline.queries.neighbours.encoder import QueryEncoder
 from pipeline.queries.rows.columns import RootColumns
 from pipeline.recipe.rule_columns import spelling_hint
@@ -116,9 +116,9 @@ def text_problem(text: str) -> str | None:
 def vector_problems(vectors: NDArray[Any]) -> list[str | None]:
     """For each of the queries [q, d] why nothing can be near it; None where something can."""
     wide = vectors.astype(np.float64)
-    finite = (np.abs(wide) <= np.finfo(np.float32).max).all(axis=1)   # NaN is not below either
-    longer = np.linalg.norm(np.where(finite[:, None], wide, 0), axis=1) > 0
-    return [None if has_length else "is all zeros" if is_finite else "has values that are no finite float32 numbers"
+    finite = np.asarray((np.abs(wide) <= np.finfo(np.float32).max).all(axis=1))   # NaN is not below either
+    longer = np.asarray((wide != 0).any(axis=1))
+    return ["has values that are no finite float32 numbers" if not is_finite else None if has_length else "is all zeros"
             for is_finite, has_length in zip(finite.tolist(), longer.tolist(), strict=True)]
 
 
@@ -149,8 +149,10 @@ def _numbers(vector: Sequence[float] | Floats) -> NDArray[Any]:
 
 
 def _of_sample(plan: Plan, columns: RootColumns, name: str) -> Floats:
-    """The picture's vector. Rows of one uid are copies of one sample, so any of them will do."""
-    rows = find_samples(plan, name)
+    """The picture's vector. Rows of one uid are copies of one sample, so any of them will do: for a whole uid that column alone is
+    read, shard by shard, and no further than it must; for another name those of all shards; for SHARD:ROW neither."""
+    first = first_of_uid(plan, name.lower()) if UID.fullmatch(name) else None
+    rows = find_samples(plan, name) if first is None else (first,)
     uids = {names["uid"] for names in names_of(plan, rows).values()}
     if len(uids) > 1:
         some = ", ".join(sorted(uids)[:3])

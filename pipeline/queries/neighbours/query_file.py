@@ -1,6 +1,5 @@
 """A file of queries, read a part at a time: a parquet file with a column of texts or of vectors, or a .npy file of vectors."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,7 +58,7 @@ class QueryFile:
         if len(vectors) != 1:
             found = f"several of these ({', '.join(vectors)})" if vectors else "neither"
             raise InputError(f"{self.url}: queries are in a column `text`, or in one column of lists of numbers; it has {found}")
-        return vectors[0]
+        return str(vectors[0])
 
     @cached_property
     def texts(self) -> bool:
@@ -75,13 +74,13 @@ class QueryFile:
     def _shape(self) -> tuple[int, int]:
         return matrix_shape(self.store, self.name)
 
-    def read(self, first: int, count: int) -> Sequence[str | None] | NDArray[np.floating]:
+    def read(self, first: int, count: int) -> list[str | None] | NDArray[np.floating]:
         """So many queries from that one on: texts (None where there is none), or [n, d]; a null vector is NaN. Of a table the
         groups of rows that they are in are read. Raises InputError for vectors of different lengths."""
         if self._parquet is None:
             return matrix_part(self.store, self.name, first, min(count, self.rows - first))
         table = self._rows(self._parquet, first, count)
-        return table.to_pylist() if self.texts else _matrix(table, self.url, first)
+        return list(table.to_pylist()) if self.texts else _matrix(table, self.url, first)
 
     def _rows(self, file: pq.ParquetFile, first: int, count: int) -> pa.Array:
         parts, start = [], 0
@@ -98,7 +97,7 @@ class QueryFile:
 
 def _is_vector(type: pa.DataType) -> bool:
     lists = pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
-    return lists and (pa.types.is_floating(type.value_type) or pa.types.is_integer(type.value_type))
+    return bool(lists and (pa.types.is_floating(type.value_type) or pa.types.is_integer(type.value_type)))
 
 
 def _matrix(column: pa.Array, url: str, first: int) -> NDArray[np.floating]:

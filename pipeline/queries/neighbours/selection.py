@@ -1,7 +1,8 @@
-"""Which samples of a root may be found: by their verdict, by bounds on columns, or by a list of rows."""
+"""Which samples of a root may be found: by their verdict, by bounds on columns, or by a set of rows."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +17,62 @@ from pipeline.recipe.rules import Bound
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import has_ledger, stored_ledger
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
-from pipeline.vectors import Ints
+from pipeline.vectors import Bools, Bytes, Ints
 
 ANY = "any"
 """A verdict that all samples have."""
 OUTCOMES = (KEPT, REJECTED.rstrip(":"), FAILED.rstrip(":"))
+
+
+NO_BITS = np.zeros(0, np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class RowSet:
+    """Rows of a root, a bit each: 125 MB of a billion."""
+
+    bits: Mapping[int, Bytes]
+    """u8 [rows / 8], by the place of the shard in the plan"""
+
+    @classmethod
+    def of(cls, batches: Iterable[Ints]) -> "RowSet":
+        """The rows of ids, i64 [n] each, as `Found` numbers them; in any order."""
+        bits: dict[int, Bytes] = {}
+        for ids in batches:
+            numbers = ids >> 32
+            for number in np.unique(numbers).tolist():
+                rows = ids[numbers == number] & 0xFFFFFFFF
+                held = bits.get(number, NO_BITS)
+                more = np.zeros(max(len(held), int(rows.max()) // 8 + 1), np.uint8)
+                more[: len(held)] = held
+                np.bitwise_or.at(more, rows >> 3, (1 << (rows & 7)).astype(np.uint8))
+                bits[number] = more
+        return cls(bits)
+
+    def rows(self, number: int) -> Ints:
+        """i64, ascending: those of a shard."""
+        return np.flatnonzero(np.unpackbits(self.bits.get(number, NO_BITS), bitorder="little"))
+
+    @cached_property
+    def count(self) -> int:
+        """How many."""
+        return sum(int(np.bitwise_count(bits).sum()) for bits in self.bits.values())
+
+    @property
+    def bytes(self) -> int:
+        """That they take in memory."""
+        return sum(bits.nbytes for bits in self.bits.values())
+
+    def has(self, ids: Ints) -> Bools:
+        """bool of the shape of the ids: whether each is among them; False for -1."""
+        flat, found = ids.ravel(), np.zeros(ids.size, bool)
+        for number in np.unique(flat >> 32).tolist():
+            bits, places = self.bits.get(number, NO_BITS), np.flatnonzero(flat >> 32 == number)
+            rows = flat[places] & 0xFFFFFFFF
+            inside = rows >> 3 < len(bits)
+            places, rows = places[inside], rows[inside]
+            found[places] = (bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1
+        return found.reshape(ids.shape)
 
 
 @dataclass(frozen=True)
@@ -31,8 +83,8 @@ class Selection:
     """One of these; None: any, or none yet."""
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     """Of each column."""
-    listed: Mapping[str, Ints] | None = None
-    """Rows i64 [n], ascending, by shard; None: any."""
+    listed: RowSet | None = None
+    """Of these; None: any."""
 
     @property
     def everything(self) -> bool:
@@ -44,12 +96,22 @@ class Selection:
         """Whether nothing but kept samples can be found."""
         return self.verdicts == (KEPT,)
 
+    def alone(self, of: str) -> bool:
+        """Whether the kept samples are meant, or all, and nothing more is asked of them."""
+        return not self.bounds and self.listed is None and (self.kept_alone if of == KEPT else self.verdicts is None)
+
+    @property
+    def key(self) -> Hashable:
+        """The same for selections that mean the same."""
+        return self.verdicts, tuple((name, bound.model_dump_json()) for name, bound in self.bounds.items()), id(self.listed)
+
     def rows(self, columns: RootColumns, shard_id: str) -> Ints | None:
         """i64, ascending: the rows of a shard that are meant; None: all. Reads the columns that are asked about, no others."""
         if self.everything:
             return None
-        if self.listed is not None and shard_id not in self.listed:
-            return np.zeros(0, np.int64)
+        listed = None if self.listed is None else self.listed.rows(columns.places[shard_id])
+        if listed is not None and not len(listed):
+            return listed
         rows: Ints | None = None
         wanted = [*self.bounds, *(["verdict"] if self.verdicts is not None else [])]
         if wanted:
@@ -61,14 +123,13 @@ class Selection:
             if self.verdicts is not None:
                 met &= np.asarray(pc.is_in(stored["verdict"], pa.array(self.verdicts, pa.string())))
             rows = np.flatnonzero(met)
-        if self.listed is not None:
-            listed = np.asarray(self.listed[shard_id], np.int64)
+        if listed is not None:
             rows = listed if rows is None else np.intersect1d(rows, listed)
         return rows
 
 
 def selection(
-    columns: RootColumns, where: Where | None = None, verdict: str | None = KEPT, listed: Mapping[str, Ints] | None = None
+    columns: RootColumns, where: Where | None = None, verdict: str | None = KEPT, listed: RowSet | None = None
 ) -> Selection:
     """What is meant by a verdict (kept, rejected, failed, one as rejected:tiny, or any) and bounds {column: bound}. A bound on
     `verdict` takes the place of the verdict; before there are verdicts, `kept` means all. Raises InputError for a verdict that no

@@ -77,6 +77,11 @@ class RootColumns:
         return pa.schema({"uid": pa.string(), **ROW_ID, **stored, **class_columns})
 
     @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each shard among those of the plan: the upper half of the ids of its samples."""
+        return {shard.shard_id: place for place, shard in enumerate(self.plan.shards)}
+
+    @cached_property
     def dimension(self) -> int:
         """Values of an image's or a caption's vector. Raises InputError for a root that has none."""
         if "image_embedding" not in self.stored:

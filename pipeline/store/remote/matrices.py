@@ -65,7 +65,7 @@ def matrix_part(store: Store, path: str, first: int, count: int) -> NDArray[np.f
 
 def matrix_row(store: Store, path: str, row: int) -> NDArray[np.floating]:
     """One row [d] of such a file. Raises as `matrix_part`."""
-    return matrix_part(store, path, row, 1)[0]
+    return matrix_part(store, path, row, 1).reshape(-1)
 
 
 def _matrix(store: Store, path: str) -> tuple[tuple[int, int], np.dtype[Any], int]:

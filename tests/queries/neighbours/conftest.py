@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -6,12 +5,6 @@ import pytest
 
 from pipeline.queries.neighbours.catalogue import Catalogue
 from pipeline.vectors import Floats, Ints, unit
-
-
-@pytest.fixture(scope="session")
-def demo(demo_root: Path) -> Catalogue:
-    """The demo root, opened to be asked."""
-    return Catalogue.open(str(demo_root))
 
 
 class Stored(NamedTuple):

@@ -9,6 +9,7 @@ from pipeline.errors import InputError
 from pipeline.queries.neighbours import best as streamed
 from pipeline.queries.neighbours import exact
 from pipeline.queries.neighbours.catalogue import Catalogue
+from pipeline.queries.neighbours.selection import RowSet
 from pipeline.vectors import Floats, unit
 from tests.queries.neighbours.conftest import Stored, by_hand
 
@@ -67,10 +68,13 @@ def test_only_what_is_meant_is_found(demo: Catalogue, stored: Stored, verdict: s
 
 def test_bounds_and_listed_rows_hold_together(demo: Catalogue) -> None:
     shard = demo.plan.shards[2].shard_id
-    rows = np.array([3, 4, 5, 40])
-    found = demo.nearest(queries(1, demo.dimension), 10, where={"width": {"max": 256}}, verdict="any", listed={shard: rows})
-    widths = demo.columns.read(shard, ["width"])["width"].to_pylist()
-    expected = [row for row in rows.tolist() if widths[row] is not None and widths[row] <= 256]
+    rows = np.array([40, 3, 5, 4])
+    listed = RowSet.of([(2 << 32) | rows[:2], (2 << 32) | rows[2:]])
+    heights = {row: demo.columns.read(shard, ["height"])["height"][row].as_py() for row in sorted(rows.tolist())}
+    most = sorted(heights.values())[1]
+    found = demo.nearest(queries(1, demo.dimension), 10, where={"height": {"max": most}}, verdict="any", listed=listed)
+    expected = [row for row, height in heights.items() if height <= most]
+    assert 0 < len(expected) < len(rows)
     assert sorted(hit.row for hit in demo.answers(found)[0]) == expected
     assert {hit.shard_id for hit in demo.answers(found)[0]} == {shard}
 

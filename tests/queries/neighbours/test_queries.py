@@ -79,6 +79,16 @@ def test_what_was_thrown_away_can_be_looked_at(demo: Catalogue) -> None:
     assert hits["exact"]
 
 
+def test_a_condition_in_sql_leaves_what_it_holds_for(demo: Catalogue) -> None:
+    condition = "width > height AND language = 'en' -- wide"
+    hits = answer(Path(demo.plan.root.url), "--class", "3", "-k", "500", "--where", condition)["hits"]
+    wide = shardmill.open(demo.plan.root.url).samples(["uid", "width", "height"], where={"language": "en", "verdict": "kept"})
+    expected = [row["uid"] for row in wide.to_table().to_pylist() if row["width"] > row["height"]]
+    assert sorted(hit["uid"] for hit in hits) == sorted(expected)
+    assert len(hits) > 100
+    assert not answer(Path(demo.plan.root.url), "--class", "3", "--where", "width < 0")["hits"]
+
+
 def test_the_table_has_a_line_and_a_bar_for_each_hit(demo: Catalogue) -> None:
     lines = asked("query", demo.plan.root.url, "--class", "3", "-k", "4").stdout.splitlines()
     assert lines[0] == "class 3: 4 nearest pictures of kept samples, every one was compared"
@@ -154,6 +164,8 @@ def test_the_page_has_the_pictures_in_it_and_nothing_of_captions_but_text(demo: 
     (["--text", "a", "-k", "1000000000"], "k is 1,000,000,000: ask for 1 to 100,000"),
     (["--text", "a", "--modality", "sound"], "--modality sound: choose image or text"),
     (["--text", "a", "--verdict", "rejected:tony"], "has no verdict 'rejected:tony'; did you mean"),
+    (["--text", "a", "--where", "wdth > 3"], "the condition.*wdth"),
+    (["--text", "a", "--where", "1) OR (1"], "the condition"),
     (["--text", "a", "--save", "hits.csv"], "hits.csv: the name of the file says what it holds"),
     (["--text", "a", "--html", "hits.pdf"], "end it with .html"),
     (["--image", "/nowhere/a.jpg"], "/nowhere/a.jpg cannot be read: No such file"),
