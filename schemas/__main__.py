@@ -1,7 +1,8 @@
-"""Writes schemas/json/ from the Arrow schemas, and schemas/json/answers/ from the answers: `python -m schemas`. A test holds them
+"""Writes schemas/json/ from the Arrow schemas, answers/ and service/ there from the answers: `python -m schemas`. A test holds them
 together."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import columns, exports, tables
 from schemas.answers.published import ANSWERS
+from schemas.answers.serving import SERVED
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -90,9 +92,9 @@ class Untitled(GenerateJsonSchema):
         return False
 
 
-def answer_schema(name: str) -> str:
-    """The schema of what `--json` prints, by a name of ANSWERS."""
-    document = TypeAdapter(ANSWERS[name]).json_schema(mode="serialization", schema_generator=Untitled)
+def answer_schema(name: str, answers: Mapping[str, Any] = ANSWERS) -> str:
+    """The schema of what `--json` prints, by a name of ANSWERS, or of what the service answers, by one of SERVED."""
+    document = TypeAdapter(answers[name]).json_schema(mode="serialization", schema_generator=Untitled)
     return json.dumps({"$schema": DIALECT, **document, "title": name}, indent=2) + "\n"
 
 
@@ -101,6 +103,7 @@ def documents() -> dict[str, str]:
     return {
         **{f"{name}.schema.json": json_schema(name, schema) for name, schema in published().items()},
         **{f"answers/{name}.schema.json": answer_schema(name) for name in ANSWERS},
+        **{f"service/{name}.schema.json": answer_schema(name, SERVED) for name in SERVED},
     }
 
 
