@@ -6,13 +6,20 @@ a status of 4xx. Captions, keys and names of classes are untrusted text: escape 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from schemas.answers.base import Answer
 from schemas.answers.classes import ClassRow
+from schemas.answers.neighbours import FoundSample, Hit
 
 Modality = Literal["image", "text"]
 Uid = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="content identity, 32 hex digits")]
+SampleName = Annotated[
+    str, Field(pattern=r"^[^/\\\x00-\x1f\x7f]+$", min_length=3, max_length=320, description="a sample's uid, or SHARD:ROW")]
+Word = Annotated[str, Field(max_length=10_000)]
+Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+Number = Whole | FiniteFloat
+Words = Annotated[list[Word | Whole], Field(min_length=1, max_length=10_000)]
 RootName = Annotated[str | None, Field(max_length=200, description="name of a root; null: the first one")]
 Text = Annotated[str | None, Field(min_length=1, max_length=10_000)]
 
@@ -96,44 +103,28 @@ class ServedRoots(Answer):
     """the first is the one of requests that name none"""
 
 
-class FoundSample(Answer):
-    """A sample in one line."""
-
-    uid: str
-    """content identity, 32 hex digits"""
-    shard_id: str
-    """input shard"""
-    row: int
-    """row of the sample there"""
-    caption: str | None
-    """raw caption; null without one"""
-    verdict: str
-    """kept, rejected:RULE or failed:CODE"""
-    clip_similarity: float | None
-    """cosine of its picture and its caption; null where it failed"""
-    width: int | None
-    """pixels, upright; null where it could not be decoded"""
-    height: int | None
-    """pixels, upright; null where it could not be decoded"""
-    class_id: int | None
-    """nearest class; null where it is not labelled"""
-    class_name: str | None
-    """name of that class"""
-    entities: tuple[str, ...]
-    """ids of the entities that its caption mentions and its picture confirms"""
-
-
-class Hit(FoundSample):
-    """A sample that was found, and how near it is."""
-
-    similarity: float
-    """cosine to the query"""
-
-
 class Request(BaseModel):
     """What is asked: unknown fields are refused, and so are numbers that are none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Bounds(Request):
+    """Conditions on one column, as a rule of a recipe has them; all that are given must hold, and a null meets none. No condition
+    here names a file."""
+
+    min: Number | None = None
+    max: Number | None = None
+    above: Number | None = None
+    below: Number | None = None
+    any_of: Words | None = None
+    none_of: Words | None = None
+    equals: bool | Word | Whole | None = None
+
+
+Bound = Bounds | bool | Word | Whole | Words
+"""A value stands for `equals`, a list for `any_of`."""
+WhereOf = Annotated[dict[Annotated[str, Field(max_length=200)], Bound], Field(max_length=20)]
 
 
 class SearchRequest(Request):
@@ -146,8 +137,8 @@ class SearchRequest(Request):
     """what is taken away from the query"""
     image: Annotated[str | None, Field(min_length=1)] = None
     """an encoded picture in base64; a data: URL will do"""
-    uid: Uid | None = None
-    """a sample of the root"""
+    uid: SampleName | None = None
+    """a sample of the root, by its uid or as SHARD:ROW"""
     class_id: Annotated[int | None, Field(ge=0, lt=1 << 31)] = None
     """a class of the root: its centroid"""
     entity: Annotated[str | None, Field(min_length=1, max_length=200)] = None
@@ -158,8 +149,10 @@ class SearchRequest(Request):
     """which embeddings are searched"""
     k: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     """hits; the service has a limit of its own"""
-    where: Annotated[dict[str, JsonValue], Field(max_length=20)] = {}
-    """{column: bound}, as the rules of a recipe: {"verdict": "kept", "clip_similarity": {"min": 0.25}}"""
+    verdict: Annotated[str, Field(max_length=200)] = "kept"
+    """among which samples: kept, rejected, failed, one as rejected:tiny, or any; a bound on `verdict` takes its place"""
+    where: WhereOf = {}
+    """{column: bound}, as the rules of a recipe: {"language": "en", "clip_similarity": {"min": 0.25}}"""
     effort: Annotated[int | None, Field(ge=1, le=1 << 20)] = None
     """lists or nodes that an approximate index looks at, for this query alone; null: as its recall was measured"""
 
@@ -248,8 +241,8 @@ class NameRequest(Request):
     root: RootName = None
     image: Annotated[str | None, Field(min_length=1)] = None
     """an encoded picture in base64"""
-    uid: Uid | None = None
-    """a sample of the root"""
+    uid: SampleName | None = None
+    """a sample of the root, by its uid or as SHARD:ROW"""
 
 
 class ScoredName(Answer):
