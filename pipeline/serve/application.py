@@ -52,7 +52,7 @@ def application(roots: Sequence[str], settings: Settings | None = None) -> FastA
     app = FastAPI(
         title="shardmill", version=version("shardmill"), description=ABOUT, docs_url=None, redoc_url=None, lifespan=life,
         strict_content_type=False,   # ClipClient names no content type
-        max_body_size=settings.body_bytes, redirect_slashes=False, telemetry=SILENT,
+        redirect_slashes=False, telemetry=SILENT,
     )
     app.state.roots = opened
     for routes in (operation, search, lists, pictures, wire):

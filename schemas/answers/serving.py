@@ -20,8 +20,8 @@ Word = Annotated[str, Field(max_length=10_000)]
 Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 Number = Whole | FiniteFloat
 Words = Annotated[list[Word | Whole], Field(min_length=1, max_length=10_000)]
-RootName = Annotated[str | None, Field(max_length=200, description="name of a root; null: the first one")]
-Text = Annotated[str | None, Field(min_length=1, max_length=10_000)]
+RootName = Annotated[str, Field(max_length=200, description="name of a root; null: the first one")] | None
+Text = Annotated[str, Field(min_length=1, max_length=10_000)] | None
 
 
 class Problem(Answer):
@@ -135,15 +135,15 @@ class SearchRequest(Request):
     """a caption to look near"""
     minus_text: Text = None
     """what is taken away from the query"""
-    image: Annotated[str | None, Field(min_length=1)] = None
+    image: Annotated[str, Field(min_length=1)] | None = None
     """an encoded picture in base64; a data: URL will do"""
     uid: SampleName | None = None
     """a sample of the root, by its uid or as SHARD:ROW"""
-    class_id: Annotated[int | None, Field(ge=0, lt=1 << 31)] = None
+    class_id: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     """a class of the root: its centroid"""
-    entity: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    entity: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """an entity of the root, by its id"""
-    vector: Annotated[list[FiniteFloat] | None, Field(min_length=1, max_length=1 << 16)] = None
+    vector: Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16)] | None = None
     """an embedding of the root's model; any length but zero"""
     modality: Modality = "image"
     """which embeddings are searched"""
@@ -153,7 +153,7 @@ class SearchRequest(Request):
     """among which samples: kept, rejected, failed, one as rejected:tiny, or any; a bound on `verdict` takes its place"""
     where: WhereOf = {}
     """{column: bound}, as the rules of a recipe: {"language": "en", "clip_similarity": {"min": 0.25}}"""
-    effort: Annotated[int | None, Field(ge=1, le=1 << 20)] = None
+    effort: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
     """lists or nodes that an approximate index looks at, for this query alone; null: as its recall was measured"""
 
 
@@ -239,7 +239,7 @@ class NameRequest(Request):
     """A picture, or a sample, that is to be named: one of image and uid."""
 
     root: RootName = None
-    image: Annotated[str | None, Field(min_length=1)] = None
+    image: Annotated[str, Field(min_length=1)] | None = None
     """an encoded picture in base64"""
     uid: SampleName | None = None
     """a sample of the root, by its uid or as SHARD:ROW"""

@@ -68,10 +68,13 @@ class Gate:
 
     async def _pass(self, scope: Scope, receive: Receive, send: "Answered") -> None:
         request = Request(scope)
+        limit = self.settings.body_bytes
         try:
             self._check(request)
             if request.url.path in JSON_ANYWAY:
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
+            if int(request.headers.get("content-length", "0")) > limit:   # the server has checked that it is a number
+                raise _too_large(limit)
             if request.url.path in ALWAYS:
                 await self.app(scope, receive, send)
                 return
@@ -84,14 +87,13 @@ class Gate:
         self.metrics.in_work.set(self.in_work)
         try:
             async with asyncio.timeout(self.settings.seconds):
-                await self.app(scope, receive, send)
+                await self.app(scope, Counted(receive, send, limit), send)
         except TimeoutError:
-            if not send.began:
-                slow = Refused(503, f"this took over {self.settings.seconds:g} s: ask for less", code="too_slow", retry=5)
-                await refusal(slow)(scope, receive, send)
+            send.instead = Refused(503, f"this took over {self.settings.seconds:g} s: ask for less", code="too_slow", retry=5)
         finally:
             self.in_work -= 1
             self.metrics.in_work.set(self.in_work)
+        await send.end(scope, receive)
 
     def _check(self, request: Request) -> None:
         """Raises Refused for who may not ask."""
@@ -118,13 +120,45 @@ class Answered:
     send: Send
     status: int = 500
     began: bool = False
+    instead: Refused | None = None
+    """what is answered instead of what the application says from here on, unless it has begun"""
+
+    async def end(self, scope: Scope, receive: Receive) -> None:
+        """Says what is to be said instead."""
+        if self.instead is not None and not self.began:
+            refused, self.instead = self.instead, None
+            await refusal(refused)(scope, receive, self)
 
     async def __call__(self, message: Message) -> None:
+        if self.instead is not None and not self.began:
+            return
         if message["type"] == "http.response.start":
             self.status, self.began = message["status"], True
             own = {name.lower() for name, _ in message.get("headers", ())}
             message["headers"] = [*message.get("headers", ()), *(pair for pair in HEADERS if pair[0] not in own)]
         await self.send(message)
+
+
+@dataclass
+class Counted:
+    """Passes a body on, as far as its limit."""
+
+    receive: Receive
+    answered: Answered
+    limit: int
+    seen: int = 0
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        self.seen += len(message.get("body", b""))
+        if self.seen > self.limit:
+            self.answered.instead = _too_large(self.limit)
+            return {"type": "http.disconnect"}
+        return message
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(413, f"a request has at most {limit:,} bytes")
 
 
 def _host(request: Request) -> str:

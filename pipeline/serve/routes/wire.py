@@ -47,10 +47,10 @@ class KnnRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
-    text: Annotated[str | None, Maybe, Field(max_length=10_000)] = None
+    text: Annotated[Annotated[str, Field(max_length=10_000)] | None, Maybe] = None
     image: Annotated[str | None, Maybe] = None
-    image_url: Annotated[str | None, Maybe, Field(max_length=4_000)] = None
-    embedding_input: Annotated[list[FiniteFloat] | None, Field(max_length=1 << 16)] = None
+    image_url: Annotated[Annotated[str, Field(max_length=4_000)] | None, Maybe] = None
+    embedding_input: Annotated[list[FiniteFloat], Field(max_length=1 << 16)] | None = None
     modality: Modality
     num_images: int
     indice_name: Annotated[str, Field(max_length=200)]
