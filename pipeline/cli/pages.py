@@ -39,6 +39,9 @@ def serve(  # noqa: PLR0913
         list[str] | None,
         typer.Option(metavar="ORIGIN", help="origin whose pages may read answers (CORS); may be repeated; default: none"),
     ] = None,
+    without_model: Annotated[
+        bool, typer.Option("--without-model", help="no texts and pictures as queries: 800 MB less memory, starts at once")
+    ] = False,
     safety_column: Annotated[
         str, typer.Option(metavar="NAME", help="column by which use_safety_model of clip-retrieval's clients leaves samples out")
     ] = "",
@@ -52,7 +55,7 @@ def serve(  # noqa: PLR0913
     settings = Settings(
         token=read_token(token_file) if token_file else None, open_to_all=no_token, local_names_alone=is_loopback(host),
         image_hosts=tuple(name.rstrip(".").lower() for name in allow_host or ()), origins=tuple(origin or ()),
-        safety_column=safety_column or None)
+        safety_column=safety_column or None, encoder=not without_model)
     serve_roots(roots, host, port, settings, _tell)
 
 

@@ -11,7 +11,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from pipeline.serve.guards.gate import Gate
+from pipeline.serve.guards.gate import Gate, Work
 from pipeline.serve.metrics import Metrics
 from pipeline.serve.problems import Refused, of_errors, refusal
 from pipeline.serve.roots.roots import Roots, named
@@ -35,10 +35,11 @@ def application(roots: Sequence[str], settings: Settings | None = None) -> FastA
     settings = settings or Settings()
     opened = Roots(settings, metrics := Metrics(), named(roots))
     opened.open()
+    work = Work()
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        with Service.opened(opened) as service:
+        with Service.opened(opened, work) as service:
             app.state.service = service
             await asyncio.get_running_loop().run_in_executor(service.pool, opened.warm)
             watcher = asyncio.ensure_future(opened.watch(service.pool))
@@ -63,7 +64,7 @@ def application(roots: Sequence[str], settings: Settings | None = None) -> FastA
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["GET", "POST"],
                            allow_headers=["Authorization", "Content-Type"])
-    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    app.add_middleware(Gate, settings=settings, metrics=metrics, work=work)
     return app
 
 

@@ -1,7 +1,8 @@
 """Requests that come about together are answered in one call.
 
-The first one waits `wait` seconds for others, or for a call that is at work, so that a busy service makes large batches and an idle
-one is quick. (Libraries for it, aiobatch, async-batcher and batched, are each one release of one person.)
+The first one waits for others that are on their way, `wait` seconds at most, or for a call that is at work: a busy service makes
+large batches, and who asks alone waits for nobody. (Libraries for it, aiobatch, async-batcher and batched, are each one release of
+one person.)
 """
 
 import asyncio
@@ -28,8 +29,12 @@ class Batcher(Generic[Item, Result]):
     lanes: int = 1
     told: Callable[[int], None] = lambda count: None
     """gets the size of each batch"""
+    expected: Callable[[], int] = lambda: 1 << 30
+    """how many may come: once as many are here, nobody waits any longer"""
     _pending: dict[Hashable, list[tuple[Item, "asyncio.Future[Result]"]]] = field(default_factory=dict)
     _running: int = 0
+    _asked: int = 0
+    """items of batches that are at work"""
     _timed: set[Hashable] = field(default_factory=set)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
 
@@ -39,11 +44,12 @@ class Batcher(Generic[Item, Result]):
         future: asyncio.Future[Result] = loop.create_future()
         waiting = self._pending.setdefault(key, [])
         waiting.append((item, future))
-        if len(waiting) >= self.most:
+        if len(waiting) >= min(self.most, self.expected() - self._asked):
+            self._timed.discard(key)
             self._start()
         elif key not in self._timed:
             self._timed.add(key)
-            loop.call_later(self.wait, self._due, key)
+            loop.call_later(self.wait, self._due, key)   # one that comes too late for its batch makes the next one earlier
         return await future
 
     def _due(self, key: Hashable) -> None:
@@ -65,6 +71,7 @@ class Batcher(Generic[Item, Result]):
             batch = [(item, future) for item, future in batch if not future.done()]   # nobody waits for those any more
             if batch:
                 self._running += 1
+                self._asked += len(batch)
                 task = asyncio.ensure_future(self._run(key, batch))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -74,6 +81,7 @@ class Batcher(Generic[Item, Result]):
         answers = loop.run_in_executor(self.pool, self.work, key, [item for item, _ in batch])
         await asyncio.wait([answers])
         self._running -= 1
+        self._asked -= len(batch)
         self.told(len(batch))
         error = answers.exception()
         for place, (_, future) in enumerate(batch):

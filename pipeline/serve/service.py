@@ -5,15 +5,16 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 from fastapi import Depends, Request
 
 from pipeline.errors import InputError, RootError
-from pipeline.queries.neighbours.catalogue import Found
 from pipeline.serve.batching import Batcher
 from pipeline.serve.guards.fetching import Fetcher
+from pipeline.serve.guards.gate import Work
 from pipeline.serve.guards.pictures import PictureGuard, picture_guard
 from pipeline.serve.metrics import Metrics
 from pipeline.serve.problems import Refused
@@ -21,6 +22,7 @@ from pipeline.serve.roots.opened import OpenedRoot
 from pipeline.serve.roots.roots import Roots
 from pipeline.serve.settings import Settings
 from pipeline.vectors import Floats, Ints
+from schemas.answers.neighbours import Hit
 from schemas.answers.serving import Modality
 
 T = TypeVar("T")
@@ -46,6 +48,8 @@ class Asked(NamedTuple):
     vector: Floats
     """f32 [d]"""
     k: int
+    shown: int
+    """of the nearest, whose columns are read"""
     bounds: dict[str, object]
     """of `Wanted.where`, as `Catalogue.nearest` takes them"""
 
@@ -58,6 +62,8 @@ class Nearest(NamedTuple):
     similarities: Floats
     """f32 [n]"""
     exact: bool
+    hits: tuple[Hit, ...]
+    """what is known of the first of them"""
 
 
 @dataclass
@@ -69,6 +75,7 @@ class Service:
     metrics: Metrics
     fetcher: Fetcher
     guard: PictureGuard
+    work: Work
     pool: Executor
     """for what reads files and decodes pictures"""
     searches: Batcher[Asked, Nearest] = field(init=False)
@@ -78,20 +85,22 @@ class Service:
     def __post_init__(self) -> None:
         settings, batches = self.settings, self.metrics.batches
         self.searches = Batcher(
-            self._search, self.pool, settings.batch_queries, settings.batch_seconds, lanes=2, told=batches.labels("search").observe)
+            self._search, self.pool, settings.batch_queries, settings.batch_seconds,
+            told=batches.labels("search").observe, expected=lambda: self.work.requests)
         self.texts = Batcher(
-            self._encode, self.pool, TEXTS_TOGETHER, settings.batch_seconds, told=batches.labels("text").observe)
+            self._encode, self.pool, TEXTS_TOGETHER, settings.batch_seconds, told=batches.labels("text").observe,
+            expected=lambda: self.work.requests)
 
     @classmethod
     @contextmanager
-    def opened(cls, roots: Roots) -> "Iterator[Service]":
+    def opened(cls, roots: Roots, work: Work) -> "Iterator[Service]":
         """With its threads and the guarded decoder, which end with the block."""
         settings = roots.settings
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(settings.threads + 2, "serve"))
             guard = stack.enter_context(picture_guard(settings))
             fetcher = Fetcher(settings.image_hosts, settings.picture_bytes, settings.fetch_seconds)
-            yield cls(settings, roots, roots.metrics, fetcher, guard, pool)
+            yield cls(settings, roots, roots.metrics, fetcher, guard, work, pool)
 
     async def do(self, root: OpenedRoot, action: Callable[..., T], *arguments: object) -> T:
         """What `action` returns, which runs in a thread. Raises Refused for its errors, in words without paths of this machine."""
@@ -100,24 +109,40 @@ class Service:
 
     async def encoded(self, root: OpenedRoot, texts: Sequence[str]) -> list[Floats]:
         """Unit vectors f32 [d] of texts, made together with those of other requests."""
+        self.check_encoder("text")
         for text in texts:
             if not text.strip():
                 raise Refused(400, "the text is empty: say in words what to look for", field="text")
         with told(root), self.metrics.clock("text_clip_inference_time"):
             return list(await asyncio.gather(*(self.texts.ask(root, text) for text in texts)))
 
+    def check_encoder(self, field: str) -> None:
+        """Raises Refused where the service has no model."""
+        if not self.settings.encoder:
+            raise Refused(400, "this service has no model: ask by uid, class_id, entity or vector", field=field, code="no_encoder")
+
     async def nearest(self, wanted: Wanted, asked: Asked) -> Nearest:
         """The samples nearest to a vector, asked together with other requests."""
-        with told(wanted.root), self.metrics.clock("knn_index_time"):
+        with told(wanted.root):
             return await self.searches.ask(wanted, asked)
 
     def _search(self, wanted: Hashable, asked: Sequence[Asked]) -> list[Nearest]:
+        """The neighbours of all, and what is known of them: one call each."""
         assert isinstance(wanted, Wanted)
-        vectors, most = np.stack([one.vector for one in asked]), max(one.k for one in asked)
-        found: Found = wanted.root.catalogue.nearest(
-            vectors, most, modality=wanted.modality, where=asked[0].bounds, verdict=wanted.verdict, effort=wanted.effort)
-        return [Nearest(ids[: int((ids[: one.k] >= 0).sum())], similarities[: int((ids[: one.k] >= 0).sum())], found.exact)
-                for one, ids, similarities in zip(asked, found.ids, found.similarities, strict=True)]
+        catalogue = wanted.root.catalogue
+        with self.metrics.clock("knn_index_time"):
+            found = catalogue.nearest(
+                np.stack([one.vector for one in asked]), max(one.k for one in asked), modality=wanted.modality,
+                where=asked[0].bounds, verdict=wanted.verdict, effort=wanted.effort)
+        counts = np.minimum((found.ids >= 0).sum(axis=1), [one.k for one in asked]).tolist()
+        shown = [min(count, one.shown) for count, one in zip(counts, asked, strict=True)]
+        ids = np.concatenate([row[:count] for row, count in zip(found.ids, shown, strict=True)])
+        similarities = np.concatenate([row[:count] for row, count in zip(found.similarities, shown, strict=True)])
+        with self.metrics.clock("metadata_get_time"):
+            hits = iter(catalogue.hits(ids, similarities) if len(ids) else ())
+        return [
+            Nearest(found.ids[row, :count], found.similarities[row, :count], found.exact, tuple(islice(hits, shown[row])))
+            for row, count in enumerate(counts)]
 
     def _encode(self, root: Hashable, texts: Sequence[str]) -> list[Floats]:
         assert isinstance(root, OpenedRoot)
@@ -136,7 +161,7 @@ def told(root: OpenedRoot) -> Iterator[None]:
         raise Refused(400, root.told(str(error))) from error
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:   # async: another one would wait for a thread
     """The service of the application that a request came to."""
     service: Service = request.app.state.service
     return service

@@ -56,6 +56,10 @@ class Settings:
     uids_held: int = 5_000_000
     """samples of a root whose uids are held sorted in memory, at 24 bytes each; in a larger root a uid that no answer has named yet
     is looked for in the columns"""
+    encoder: bool = True
+    """whether texts and pictures can be asked for: their model takes some 800 MB with torch"""
+    route: str = ""
+    """numeric route by which queries are embedded; empty: the root's own where it can be had here, else this machine's"""
     safety_column: str | None = None
     """column of the roots by which `use_safety_model` of clip-retrieval's API leaves samples out; None: the first of
     wire.SAFETY_COLUMNS that a root has"""

@@ -47,7 +47,7 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, **headers: str) -> Said:
+    def ask(self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, **headers: Any) -> Said:
         """One request, as it is; `headers` with _ for -."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
@@ -57,10 +57,10 @@ class Running:
         finally:
             connection.close()
 
-    def get(self, path: str, **headers: str) -> Said:
+    def get(self, path: str, **headers: Any) -> Said:
         return self.ask("GET", path, **headers)
 
-    def post(self, path: str, value: Any, **headers: str) -> Said:
+    def post(self, path: str, value: Any, **headers: Any) -> Said:
         """`value` as JSON, unless it is bytes."""
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         return self.ask("POST", path, body, **{"Content_Type": "application/json", **headers})

@@ -3,14 +3,18 @@
 import base64
 import io
 import json
+import socket
+import threading
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.serve.guards import fetching
 from pipeline.serve.guards.fetching import Fetcher, is_public
 from pipeline.serve.problems import Refused
 from tests.serve.running import Running, Said, connections
@@ -25,7 +29,8 @@ def png(width: int, height: int) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\x08\x02\0\0\0") + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+    chunks = chunk(b"IHDR", size + b"\x08\x02\0\0\0") + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def encoded(content: bytes) -> str:
@@ -199,11 +204,11 @@ def refused(said: Said, code: str, field: Any = ...) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_asked(served: Running) -> Iterator[None]:
-    """No case here makes the service connect to anybody, nor look a name up."""
+def nobody_is_asked(served: Running, request: pytest.FixtureRequest) -> Iterator[None]:
+    """No case here makes the service connect to anybody, nor look a name up, but for the one whose own host is asked."""
     with connections(served.port) as seen:
         yield
-    assert seen == []
+    assert [address for address in seen if "redirect" not in request.node.name] == []
 
 
 @pytest.mark.parametrize(("path", "body", "code"), POSTS)
@@ -271,7 +276,48 @@ def test_public_addresses_are_public() -> None:
     assert all(map(is_public, ["93.184.216.34", "2606:2800:220:1::", "::ffff:93.184.216.34"]))
 
 
-Make = Callable[[int, int], bytes]
+class Redirecting(BaseHTTPRequestHandler):
+    """A host of pictures that sends who asks elsewhere, sends too much, or sends a picture."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "http://169.254.169.254/latest/meta-data/")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(bytes(2_000 if self.path == "/large" else 10))
+
+    def log_message(self, *said: Any) -> None:
+        """Says nothing."""
+
+
+def test_a_redirect_is_not_followed_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch, served: Running) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        port = host.server_address[1]
+        monkeypatch.setitem(fetching.PORTS, "http", port)
+        monkeypatch.setattr(fetching, "is_public", lambda address: address == "127.0.0.1")
+        fetcher = Fetcher(("pictures.example",), 1_000, 5.0, resolve=lambda host, port: ["127.0.0.1"])
+        connect, elsewhere = socket.create_connection, list[Any]()
+
+        def seen(address: Any, *rest: Any) -> socket.socket:
+            elsewhere.append(address)
+            return connect(address, *rest)
+
+        monkeypatch.setattr(socket, "create_connection", seen)
+        for path, status in (("/moved", 400), ("/large", 413)):
+            with pytest.raises(Refused) as error:
+                fetcher.fetch(f"http://pictures.example{path}")
+            assert error.value.status == status
+        assert fetcher.fetch("http://pictures.example/fine?a=1") == bytes(10)
+        assert elsewhere == [("127.0.0.1", port)] * 3
+        assert Redirecting.asked == ["/moved", "/large", "/fine?a=1"]
+        host.shutdown()
 
 
 def test_a_picture_within_the_limits_is_answered(served: Running) -> None:

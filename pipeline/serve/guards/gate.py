@@ -44,13 +44,21 @@ log = logging.getLogger("pipeline.serve.requests")
 
 
 @dataclass
+class Work:
+    """What a service does now."""
+
+    requests: int = 0
+    """in work"""
+
+
+@dataclass
 class Gate:
     """The application behind the gate."""
 
     app: App
     settings: Settings
     metrics: Metrics
-    in_work: int = 0
+    work: Work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,21 +86,21 @@ class Gate:
             if request.url.path in ALWAYS:
                 await self.app(scope, receive, send)
                 return
-            if self.in_work >= self.settings.requests_at_once:
-                raise Refused(503, f"{self.in_work} requests are in work: ask again in a moment", retry=1)
+            if self.work.requests >= self.settings.requests_at_once:
+                raise Refused(503, f"{self.work.requests} requests are in work: ask again in a moment", retry=1)
         except Refused as refused:
             await refusal(refused)(scope, receive, send)
             return
-        self.in_work += 1
-        self.metrics.in_work.set(self.in_work)
+        self.work.requests += 1
+        self.metrics.in_work.set(self.work.requests)
         try:
             async with asyncio.timeout(self.settings.seconds):
                 await self.app(scope, Counted(receive, send, limit), send)
         except TimeoutError:
             send.instead = Refused(503, f"this took over {self.settings.seconds:g} s: ask for less", code="too_slow", retry=5)
         finally:
-            self.in_work -= 1
-            self.metrics.in_work.set(self.in_work)
+            self.work.requests -= 1
+            self.metrics.in_work.set(self.work.requests)
         await send.end(scope, receive)
 
     def _check(self, request: Request) -> None:

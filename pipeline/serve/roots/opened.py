@@ -49,7 +49,7 @@ class OpenedRoot:
     def open(cls, url: str, name: str, version: str | None, settings: Settings, scans: BoundedSemaphore) -> "OpenedRoot":
         """Reads run.json and the account of the run. Raises RootError for what is no root, and before it has verdicts; InputError
         for one without embeddings or samples."""
-        catalogue = Catalogue.open(url)
+        catalogue = Catalogue.open(url, settings.route)
         plan = catalogue.plan
         require_ledger(plan.root, plan.verdicts)
         columns = catalogue.columns
@@ -58,9 +58,10 @@ class OpenedRoot:
         lookup = Lookup(columns, ledger.read <= settings.uids_held, scans)
         return cls(name, version, catalogue, ledger, Images(columns), lookup, Listing(catalogue, ledger))
 
-    def warm(self) -> None:
+    def warm(self, *, encoder: bool) -> None:
         """Loads what the first requests would wait for: the encoder, the indexes, the uids, the facts."""
-        self.catalogue.warm()
+        if encoder:
+            self.catalogue.warm()
         self.lookup.warm()
         _ = self.facts
 

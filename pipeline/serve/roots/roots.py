@@ -57,7 +57,7 @@ class Roots:
     def warm(self) -> None:
         """Loads what the first requests would wait for. Raises InputError where a model cannot be had."""
         for root in self._opened.values():
-            root.warm()
+            root.warm(encoder=self.settings.encoder)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Roots:
             return False
         try:
             newer = OpenedRoot.open(self.urls[name], name, version, self.settings, self._scans)
-            newer.warm()
+            newer.warm(encoder=self.settings.encoder)
         except (ShardmillError, OSError) as error:
             log.warning("%s has a publication that cannot be served yet: %s", name, error)
             return False

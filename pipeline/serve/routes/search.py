@@ -12,9 +12,8 @@ from pipeline.serve.guards.pictures import from_base64
 from pipeline.serve.problems import Refused
 from pipeline.serve.roots.opened import OpenedRoot
 from pipeline.serve.routes.answers import DOCUMENTED, answered
-from pipeline.serve.service import Asked, Nearest, Service, Shared, Wanted
+from pipeline.serve.service import Asked, Nearest, Service, Shared, Wanted, told
 from pipeline.vectors import Floats, unit
-from schemas.answers.neighbours import Hit
 from schemas.answers.serving import Bounds, Hits, Modality, SearchRequest
 
 router = APIRouter(responses=DOCUMENTED)
@@ -43,24 +42,16 @@ async def search(asked: SearchRequest, service: Shared) -> Response:
     vector = await query_vector(service, root, asked)
     bounds = {name: plain(bound) for name, bound in asked.where.items()}
     question = Question(root, asked.modality, asked.verdict, bounds, asked.effort)
-    found = await nearest(service, question, vector, asked.k)
-    hits = await hits_of(service, root, found)
-    return answered(Hits(hits=hits, seconds=round(time.monotonic() - began, 6), exact=found.exact))
+    found = await nearest(service, question, vector, asked.k, asked.k)
+    root.lookup.remember((hit.uid, (hit.shard_id, hit.row)) for hit in found.hits)
+    return answered(Hits(hits=found.hits, seconds=round(time.monotonic() - began, 6), exact=found.exact))
 
 
-async def nearest(service: Service, question: Question, vector: Floats, k: int) -> Nearest:
-    """The k samples nearest to a vector f32 [d]."""
+async def nearest(service: Service, question: Question, vector: Floats, k: int, shown: int) -> Nearest:
+    """The k samples nearest to a vector f32 [d], and what is known of the first `shown`."""
     where = tuple(sorted((name, _hashable(bound)) for name, bound in question.where.items()))
     wanted = Wanted(question.root, question.modality, question.verdict, where, question.effort, 1 << (k - 1).bit_length())
-    return await service.nearest(wanted, Asked(vector, k, question.where))
-
-
-async def hits_of(service: Service, root: OpenedRoot, found: Nearest) -> tuple[Hit, ...]:
-    """What is known of the samples that were found."""
-    with service.metrics.clock("metadata_get_time"):
-        hits = await service.do(root, root.catalogue.hits, found.ids, found.similarities)
-    root.lookup.remember((hit.uid, (hit.shard_id, hit.row)) for hit in hits)
-    return tuple(hits)
+    return await service.nearest(wanted, Asked(vector, k, shown, question.where))
 
 
 def check_count(count: int, most: int, field: str) -> None:
@@ -100,11 +91,13 @@ async def _vector(service: Service, root: OpenedRoot, asked: SearchRequest) -> F
         return await service.do(root, catalogue.vector, Query(class_id=asked.class_id))
     if asked.entity is not None:
         return await service.do(root, catalogue.vector, Query(entity=asked.entity))
-    return await service.do(root, catalogue.vector, Query(vector=asked.vector))
+    with told(root):
+        return catalogue.vector(Query(vector=asked.vector))
 
 
 async def picture_vector(service: Service, root: OpenedRoot, content: bytes, field: str = "image") -> Floats:
     """The unit vector f32 [d] of an encoded picture. Raises Refused for one that cannot be read."""
+    service.check_encoder(field)
     formats = root.catalogue.plan.recipe.image.allowed_formats
     with service.metrics.clock("image_prepro_time"):
         await service.do(root, service.guard.check, content, formats, field)

@@ -88,7 +88,7 @@ async def knn_service(asked: KnnRequest, service: Shared) -> Response:
         check_count(wanted, service.settings.most_ids, "num_result_ids")
         vector = await _vector(service, root, asked)
         safe = _safety(service, root) if asked.use_safety_model else {}
-        found = await nearest(service, Question(root, asked.modality, KEPT, safe), vector, wanted)
+        found = await nearest(service, Question(root, asked.modality, KEPT, safe), vector, wanted, 0)
         if asked.deduplicate:
             with service.metrics.clock("deduplication_time"):
                 found = await service.do(root, _deduplicated, root, found, asked.modality)
@@ -158,7 +158,7 @@ def _ignored(asked: KnnRequest, safe: dict[str, Any]) -> list[str]:
 def _deduplicated(root: OpenedRoot, found: Nearest, modality: str) -> Nearest:
     """Without the near duplicates of what is nearer."""
     kept = representatives(result_vectors(root.catalogue.columns, found.ids, f"{modality}_embedding"))
-    return Nearest(found.ids[kept], found.similarities[kept], found.exact)
+    return Nearest(found.ids[kept], found.similarities[kept], found.exact, ())
 
 
 def _metadata(root: OpenedRoot, ids: Ints, images: bool) -> list[dict[str, Any]]:
