@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,17 +21,15 @@ from typing import Any
 import faiss
 import numpy as np
 
-from pipeline.queries.neighbours.catalogue import Catalogue, Found
-from pipeline.queries.neighbours.query import Query, checked_vectors
-from pipeline.serve.settings import Settings
-from pipeline.vectors import Floats, Ints
+from pipeline.queries.neighbours.catalogue import Catalogue
+from pipeline.vectors import Floats
 from tests.benchmarks.embeddings import planted
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.load import Load, load
+from tests.benchmarks.planted_service import DIMENSION, K, probed
 from tests.curations import curated
-from tests.serve.running import running
 
-DIMENSION, K, RECALL = 512, 10, 0.95
+RECALL = 0.95
 CLIENTS = (1, 8, 32)
 HELD_OUT = 1_000
 """Queries: rows of the same plan that are not in the index."""
@@ -71,57 +68,21 @@ def indexed(n: int, folder: Path) -> Indexed:
     return Indexed(folder / "planted.index", effort, recall, queries)
 
 
-def probed(index: Any, queries: Floats, effort: int) -> tuple[Floats, Ints]:
-    """Similarities and ids, by FAISS's own call with parameters of this search alone."""
-    found: tuple[Floats, Ints] = index.search(queries, K, params=faiss.SearchParametersIVF(nprobe=effort))
-    return found
-
-
-class Planted(Catalogue):
-    """The sample's root, whose neighbours are found by an index over planted vectors."""
-
-    index: Any
-    effort: int
-    rows: list[int]
-
-    @property
-    def dimension(self) -> int:
-        return DIMENSION
-
-    def vector(self, query: Query) -> Floats:
-        vector: Floats = checked_vectors(np.asarray([query.vector]), DIMENSION)[0]
-        return vector
-
-    def nearest(self, vectors: Floats, k: int, **wanted: Any) -> Found:
-        similarities, ids = probed(self.index, vectors, wanted["effort"] or self.effort)
-        return Found(np.array(self.rows, np.int64)[ids[:, :k] % len(self.rows)], similarities[:, :k], exact=False)
-
-
-def serve(root: str, index: str, effort: int) -> None:
-    """In a process of its own: says its port and its bytes before there was an index; runs until its standard input ends."""
-    with running([f"root={root}"], Settings(encoder=False)) as server:
-        before = resident(os.getpid())
-        [opened] = server.roots.all()
-        shards = opened.catalogue.plan.shards
-        catalogue = Planted(opened.catalogue.plan)
-        object.__setattr__(catalogue, "index", faiss.read_index(index, faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY))
-        object.__setattr__(catalogue, "effort", effort)
-        object.__setattr__(catalogue, "rows", [
-            number << 32 | row for number, shard in enumerate(shards) for row in range(opened.listing.counts[shard.shard_id])])
-        object.__setattr__(opened, "catalogue", catalogue)
-        print(json.dumps({"port": server.port, "before": before}), flush=True)
-        sys.stdin.read()
-
-
 @contextmanager
 def served(root: Path, index: Indexed) -> Iterator[tuple[int, int]]:
     """Port and process of the service."""
-    command = [sys.executable, "-m", "tests.benchmarks.serving", str(root), str(index.path), str(index.effort)]
+    command = [sys.executable, "-m", "tests.benchmarks.planted_service", str(root), str(index.path), str(index.effort)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None
         yield json.loads(child.stdout.readline())["port"], child.pid
         assert child.stdin is not None
         child.stdin.close()
+
+
+def processor(process: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(process: int) -> int:
@@ -169,11 +130,26 @@ def measure(n: int, seconds: float, root: Path | None = None) -> list[Figure]:
             for clients in CLIENTS:
                 alone = bare(opened, index.queries, index.effort, clients, seconds)
                 single = bare_single(opened, index.queries, index.effort, clients, seconds / 2)
-                figures += of_clients(clients, alone, single, load(port, clients, seconds, requests))
+                worked = processor(process)
+                seen = load(port, clients, seconds, requests)
+                worked = (processor(process) - worked) / max(1.0, seen.rate * seconds) * 1e3
+                figures += of_clients(clients, alone, single, seen)
+                figures += [
+                    Figure(f"{clients} clients: processor time of a query, bare FAISS", index_work(opened, index, clients), "ms"),
+                    Figure(f"{clients} clients: processor time of a query, service", worked, "ms"),
+                ]
             figures += of_pictures(port, root, seconds)
             beyond = (resident(process) - index.path.stat().st_size) / 1e6
             figures.append(Figure("memory of the service beyond the index, without the model", beyond, "MB", MEMORY, at_most=True))
     return figures
+
+
+def index_work(opened: Any, index: Indexed, clients: int) -> float:
+    """Milliseconds of processor time of a query, `clients` of them in each call."""
+    began = time.process_time()
+    for at in range(0, len(index.queries) - clients, clients):
+        probed(opened, index.queries[at : at + clients], index.effort)
+    return (time.process_time() - began) / (len(index.queries) - clients) * 1e3
 
 
 def of_clients(clients: int, alone: float, single: float, seen: Load) -> list[Figure]:
@@ -203,7 +179,3 @@ def of_pictures(port: int, root: Path, seconds: float) -> list[Figure]:
         Figure("picture out of its tar: p99", seen.p99, "ms", IMAGE_P99, at_most=True),
     ]
 
-
-if __name__ == "__main__":
-    threading.current_thread().name = "serving"
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
