@@ -2,7 +2,6 @@
 together."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ class Untitled(GenerateJsonSchema):
         return False
 
 
-def answer_schema(name: str, answers: Mapping[str, Any] = ANSWERS) -> str:
+def answer_schema(name: str, answers: dict[str, Any] = ANSWERS) -> str:
     """The schema of what `--json` prints, by a name of ANSWERS, or of what the service answers, by one of SERVED."""
     document = TypeAdapter(answers[name]).json_schema(mode="serialization", schema_generator=Untitled)
     return json.dumps({"$schema": DIALECT, **document, "title": name}, indent=2) + "\n"

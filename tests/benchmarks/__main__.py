@@ -83,7 +83,8 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
             lambda: nearest_centres.measure(*((2_048, 256, 2_000) if quick else (65_536, 4_096, 65_536)), rounds),
         ),
         "serving": (
-            "The service beside the bare FAISS call, all threads", lambda: serving.measure(*((20_000, 1.0) if quick else (1_000_000, 20.0))),
+            "The service beside the bare FAISS call, all threads",
+            lambda: serving.measure(*((20_000, 1.0) if quick else (1_000_000, 20.0))),
         ),
         "clustering": ("Spherical k-means, 2 threads", lambda: [
             *clustering.measure(quick, rounds), *on_ray(lambda: clustering.on_actors(quick, rounds)),

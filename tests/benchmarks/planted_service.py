@@ -1,4 +1,7 @@
-"""The service of `serving.py`, in a process of its own without torch: `python -m tests.benchmarks.planted_service ROOT INDEX EFFORT`."""
+"""The service of `serving.py`, in a process of its own, without torch:
+
+    python -m tests.benchmarks.planted_service ROOT INDEX EFFORT
+"""
 
 import json
 import sys
@@ -21,6 +24,12 @@ def probed(index: Any, queries: Floats, effort: int) -> tuple[Floats, Ints]:
     parameters: Any = faiss
     found: tuple[Floats, Ints] = index.search(queries, K, params=parameters.SearchParametersIVF(nprobe=effort))
     return found
+
+
+def mapped(path: str) -> Any:
+    """The index, its lists where they are in the file."""
+    flags: Any = faiss
+    return faiss.read_index(path, flags.IO_FLAG_MMAP_IFC)
 
 
 class Planted(Catalogue):
@@ -49,7 +58,7 @@ def serve(root: str, index: str, effort: int) -> None:
         [opened] = server.roots.all()
         shards = opened.catalogue.plan.shards
         catalogue = Planted(opened.catalogue.plan)
-        object.__setattr__(catalogue, "index", faiss.read_index(index, faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY))
+        object.__setattr__(catalogue, "index", mapped(index))
         object.__setattr__(catalogue, "effort", effort)
         object.__setattr__(catalogue, "rows", [
             number << 32 | row for number, shard in enumerate(shards) for row in range(opened.listing.counts[shard.shard_id])])
