@@ -13,9 +13,9 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import shardmill
 from PIL import Image
 
+from pipeline.api import shardmill
 from pipeline.queries.neighbours.catalogue import Catalogue
 from pipeline.serve.settings import Settings
 from pipeline.vectors import unit

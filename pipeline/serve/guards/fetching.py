@@ -9,8 +9,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -92,6 +94,9 @@ class Fetcher:
         host, port = str(parts.hostname), PORTS[parts.scheme]
         connection = http.client.HTTPConnection(host, port, timeout=self.seconds)
         connection.sock = socket.create_connection((address, port), max(0.1, deadline - time.monotonic()))
+        end = threading.Timer(max(0.1, deadline - time.monotonic()), _cut, [connection.sock])   # headers may come drop by drop
+        end.daemon = True
+        end.start()
         try:
             if parts.scheme == "https":
                 connection.sock = ssl.create_default_context().wrap_socket(connection.sock, server_hostname=host)
@@ -110,4 +115,11 @@ class Fetcher:
                     raise Refused(400, f"the picture of image_url takes over {self.seconds:g} s", field=FIELD)
             return bytes(content)
         finally:
+            end.cancel()
             connection.close()
+
+
+def _cut(connected: socket.socket) -> None:
+    """Ends a connection under whoever reads from it."""
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
