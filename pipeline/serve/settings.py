@@ -54,7 +54,7 @@ class Settings:
     watch_seconds: float = 2.0
     """between two looks for a new publication of each root"""
     uids_held: int = 5_000_000
-    """samples of a root whose uids are held sorted in memory, at 24 bytes each; in a larger root a uid that no answer has named yet
+    """samples of a root whose uids are held sorted in memory, at 16 bytes each; in a larger root a uid that no answer has named yet
     is looked for in the columns"""
     encoder: bool = True
     """whether texts and pictures can be asked for: their model takes some 800 MB with torch"""

@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from scipy.sparse.csgraph import connected_components
 
 from pipeline.api import shardmill
 from pipeline.queries.neighbours.catalogue import Catalogue
+from pipeline.serve.roots.results import representatives
 from pipeline.serve.settings import Settings
 from pipeline.vectors import unit
 from schemas.answers.neighbours import Hit
@@ -193,7 +195,7 @@ def recorded(served: Running, **fields: Any) -> Any:
 def test_the_recorded_requests_of_clip_client_get_right_answers(served: Running, root: shardmill.Root) -> None:
     rows = recorded(served)
     typed = {hit["uid"]: hit for hit in served.post("/search", {"text": "a dog", "k": 40}).json["hits"]}
-    assert 30 < len(rows) <= 40   # near duplicates are left out
+    assert 30 < len(rows) <= 40
     assert {row["uid"] for row in rows} <= typed.keys()
     assert rows[0]["uid"] == next(iter(typed))
     for row in rows:
@@ -213,6 +215,19 @@ def test_the_recorded_requests_of_clip_client_get_right_answers(served: Running,
     vector = unit(np.asarray(root.samples(["image_embedding"], where={"uid": rows[3]["uid"]}).embeddings()[:1]))[0].tolist()
     assert recorded(served, text=None, embedding_input=vector)[0]["uid"] == rows[3]["uid"]
     assert served.get("/indices-list").json[0] == "demo"
+
+
+def test_near_duplicates_of_an_answer_are_left_out_by_connected_components(served: Running, kept: list[dict[str, Any]]) -> None:
+    vectors = unit(np.array([sample["image_embedding"] for sample in kept]))
+    groups, _ = connected_components(vectors @ vectors.T > 0.94)
+    assert 1 < groups < len(kept)
+    wanted = {"num_images": 1, "num_result_ids": len(kept)}
+    assert len(recorded(served, **wanted, deduplicate=False)) == len(kept)
+    rows = recorded(served, **wanted)
+    assert len(rows) == groups
+    assert [row["similarity"] for row in rows] == sorted((row["similarity"] for row in rows), reverse=True)
+    chain = unit(np.array([[1, 0], [0.96, 0.28], [0.843, 0.538], [0, 1]]))   # the first and the third are like the second alone
+    assert representatives(chain).tolist() == [0, 3]
 
 
 def test_what_the_wire_api_cannot_do_is_said_in_a_header(served: Running) -> None:
