@@ -1,4 +1,4 @@
-"""Writes schemas/json/ from the Arrow schemas, and schemas/json/answers/ from the answers: `python -m schemas`. A test holds them
+"""Writes schemas/json/ from the Arrow schemas, answers/ and service/ there from the answers: `python -m schemas`. A test holds them
 together."""
 
 import json
@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import columns, exports, tables
 from schemas.answers.published import ANSWERS
+from schemas.answers.serving import SERVED
 from schemas.indexes import IndexRecord
 
 FOLDER = Path(__file__).parent / "json"
@@ -109,6 +110,7 @@ def documents() -> dict[str, str]:
         **{f"{name}.schema.json": json_schema(name, schema) for name, schema in published().items()},
         **{f"answers/{name}.schema.json": answer_schema(name) for name in ANSWERS},
         "index.schema.json": document_schema("index", IndexRecord),
+        **{f"service/{name}.schema.json": document_schema(name, SERVED[name]) for name in SERVED},
     }
 
 

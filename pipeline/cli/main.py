@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.api.signals import stop_on_sigterm
-from pipeline.cli import class_printing, counts, printing, query, recipes
+from pipeline.cli import class_printing, counts, pages, printing, query, recipes
 from pipeline.cli.colours import Warnings
 from pipeline.cli.commands import App, Commands
 from pipeline.cli.options import (
@@ -30,7 +30,7 @@ from pipeline.cli.options import (
     working,
 )
 from pipeline.cli.options import print_answer as _print
-from pipeline.cli.streams import answering, exit_with_streams
+from pipeline.cli.streams import exit_with_streams
 from pipeline.cli.tables.embeddings import embeddings
 from pipeline.cli.tables.sql import sql
 from pipeline.errors import InputError
@@ -262,16 +262,8 @@ def label(
     _tell(as_json, result, root, seconds)
 
 
-@app.command()
-def report(root: Root, quiet: Quiet = False) -> None:
-    """Write ROOT/report.html again."""
-    from pipeline.report.build import write_report
-    from pipeline.root.existing import open_root, readable
-
-    with working("writing the report", quiet):
-        write_report(readable(open_root(root)))
-    with answering():
-        typer.echo(f"{root}/report.html")
+app.command()(pages.report)
+app.command()(pages.serve)
 
 
 def _tell(as_json: bool, result: "Result", root: str, seconds: float) -> None:

@@ -33,7 +33,7 @@ COMPARED = 200_000
 def class_rows(url: str, level: int = 0) -> tuple[ClassRow, ...]:
     """The classes of one level, the largest first. Raises RootError without classes, InputError for a level that is not there."""
     plan = plan_with_classes(url)
-    rows = _rows(plan, pc.field("level") == level)
+    rows = rows_where(plan, pc.field("level") == level)
     if not rows and level:
         raise InputError(f"{url} has no classes of level {level}; its recipe has classes.levels={list(plan.recipe.classes.levels)}")
     return tuple(sorted(rows, key=_largest_first))
@@ -43,7 +43,7 @@ def class_details(url: str, class_id: int, level: int = 0) -> ClassDetails:
     """Everything known of a class: its row, its parent, the classes below it, and what it is easily taken for. Raises RootError
     without classes, InputError for a class that is not there."""
     plan = plan_with_classes(url)
-    rows = _rows(plan, pc.field("level").isin([level - 1, level, level + 1]))
+    rows = rows_where(plan, pc.field("level").isin([level - 1, level, level + 1]))
     details = next((row for row in rows if (row.level, row.class_id) == (level, class_id)), None)
     if details is None:
         raise InputError(f"{url} has no class {class_id} of level {level}; `shardmill classes {url}` lists them")
@@ -119,7 +119,8 @@ def plan_with_classes(url: str) -> Plan:
     return plan
 
 
-def _rows(plan: Plan, filters: Any) -> list[ClassRow]:
+def rows_where(plan: Plan, filters: Any) -> list[ClassRow]:
+    """The classes that meet a pyarrow expression over schemas.tables.CLASSES, of a plan that has them."""
     table = stored_class_table(plan.root, plan.fitted.classes, CLASSES.names, filters=filters)
     return [ClassRow.model_validate(row) for row in table.to_pylist()]
 

@@ -95,10 +95,11 @@ def explain_sample(url: str, name: str) -> tuple[Explanation, ...]:
     plan = readable(open_root(url))
     require_ledger(plan.root, plan.verdicts)
     run = gathered(plan)
-    return tuple(_explained(plan, run, shard_id, row) for shard_id, row in find_samples(plan, name))
+    return tuple(explained(plan, run, shard_id, row) for shard_id, row in find_samples(plan, name))
 
 
-def _explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
+def explained(plan: Plan, run: Run, shard_id: str, row: int) -> Explanation:
+    """The same of one row of a plan over the readable shards, whose columns are gathered."""
     thresholds, rules = stored_thresholds(plan.root, plan.verdicts), plan.recipe.filters
     store = plan.root
     columns: dict[str, Any] = {}

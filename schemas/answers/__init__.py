@@ -1,1 +1,2 @@
-"""What the command line answers with `--json`, and the functions behind it return. Imports pydantic only."""
+"""What the command line answers with `--json`, what the service answers, and what the functions behind both return. Imports
+pydantic only."""

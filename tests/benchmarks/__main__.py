@@ -23,6 +23,7 @@ from tests.benchmarks import (
     model_step,
     near_duplicates,
     nearest_centres,
+    serving,
     store_requests,
     tiny_shards,
     where_time_goes,
@@ -85,6 +86,10 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
         "index": (
             "An inverted file of vectors of 512 values, planted, one thread",
             lambda: indexes.measure(20_000 if quick else 1_000_000),
+        ),
+        "serving": (
+            "The service beside the bare FAISS call, all threads",
+            lambda: serving.measure(*((20_000, 1.0) if quick else (1_000_000, 20.0))),
         ),
         "clustering": ("Spherical k-means, 2 threads", lambda: [
             *clustering.measure(quick, rounds), *on_ray(lambda: clustering.on_actors(quick, rounds)),

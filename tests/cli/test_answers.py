@@ -49,8 +49,8 @@ CASES = {
     "recipes_keys": ["recipes", "keys", "filters"],
     "recipes_columns": ["recipes", "columns"],
 }
-WITHOUT = {"report", "recipes init", "recipes schema"}
-"""Commands that answer no question: they say where they wrote."""
+WITHOUT = {"report", "serve", "recipes init", "recipes schema"}
+"""Commands that answer no question: they say where they wrote, or serve."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""`make readers`: one export over everything that the tests have, read by readers that nobody here wrote. Equal counts, or exit 1.
+"""`make readers`: one export over everything that the tests have, read by readers that nobody here wrote, and its root served to
+clip-retrieval's client. Equal counts and right answers, or exit 1.
 
 What is no dependency of ours is installed into a folder of its own for each reader, and gone afterwards.
 """
@@ -24,6 +25,7 @@ DATASETS = ("datasets==4.*", "dill", "multiprocess", "xxhash")
 PACKAGES = {
     "webdataset-0.2.86": OLD_WEBDATASET, "wids": OLD_WEBDATASET, "open_clip": OLD_WEBDATASET,
     "datasets": DATASETS, "datasets-streaming": DATASETS,
+    "clip_client": ("clip-retrieval",),
     "orjson": ("orjson",), "simdjson": ("pysimdjson",),
 }
 
@@ -87,6 +89,9 @@ def main() -> int:
             wrong += found["samples"] != kept
             print(f"{name:<20} {json.dumps(found)}{'' if found['samples'] == kept else '   <-- wrong'}", flush=True)
         wrong += not trained(shards, installed(OLD_WEBDATASET, folder), folder)
+        found = said(["-m", "tests.readers.clip_client", str(folder / "root")], installed(PACKAGES["clip_client"], folder), folder)
+        wrong += found["samples"] is None or found["samples"] != found["of"]
+        print(f"{'ClipClient':<20} {json.dumps(found)}", flush=True)
     return bool(wrong)
 
 

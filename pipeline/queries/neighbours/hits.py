@@ -64,11 +64,13 @@ class HitColumns:
     def _of_shard(self, shard_id: str, rows: Sequence[int]) -> list[dict[str, Any]]:
         table = self._table(shard_id).take(pa.array(rows, pa.int64()))
         values = {name: table.column(name).to_pylist() for name in table.column_names}
-        nothing = [None] * len(rows)
-        class_ids, class_names = nothing, nothing
+        nothing: list[Any] = [None] * len(rows)
+        class_ids: Sequence[int | None] = nothing
+        class_names: Sequence[str | None] = nothing
         if self.columns.classes is not None and "labels" in values:
-            class_ids, class_names = (
-                self.columns.classes.column(name, table.column("labels")).to_pylist() for name in ("class_id", "class_name"))
+            names = self.columns.classes.name_by_id
+            class_ids = [labels[0] if labels else None for labels in values["labels"]]
+            class_names = [None if class_id is None else names[class_id] for class_id in class_ids]
         entities = [_confirmed(of_sample) for of_sample in values.get("entities", nothing)]
         return [{
             "shard_id": shard_id, "row": row,

@@ -1,6 +1,7 @@
 """What is known of the class of a sample, as columns beside its labels: its name, and the classes above it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ class ClassHierarchy:
         return ClassHierarchy(
             ids, _array(lowest.column("name")), np.asarray(np.stack(above, 1) if above else np.zeros(shape), np.int32),
             pa.array(np.stack(above_names, 1).reshape(-1) if above else [], pa.string()))
+
+    @cached_property
+    def name_by_id(self) -> dict[int, str]:
+        """The name of each class that labels samples."""
+        return dict(zip(self.ids.tolist(), self.names.to_pylist(), strict=True))
 
     def column(self, name: str, labels: pa.ChunkedArray) -> pa.Array:
         """One of CLASS_COLUMNS for n samples, from their `labels` (list<int32>[n], the nearest class first)."""
