@@ -186,7 +186,13 @@ PATHS: dict[str, str] = {
     "/map?root=nobody": "not_found",
     "/roots/../../etc/passwd": "not_found",
 }
-TABLES = {"/search": SEARCHES, "/knn-service": KNNS, "/metadata": METADATAS, "/selection": SELECTIONS}
+NAMES: dict[str, tuple[Any, str]] = {
+    "nothing": ({}, "bad_request"),
+    "both": ({"uid": UID, "image": "AAAA"}, "bad_request"),
+    "an unknown uid": ({"uid": UID}, "not_found"),
+    "no picture": ({"image": encoded(b"no picture")}, "image_not_an_image"),
+}
+TABLES = {"/search": SEARCHES, "/name": NAMES, "/knn-service": KNNS, "/metadata": METADATAS, "/selection": SELECTIONS}
 POSTS = [pytest.param(path, *case, id=f"{path} {name}") for path, table in TABLES.items() for name, case in table.items()]
 
 

@@ -237,6 +237,14 @@ def test_what_the_wire_api_cannot_do_is_said_in_a_header(served: Running) -> Non
     assert "x-shardmill-ignored" not in served.ask("POST", "/knn-service", json.dumps(plain).encode()).headers
 
 
+def test_a_picture_and_its_sample_get_the_same_words(served: Running, kept: list[dict[str, Any]]) -> None:
+    names = served.post("/name", {"uid": kept[7]["uid"]}).json["names"]
+    assert names
+    assert [name["score"] for name in names] == sorted((name["score"] for name in names), reverse=True)
+    picture = base64.b64encode(served.get(f"/image/{kept[7]['uid']}").content).decode()
+    assert served.post("/name", {"image": picture}).json["names"][0]["name"] == names[0]["name"]
+
+
 def test_captions_and_queries_of_script_stay_data(served: Running) -> None:
     script = "<script>alert(1)</script>"
     for said in (served.post("/search", {"text": script, "k": 1}), served.post("/search", {"text": script, "root": script}),

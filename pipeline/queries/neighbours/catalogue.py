@@ -152,6 +152,12 @@ class Catalogue:
                 self._indexes[modality] = stored_index(self.columns, modality)
             return self._indexes[modality]
 
+    @property
+    def indexes(self) -> dict[Modality, StoredIndex]:
+        """The indexes that the root has, by the vectors that they are of."""
+        kinds: tuple[Modality, ...] = ("image", "text")
+        return {kind: index for kind in kinds if (index := self._index(kind)) is not None}
+
     def _meant(self, chosen: Selection) -> RowSet:
         """The rows that are meant. Those of the last few selections are remembered, up to REMEMBERED bytes."""
         with self._lock:

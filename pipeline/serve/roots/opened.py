@@ -22,7 +22,7 @@ from pipeline.serve.roots.listing import Listing
 from pipeline.serve.roots.lookup import Lookup
 from pipeline.serve.settings import Settings
 from pipeline.store.store import Store
-from schemas.answers.serving import ServedColumn, ServedRoot
+from schemas.answers.serving import ServedColumn, ServedIndex, ServedRoot
 
 UID = re.compile(r"[0-9a-f]{32}")
 PLACE = re.compile(r"(?P<shard>[^/\\\x00-\x1f\x7f]{1,300}):(?P<row>[0-9]{1,10})")
@@ -86,7 +86,9 @@ class OpenedRoot:
         bounded = [field for field in columns.schema if pa.types.is_primitive(field.type) or pa.types.is_string(field.type)]
         return ServedRoot(
             name=self.name, samples=self.ledger.read, kept=self.ledger.kept, dimension=self.catalogue.dimension,
-            model=label(plan.clip.spec), classes=len(self.class_names), levels=levels, indexes=(),
+            model=label(plan.clip.spec), classes=len(self.class_names), levels=levels,
+            indexes=tuple(ServedIndex(modality=kind, kind=index.record.kind, size=index.index.size)
+                          for kind, index in self.catalogue.indexes.items()),
             columns=tuple(ServedColumn(name=field.name, type=str(field.type)) for field in bounded),
             verdicts=dict(sorted(self.ledger.verdicts.items(), key=lambda pair: (-pair[1], pair[0]))), languages=self._languages())
 

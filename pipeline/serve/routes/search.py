@@ -1,4 +1,5 @@
-"""`/search`: the samples nearest to a text, a picture, a sample, a class, an entity or a vector."""
+"""`/search`: the samples nearest to a text, a picture, a sample, a class, an entity or a vector; `/name`: words
+for a picture."""
 
 import time
 from collections.abc import Hashable, Mapping
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fastapi import APIRouter, Response
 
+from pipeline.queries.names.asked import picture_names
 from pipeline.queries.neighbours.query import Query
 from pipeline.serve.guards.pictures import from_base64
 from pipeline.serve.problems import Refused
@@ -14,10 +16,12 @@ from pipeline.serve.roots.opened import OpenedRoot
 from pipeline.serve.routes.answers import DOCUMENTED, answered
 from pipeline.serve.service import Asked, Nearest, Service, Shared, Wanted, told
 from pipeline.vectors import Floats, unit
-from schemas.answers.serving import Bounds, Hits, Modality, SearchRequest
+from schemas.answers.serving import Bounds, Hits, Modality, NameRequest, Names, ScoredName, SearchRequest
 
 router = APIRouter(responses=DOCUMENTED)
 FORMS = ("text", "image", "uid", "class_id", "entity", "vector")
+NAMES = 20
+"""Words of an answer, at most."""
 NOTHING = 1e-3
 """Length below which a sum of unit vectors says nothing."""
 
@@ -52,6 +56,18 @@ async def nearest(service: Service, question: Question, vector: Floats, k: int, 
     where = tuple(sorted((name, _hashable(bound)) for name, bound in question.where.items()))
     wanted = Wanted(question.root, question.modality, question.verdict, where, question.effort, 1 << (k - 1).bit_length())
     return await service.nearest(wanted, Asked(vector, k, shown, question.where))
+
+
+@router.post("/name", response_model=Names)
+async def name(asked: NameRequest, service: Shared) -> Response:
+    """Words for a picture or a sample, out of the captions of the run's own samples that are nearest to it."""
+    root = service.roots.get(asked.root)
+    if (asked.image is None) == (asked.uid is None):
+        raise Refused(400, "give one of image and uid", field="uid" if asked.uid else None)
+    service.check_encoder("image" if asked.uid is None else "uid")
+    vector = await _vector(service, root, SearchRequest(image=asked.image, uid=asked.uid))
+    words = await service.do(root, picture_names, root.catalogue, vector)
+    return answered(Names(names=tuple(ScoredName(name=word.name, score=word.score) for word in words[:NAMES])))
 
 
 def check_count(count: int, most: int, field: str) -> None:
