@@ -22,6 +22,7 @@ OWNERS = {
     "fsspec": ("pipeline/store/places.py", "pipeline/store/reach.py"),
     "scipy": ("pipeline/reduce/",),
     "sklearn": ("pipeline/reduce/",),
+    "openTSNE": ("pipeline/reduce/layout/",),
     "humanize": ("pipeline/quantities.py",),
     "tenacity": ("pipeline/store/retries.py",),
     "duckdb": ("pipeline/queries/sql/",),

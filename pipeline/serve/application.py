@@ -11,6 +11,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from pipeline.serve.explorer import routes as explorer
 from pipeline.serve.guards.gate import Gate, Work
 from pipeline.serve.metrics import Metrics
 from pipeline.serve.problems import Refused, of_errors, refusal
@@ -56,7 +57,7 @@ def application(roots: Sequence[str], settings: Settings | None = None) -> FastA
         redirect_slashes=False, telemetry=SILENT,
     )
     app.state.roots = opened
-    for routes in (operation, search, lists, pictures, wire):
+    for routes in (operation, search, lists, pictures, wire, explorer):
         app.include_router(routes.router)
     app.add_exception_handler(Refused, _on_refused)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 
 from pipeline.errors import InputError, RootError
 from pipeline.serve.batching import Batcher
+from pipeline.serve.explorer.maps import Maps
 from pipeline.serve.guards.fetching import Fetcher
 from pipeline.serve.guards.gate import Work
 from pipeline.serve.guards.pictures import PictureGuard, picture_guard
@@ -80,6 +81,7 @@ class Service:
     """for what reads files and decodes pictures"""
     searches: Batcher[Asked, Nearest] = field(init=False)
     texts: Batcher[str, Floats] = field(init=False)
+    maps: Maps = field(default_factory=Maps)
     stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -100,7 +102,9 @@ class Service:
             pool = stack.enter_context(ThreadPoolExecutor(settings.threads + 2, "serve"))
             guard = stack.enter_context(picture_guard(settings))
             fetcher = Fetcher(settings.image_hosts, settings.picture_bytes, settings.fetch_seconds)
-            yield cls(settings, roots, roots.metrics, fetcher, guard, work, pool)
+            service = cls(settings, roots, roots.metrics, fetcher, guard, work, pool)
+            stack.callback(service.maps.close)
+            yield service
 
     async def do(self, root: OpenedRoot, action: Callable[..., T], *arguments: object) -> T:
         """What `action` returns, which runs in a thread. Raises Refused for its errors, in words without paths of this machine."""

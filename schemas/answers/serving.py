@@ -235,6 +235,13 @@ class SampleMap(Answer):
     """samples of the run that could be on it"""
 
 
+class MapInWork(Answer):
+    """There is no map yet: it is being drawn. Comes with status 202; ask again in a moment."""
+
+    seconds: float
+    """since it was begun; a map takes about a minute at most"""
+
+
 class NameRequest(Request):
     """A picture, or a sample, that is to be named: one of image and uid."""
 
@@ -277,6 +284,7 @@ SERVED: dict[str, Any] = {
     "classes": ClassPage,
     "entities": EntityPage,
     "map": SampleMap,
+    "map-in-work": MapInWork,
     "name": Names,
 }
 """Every answer of the service in JSON, by the name of its schema file; `/explain/{uid}` answers as `explain --json` does."""

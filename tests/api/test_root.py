@@ -117,6 +117,7 @@ def test_a_shard_is_read_when_its_turn_comes(copied: Path) -> None:
     ({"class_id": {"none_of": [0, 1]}, "width": {"above": 200, "max": 256}},
      lambda row: row["class_id"] not in (None, 0, 1) and 200 < row["width"] <= 256),
     ({"exact_duplicate": True}, lambda row: row["exact_duplicate"]),
+    ({"entities": ["n07767847"]}, lambda row: any(one["id"] == "n07767847" and one["confirmed"] for one in row["entities"] or ())),
     ({"class_id": np.int32(3)}, lambda row: row["class_id"] == 3),
     ({"class_name": {"any_of": []}, "uid": "none"}, None),
     ({"uid": "none"}, lambda row: False),
@@ -128,7 +129,7 @@ def test_where_chooses_as_the_rules_of_a_recipe_do(
         with pytest.raises(InputError, match=r"where: class_name\.any_of"):
             root.samples(where=where)
         return
-    columns = ["uid", "verdict", "clip_similarity", "class_id", "width", "exact_duplicate", "row"]
+    columns = ["uid", "verdict", "clip_similarity", "class_id", "width", "exact_duplicate", "row", "entities"]
     whole = root.samples(columns).to_table().to_pylist()
     some = root.samples(columns, where=where)
     assert some.to_table().to_pylist() == [row for row in whole if meets(row)]
@@ -143,6 +144,7 @@ def test_where_chooses_as_the_rules_of_a_recipe_do(
     ({"where": {"verdcit": "kept"}}, "no column verdcit; did you mean verdict"),
     ({"where": {"clip_similarity": 0.3}}, "clip_similarity is a decimal number: give a bound"),
     ({"where": {"labels": 3}}, "labels is list.*one value per sample"),
+    ({"where": {"entities": {"min": 3}}}, r"entities are several per sample: say which ids are wanted"),
     ({"where": {"image_embedding": 3}}, "image_embedding is fixed_size_list.*one value per sample"),
     ({"where": {"verdict": {"equal": "kept"}}}, r"verdict\.equal: Extra inputs.*equals"),
     ({"where": {"verdict": {"min": 1}}}, "min compares numbers, verdict is text"),

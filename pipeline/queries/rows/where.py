@@ -1,10 +1,11 @@
 """Which samples are asked for, in the words of a recipe's rules: a column and a bound, or several, which must all hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -12,8 +13,11 @@ from pipeline.errors import InputError
 from pipeline.recipe.rule_columns import Column
 from pipeline.recipe.rules import Bound
 from pipeline.select.verdicts import meets
+from schemas.columns import ENTITIES as ENTITY_COLUMNS
 
 Where = Mapping[str, Any]
+ENTITIES = ENTITY_COLUMNS.field("entities").type
+"""The type of the column of entities: the one list that can be asked about, by the ids of those that are confirmed."""
 
 
 def bounds(where: Where, schema: pa.Schema) -> dict[str, Bound]:
@@ -22,6 +26,9 @@ def bounds(where: Where, schema: pa.Schema) -> dict[str, Bound]:
     by_column = {}
     for name, wish in where.items():
         type = schema.field(name).type
+        if type == ENTITIES:
+            by_column[name] = _of_entities(name, wish)
+            continue
         if not (pa.types.is_primitive(type) or pa.types.is_string(type)):
             raise InputError(f"where: {name} is {type}, and a bound needs one value per sample: filter the table that you get")
         if pa.types.is_floating(type) and not isinstance(wish, Mapping):
@@ -38,6 +45,24 @@ def bounds(where: Where, schema: pa.Schema) -> dict[str, Bound]:
             raise InputError(f"where: {misfit}")
         by_column[name] = bound
     return by_column
+
+
+def _of_entities(name: str, wish: Any) -> Bound:
+    """The bound on entities: the sample has one of these, confirmed."""
+    given = _bound(wish)
+    ids = (given["equals"],) if set(given) == {"equals"} else given["any_of"] if set(given) == {"any_of"} else None
+    if not isinstance(ids, tuple) or not all(isinstance(id, str) for id in ids):
+        raise InputError(f'where: {name} are several per sample: say which ids are wanted, {{"{name}": ["n02084071"]}}')
+    return Bound(any_of=ids)
+
+
+def _has_one(column: pa.Array, ids: Sequence[str | int]) -> NDArray[np.bool_]:
+    """bool [n]: a confirmed entity of the sample is one of these."""
+    entities, rows = column.flatten(), pc.list_parent_indices(column)
+    wanted = pc.and_(pc.is_in(entities.field("id"), pa.array(ids, pa.string())), pc.fill_null(entities.field("confirmed"), False))
+    result = np.zeros(len(column), bool)
+    result[rows.filter(wanted).to_numpy()] = True
+    return result
 
 
 def _bound(wish: Any) -> dict[str, Any]:
@@ -58,5 +83,6 @@ def _plain(value: Any) -> Any:
 def chosen(columns: Mapping[str, pa.Array], bounds: Mapping[str, Bound]) -> NDArray[np.int64]:
     """int64 [matches], ascending: the positions of the samples that meet all bounds. `columns` are n values each; a null meets
     no bound."""
-    masks = [meets(pa.chunked_array([columns[name]]), bound) for name, bound in bounds.items()]
+    masks = [_has_one(columns[name], bound.any_of or ()) if columns[name].type == ENTITIES
+             else meets(pa.chunked_array([columns[name]]), bound) for name, bound in bounds.items()]
     return np.flatnonzero(np.logical_and.reduce(masks))

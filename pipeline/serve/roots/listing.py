@@ -30,7 +30,7 @@ from schemas.answers.serving import ClassPage, EntityCount, EntityPage, SamplePa
 
 SECONDS = 5.0
 """After which a page of samples ends where it has got to."""
-EXEMPLARS = 4
+EXEMPLARS = 6
 """Of each class of a page."""
 
 

@@ -1,0 +1,1 @@
+"""Embeddings drawn in a plane."""

@@ -1,0 +1,1 @@
+"""The graph of nearest neighbours among one set of rows: who is near whom."""
