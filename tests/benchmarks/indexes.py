@@ -29,8 +29,9 @@ from pipeline.search.index.ids import parted
 from pipeline.search.index.stored import open_index
 from pipeline.search.index.trained import one_thread
 from pipeline.shuffle.exchange import groups_of
+from pipeline.store.blocks.several import write_columns
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import Store
-from pipeline.store.tables import write_columns
 from pipeline.vectors import Floats, Ints
 from tests.benchmarks.embeddings import planted
 from tests.benchmarks.figures import Figure
@@ -85,7 +86,7 @@ def stored(folder: Path, vectors: Floats) -> Site:
         part = vectors[start : start + SHARD_ROWS].astype(np.float16)
         there = pa.array(np.ones(len(part), bool))
         names = {name: vector_array(part, there) for name in ("image_embedding", "text_embedding")}
-        write_columns(store, COLUMNS, f"s{number:06d}", pa.table({"uid": [""] * len(part), **names}), {})
+        write_columns(store, COLUMNS, [Said(f"s{number:06d}", len(part), {})], pa.table({"uid": [""] * len(part), **names}))
         ids.append(f"s{number:06d}")
     counts = tuple(min(SHARD_ROWS, len(vectors) - number * SHARD_ROWS) for number in range(len(ids)))
     driver = Driver(store, LocalExecutor(), Silent(), EventLog(store))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.columns import Columns, matrix_of, vector_array
+from pipeline.columns import Columns, RunShard, matrix_of, vector_array
 from pipeline.draws import FILTERED, drawn
 from pipeline.driver import Driver
 from pipeline.passes.index.indexed import IMAGE, TEXT, Indexed, Site
@@ -38,13 +38,21 @@ class HeldOut(Drawable):
     indexed: Indexed
     split: Split
 
-    def eligible(self, shard_id: str) -> Bools:
-        rows = self.indexed.rows(shard_id)
-        there = np.zeros(int(rows[-1]) + 1 if len(rows) else 0, bool)
-        there[rows[self.split.is_held(self.indexed.ids(shard_id, rows))]] = True
+    def eligible(self, shards: Sequence[RunShard]) -> Bools:
+        return np.concatenate([self._held(shard) for shard in shards])
+
+    def _held(self, shard: RunShard) -> Bools:
+        rows, there = self.indexed.rows(shard.shard_id), np.zeros(shard.rows, bool)
+        there[rows[self.split.is_held(self.indexed.ids(shard.shard_id, rows))]] = True
         return there
 
-    def fetched(self, shard_id: str, rows: Ints) -> pa.Table:
+    def fetched(self, shards: Sequence[RunShard], rows: Ints) -> pa.Table:
+        ends = np.cumsum([shard.rows for shard in shards])
+        parts = np.split(rows, np.searchsorted(rows, ends[:-1]))
+        chosen = [(shard, part - (end - shard.rows)) for shard, part, end in zip(shards, parts, ends, strict=True) if len(part)]
+        return pa.concat_tables(self._of_shard(shard.shard_id, local) for shard, local in chosen)
+
+    def _of_shard(self, shard_id: str, rows: Ints) -> pa.Table:
         valid = pa.array(np.ones(len(rows), bool))
         vectors = {name: vector_array(self.indexed.embeddings(shard_id, name).read(rows), valid) for name in (IMAGE, TEXT)}
         return pa.table({"id": self.indexed.ids(shard_id, rows), **vectors})

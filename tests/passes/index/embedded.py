@@ -19,8 +19,10 @@ from pipeline.root.log import EventLog
 from pipeline.search.index.ids import ShardNumbers
 from pipeline.search.index.opened import OpenIndex
 from pipeline.search.index.stored import open_index, read_numbers
+from pipeline.store.blocks.several import write_columns
+from pipeline.store.blocks.writing import Said
 from pipeline.store.store import Store
-from pipeline.store.tables import write_columns, write_table
+from pipeline.store.tables import write_table
 from pipeline.vectors import Floats, unit
 from pipeline.work import Item, Outcome, Work
 from schemas.indexes import IndexRecord
@@ -65,10 +67,10 @@ class Embedded:
         for shard_id, vectors in shards.items():
             there = pa.array(np.ones(len(vectors), bool))
             away = unit(vectors + 0.4 * planted(len(vectors), vectors.shape[1], len(vectors)))
-            write_columns(found.store, COLUMNS, shard_id, pa.table({
+            write_columns(found.store, COLUMNS, [Said(shard_id, len(vectors), {})], pa.table({
                 "uid": [f"{shard_id}{row}" for row in range(len(vectors))],
                 "image_embedding": vector_array(vectors.astype(np.float16), there),
-                "text_embedding": vector_array(away.astype(np.float16), there)}), {})
+                "text_embedding": vector_array(away.astype(np.float16), there)}))
         return found
 
     @classmethod
