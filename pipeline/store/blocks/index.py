@@ -99,7 +99,7 @@ class Index:
     def stretches(self, shard_ids: Sequence[str]) -> Iterator[tuple[Place | None, Sequence[str]]]:
         """The shards in order, neighbours together that follow each other in a block; None for one that is in no block."""
         rows = self._among(shard_ids)
-        if not len(self.ids):
+        if not len(rows) or not len(self.ids):
             yield from ((None, [shard_id]) for shard_id in shard_ids)
             return
         block, first, count = self._block[rows], self._first[rows], self._rows[rows]
