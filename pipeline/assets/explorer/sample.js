@@ -79,7 +79,8 @@ function page(entry, at, number) {
   onSelection((set) => pick.isConnected && mark(set));
   return h("article.sample-body", {}, number > 1 && h("p.muted.wide-note", {}, `${at + 1} of ${number} rows that have this uid: they are the same picture and caption.`),
     h("div.figure", {}, pictured(entry, all, decoded),
-    h("div.row", {}, decoded && h("a.button", {href: address(fresh({like: entry.uid})), "data-link": true}, sign("near"), "More like this"), pick)),
+    h("div.row", {}, decoded && h("a.button", {href: address(fresh({like: entry.uid})), "data-link": true}, sign("near"), "More like this"), pick),
+    decoded && namesOf(entry.uid)),
     h("div.story", {}, verdict(entry), h("blockquote", {}, all.caption ?? h("span.muted", {}, "no caption")), rules(entry.rules, verdictOf(entry.verdict).reason),
       h("div.facts-row", {}, labels(entry.labels), entities(all.entities), copies(all)), columns(entry)));
 }
@@ -130,6 +131,22 @@ function copies(all) {
   if (all.exact_duplicate === undefined && all.near_duplicate === undefined) return null;
   const kinds = [all.exact_duplicate && "an exact", all.near_duplicate && "a near"].filter(Boolean);
   return h("section", {}, h("h3", {}, "Duplicates"), h("p", {}, kinds.length ? `It is ${kinds.join(" and ")} duplicate of a sample that stays. ` : "No other sample is its duplicate, or it is the one that stays."));
+}
+
+/** Names out of the run's own captions, when somebody asks. */
+function namesOf(uid) {
+  const place = h("div.names-of");
+  const button = h("button.button.quiet", {type: "button", onclick: async () => {
+    button.disabled = true;
+    try {
+      const {names} = await ask("name", {body: {uid}});
+      fill(place, h("h3", {}, "Words of the run that fit it"), names.length ? h("p", {}, names.map((one) => h("a.tag", {href: address(fresh({text: one.name})), "data-link": true,
+        title: `score ${one.score.toFixed(3)}`}, one.name))) : h("p.muted", {}, "None stands out."));
+    } catch (error) {
+      fill(place, h("p.bad-text", {role: "alert"}, error.message));
+    }
+  }}, "Words that fit it");
+  return fill(place, button);
 }
 
 function columns(entry) {
