@@ -177,8 +177,8 @@ def test_a_picture_is_looked_for_by_file_by_drop_and_by_paste(page: Opener, serv
     assert text(tab, ".chip") == "like your picture"
     tab.shot(SHOTS / "picture.png")
     address = where(tab)
-    tab.js("location.reload()")
-    tab.until("document.querySelector('.chip canvas')")
+    tab.js("window.before = true; location.reload()")
+    tab.until("!window.before && document.querySelector('.chip canvas')")
     assert own in shown(tab)[:2]
 
     blob = ("const blob = await (await fetch('image/%s')).blob(), data = new DataTransfer();"
@@ -377,6 +377,8 @@ def test_a_sample_explains_its_verdict_as_explain_does(page: Opener, served: Run
     assert texts(tab, ".sample tbody th") == [rule["rule"].replace("_", " ") for rule in explained["rules"]]
     fails = [rule["rule"].replace("_", " ") for rule in explained["rules"] if not rule["passes"]]
     assert texts(tab, ".sample tr.fails th") == fails
+    tab.click(".names-of .button")
+    tab.until("document.querySelector('.names-of a.tag')")
     tab.js("document.querySelectorAll('.sample details').forEach((part) => { part.open = true; })")
     written = dict(zip(texts(tab, ".sample details dt"), texts(tab, ".sample details dd"), strict=True))
     assert written["phash"] == str(explained["columns"]["hashes"]["phash"]), "rounded by JavaScript"
@@ -519,5 +521,5 @@ def test_the_colours_can_be_chosen(page: Opener) -> None:
     assert tab.js(paper) == light
     tab.click("[aria-label^=Colours]")
     assert tab.js(paper) != light
-    tab.js("location.reload()")
-    tab.until(f"document.documentElement.dataset.theme === 'dark' && {paper} !== {json.dumps(light)}")
+    tab.js("window.before = true; location.reload()")
+    tab.until(f"!window.before && document.documentElement.dataset.theme === 'dark' && {paper} !== {json.dumps(light)}")

@@ -41,7 +41,7 @@ export function find(root) {
     show(found.samples.map((sample) => sample.uid));
     const said = now.picture && pictureOf(now.picture) === null ? "" : found.hits
       ? `${count(found.samples.length)} nearest${now.verdict === "" ? " of the kept" : ""}`
-      : found.total === undefined ? "From the beginning of the run" : `${counted(found.total, "sample")}${isFiltered(now) ? ` of ${count(root.samples)}` : ""}`;
+      : found.total === undefined ? (found.samples.length ? "From the beginning of the run" : "") : `${counted(found.total, "sample")}${isFiltered(now) ? ` of ${count(root.samples)}` : ""}`;
     const wider = found.hits && now.verdict === "" && root.kept < root.samples
       ? h("button.button.quiet", {type: "button", onclick: () => go({verdict: "any"})}, "Among the rejected too") : null;
     const all = found.samples.length ? h("button.button.quiet", {type: "button", onclick: () => select(found.samples.map((sample) => sample.uid))},

@@ -79,9 +79,9 @@ function page(entry, at, number) {
   onSelection((set) => pick.isConnected && mark(set));
   return h("article.sample-body", {}, number > 1 && h("p.muted.wide-note", {}, `${at + 1} of ${number} rows that have this uid: they are the same picture and caption.`),
     h("div.figure", {}, pictured(entry, all, decoded),
-    h("div.row", {}, h("a.button", {href: address(fresh({like: entry.uid})), "data-link": true}, sign("near"), "More like this"), pick),
+    h("div.row", {}, decoded && h("a.button", {href: address(fresh({like: entry.uid})), "data-link": true}, sign("near"), "More like this"), pick),
     decoded && namesOf(entry.uid)),
-    h("div.story", {}, verdict(entry), h("blockquote", {}, all.caption ?? h("span.muted", {}, "no caption")), rules(entry.rules),
+    h("div.story", {}, verdict(entry), h("blockquote", {}, all.caption ?? h("span.muted", {}, "no caption")), rules(entry.rules, verdictOf(entry.verdict).reason),
       h("div.facts-row", {}, labels(entry.labels), entities(all.entities), copies(all)), columns(entry)));
 }
 
@@ -101,12 +101,11 @@ function verdict(entry) {
   return h(`p.banner.${kind}`, {}, text);
 }
 
-function rules(list) {
+function rules(list, reason) {
   if (!list.length) return null;
-  const stopped = list.findIndex((rule) => !rule.passes);
   return h("section", {}, h("h3", {}, "Rules"), h("div.wide", {tabindex: 0, role: "region", "aria-label": "Rules"}, h("table", {},
     h("thead", {}, h("tr", {}, ["Rule", "Value", "Wants", ""].map((name) => h("th", {scope: "col"}, name || h("span.vh", {}, "Passes"))))),
-    h("tbody", {}, list.map((rule, at) => h(`tr${rule.passes ? "" : ".fails"}${at === stopped ? ".decides" : ""}`, {},
+    h("tbody", {}, list.map((rule) => h(`tr${rule.passes ? "" : ".fails"}${rule.rule === reason ? ".decides" : ""}`, {},
       h("th", {scope: "row"}, words(rule.rule)), h("td.number", {}, shownValue(rule.value)), h("td", {}, rule.bound),
       h("td", {}, h(`span.pass${rule.passes ? "" : ".no"}`, {}, sign(rule.passes ? "check" : "close"), h("span.vh", {}, rule.passes ? "passes" : "fails")))))))));
 }
