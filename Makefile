@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 DEMO ?= demo-output
 
-.PHONY: demo test check bench scale scale-ci device readers chaos fuzz setup clean
+.PHONY: demo test test-ui check bench scale scale-ci device readers chaos fuzz setup clean
 
 demo: setup
 	$(BIN)/shardmill run sample --output $(DEMO)
@@ -25,6 +25,11 @@ test: setup
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The pages in a real browser (Debian's chromium), and axe-core on them, of which this wheel has a copy.
+test-ui: setup
+	$(BIN)/pip install --quiet --no-deps axe-playwright-python
+	$(BIN)/python -m pytest tests/report/browser.py tests/serve/browser.py
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
