@@ -488,8 +488,7 @@ def test_several_runs_and_a_token(page: Opener, root: Path) -> None:
         tab.send("Page.navigate", url="about:blank")   # the service ends here, the page's pictures need not
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [{}, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("size", "dark"), [({}, False), (PHONE, True)], ids=["desktop-light", "phone-dark"])
 def test_every_view_is_accessible_in_both_colours_and_on_a_phone(
     page: Opener, served: Running, size: dict[str, Any], dark: bool
 ) -> None:
