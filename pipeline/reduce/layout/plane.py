@@ -23,7 +23,7 @@ def plane(vectors: Matrix, seed: int = 0) -> Floats:
     """f32 [n, 2] within -1..1, centred: a place for each of the vectors [n, d], none of them zero rows.
 
     The same for the same vectors and seed on one machine (another kind of processor may turn or mirror it). One thread;
-    100,000 x 512 take 45 s of a core and 700 MB (docs/explorer.md). Few rows, fewer than there would be neighbours, stand where
+    what 100,000 x 512 take is in docs/explorer.md. Few rows, fewer than there would be neighbours, stand where
     their principal components put them; equal ones all in the middle.
     """
     components = _components(np.asarray(vectors, np.float32))
