@@ -1,6 +1,7 @@
 """The rules of the house that imports must keep: they point down, and each foreign library has one owner."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ pytestmark = pytest.mark.no_cover   # these read the sources and run none of the
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for top in ("schemas", "pipeline", "jobs") for path in (ROOT / top).rglob("*.py"))
+FOLDERS = {folder.relative_to(ROOT).as_posix(): [path for path in SOURCES if path.parent == folder]
+           for folder in sorted({path.parent for path in SOURCES})}
+each_folder = pytest.mark.parametrize("paths", FOLDERS.values(), ids=FOLDERS)
+"""A test for each folder, not for each file: a test of its own costs more than what is looked for in a file."""
 
 OWNERS = {
     "ray": ("pipeline/distributed/", "pipeline/serve/replicas.py"),
@@ -43,35 +48,42 @@ BELOW = {"schemas": {"schemas"}, "pipeline": {"pipeline", "schemas"}, "jobs": {"
 PURE = {"schemas": {"pyarrow", "pydantic", "enum", "schemas", "json", "pathlib", "typing"}}
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             found |= {f"{module}.{alias.name}" for alias in node.names} if module == "pipeline" else {module}
             assert node.level == 0, f"{path}: relative import"
-    return found
+    return frozenset(found)
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_imports_point_down_and_foreign_libraries_stay_with_their_owner(path: Path) -> None:
-    top = name_of(path).split("/")[0]
-    for module in imports(path):
-        library = module.split(".")[0]
-        if library in BELOW:
-            assert library in BELOW[top], f"{name_of(path)} imports {module}: imports point down only"
-        if library in OWNERS:
-            owners = OWNERS[library]
-            owned = any(name_of(path).startswith(owner) for owner in owners)
-            assert owned, f"{name_of(path)} imports {library}, which {owners} own"
-        if top in PURE:
-            assert library in PURE[top], f"{name_of(path)} imports {library}"
+@each_folder
+def test_imports_point_down_and_foreign_libraries_stay_with_their_owner(paths: list[Path]) -> None:
+    for path in paths:
+        top = name_of(path).split("/")[0]
+        for module in imports(path):
+            library = module.split(".")[0]
+            if library in BELOW:
+                assert library in BELOW[top], f"{name_of(path)} imports {module}: imports point down only"
+            if library in OWNERS:
+                owners = OWNERS[library]
+                owned = any(name_of(path).startswith(owner) for owner in owners)
+                assert owned, f"{name_of(path)} imports {library}, which {owners} own"
+            if top in PURE:
+                assert library in PURE[top], f"{name_of(path)} imports {library}"
 
 
 WALL_CLOCK = {"time.time", "time.time_ns", "time.gmtime", "time.localtime", "datetime.now", "datetime.today", "datetime.utcnow",
@@ -94,10 +106,11 @@ def clocks(tree: ast.Module) -> set[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(path: Path) -> None:
-    users = {top for top, _ in clocks(ast.parse(path.read_text()))}
-    assert users <= CLOCKS.get(name_of(path), set())
+@each_folder
+def test_a_wall_clock_is_read_for_the_log_and_for_people_alone(paths: list[Path]) -> None:
+    for path in paths:
+        users = {top for top, _ in clocks(tree(path))}
+        assert users <= CLOCKS.get(name_of(path), set()), f"{name_of(path)} reads {users}"
 
 
 ROOMS = (
@@ -116,26 +129,30 @@ def rooms_imported(path: Path) -> set[str]:
     return {module.split(".")[1] for module in imports(path) if module.startswith("pipeline.")}
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path).startswith("pipeline/")], ids=name_of)
-def test_a_room_imports_lower_rooms_only(path: Path) -> None:
-    own = name_of(path).split("/")[1].removesuffix(".py")
-    if own == "__init__":
-        return
-    for room in rooms_imported(path):
-        assert FLOOR[room] <= FLOOR[own], f"{name_of(path)} (floor {FLOOR[own]}) imports {room} (floor {FLOOR[room]})"
+@each_folder
+def test_a_room_imports_lower_rooms_only(paths: list[Path]) -> None:
+    for path in paths:
+        top, *inner = name_of(path).removesuffix(".py").split("/")
+        own = inner[0]
+        if top != "pipeline" or own == "__init__":
+            continue
+        for room in rooms_imported(path):
+            assert FLOOR[room] <= FLOOR[own], f"{name_of(path)} (floor {FLOOR[own]}) imports {room} (floor {FLOOR[room]})"
 
 
+@cache
 def assigned(path: Path) -> set[str]:
     """Names that a module gives to values of its own."""
-    return {target.id for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
+    return {target.id for node in tree(path).body if isinstance(node, ast.Assign)
             for target in node.targets if isinstance(target, ast.Name)}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_types_of_arrays_are_named_once_and_lines_are_left_blank_two_at_most(path: Path) -> None:
-    vectors = ROOT / "pipeline/vectors.py"
-    assert path == vectors or not assigned(path) & assigned(vectors)
-    assert "\n\n\n\n" not in path.read_text()
+@each_folder
+def test_types_of_arrays_are_named_once_and_lines_are_left_blank_two_at_most(paths: list[Path]) -> None:
+    for path in paths:
+        vectors = ROOT / "pipeline/vectors.py"
+        assert path == vectors or not assigned(path) & assigned(vectors), f"{name_of(path)} names types of arrays"
+        assert "\n\n\n\n" not in path.read_text(), f"{name_of(path)}: three blank lines"
 
 
 READERS = {
@@ -156,12 +173,13 @@ def texts(tree: ast.Module) -> set[str]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_stored_file_is_named_by_its_reader_and_by_what_writes_it_alone(path: Path) -> None:
-    words = " ".join(texts(ast.parse(path.read_text())))
-    for file, reader in READERS.items():
-        if file in words:
-            assert name_of(path) == reader or name_of(path).startswith(WRITERS), f"{name_of(path)} names {file}: call {reader}"
+@each_folder
+def test_a_stored_file_is_named_by_its_reader_and_by_what_writes_it_alone(paths: list[Path]) -> None:
+    for path in paths:
+        words = " ".join(texts(tree(path)))
+        for file, reader in READERS.items():
+            if file in words:
+                assert name_of(path) == reader or name_of(path).startswith(WRITERS), f"{name_of(path)} names {file}: call {reader}"
 
 
 BESIDE_ROOMS = {"schemas", "security", "end_to_end"}
@@ -179,9 +197,10 @@ def test_a_folder_holds_no_more_than_twelve_files() -> None:
     assert not crowded, crowded
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_files_stay_small_enough_to_read(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+@each_folder
+def test_files_stay_small_enough_to_read(paths: list[Path]) -> None:
+    for path in paths:
+        assert len(path.read_text().splitlines()) <= 300, f"{name_of(path)} is too long"
 
 
 def test_the_walk_sees_the_sources() -> None:
