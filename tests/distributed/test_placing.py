@@ -60,12 +60,14 @@ def kinds(work: type[Any]) -> set[type[Any]]:
 
 def test_the_works_that_ask_for_a_gpu_say_so_and_a_work_that_is_accounted_for_stays_where_it_is() -> None:
     from pipeline import curation  # brings all works
+    from pipeline.queries.neighbours import batch  # and the only one that no run has
 
     assert curation
+    assert batch
     ours = [work for work in kinds(Work) if work.__module__.startswith("pipeline.")]
     assert len(ours) > 20
     asking = {work.__name__ for work in ours if "place" in vars(work)} - {"Accounted", "Grouped"}
-    assert asking == {"Annotate", "EmbedTexts", "Label", "Measure"}
+    assert asking == {"Annotate", "AnswerQueries", "EmbedTexts", "Label", "Measure", "NearLists"}
     assert Accounted(Grouped(Asking("", 1))).place == Accounted(Asking("", 1)).place == Asking("", 1).place == Place.MODEL
     assert Accounted(Placed("", 1)).place == Place.CPU
 

@@ -183,7 +183,7 @@ PATHS: dict[str, str] = {
     "/classes?parent=x": "bad_request",
     "/entities?limit=-5": "bad_request",
     f"/entities?q={'a' * 300}": "bad_request",
-    "/map?root=nobody": "not_found",
+    "/map?root=nobody": "unknown_root",
     "/roots/../../etc/passwd": "not_found",
 }
 NAMES: dict[str, tuple[Any, str]] = {
