@@ -64,7 +64,7 @@ def consecutive(shards: Sequence[RunShard]) -> Iterator[Sequence[RunShard]]:
     return (shards[start:end] for start, end in pairwise([0, *cuts, len(shards)]))
 
 
-def ids_of(shards: Iterable[RunShard]) -> list[str]:
+def shard_ids_of(shards: Iterable[RunShard]) -> list[str]:
     """Their names."""
     return [shard.shard_id for shard in shards]
 

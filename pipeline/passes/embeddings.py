@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.columns import Run, RunShard, bundles, ids_of, vector_array
+from pipeline.columns import Run, RunShard, bundles, shard_ids_of, vector_array
 from pipeline.plan import Plan
 from pipeline.reduce.kmeans.partition import RowSample
 from pipeline.select.stored import kept_rows
@@ -41,7 +41,7 @@ class Embeddings:
         """float16 [N, d], mapped where the store is local, and which of its rows count, ascending. Of a remote store only those are
         read, and kept by `COPIES` as long as there is room."""
         if self.store.local is not None:
-            return stored_matrix(self.store, self.folder, ids_of(self.shards), self.column), self.rows()
+            return stored_matrix(self.store, self.folder, shard_ids_of(self.shards), self.column), self.rows()
         matrix = COPIES.of(self)
         if matrix is None:
             matrix = COPIES.kept(self, self.read(self.rows()))
@@ -50,7 +50,7 @@ class Embeddings:
     def rows(self) -> NDArray[np.int64]:
         """Which rows of the shards count, ascending; no embedding is read."""
         if self.verdicts is not None:
-            return kept_rows(self.store, self.verdicts, *ids_of(self.shards)).astype(np.int64)
+            return kept_rows(self.store, self.verdicts, *shard_ids_of(self.shards)).astype(np.int64)
         return np.flatnonzero(embedded(self.store, self.folder, self.shards, self.column))
 
     def read(self, rows: NDArray[np.int64]) -> Matrix:
@@ -60,7 +60,7 @@ class Embeddings:
 
 def embedded(store: Store, folder: str, shards: Sequence[RunShard], column: str = "image_embedding") -> Bools:
     """bool [rows of these shards]: it has an embedding."""
-    return np.asarray(columns_of(store, folder, ids_of(shards), [f"{column}_valid"]).column(f"{column}_valid"), bool)
+    return np.asarray(columns_of(store, folder, shard_ids_of(shards), [f"{column}_valid"]).column(f"{column}_valid"), bool)
 
 
 def embeddings_at(store: Store, folder: str, shards: Sequence[RunShard], name: str, rows: Ints) -> Halves:

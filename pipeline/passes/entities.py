@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.columns import Columns, Run, RunShard, bundles, ids_of, matrix_of
+from pipeline.columns import Columns, Run, RunShard, bundles, matrix_of, shard_ids_of
 from pipeline.driver import Driver
 from pipeline.entities.aliases import AliasIndex, build
 from pipeline.entities.calibration import Settings, entity_counts, entity_sums, entity_table, with_threshold
@@ -165,7 +165,7 @@ def mentioned_aliases(mentions: pa.ChunkedArray) -> list[str]:
 
 def stored_mentions(columns: Columns, shards: Sequence[RunShard]) -> pa.ChunkedArray:
     """The mentions of some shards."""
-    return columns_of(columns.store, columns.folders["mentions"], ids_of(shards), ["mentions"]).column("mentions")
+    return columns_of(columns.store, columns.folders["mentions"], shard_ids_of(shards), ["mentions"]).column("mentions")
 
 
 def mentions_something(mentions: pa.ChunkedArray) -> Bools:
@@ -214,7 +214,7 @@ class EntitySums(OfGroup):
 
     def table(self, group: Group) -> pa.Table:
         store, folder = self.columns.store, self.columns.folders["entities"]
-        tables = (columns_of(store, folder, ids_of(shards), ["entities"]) for shards in bundles(group.shards))
+        tables = (columns_of(store, folder, shard_ids_of(shards), ["entities"]) for shards in bundles(group.shards))
         return entity_sums(table.column("entities") for table in tables)
 
 

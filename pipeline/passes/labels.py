@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.columns import Run, RunShard, ShardWork, ids_of
+from pipeline.columns import Run, RunShard, ShardWork, shard_ids_of
 from pipeline.draws import uids_below
 from pipeline.driver import Driver
 from pipeline.passes.embeddings import embeddings_at, kept_embeddings, sampled_embeddings
@@ -153,7 +153,7 @@ class Label(WorkTogether[RunShard], ShardWork):
         yield lambda items: self._run(items, opened)
 
     def _run(self, items: Sequence[RunShard], opened: Opened) -> list[Facts]:
-        plan, store, ids = self.plan, self.plan.root, ids_of(items)
+        plan, store, ids = self.plan, self.plan.root, shard_ids_of(items)
         clip = plan.columns.folders["clip"]
         kept = kept_rows(store, plan.selected, *ids).astype(np.int64)
         uid: pa.Array = columns_of(store, clip, ids, ["uid"]).column("uid").combine_chunks()
@@ -180,7 +180,7 @@ class Label(WorkTogether[RunShard], ShardWork):
     def _tally(self, items: Sequence[RunShard], kept: Ints, bounds: Ints, classes: Nearest, opened: Opened) -> None:
         """Writes what the kept rows of each shard say: their nearest classes, and their linked entities."""
         plan, (ids, cosines), start = self.plan, classes, 0
-        linked, found = linked_entities(plan, ids_of(items), kept), dict[str, tuple[quality.Tally, Counts]]()
+        linked, found = linked_entities(plan, shard_ids_of(items), kept), dict[str, tuple[quality.Tally, Counts]]()
         for shard, (first, last) in zip(items, pairwise(bounds.tolist()), strict=True):
             own = slice(first, last)
             entities = presence(linked[own], opened.parents, NamingRule().levels)

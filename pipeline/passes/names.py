@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Run, ids_of
+from pipeline.columns import Run, shard_ids_of
 from pipeline.driver import Driver
 from pipeline.export.class_table import QUALITY, class_table_path, has_class_table, stored_class_table
 from pipeline.passes.embeddings import fitted_blocks, sampled_embeddings
@@ -60,7 +60,7 @@ class MergeTallies(GroupWork):
     folder: str
 
     def run(self, item: Group) -> Facts:
-        merged = tallies.merged_tallies(self.store, self.tallies, ids_of(item.shards), self.counting)
+        merged = tallies.merged_tallies(self.store, self.tallies, shard_ids_of(item.shards), self.counting)
         tallies.write_tallies(self.store, self.folder, {str(item): merged})
         return {"rows": item.rows}
 

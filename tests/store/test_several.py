@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.columns import RunShard, consecutive, ids_of
+from pipeline.columns import RunShard, consecutive, shard_ids_of
 from pipeline.store.blocks import index, writing
 from pipeline.store.blocks.either import forget_blocks
 from pipeline.store.blocks.index import entries_of, fresh_index, write_index
@@ -132,7 +132,7 @@ def test_tables_of_several_shards_that_no_block_gathers_are_files_as_each_alone_
 
 def test_shards_are_taken_together_as_far_as_their_rows_follow_each_other() -> None:
     a, b, c, d = RunShard("a", 0, 2), RunShard("b", 2, 0), RunShard("c", 2, 3), RunShard("d", 9, 1)
-    assert [ids_of(stretch) for stretch in consecutive([a, b, c, d])] == [["a", "b", "c"], ["d"]]
-    assert [ids_of(stretch) for stretch in consecutive([a, c])] == [["a", "c"]]
-    assert [ids_of(stretch) for stretch in consecutive([d, a])] == [["d"], ["a"]]
+    assert [shard_ids_of(stretch) for stretch in consecutive([a, b, c, d])] == [["a", "b", "c"], ["d"]]
+    assert [shard_ids_of(stretch) for stretch in consecutive([a, c])] == [["a", "c"]]
+    assert [shard_ids_of(stretch) for stretch in consecutive([d, a])] == [["d"], ["a"]]
 

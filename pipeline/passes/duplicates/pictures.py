@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Columns, RunShard, bundles, ids_of
+from pipeline.columns import Columns, RunShard, bundles, shard_ids_of
 from pipeline.reduce.duplicates.lookalikes import varied
 from pipeline.reduce.duplicates.sketches import sketches
 from pipeline.search.bands import spread
@@ -39,7 +39,7 @@ class PictureRows:
     def _of(self, shards: Sequence[RunShard]) -> Scattered:
         first_row = shards[0].first_row
         hashes, pixels = pictures_of(self.columns, shards, ["sha256", "phash", *["thumbnail"] * self.near])
-        uid = columns_of(self.columns.store, self.columns.folders["samples"], ids_of(shards), ["uid"])
+        uid = columns_of(self.columns.store, self.columns.folders["samples"], shard_ids_of(shards), ["uid"])
         place = np.flatnonzero(np.asarray(hashes.column("phash").is_valid()))
         hashes, uid = hashes.take(pa.array(place)), uid.take(pa.array(place))
         sha = hex_keys(hashes.column("sha256"))
@@ -61,6 +61,6 @@ class PictureRows:
 
 def pictures_of(columns: Columns, shards: Sequence[RunShard], names: list[str]) -> tuple[pa.Table, Ints]:
     """Columns of the hashes of some shards, and the pixels of their pictures, i64 [rows]; 0 where there is none."""
-    hashes = columns_of(columns.store, columns.folders["hashes"], ids_of(shards), names)
-    image = columns_of(columns.store, columns.folders["image"], ids_of(shards), ["pixels"])
+    hashes = columns_of(columns.store, columns.folders["hashes"], shard_ids_of(shards), names)
+    image = columns_of(columns.store, columns.folders["image"], shard_ids_of(shards), ["pixels"])
     return hashes, np.asarray(image.column("pixels").fill_null(0), np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.columns import Columns, Rows, Run, RunShard, bundles, ids_of
+from pipeline.columns import Columns, Rows, Run, RunShard, bundles, shard_ids_of
 from pipeline.driver import Driver
 from pipeline.errors import ContractViolation
 from pipeline.plan import Plan
@@ -98,7 +98,7 @@ class KeyRows:
     def _column(self, group: Group, origin: Origin) -> pa.ChunkedArray:
         stage, name = origin
         store, folder = self.columns.store, self.columns.folders[stage]
-        tables = [columns_of(store, folder, ids_of(shards), [name]) for shards in bundles(group.shards)]
+        tables = [columns_of(store, folder, shard_ids_of(shards), [name]) for shards in bundles(group.shards)]
         return pa.concat_tables(tables).column(name)
 
 
@@ -162,7 +162,7 @@ class RunColumns(GroupWork):
         table = pa.table({**values, **{column.name: column.values(item) for column in self.keyed}})
 
         def write(shards: Sequence[RunShard]) -> list[None]:
-            uid = columns_of(store, self.columns.folders["samples"], ids_of(shards), ["uid"]).column("uid")
+            uid = columns_of(store, self.columns.folders["samples"], shard_ids_of(shards), ["uid"]).column("uid")
             part = table.slice(shards[0].first_row - item.first_row, len(uid)).add_column(0, "uid", uid)
             write_tables(store, self.folder, [Said(shard.shard_id, shard.rows, {"rows": shard.rows}) for shard in shards], part)
             return []

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.columns import Run, RunShard, ShardWork, consecutive, ids_of
+from pipeline.columns import Run, RunShard, ShardWork, consecutive, shard_ids_of
 from pipeline.driver import Driver
 from pipeline.errors import ConservationError
 from pipeline.passes.verdicts.subset import write_subset
@@ -66,7 +66,7 @@ class Select(WorkTogether[RunShard], ShardWork):
         yield lambda items: [facts for shards in consecutive(items) for facts in self._run(shards)]
 
     def _run(self, shards: Sequence[RunShard]) -> list[Facts]:
-        table = self.source.table(ids_of(shards), self.reads)
+        table = self.source.table(shard_ids_of(shards), self.reads)
         verdict = self.judged(shards, table)
         words, ends = verdict.dictionary_encode(), np.cumsum([shard.rows for shard in shards])
         if {table.num_rows, len(verdict) - verdict.null_count} != {ends[-1]}:
@@ -86,7 +86,7 @@ class Select(WorkTogether[RunShard], ShardWork):
         verdict = verdicts(table, self.rules, self.thresholds, shards[0].first_row)
         if self.before is None:
             return verdict
-        stored = columns_of(self.source.columns.store, self.before, ids_of(shards), ["verdict"])
+        stored = columns_of(self.source.columns.store, self.before, shard_ids_of(shards), ["verdict"])
         earlier = stored.column("verdict").combine_chunks()
         return pc.if_else(pc.equal(earlier, KEPT), verdict, earlier)
 

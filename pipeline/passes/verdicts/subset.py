@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.columns import Columns, Run, bundles, ids_of
+from pipeline.columns import Columns, Run, bundles, shard_ids_of
 from pipeline.driver import Driver
 from pipeline.plan import Plan
 from pipeline.select.stored import kept_rows
@@ -50,7 +50,7 @@ class KeptUids:
     def __call__(self, group: Group) -> Scattered:
         store, folder = self.columns.store, self.columns.folders["samples"]
         kept = []
-        for shard_ids in map(ids_of, bundles(group.shards)):
+        for shard_ids in map(shard_ids_of, bundles(group.shards)):
             rows = pa.array(kept_rows(store, self.verdicts, *shard_ids))
             kept.append(columns_of(store, folder, shard_ids, ["uid", "source_uid"]).take(rows))
         table = pa.concat_tables(kept)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.columns import Columns, Run, bundles, ids_of
+from pipeline.columns import Columns, Run, bundles, shard_ids_of
 from pipeline.driver import Driver
 from pipeline.passes.embeddings import Embedded
 from pipeline.plan import Plan
@@ -89,7 +89,7 @@ class WriteValues(GroupWork):
     def run(self, item: Group) -> Facts:
         parts = []
         for shards in bundles(item.shards):
-            table = threshold_table(self.columns, self.recipe, self.names, ids_of(shards))
+            table = threshold_table(self.columns, self.recipe, self.names, shard_ids_of(shards))
             parts.append(np.stack([readable_values(table, name) for name in self.names]))
         self.columns.store.write(f"{self.folder}/values-{item}.npy", npy_bytes(np.concatenate(parts, axis=1)))
         return {"rows": item.rows}
@@ -107,5 +107,5 @@ def read_values(run: Run, recipe: Recipe, name: str) -> Values:
     """The same from the stages' columns."""
     def pieces() -> Iterator[NDArray[np.floating]]:
         for shards in bundles(run.rows.shards):
-            yield readable_values(threshold_table(run.columns, recipe, (name,), ids_of(shards)), name)
+            yield readable_values(threshold_table(run.columns, recipe, (name,), shard_ids_of(shards)), name)
     return pieces

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.search.index.ids import NOTHING
 from pipeline.search.nearest import nearest
 from pipeline.vectors import Floats, Halves, Ints, unit
 
@@ -18,7 +19,6 @@ PRODUCTS = 1 << 23
 FEWEST = 256
 """Rows that are multiplied at a time, at least."""
 ULP = 2.0**-24
-NOTHING = -1
 
 
 @dataclass

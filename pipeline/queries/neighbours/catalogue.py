@@ -21,6 +21,7 @@ from pipeline.queries.rows.columns import RootColumns
 from pipeline.queries.rows.where import Where
 from pipeline.queries.sql.condition import batches_where
 from pipeline.root.existing import open_root, readable
+from pipeline.search.index.ids import by_number
 from pipeline.select.verdicts import KEPT
 from pipeline.vectors import Floats, Ints, unit
 from schemas.answers.neighbours import FoundSample, Hit
@@ -207,9 +208,8 @@ class Catalogue:
     def vectors(self, ids: Ints, modality: Modality = "image") -> Floats:
         """The stored vectors f32 [n, d] of these ids, unit rows, in order; of remote shards their bytes alone are read."""
         vectors = np.zeros((len(ids), self.dimension), np.float32)
-        for number in np.unique(ids >> 32).tolist():
-            places = np.flatnonzero(ids >> 32 == number)
-            rows, back = np.unique(ids[places] & 0xFFFFFFFF, return_inverse=True)
+        for number, places, found in by_number(ids):
+            rows, back = np.unique(found, return_inverse=True)
             shard_id = self.plan.shards[number].shard_id
             vectors[places] = unit(self.columns.vector_rows(shard_id, f"{modality}_embedding", rows))[back]
         return vectors

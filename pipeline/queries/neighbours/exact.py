@@ -16,12 +16,11 @@ from pipeline.process.share import usable_cpus
 from pipeline.queries.neighbours.best import Best, nearest_of
 from pipeline.queries.neighbours.selection import Selection
 from pipeline.queries.rows.columns import RootColumns
+from pipeline.search.index.ids import NOTHING, ids_of
 from pipeline.vectors import Floats, Halves, Ints
 
 WORKERS = 8
 """Shards that are compared at once, at most."""
-SHARD_BITS = 32
-"""An id is the place of a shard among those of the plan, and a row of it in the lower half: ids are ordered as row ids are."""
 READ = 1 << 18
 """Rows that are read at once where not all of a shard are meant: 256 MB of 512 values."""
 
@@ -58,7 +57,7 @@ class ExactSearch:
         for first, block in self._vectors(shard_id, rows):
             places, similarities = nearest_of(best.queries, block, k, np.maximum(best.bound, within.bound))
             local = places + first if rows is None else rows[first + places]
-            within.add(np.where(places < 0, -1, (number << SHARD_BITS) | local), similarities)
+            within.add(np.where(places < 0, NOTHING, ids_of(number, local)), similarities)
         found = int((within.ids >= 0).sum(axis=1).max(initial=0))
         return within.ids[:, :found], within.similarities[:, :found]
 

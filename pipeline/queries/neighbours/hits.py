@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.process.ahead import threads
 from pipeline.queries.rows.columns import RootColumns
+from pipeline.search.index.ids import parted
 from pipeline.vectors import Ints
 from schemas.answers.neighbours import FoundSample, Hit
 
@@ -106,6 +107,6 @@ def _confirmed(entities: Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
 
 
 def row_ids(columns: RootColumns, ids: Ints) -> list[tuple[str, int]]:
-    """(shard_id, row) of each id, i64 [n] of `exact.py`."""
-    shards = columns.plan.shards
-    return [(shards[id >> 32].shard_id, id & 0xFFFFFFFF) for id in ids.tolist()]
+    """(shard_id, row) of each id, i64 [n]; the number of a shard is its place in the plan."""
+    numbers, rows = parted(ids)
+    return [(columns.plan.shards[number].shard_id, row) for number, row in zip(numbers.tolist(), rows.tolist(), strict=True)]

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.queries.neighbours.best import Best
 from pipeline.queries.neighbours.selection import RowSet, Selection
 from pipeline.queries.rows.columns import RootColumns
-from pipeline.search.index.ids import ROW_BITS, ShardNumbers, parted
+from pipeline.search.index.ids import NOTHING, ShardNumbers, ids_of, parted
 from pipeline.search.index.neighbours import VectorIndex
 from pipeline.search.index.opened import BROAD
 from pipeline.search.index.stored import INDEX, open_index, read_numbers, read_record
@@ -86,7 +86,7 @@ class StoredIndex:
         ids, similarities = self.index.search(queries, k, allowed=allowed, effort=effort)
         number, row = parted(ids)
         place = np.where(number >= 0, self._places[number], -1)
-        return np.where(place >= 0, (place << ROW_BITS) | row, -1), np.where(place >= 0, similarities, np.float32(-np.inf))
+        return np.where(place >= 0, ids_of(place, row), NOTHING), np.where(place >= 0, similarities, np.float32(-np.inf))
 
     def _ids(self, among: RowSet) -> Ints:
         """i64: what the index calls these rows."""
@@ -119,5 +119,5 @@ def stored_index(columns: RootColumns, modality: str) -> StoredIndex | None:
 def meant(columns: RootColumns, selection: Selection) -> RowSet:
     """The rows that are meant: the columns that are asked about are read of every shard."""
     rows = ((number, selection.rows(columns, shard_id)) for shard_id, number in columns.places.items())
-    return RowSet.of((number << ROW_BITS) | part for number, part in rows if part is not None and len(part))
+    return RowSet.of(ids_of(number, part) for number, part in rows if part is not None and len(part))
 

@@ -14,6 +14,7 @@ from pipeline.queries.rows.columns import RootColumns
 from pipeline.queries.rows.where import Where, bounds, chosen
 from pipeline.recipe.rule_columns import spelling_hint
 from pipeline.recipe.rules import Bound
+from pipeline.search.index.ids import by_number
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import has_ledger, stored_ledger
 from pipeline.select.verdicts import FAILED, KEPT, REJECTED
@@ -39,9 +40,7 @@ class RowSet:
         """The rows of ids, i64 [n] each, as `Found` numbers them; in any order."""
         bits: dict[int, Bytes] = {}
         for ids in batches:
-            numbers = ids >> 32
-            for number in np.unique(numbers).tolist():
-                rows = ids[numbers == number] & 0xFFFFFFFF
+            for number, _, rows in by_number(ids):
                 held = bits.get(number, NO_BITS)
                 more = np.zeros(max(len(held), int(rows.max()) // 8 + 1), np.uint8)
                 more[: len(held)] = held
@@ -66,9 +65,8 @@ class RowSet:
     def has(self, ids: Ints) -> Bools:
         """bool of the shape of the ids: whether each is among them; False for -1."""
         flat, found = ids.ravel(), np.zeros(ids.size, bool)
-        for number in np.unique(flat >> 32).tolist():
-            bits, places = self.bits.get(number, NO_BITS), np.flatnonzero(flat >> 32 == number)
-            rows = flat[places] & 0xFFFFFFFF
+        for number, places, rows in by_number(flat):
+            bits = self.bits.get(number, NO_BITS)
             inside = rows >> 3 < len(bits)
             places, rows = places[inside], rows[inside]
             found[places] = (bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1

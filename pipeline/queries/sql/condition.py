@@ -14,7 +14,7 @@ from pipeline.queries.rows.columns import RootColumns
 from pipeline.queries.sql.faults import EXPLAIN, Text, fault, told
 from pipeline.queries.sql.session import BATCH, connected
 from pipeline.queries.sql.views import Views, views_of
-from pipeline.search.index.ids import ROW_BITS, ShardNumbers
+from pipeline.search.index.ids import ShardNumbers, ids_of
 from pipeline.vectors import Ints
 
 WHAT = "the condition"
@@ -90,5 +90,5 @@ def _ids(batch: pa.RecordBatch, numbers: ShardNumbers) -> Ints:
     known = [numbers.number(shard_id) for shard_id in shards.dictionary.to_pylist()]
     number = np.array([-1 if one is None else one for one in known], np.int64)[np.asarray(shards.indices)]
     rows = np.asarray(batch.column(1), np.int64)
-    ids: Ints = ((number << ROW_BITS) | rows)[number >= 0]
-    return ids
+    there = number >= 0
+    return ids_of(number[there], rows[there])

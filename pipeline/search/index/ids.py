@@ -17,14 +17,26 @@ NOTHING = -1
 """In place of an id where there are fewer neighbours than were asked for."""
 
 
-def ids_of(number: int, rows: Ints) -> Ints:
-    """i64 [n]: the ids of these rows, i64 [n] counted from the shard's first, of the shard with this number."""
-    return (number << ROW_BITS) | np.asarray(rows, np.int64)
+def ids_of(numbers: int | Ints, rows: Ints) -> Ints:
+    """i64: the ids of these rows, i64 counted from their shard's first, of the shard with this number, or of one for each row."""
+    ids: Ints = (np.asarray(numbers, np.int64) << ROW_BITS) | np.asarray(rows, np.int64)
+    return ids
 
 
 def parted(ids: Ints) -> tuple[Ints, Ints]:
     """Numbers of shards and rows, i64 of the shape of the ids; a number is -1 where there is no neighbour."""
     return ids >> ROW_BITS, ids & ((1 << ROW_BITS) - 1)
+
+
+def by_number(ids: Ints) -> Iterator[tuple[int, Ints, Ints]]:
+    """(number of a shard, places in `ids`, rows of the shard), by ascending numbers: i64 [m] each, places ascending. `ids`, i64 [n]
+    in any order; those that stand for no neighbour are left out. One sort, however many shards they are in."""
+    numbers, rows = parted(ids)
+    order = np.argsort(numbers, kind="stable")
+    found, starts = np.unique(numbers[order], return_index=True)
+    for number, places in zip(found.tolist(), np.split(order, starts[1:]), strict=bool(len(found))):
+        if number >= 0:
+            yield number, places, rows[places]
 
 
 @dataclass(frozen=True)
@@ -51,9 +63,4 @@ class ShardNumbers:
         """(shard_id, places in `ids`, rows of the shard), shard by shard in the order of their numbers: i64 [m] each, places
         ascending. `ids`, i64 [n] in any order; those that stand for no neighbour are left out. Raises IndexError for an id of no
         shard of the table."""
-        numbers, rows = parted(ids)
-        order = np.argsort(numbers, kind="stable")
-        found, starts = np.unique(numbers[order], return_index=True)
-        for number, places in zip(found.tolist(), np.split(order, starts[1:]), strict=bool(len(found))):
-            if number >= 0:
-                yield self.shard_ids[number], places, rows[places]
+        return ((self.shard_ids[number], places, rows) for number, places, rows in by_number(ids))

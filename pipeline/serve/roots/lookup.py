@@ -6,7 +6,7 @@ whole uid, for uids of other people's pictures can be made to begin alike.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock, Semaphore
@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.queries.naming import RowId, find_samples
+from pipeline.queries.neighbours.hits import row_ids
 from pipeline.queries.rows.columns import RootColumns
+from pipeline.search.index.ids import ids_of
 from pipeline.vectors import Ints
 
 REMEMBERED = 100_000
 """Uids of former answers, at most."""
-ROW_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class SortedUids:
             uids = columns.read(shard.shard_id, ["uid"])["uid"].to_pylist()
             halves = np.frombuffer(bytes.fromhex("".join(uids)), ">u8").reshape(-1, 2)
             starts.append(halves[:, 0].astype(np.uint64))
-            ids.append((number << ROW_BITS) | np.arange(len(uids), dtype=np.int64))
+            ids.append(ids_of(number, np.arange(len(uids))))
         start, id = np.concatenate(starts), np.concatenate(ids)
         order = np.argsort(start, kind="stable")
         return cls(start[order], id[order])
@@ -81,7 +82,9 @@ class Lookup:
         """The samples with this uid, in the order of the input; none where there is none. Raises InputError where a root without
         the list has none or more than a hundred."""
         if self.held:
-            return tuple(self._held_rows(uid))
+            with self._making:
+                uids = self._uids
+            return tuple(row_ids(self.columns, uids.candidates(uid)))
         with self._lock:
             seen = self._seen.get(uid)
         if seen is not None:
@@ -93,14 +96,6 @@ class Lookup:
         """Makes the list, so that no question waits for it."""
         if self.held:
             _ = self._uids
-
-    def _held_rows(self, uid: str) -> Iterator[RowId]:
-        with self._making:
-            uids = self._uids
-        shards = self.columns.plan.shards
-        for id in uids.candidates(uid).tolist():
-            shard_id, row = shards[id >> ROW_BITS].shard_id, id & ((1 << ROW_BITS) - 1)
-            yield shard_id, row
 
     @cached_property
     def _uids(self) -> SortedUids:

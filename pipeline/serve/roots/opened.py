@@ -14,6 +14,7 @@ from pipeline.models.spec import label
 from pipeline.queries.naming import RowId
 from pipeline.queries.neighbours.catalogue import Catalogue
 from pipeline.report.pictures import evenly_spread
+from pipeline.search.index.ids import ROW_BITS
 from pipeline.select.ledger import Ledger
 from pipeline.select.stored import require_ledger, stored_ledger
 from pipeline.serve.problems import Refused
@@ -130,10 +131,10 @@ class OpenedRoot:
 
     def row_of_id(self, id: int) -> RowId:
         """The sample that an answer has called so. Raises Refused for an id that is none."""
-        shards, row = self.catalogue.plan.shards, id & 0xFFFFFFFF
-        if not 0 <= id >> 32 < len(shards) or row >= self.listing.counts.get(shards[id >> 32].shard_id, 0):
+        shards, (number, row) = self.catalogue.plan.shards, divmod(id, 1 << ROW_BITS)
+        if not 0 <= number < len(shards) or row >= self.listing.counts.get(shards[number].shard_id, 0):
             raise Refused(404, "this root has no sample with this id", field="ids")
-        return shards[id >> 32].shard_id, row
+        return shards[number].shard_id, row
 
     def told(self, text: str) -> str:
         """A message without paths of this machine: the root by its name."""

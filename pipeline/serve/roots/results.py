@@ -2,24 +2,11 @@
 
 import numpy as np
 
-from pipeline.queries.rows.columns import RootColumns
-from pipeline.vectors import Floats, Ints, unit
+from pipeline.vectors import Floats, Ints
 
 ALIKE = 0.94
 """Cosine above which clip-retrieval takes two results for duplicates."""
 BLOCK = 1024
-ROW_BITS = 32
-
-
-def result_vectors(columns: RootColumns, ids: Ints, name: str) -> Floats:
-    """f32 [n, d], unit rows: the stored vectors of ids, i64 [n], by a column's name."""
-    numbers, rows = ids >> ROW_BITS, ids & ((1 << ROW_BITS) - 1)
-    vectors = np.zeros((len(ids), columns.dimension), np.float16)
-    for number in np.unique(numbers).tolist():
-        places = np.flatnonzero(numbers == number)
-        places = places[np.argsort(rows[places])]
-        vectors[places] = columns.vector_rows(columns.plan.shards[number].shard_id, name, rows[places])
-    return unit(vectors)
 
 
 def representatives(vectors: Floats) -> Ints:

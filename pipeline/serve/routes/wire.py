@@ -21,7 +21,7 @@ from pipeline.select.verdicts import KEPT
 from pipeline.serve.guards.pictures import from_base64
 from pipeline.serve.problems import Refused
 from pipeline.serve.roots.opened import OpenedRoot
-from pipeline.serve.roots.results import representatives, result_vectors
+from pipeline.serve.roots.results import representatives
 from pipeline.serve.routes.answers import DOCUMENTED, listed
 from pipeline.serve.routes.search import Question, check_count, nearest, picture_vector
 from pipeline.serve.service import Nearest, Service, Shared, told
@@ -155,9 +155,9 @@ def _ignored(asked: KnnRequest, safe: dict[str, Any]) -> list[str]:
     ) if ignored]
 
 
-def _deduplicated(root: OpenedRoot, found: Nearest, modality: str) -> Nearest:
+def _deduplicated(root: OpenedRoot, found: Nearest, modality: Modality) -> Nearest:
     """Without the near duplicates of what is nearer."""
-    kept = representatives(result_vectors(root.catalogue.columns, found.ids, f"{modality}_embedding"))
+    kept = representatives(root.catalogue.vectors(found.ids, modality))
     return Nearest(found.ids[kept], found.similarities[kept], found.exact, ())
 
 
