@@ -40,7 +40,7 @@ def serve(  # noqa: PLR0913
         typer.Option(metavar="ORIGIN", help="origin whose pages may read answers (CORS); may be repeated; default: none"),
     ] = None,
     without_model: Annotated[
-        bool, typer.Option("--without-model", help="no texts and pictures as queries: 800 MB less memory, starts at once")
+        bool, typer.Option("--without-model", help="no texts and pictures as queries: some 700 MB less memory, starts at once")
     ] = False,
     safety_column: Annotated[
         str, typer.Option(metavar="NAME", help="column by which use_safety_model of clip-retrieval's clients leaves samples out")

@@ -57,7 +57,7 @@ class Settings:
     """samples of a root whose uids are held sorted in memory, at 16 bytes each; in a larger root a uid that no answer has named yet
     is looked for in the columns"""
     encoder: bool = True
-    """whether texts and pictures can be asked for: their model takes some 800 MB with torch"""
+    """whether texts and pictures can be asked for: their model takes some 700 MB with torch"""
     route: str = ""
     """numeric route by which queries are embedded; empty: the root's own where it can be had here, else this machine's"""
     safety_column: str | None = None

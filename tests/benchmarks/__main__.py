@@ -19,6 +19,7 @@ from tests.benchmarks import (
     corrupt,
     end_to_end,
     indexes,
+    looking,
     many_shards,
     model_step,
     near_duplicates,
@@ -86,6 +87,10 @@ def benchmarks(quick: bool) -> dict[str, tuple[str, Callable[[], list[Figure]]]]
         "index": (
             "An inverted file of vectors of 512 values, planted, one thread",
             lambda: indexes.measure(20_000 if quick else 1_000_000),
+        ),
+        "looking": (
+            "A root looked at without an index, and its map, one thread",
+            lambda: looking.measure(*((20_000, 2_000) if quick else (1_000_000, 100_000))),
         ),
         "serving": (
             "The service beside the bare FAISS call, all threads",
